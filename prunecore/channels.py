@@ -1,0 +1,378 @@
+"""The algebra of channel ids: hand them out, bind weights to them, couple and pin them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.errors import InputShapeError, UnsupportedError
+from prunecore.functions import Operation
+from prunecore.plugins import Plugins
+from prunecore.signal import FIXED, Ids, Signal, along, reshape_ids, shaped, without_channels
+from prunecore.tracing import trace_level
+
+# The forward that stands for a module's own in the masked original:
+# (module, the kept places, *inputs) -> output
+MaskedForward = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One module's forward, followed: its graph, and the value of every node."""
+
+    module: nn.Module
+    graph: fx.Graph
+    values: Mapping[fx.Node, Any]
+
+
+@dataclass
+class Records:
+    """What a walk leaves behind, for the later stages to read."""
+
+    count: int = 0  # ids handed out
+    bindings: dict[tuple[int, int], Ids] = field(default_factory=dict)  # (id of tensor, axis)
+    filters: dict[tuple[int, int], str] = field(default_factory=dict)  # ... to the layer's path
+    widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)
+    couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
+    pins: list[tuple[Ids, str]] = field(default_factory=list)
+    macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
+    traces: dict[str, Trace] = field(default_factory=dict)
+    ends: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # path to (inputs, output)
+    touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
+    left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
+    masked_forwards: dict[str, tuple[Ids, MaskedForward]] = field(default_factory=dict)
+
+
+class Channels:
+    """Follows channels through a network; what plugins calculate dependencies with.
+
+    Args:
+        model: the network. It is read, never changed.
+        plugins: the loaded plugins.
+    """
+
+    def __init__(self, model: nn.Module, plugins: Plugins) -> None:
+        self.records = Records()
+        self._model = model
+        self._plugins = plugins
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        stored = [*model.named_parameters(), *model.named_buffers()]
+        self._stored = {id(tensor) for _, tensor in stored}
+        self._at = [""]  # the paths of the modules that the walk is inside of
+
+    # Walking
+
+    def through(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
+        """Follow the channels through a module: its owner's hook answers, or its own forward.
+
+        Args:
+            module: a module of the network.
+            inputs: what its forward is called with, a `Signal` for each tensor.
+            keywords: likewise, by name.
+
+        Returns:
+            What its forward returns, a `Signal` for each tensor.
+        """
+        path = self._paths[id(module)]
+        owner = self._plugins.owner(type(module))
+        with self._inside(path):
+            if owner is None:
+                output = self.trace(module, *inputs, **keywords)
+            else:
+                if keywords:
+                    inputs = inspect.signature(module.forward).bind(*inputs, **keywords).args
+                output = owner.call(
+                    "prunecore_calculate_dependencies",
+                    path,
+                    block=module,
+                    inputs=inputs,
+                    channels=self,
+                )
+        self.records.ends.setdefault(path, (inputs, output))
+        return output
+
+    def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
+        """Follow the channels through a module's own forward, whoever owns its class."""
+        path = self._paths[id(module)]
+        try:
+            supplied = inspect.signature(module.forward).bind(*inputs, **keywords).arguments
+        except TypeError as error:
+            raise InputShapeError(
+                f"{path or 'The network'} ({type(module).__name__}) cannot be called with "
+                f"{len(inputs)} input(s): {error}.\nGive a forward that takes one tensor."
+            ) from error
+        graph = trace_level(module, path, supplied)
+        values: dict[fx.Node, Any] = {}
+        flat = [
+            value
+            for name, value in supplied.items()
+            for value in (value if _is_variadic(module, name) else [value])
+        ]
+        output = self._interpret(module, graph, iter(flat), values)
+        self.records.traces.setdefault(path, Trace(module, graph, values))
+        return output
+
+    def _interpret(
+        self, module: nn.Module, graph: fx.Graph, inputs: Iterator[Any], values: dict[fx.Node, Any]
+    ) -> Any:
+        for node in graph.nodes:
+            args = fx.node.map_arg(node.args, values.__getitem__)
+            kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+            if node.op == "placeholder":
+                values[node] = next(inputs)
+            elif node.op == "get_attr":
+                values[node] = self._attribute(module, node.target)
+            elif node.op == "call_module":
+                values[node] = self.through(module.get_submodule(node.target), *args, **kwargs)
+            elif node.op == "output":
+                return args[0]
+            else:
+                function = (
+                    getattr(Tensor, node.target) if node.op == "call_method" else node.target
+                )
+                values[node] = self.apply(function, *args, **kwargs)
+        raise AssertionError("a torch.fx graph ends with its output")
+
+    def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Follow the channels through a function call; without a tensor in it, just call it."""
+        if not any(isinstance(leaf, Signal) for leaf in pytree.tree_leaves((args, kwargs))):
+            return self.run(function, *args, **kwargs)
+        rule = self._plugins.functions.get(function)
+        if rule is None:
+            name = getattr(function, "__name__", str(function))
+            self.refuse(
+                f"its forward calls {name}, and there is no rule for what that does to channels",
+                "Write the call in terms of known functions, or give a rule for it in a plugin "
+                "(hook prunecore_functions).",
+            )
+        return rule.calculate(self, Operation(function, args, kwargs))
+
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a torch function on meta tensors, for the shape of what it returns.
+
+        Signals among the arguments stand for their meta tensors.
+
+        Raises:
+            InputShapeError: the shapes do not fit.
+        """
+        args, kwargs = pytree.tree_map(
+            lambda leaf: leaf.meta if isinstance(leaf, Signal) else leaf, (args, kwargs)
+        )
+        try:
+            return function(*args, **kwargs)
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+            shapes = [
+                str(tuple(leaf.shape[1:]))
+                for leaf in pytree.tree_leaves((args, kwargs))
+                if isinstance(leaf, Tensor)
+            ]
+            path, name = self._where()
+            message = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputShapeError(
+                f"{path or 'The network'} ({name}) cannot take a tensor of shape "
+                f"{shapes[0] if shapes else '()'}: {message}\n"
+                "Give the input shape that the network was made for (--input-shape)."
+            ) from error
+
+    # Handing out, binding, coupling, pinning
+
+    def fresh(self, count: int) -> Ids:
+        """Hand out ids, shape `(count,)`, for channels that a layer produces."""
+        first = self.records.count
+        self.records.count += count
+        return np.arange(first, first + count, dtype=np.int64)
+
+    def bind(self, tensor: Tensor | None, axis: int, ids: Ids | None, filters: bool = False) -> None:
+        """Bind one axis of a parameter or buffer to channels: it is cut as they are.
+
+        Args:
+            tensor: a parameter or buffer of the network; `None` is passed over.
+            axis: its axis.
+            ids: shape `(tensor.shape[axis],)`; `None`, no channels along it, is passed over.
+            filters: whether the places along the axis are the filters that make the channels.
+        """
+        if tensor is None:
+            return
+        if id(tensor) not in self._stored:
+            self.refuse(
+                "one of its weights is computed each time, not stored",
+                "Make it a plain parameter first, for instance with "
+                "torch.nn.utils.parametrize.remove_parametrizations.",
+            )
+        if ids is None:
+            return
+        if ids.shape != (tensor.shape[axis],):
+            raise ValueError(
+                f"axis {axis} of a tensor of shape {tuple(tensor.shape)} cannot be bound to "
+                f"ids of shape {ids.shape}"
+            )
+        key = (id(tensor), axis)
+        bound = self.records.bindings.setdefault(key, ids)
+        if bound is not ids:
+            self.join(bound, ids)
+        if filters:
+            self.records.filters.setdefault(key, self._at[-1])
+
+    def width(self, module: nn.Module, attribute: str, ids: Ids | None) -> None:
+        """Declare that a module's constructor argument counts these channels."""
+        if ids is not None:
+            self.records.widths.setdefault((self._paths[id(module)], attribute), ids)
+
+    def couple(self, *signals: Signal) -> Signal:
+        """Couple tensors that meet place by place, after broadcasting; the result's `Signal`."""
+        result = signals[0]
+        for other in signals[1:]:
+            result = self._couple_two(result, other)
+        return result
+
+    def pin(self, ids: Ids, reason: str) -> None:
+        """Keep these channels whole.
+
+        Args:
+            ids: any shape.
+            reason: completes "left whole because ...".
+        """
+        self.records.pins.append((ids.ravel(), reason))
+
+    def join(self, first: Ids, second: Ids) -> None:
+        """Make the channels at equal places of two arrays of equal shape one channel each."""
+        if first is not second:
+            self.records.couplings.append((first.ravel(), second.ravel()))
+
+    def axis(self, signal: Signal, axis: int) -> Ids | None:
+        """The channels along one axis, shape `(signal.shape[axis],)`; `None` where there are none.
+
+        Channels that also differ along another axis are coupled across it.
+        """
+        ids = signal.ids
+        if ids.shape[axis] == 1:
+            return None
+        rows = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
+        for column in range(1, rows.shape[1]):
+            self.join(rows[:, 0], rows[:, column])
+        return np.ascontiguousarray(rows[:, 0])
+
+    def pin_axes(self, signal: Signal, axes: Any, operation: str) -> Signal:
+        """Keep whole what lies along axes that an operation mixes; the same tensor without it."""
+        ids = signal.ids
+        for axis in axes:
+            if ids.shape[axis] > 1:
+                self.pin(ids, f"{operation} mixes it")
+                ids = without_channels(signal.ndim)
+        return Signal(signal.meta, ids)
+
+    def reshape(self, signal: Signal, meta: Tensor) -> Signal:
+        """The signal after a row-major reshape to the shape of `meta`."""
+        ids = reshape_ids(signal.ids, signal.shape, tuple(meta.shape), self.join)
+        return Signal(meta, ids)
+
+    # Counting and checking
+
+    def count_macs(self, weight: Tensor, times: int) -> None:
+        """Count multiply-accumulates: each element of `weight` is used `times` times an input."""
+        self.records.macs[id(weight)] = self.records.macs.get(id(weight), 0) + times
+
+    def leave_whole(self, module: nn.Module, reason: str) -> None:
+        """Report that a layer is not cut, and why."""
+        self.records.left_whole.setdefault(self._paths[id(module)], reason)
+
+    def masked_forward(self, module: nn.Module, ids: Ids | None, forward: MaskedForward) -> None:
+        """Give the forward that the masked original uses, where zeros would not be inert.
+
+        Args:
+            module: a module that normalises over channels, say.
+            ids: the channels along the axis that it mixes.
+            forward: called with the module, the kept places of `ids` and the inputs.
+        """
+        if ids is not None:
+            self.records.masked_forwards[self._paths[id(module)]] = (ids, forward)
+
+    def refuse(self, reason: str, remedy: str) -> None:
+        """Stop: the module that the walk is in is not understood.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        path, name = self._where()
+        raise UnsupportedError(path, name, reason, remedy)
+
+    # Inside
+
+    @contextmanager
+    def _inside(self, path: str) -> Iterator[None]:
+        self._at.append(path)
+        try:
+            yield
+        finally:
+            self._at.pop()
+
+    def _where(self) -> tuple[str, str]:
+        path = self._at[-1]
+        return path, type(self._model.get_submodule(path)).__name__
+
+    def _attribute(self, module: nn.Module, target: str) -> Any:
+        """The signal of a parameter or buffer that a forward uses directly."""
+        holder, _, name = target.rpartition(".")
+        owner = module.get_submodule(holder)
+        tensor = getattr(owner, name)
+        self.records.touched.add(self._paths[id(owner)])
+        if id(tensor) not in self._stored:
+            self.refuse(
+                "its forward uses a tensor that is neither a parameter nor a buffer",
+                "Register it in __init__ with register_buffer.",
+            )
+        ids = without_channels(tensor.ndim)
+        wide = [axis for axis, size in enumerate(tensor.shape) if size > 1]
+        if len(wide) == 1:
+            own = self.records.bindings.get((id(tensor), wide[0]))
+            own = self.fresh(tensor.shape[wide[0]]) if own is None else own
+            self.bind(tensor, wide[0], own)
+            ids = along(wide[0], tensor.ndim, own)
+        return Signal(shaped(tensor.shape), ids, tensor if len(wide) > 1 else None)
+
+    def _couple_two(self, a: Signal, b: Signal) -> Signal:
+        shape = self.run(torch.broadcast_shapes, a.shape, b.shape)
+        a, b = self._adopt(a, b), self._adopt(b, a)
+        a_ids, b_ids = (s.ids.reshape((1,) * (len(shape) - s.ndim) + s.ids.shape) for s in (a, b))
+        a_shape, b_shape = ((1,) * (len(shape) - s.ndim) + s.shape for s in (a, b))
+        a_axes = {axis for axis in range(len(shape)) if a_ids.shape[axis] > 1}
+        b_axes = {axis for axis in range(len(shape)) if b_ids.shape[axis] > 1}
+        if a_axes == b_axes:
+            if a_axes:
+                self.join(a_ids, b_ids)
+            ids = a_ids
+        elif a_axes and b_axes:
+            for meets in (a_ids, b_ids):
+                self.pin(meets, "it meets channels that lie along another axis")
+            ids = without_channels(len(shape))
+        else:
+            ids, axes, other = (a_ids, a_axes, b_shape) if a_axes else (b_ids, b_axes, a_shape)
+            if any(other[axis] > 1 for axis in axes):
+                self.pin(ids, "it meets a tensor that keeps all its places")
+        return Signal(shaped(shape), ids)
+
+    def _adopt(self, signal: Signal, other: Signal) -> Signal:
+        """A parameter takes its ids from what it meets."""
+        offset = signal.ndim - other.ndim
+        axes = other.channel_axes
+        if signal.parameter is None or len(axes) != 1 or axes[0] + offset < 0:
+            return signal
+        axis = axes[0] + offset
+        if signal.shape[axis] != other.shape[axes[0]]:
+            return signal
+        ids = other.ids.ravel()
+        self.bind(signal.parameter, axis, ids)
+        return Signal(signal.meta, along(axis, signal.ndim, ids))
+
+
+def _is_variadic(module: nn.Module, name: str) -> bool:
+    parameter = inspect.signature(module.forward).parameters[name]
+    return parameter.kind is parameter.VAR_POSITIONAL

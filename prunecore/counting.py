@@ -1,0 +1,70 @@
+"""Parameters, MACs and bytes of any choice of kept channels; no model is built to count them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from prunecore.dependencies import Dependencies
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network takes.
+
+    Attributes:
+        params: number of parameters.
+        macs: multiply-accumulates of one input.
+        bytes: size of all parameters and buffers.
+    """
+
+    params: int
+    macs: int
+    bytes: int
+
+    def as_dict(self) -> dict[str, int]:
+        """The three figures by name."""
+        return asdict(self)
+
+
+class Counter:
+    """Counts a network for any choice of kept channels.
+
+    A tensor's size is a product: of the kept widths of its bound axes, and of its other axes.
+    """
+
+    def __init__(self, dependencies: Dependencies) -> None:
+        none = len(dependencies.axes)  # stands for an axis that is not bound
+        bound = [list(dependencies.bound.get(name, {}).values()) for name in dependencies.tensors]
+        rank = max((len(axes) for axes in bound), default=0)
+        self._axes = np.array([axes + [none] * (rank - len(axes)) for axes in bound], dtype=int)
+        lengths = np.array([len(array) for array in dependencies.axes] + [1])
+        tensors = dependencies.tensors.values()
+        sizes = np.array([tensor.numel() for tensor in tensors], dtype=np.int64)
+        self._free = sizes // np.maximum(lengths[self._axes].prod(axis=1), 1)
+        self._weights = np.array(
+            [
+                [isinstance(tensor, nn.Parameter) for tensor in tensors],
+                [dependencies.macs.get(name, 0) for name in dependencies.tensors],
+                [tensor.element_size() for tensor in tensors],
+            ],
+            dtype=np.int64,
+        )
+        self._places = np.concatenate([*dependencies.axes, np.zeros(0, dtype=np.int64)])
+        self._starts = np.cumsum([0, *lengths[:-2]]) if none else np.zeros(0, dtype=int)
+
+    def cost(self, kept: NDArray[np.bool_]) -> Cost:
+        """Count for one choice.
+
+        Args:
+            kept: whether each channel stays, shape `(dependencies.count,)`.
+        """
+        places = np.append(kept, True)[self._places]
+        widths = np.append(np.add.reduceat(places, self._starts, dtype=np.int64), 1)
+        sizes = self._free * widths[self._axes].prod(axis=1)
+        params, macs, size = (self._weights @ sizes).tolist()
+        return Cost(params, macs, size)
+

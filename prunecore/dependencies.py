@@ -1,0 +1,210 @@
+"""What a walk found, merged: the channels, and every weight axis that is bound to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.channels import Channels, MaskedForward, Records, Trace
+from prunecore.plugins import Plugins
+from prunecore.signal import FIXED, Ids, Signal, without_channels
+
+# Numbers of channels: 0, 1, ... in the order in which layers first make them; FIXED for places
+# that always stay.
+ChannelArray = NDArray[np.int64]
+
+OUTPUT = "it is an output of the network"
+_NONE = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """The channels of a network and all that is bound to them.
+
+    Attributes:
+        count: how many channels there are.
+        removable: whether each may go, shape `(count,)`.
+        axes: the distinct arrays of channels that axes are bound to.
+        bound: tensor name to `{axis: index into axes}`.
+        filters: (tensor name, axis, index into axes) of the filters that make channels.
+        layers: path to the index into axes of the channels that the layer makes.
+        widths: (module path, constructor argument) to the index into axes that it counts.
+        tensors: the parameters and buffers that the network reaches, by name, tied ones once.
+        macs: tensor name to the uses of each of its elements for one input.
+        traces: the forwards that were followed, by path.
+        ends: the inputs and the output of each module that was reached, by path.
+        left_out: paths of the modules that the forward never reaches, the outermost of each.
+        left_whole: path of a layer that is not cut at all to the reason.
+        masked_forwards: path to (index into axes, forward in the masked original).
+        channel_of: the channel of each id, and, last, of `FIXED`.
+    """
+
+    count: int
+    removable: NDArray[np.bool_]
+    axes: tuple[ChannelArray, ...]
+    bound: Mapping[str, Mapping[int, int]]
+    filters: tuple[tuple[str, int, int], ...]
+    layers: Mapping[str, int]
+    widths: Mapping[tuple[str, str], int]
+    tensors: Mapping[str, Tensor]
+    macs: Mapping[str, int]
+    traces: Mapping[str, Trace]
+    ends: Mapping[str, tuple[Any, Any]]
+    left_out: tuple[str, ...]
+    left_whole: Mapping[str, str]
+    masked_forwards: Mapping[str, tuple[int, MaskedForward]]
+    channel_of: ChannelArray
+
+
+def find_dependencies(
+    model: nn.Module, inputs: Sequence[Tensor], plugins: Plugins
+) -> Dependencies:
+    """Walk the network once and merge what the walk found.
+
+    Args:
+        model: the network; it is read, never changed.
+        inputs: tensors on the meta device, in the order of its forward's arguments.
+        plugins: the loaded plugins.
+
+    Raises:
+        UnsupportedError: the walk meets what it does not understand.
+        InputShapeError: the network cannot take inputs of these shapes.
+    """
+    channels = Channels(model, plugins)
+    output = channels.through(
+        model, *(Signal(tensor, without_channels(tensor.ndim)) for tensor in inputs)
+    )
+    for leaf in pytree.tree_leaves(output):
+        if isinstance(leaf, Signal):
+            channels.pin(leaf.ids, OUTPUT)
+    return merge(model, channels.records)
+
+
+def merge(model: nn.Module, records: Records) -> Dependencies:
+    """Merge coupled ids into channels and name what is bound to them."""
+    channel_of, count = _channels(records)
+    axes = _Axes(channel_of)
+    left_out = _left_out(model, {*records.ends, *records.touched})
+    tensors = {
+        name: tensor
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
+        if not _within(name, left_out)
+    }
+    names = {id(tensor): name for name, tensor in tensors.items()}
+    bound: dict[str, dict[int, int]] = {}
+    filters, layers = [], {}
+    for (key, axis), ids in records.bindings.items():
+        bound.setdefault(names[key], {})[axis] = index = axes.index(ids)
+        if (key, axis) in records.filters:
+            filters.append((names[key], axis, index))
+            layers[records.filters[key, axis]] = index
+    reasons = _reasons(records, channel_of)
+    made = np.concatenate([axes.arrays[index] for index in layers.values()] or [_NONE])
+    removable = np.bincount(made[made >= 0], minlength=count) > 0
+    removable[list(reasons)] = False
+    left_whole = dict(records.left_whole)
+    for path, index in layers.items():
+        if not removable[axes.arrays[index][axes.arrays[index] >= 0]].any():
+            reason = reasons.get(int(axes.arrays[index][0]), "it is coupled with what always stays")
+            if reason != OUTPUT:
+                left_whole.setdefault(path, reason)
+    return Dependencies(
+        count=count,
+        removable=removable,
+        bound=bound,
+        filters=tuple(filters),
+        layers=layers,
+        widths={key: axes.index(ids) for key, ids in records.widths.items()},
+        tensors=tensors,
+        macs={names[key]: times for key, times in records.macs.items()},
+        traces=records.traces,
+        ends=records.ends,
+        left_out=left_out,
+        left_whole=left_whole,
+        masked_forwards={
+            path: (axes.index(ids), forward)
+            for path, (ids, forward) in records.masked_forwards.items()
+        },
+        channel_of=channel_of,
+        axes=tuple(axes.arrays),
+    )
+
+
+class _Axes:
+    """The distinct arrays of channels, numbered as they come."""
+
+    def __init__(self, channel_of: ChannelArray) -> None:
+        self.arrays: list[ChannelArray] = []
+        self._channel_of = channel_of
+        self._by_ids: dict[int, tuple[int, Ids]] = {}  # an array met again need not be compared
+        self._by_content: dict[bytes, int] = {}
+
+    def index(self, ids: Ids) -> int:
+        known = self._by_ids.get(id(ids))
+        if known is None:
+            array = self._channel_of[ids]
+            index = self._by_content.setdefault(array.tobytes(), len(self.arrays))
+            if index == len(self.arrays):
+                self.arrays.append(array)
+            known = self._by_ids[id(ids)] = (index, ids)
+        return known[0]
+
+
+def _channels(records: Records) -> tuple[ChannelArray, int]:
+    """The channel of each id, and of `FIXED` in the last place; the number of channels."""
+    root = _components(records.count + 1, records.couplings)
+    fixed = root == root[-1]
+    _, numbers = np.unique(root[~fixed], return_inverse=True)
+    channel_of = np.full(records.count + 1, FIXED, dtype=np.int64)
+    channel_of[~fixed] = numbers
+    return channel_of, int(numbers.max(initial=-1)) + 1
+
+
+def _components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
+    """Connected components: the least member of each node's, `FIXED` being the last node."""
+    root = np.arange(count)
+    if not pairs:
+        return root
+    first, second = (np.concatenate(side) % count for side in zip(*pairs, strict=True))
+    while True:
+        low, high = np.minimum(root[first], root[second]), np.maximum(root[first], root[second])
+        apart = low != high
+        if not apart.any():
+            return root
+        first, second = first[apart], second[apart]
+        np.minimum.at(root, high[apart], low[apart])
+        while (further := root[root]).tobytes() != root.tobytes():
+            root = further
+
+
+def _reasons(records: Records, channel_of: ChannelArray) -> dict[int, str]:
+    """Why a channel may not go, by channel; the first reason counts."""
+    reasons: dict[int, str] = {}
+    for ids, reason in records.pins:
+        for channel in np.unique(channel_of[ids]).tolist():
+            if channel != FIXED:
+                reasons.setdefault(channel, reason)
+    return reasons
+
+
+def _left_out(model: nn.Module, reached: set[str]) -> tuple[str, ...]:
+    """The outermost modules that hold nothing that was reached."""
+    holding = {""}
+    for path in reached:
+        parts = path.split(".")
+        holding.update(".".join(parts[:length]) for length in range(1, len(parts) + 1))
+    out: list[str] = []
+    for path, _ in model.named_modules():
+        if path not in holding and not _within(path, out):
+            out.append(path)
+    return tuple(out)
+
+
+def _within(name: str, paths: Sequence[str]) -> bool:
+    return any(name == path or name.startswith(f"{path}.") for path in paths)

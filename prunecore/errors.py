@@ -1,0 +1,59 @@
+"""Every error that prunecore raises on purpose; each message says what, where, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PrunecoreError(Exception):
+    """The job could not be done; the command line ends with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(PrunecoreError):
+    """The request itself is wrong: an unknown name, a value out of range, a missing file."""
+
+    exit_code = 2
+
+
+class PluginError(PrunecoreError):
+    """A plugin is missing, broken, or answered a hook with something that cannot be used."""
+
+
+class UnsupportedError(PrunecoreError):
+    """A module or operation that is not understood: refused, never guessed or skipped."""
+
+    def __init__(self, path: str, class_name: str, reason: str, remedy: str) -> None:
+        where = f"{path} ({class_name})" if path else f"the network ({class_name})"
+        super().__init__(f"Cannot prune through {where}: {reason}.\n{remedy}")
+        self.path = path
+        self.class_name = class_name
+        self.reason = reason
+        self.remedy = remedy
+
+
+class InputShapeError(PrunecoreError):
+    """The network cannot take an input of the asked shape."""
+
+
+class WeightsError(PrunecoreError):
+    """A weights file cannot be read or does not fit the network."""
+
+
+class LevelError(PrunecoreError):
+    """The asked level cannot be reached; the message names the highest that can."""
+
+
+class VerificationError(PrunecoreError):
+    """The written network does not compute what the masked original does."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that is not known, with the known ones and the nearest of them."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    shown = ", ".join(names) if len(names) <= 12 else ", ".join(names[:12]) + ", ..."
+    return UsageError(f"Unknown {kind} {name!r}.{hint}\nKnown: {shown or 'none'}.")

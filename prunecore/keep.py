@@ -1,0 +1,109 @@
+"""Which original places stay, for every tensor, layer argument and signal of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from prunecore.dependencies import Dependencies
+from prunecore.signal import Ids, Signal
+
+
+class Width(int):
+    """A kept width that knows which channels it counts, so that the same ones are named alike."""
+
+    channels: Hashable
+
+    def __new__(cls, value: int, channels: Hashable) -> Width:
+        width = super().__new__(cls, value)
+        width.channels = channels
+        return width
+
+
+class Keep:
+    """The kept indices of a network: sorted original indices that stay, by tensor and axis.
+
+    Args:
+        model: the original network.
+        dependencies: its channels.
+        kept: whether each channel stays, shape `(dependencies.count,)`.
+    """
+
+    def __init__(
+        self, model: nn.Module, dependencies: Dependencies, kept: NDArray[np.bool_]
+    ) -> None:
+        self.dependencies = dependencies
+        self.kept = kept
+        self._kept_or_fixed = np.append(kept, True)
+        self._names = {id(tensor): name for name, tensor in dependencies.tensors.items()}
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._axes = [np.flatnonzero(self._kept_or_fixed[array]) for array in dependencies.axes]
+        self._index = {array.tobytes(): i for i, array in enumerate(dependencies.axes)}
+
+    def indices(self, tensor: Tensor | None, axis: int) -> NDArray[np.int64] | None:
+        """The kept indices along one axis of a parameter or buffer; `None` where all stay."""
+        bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
+        if axis not in bound:
+            return None
+        kept = self._axes[bound[axis]]
+        return None if len(kept) == len(self.dependencies.axes[bound[axis]]) else kept
+
+    def width(self, tensor: Tensor, axis: int) -> int:
+        """The kept width of one axis of a parameter or buffer."""
+        bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
+        if axis not in bound:
+            return int(tensor.shape[axis])
+        return Width(len(self._axes[bound[axis]]), bound[axis])
+
+    def argument(self, module: nn.Module, name: str) -> int:
+        """The kept value of a constructor argument that counts channels."""
+        index = self.dependencies.widths.get((self._paths[id(module)], name))
+        if index is None:
+            return getattr(module, name)  # type: ignore[no-any-return]
+        return Width(len(self._axes[index]), index)
+
+    def place(self, index: int) -> NDArray[np.int64]:
+        """The kept places of one of the dependencies' axes."""
+        return self._axes[index]
+
+    def mask(self, ids: Ids) -> NDArray[np.bool_]:
+        """Whether each place of an array of ids stays."""
+        return self._kept_or_fixed[self.dependencies.channel_of[ids]]
+
+    def size(self, signal: Signal, axis: int) -> int:
+        """The kept width of one axis of a tensor of the forward pass."""
+        if not signal.carries_channels(axis):
+            return signal.shape[axis]
+        ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)[:, 0]
+        return self.count(ids)
+
+    def count(self, ids: Ids) -> int:
+        """How many places of 1-d ids stay."""
+        channels = self.dependencies.channel_of[ids].tobytes()
+        return Width(int(self.mask(ids).sum()), self._index.get(channels, channels))
+
+    def cut(self, tensor: Tensor) -> Tensor:
+        """A parameter or buffer without what goes; not copied where all of it stays."""
+        bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
+        cut_axes = [axis for axis in sorted(bound) if self.indices(tensor, axis) is not None]
+        cut = tensor.detach()
+        if cut_axes == [0, 1]:
+            columns, run = self._columns(bound[1])
+            rows = torch.from_numpy(self._axes[bound[0]]).to(cut.device)
+            blocks = cut.unflatten(1, (-1, run))[rows[:, None], columns.to(cut.device)]
+            return blocks.flatten(1, 2)
+        for axis in cut_axes:
+            cut = cut.index_select(axis, torch.from_numpy(self._axes[bound[axis]]).to(cut.device))
+        return cut
+
+    def _columns(self, index: int) -> tuple[Tensor, int]:
+        """Kept columns as runs of one channel, so that flattened maps are copied run by run."""
+        array, kept = self.dependencies.axes[index], self._axes[index]
+        run = int(np.argmax(array != array[0])) or 1
+        if len(array) % run or (array.reshape(-1, run) != array[::run, None]).any():
+            run = 1
+        return torch.from_numpy(kept[::run] // run), run

@@ -1,0 +1,123 @@
+"""A tensor of the forward pass as the walk sees it: its shape, and who is which channel in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Ids = NDArray[np.int64]
+
+FIXED = -1  # the id of every place that always stays
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """One tensor of the forward pass.
+
+    Attributes:
+        meta: the tensor on the meta device, for its shape.
+        ids: the channel at each place: same rank as the tensor, size 1 on axes without channels.
+        parameter: the parameter that this is, as long as its ids are to come from what it meets.
+    """
+
+    meta: Tensor
+    ids: Ids
+    parameter: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape; the first axis is the batch."""
+        return tuple(self.meta.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The tensor's rank."""
+        return self.meta.ndim
+
+    @property
+    def channel_axes(self) -> list[int]:
+        """The axes along which channels lie."""
+        return [axis for axis, size in enumerate(self.ids.shape) if size > 1]
+
+    def carries_channels(self, axis: int) -> bool:
+        """Whether channels lie along this axis."""
+        return self.ids.shape[axis] > 1
+
+
+def without_channels(rank: int) -> Ids:
+    """The ids of a tensor in which every place always stays."""
+    return np.full((1,) * rank, FIXED, dtype=np.int64)
+
+
+def along(axis: int, rank: int, ids: Ids) -> Ids:
+    """Lay 1-d ids along one axis of a tensor of this rank."""
+    shape = [1] * rank
+    shape[axis] = -1
+    return ids.reshape(shape)
+
+
+def shaped(shape: Sequence[int]) -> Tensor:
+    """A tensor that has this shape and no storage."""
+    return torch.empty(tuple(shape), device="meta")
+
+
+def reshape_ids(
+    ids: Ids, old: Sequence[int], new: Sequence[int], couple: Callable[[Ids, Ids], None]
+) -> Ids:
+    """Do to ids what a row-major reshape from `old` to `new` does to the tensor.
+
+    Axes that merge are broadcast over what they merge with. Where one channel axis splits into
+    several, the kept places must stay a rectangle: `couple` is called for the pairs that have to
+    go together, across all new axes but the longest, which leaves the most channels.
+
+    Returns:
+        Ids of rank `len(new)`.
+    """
+    full: list[int] = []  # ids' shape, the axes that carry channels or merge with one at full size
+    result: list[int] = []
+    for old_axes, new_axes in _matching_axes(old, new):
+        carries = any(ids.shape[axis] > 1 for axis in old_axes)
+        full += [old[axis] if carries else 1 for axis in old_axes]
+        result += [new[axis] if carries else 1 for axis in new_axes]
+    return _one_channel_axis(np.broadcast_to(ids, full).reshape(result), couple)
+
+
+def _matching_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[range, range]]:
+    """The smallest runs of old and new axes that hold equally many places each."""
+    runs = []
+    i = j = 0
+    while i < len(old) or j < len(new):
+        start_i, start_j = i, j
+        places_old = places_new = 1
+        if i < len(old):
+            places_old, i = old[i], i + 1
+        if j < len(new):
+            places_new, j = new[j], j + 1
+        while places_old != places_new:
+            if places_old < places_new:
+                places_old, i = places_old * old[i], i + 1
+            else:
+                places_new, j = places_new * new[j], j + 1
+        runs.append((range(start_i, i), range(start_j, j)))
+    return runs
+
+
+def _one_channel_axis(ids: Ids, couple: Callable[[Ids, Ids], None]) -> Ids:
+    """Couple ids so that they differ along one axis at most, and drop the repetition."""
+    for axis in range(ids.ndim):
+        first = ids.take([0], axis)
+        if ids.shape[axis] > 1 and (ids == first).all():
+            ids = first
+    axes = [axis for axis, size in enumerate(ids.shape) if size > 1]
+    longest = max(axes, key=lambda axis: ids.shape[axis], default=None)
+    for axis in axes:
+        if axis != longest:
+            first = ids.take([0], axis)
+            couple(np.broadcast_to(first, ids.shape), ids)
+            ids = first
+    return ids

@@ -1,0 +1,165 @@
+"""Text blocks: values, constructor calls and class definitions, as a person would write them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from torch import nn
+
+LINE = 88  # columns
+INDENT = 4
+
+Value: TypeAlias = Any  # a literal, a Call, a Name, or a list, tuple or dict of them
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name or expression that is written as it stands."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Call:
+    """A constructor call.
+
+    Attributes:
+        function: what is called, `nn.Conv2d`.
+        positional: the arguments without their names.
+        keywords: the arguments with their names, in the order in which they are written.
+        defaults: the values of keywords that need not be written.
+    """
+
+    function: str
+    positional: tuple[Value, ...] = ()
+    keywords: Mapping[str, Value] = field(default_factory=dict)
+    defaults: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BlockSource:
+    """How a block is written.
+
+    Attributes:
+        call: its constructor call.
+        definitions: the classes and functions that the call needs, text by name, in order.
+        imports: further import lines that the definitions need.
+    """
+
+    call: Value
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    imports: frozenset[str] = frozenset()
+
+
+def call(constructor: type, **arguments: Value) -> Call:
+    """The call of a class of `torch.nn` with these arguments, in the order of its signature.
+
+    Arguments without a default are written by place, the others by name and only where they
+    differ from their default.
+
+    Args:
+        constructor: the class, called as `nn.Name`.
+        arguments: all that its instance was made with, by name.
+    """
+    parameters = inspect.signature(constructor).parameters
+    positional = [
+        arguments[name]
+        for name, parameter in parameters.items()
+        if name in arguments and parameter.default is parameter.empty
+    ]
+    defaults = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name in arguments and parameter.default is not parameter.empty
+    }
+    keywords = {name: arguments[name] for name in defaults}
+    return Call(f"nn.{constructor.__name__}", tuple(positional), keywords, defaults)
+
+
+def render(value: Value, indent: int = 0, taken: int = 0) -> str:
+    """Write a value; over several lines where one is too short.
+
+    Args:
+        value: what to write.
+        indent: columns that the statement is indented by.
+        taken: columns of the first line that are used, beside the indent.
+    """
+    line = _one_line(value)
+    if indent + taken + len(line) <= LINE:
+        return line
+    opening, items, closing = _parts(value)
+    if not items:
+        return line
+    inner = indent + INDENT
+    rows = [
+        " " * inner + key + render(item, inner, len(key) + 1) + ",\n" for key, item in items
+    ]
+    return f"{opening}\n{''.join(rows)}{' ' * indent}{closing}"
+
+
+def _one_line(value: Value) -> str:
+    opening, items, closing = _parts(value)
+    if not closing:
+        return opening
+    single = isinstance(value, tuple) and len(items) == 1
+    inside = ", ".join(f"{key}{_one_line(item)}" for key, item in items)
+    return f"{opening}{inside}{',' if single else ''}{closing}"
+
+
+def _parts(value: Value) -> tuple[str, list[tuple[str, Value]], str]:
+    """A value's opening, its items with what is written before each, and its closing."""
+    if isinstance(value, Call):
+        written = [
+            (f"{key}=", item)
+            for key, item in value.keywords.items()
+            if not (key in value.defaults and same(item, value.defaults[key]))
+        ]
+        return f"{value.function}(", [*(("", item) for item in value.positional), *written], ")"
+    if isinstance(value, dict):
+        return "{", [(f"{_text(key)}: ", item) for key, item in value.items()], "}"
+    if isinstance(value, list):
+        return "[", [("", item) for item in value], "]"
+    if isinstance(value, tuple):
+        return "(", [("", item) for item in value], ")"
+    return _text(value), [], ""
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, Name):
+        return value.text
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    if isinstance(value, float) and value == int(value) and abs(value) < 1e6:
+        return repr(float(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(int(value))
+    return repr(value)
+
+
+def same(first: Value, second: Value) -> bool:
+    """Whether two values are written alike: `1` and `True` are not, `0` and `0.0` are not."""
+    if type(first) is not type(second) and not (
+        isinstance(first, int)
+        and isinstance(second, int)
+        and isinstance(first, bool) == isinstance(second, bool)
+    ):
+        return False
+    return bool(first == second)
+
+
+def is_of_torch(cls: type) -> bool:
+    """Whether a class is one that generated files call as `nn.Name`."""
+    return getattr(nn, cls.__name__, None) is cls
+
+
+def signature(name: str, parameters: Sequence[str], returns: str, indent: int = 0) -> str:
+    """A `def` line, over several lines where one is too short."""
+    line = f"{' ' * indent}def {name}({', '.join(parameters)}) -> {returns}:"
+    if len(line) <= LINE:
+        return line
+    inner = " " * (indent + INDENT)
+    rows = "".join(f"{inner}{parameter},\n" for parameter in parameters)
+    return f"{' ' * indent}def {name}(\n{rows}{' ' * indent}) -> {returns}:"

@@ -1,0 +1,101 @@
+"""One level of a module's own forward as a torch.fx graph, every child a leaf."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import fx, nn
+
+from prunecore.errors import UnsupportedError
+
+
+class _Training(int):
+    """The value 0 that a traced forward sees as `self.training`."""
+
+
+class _OneLevel(fx.Tracer):
+    """Traces a module's own forward; only the arguments that are supplied become placeholders."""
+
+    def __init__(self, supplied: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.supplied = supplied
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return True
+
+    def create_args_for_root(
+        self,
+        root_fn: Callable[..., Any],
+        is_module: bool,
+        concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
+    ) -> tuple[Any, list[Any]]:
+        positional: list[Any] = [self.root]
+        keywords: dict[str, Any] = {}
+        for name, parameter in list(inspect.signature(root_fn).parameters.items())[1:]:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                count = len(self.supplied.get(name, ()))
+                positional += [self._placeholder(f"{name}_{i}", ()) for i in range(count)]
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                continue
+            elif name in self.supplied:
+                default = () if parameter.default is parameter.empty else (parameter.default,)
+                value = self._placeholder(name, default)
+                if parameter.kind is parameter.KEYWORD_ONLY:
+                    keywords[name] = value
+                else:
+                    positional.append(value)
+        return functools.partial(root_fn, **keywords) if keywords else root_fn, positional
+
+    def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
+        return self.create_proxy("placeholder", name, default, {})
+
+
+def trace_level(module: nn.Module, path: str, supplied: Mapping[str, Any]) -> fx.Graph:
+    """Trace a module's own forward as it runs in eval mode, every child a leaf.
+
+    The module itself is not touched: the tracer works on a shallow copy.
+
+    Args:
+        module: the module.
+        path: its path in the network, for messages.
+        supplied: the arguments of its forward that are given, by parameter name.
+
+    Raises:
+        UnsupportedError: its forward does what torch.fx cannot follow, such as branching on data.
+    """
+    shadow = copy.copy(module)
+    shadow.training = _Training(0)  # type: ignore[assignment]
+    for registry in ("_modules", "_parameters", "_buffers"):
+        shadow.__dict__[registry] = dict(getattr(module, registry))
+    try:
+        return _OneLevel(supplied).trace(shadow)
+    except Exception as error:  # whatever the user's own forward raises when it meets a proxy
+        raise _untraceable(module, path, error) from error
+
+
+def _untraceable(module: nn.Module, path: str, error: Exception) -> UnsupportedError:
+    name = type(module).__name__
+    if type(module).forward is nn.Module.forward:
+        return UnsupportedError(
+            path,
+            name,
+            "it has no forward",
+            "Call its children from the forward of the module that holds it.",
+        )
+    source = inspect.getsourcefile(type(module).forward)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)]
+    own = [frame for frame in frames if frame.filename == source]
+    where = f" at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`" if own else ""
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return UnsupportedError(
+        path,
+        name,
+        f"its forward cannot be traced{where}: {reason}",
+        "Take the branch or conversion on tensor values out of its forward, or install or write "
+        f"a plugin that owns {name} (hook prunecore_calculate_dependencies).",
+    )
