@@ -1,0 +1,75 @@
+"""The project's chores; `python -m nox --list` names them.
+
+uv links files from its cache, so that an environment with torch takes a second after the first.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.5.1"  # the first with `requires`
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["tests"]
+
+# Each plugin under plugins/, with the plugins that it builds on.
+FAMILIES = {"sequential": [], "resnet": ["sequential"]}
+
+
+def install(session: nox.Session, families: list[str], *groups: str) -> None:
+    """Install the core and some plugins as a user gets them, not as editable copies."""
+    plugins = [f"./plugins/prunecore-{family}" for family in families]
+    everything = set(families) == set(FAMILIES)
+    tools = [option for group in groups for option in ("--group", group)]
+    session.install(".[all]" if everything else ".", *plugins, *tools)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format and types of everything."""
+    install(session, list(FAMILIES), "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+
+
+@nox.session
+def tests_core(session: nox.Session) -> None:
+    """Run the core's tests with no plugin installed."""
+    install(session, [], "test")
+    session.run("pytest", "tests", "--ignore=tests/integration", *session.posargs)
+
+
+@nox.session
+@nox.parametrize("family", list(FAMILIES), ids=list(FAMILIES))
+def tests_plugin(session: nox.Session, family: str) -> None:
+    """Run one plugin's tests with it alone, and what it builds on."""
+    install(session, [*FAMILIES[family], family], "test")
+    session.run("pytest", f"plugins/prunecore-{family}/tests", *session.posargs)
+
+
+@nox.session(requires=["lint", "tests_core", "tests_plugin"])
+def tests(session: nox.Session) -> None:
+    """Run every check: style and types, each part's tests alone, then all tests together."""
+    install(session, list(FAMILIES), "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def sweep(session: nox.Session) -> None:
+    """Run the tests that take too long for every day."""
+    install(session, list(FAMILIES), "test")
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train a small network on handwritten digits, prune it, and use the written file."""
+    install(session, list(FAMILIES), "demo")
+    session.run("python", "demo/run.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed and memory, side by side with Torch-Pruning."""
+    install(session, list(FAMILIES), "bench")
+    session.run("python", "benchmarks/speed.py", *session.posargs)
