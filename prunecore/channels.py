@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions import Operation
 from prunecore.plugins import Plugins
-from prunecore.signal import FIXED, Ids, Signal, along, reshape_ids, shaped, without_channels
+from prunecore.signal import Ids, Signal, along, reshape_ids, shaped, without_channels
 from prunecore.tracing import trace_level
 
 # The forward that stands for a module's own in the masked original:
@@ -135,9 +135,7 @@ class Channels:
             elif node.op == "output":
                 return args[0]
             else:
-                function = (
-                    getattr(Tensor, node.target) if node.op == "call_method" else node.target
-                )
+                function = getattr(Tensor, node.target) if node.op == "call_method" else node.target
                 values[node] = self.apply(function, *args, **kwargs)
         raise AssertionError("a torch.fx graph ends with its output")
 
@@ -190,7 +188,9 @@ class Channels:
         self.records.count += count
         return np.arange(first, first + count, dtype=np.int64)
 
-    def bind(self, tensor: Tensor | None, axis: int, ids: Ids | None, filters: bool = False) -> None:
+    def bind(
+        self, tensor: Tensor | None, axis: int, ids: Ids | None, filters: bool = False
+    ) -> None:
         """Bind one axis of a parameter or buffer to channels: it is cut as they are.
 
         Args:
@@ -295,7 +295,7 @@ class Channels:
         if ids is not None:
             self.records.masked_forwards[self._paths[id(module)]] = (ids, forward)
 
-    def refuse(self, reason: str, remedy: str) -> None:
+    def refuse(self, reason: str, remedy: str) -> NoReturn:
         """Stop: the module that the walk is in is not understood.
 
         Raises:

@@ -67,4 +67,3 @@ class Counter:
         sizes = self._free * widths[self._axes].prod(axis=1)
         params, macs, size = (self._weights @ sizes).tolist()
         return Cost(params, macs, size)
-

@@ -62,9 +62,7 @@ class Dependencies:
     channel_of: ChannelArray
 
 
-def find_dependencies(
-    model: nn.Module, inputs: Sequence[Tensor], plugins: Plugins
-) -> Dependencies:
+def find_dependencies(model: nn.Module, inputs: Sequence[Tensor], plugins: Plugins) -> Dependencies:
     """Walk the network once and merge what the walk found.
 
     Args:

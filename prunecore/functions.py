@@ -78,9 +78,7 @@ def _concatenate(channels: Channels, operation: Operation) -> Signal:
             for tensor in tensors:
                 channels.pin(tensor.ids, "it is concatenated with channels along another axis")
             return Signal(meta, without_channels(rank))
-        parts = [
-            np.broadcast_to(tensor.ids.ravel(), (tensor.shape[dim],)) for tensor in tensors
-        ]
+        parts = [np.broadcast_to(tensor.ids.ravel(), (tensor.shape[dim],)) for tensor in tensors]
         return Signal(meta, along(dim, rank, np.concatenate(parts)))
     whole = channels.couple(*(_collapse(tensor, dim) for tensor in tensors))
     return Signal(meta, whole.ids)
@@ -93,7 +91,9 @@ def _collapse(tensor: Signal, dim: int) -> Signal:
 
 def _reshape(channels: Channels, operation: Operation) -> Signal:
     tensor: Signal = operation.args[0]
-    return channels.reshape(tensor, channels.run(operation.function, *operation.args, **operation.kwargs))
+    return channels.reshape(
+        tensor, channels.run(operation.function, *operation.args, **operation.kwargs)
+    )
 
 
 def _write_sizes(
@@ -182,9 +182,11 @@ def _pad(channels: Channels, operation: Operation) -> Signal:
     for axis in tensor.channel_axes:
         place = 2 * (tensor.ndim - 1 - axis)
         before, after = pad[place : place + 2] if place < len(pad) else (0, 0)
-        if (before or after) and operation.argument(2, "mode", "constant") != "constant":
-            ids = channels.pin_axes(tensor, [axis], "pad").ids
-        elif before < 0 or after < 0:
+        if (
+            ((before or after) and operation.argument(2, "mode", "constant") != "constant")
+            or before < 0
+            or after < 0
+        ):
             ids = channels.pin_axes(tensor, [axis], "pad").ids
         elif before or after:
             added = channels.fresh(before + after)
@@ -203,10 +205,10 @@ def _write_pad(
     for axis in result.channel_axes:
         place = 2 * (result.ndim - 1 - axis)
         if place < len(pad):
-            kept = keep.mask(result.ids.ravel())
+            ids = result.ids.ravel()
             before, after = pad[place], pad[place + 1]
-            pad[place] = keep.part(kept[:before])
-            pad[place + 1] = keep.part(kept[len(kept) - after :])
+            pad[place] = keep.count(ids[:before])
+            pad[place + 1] = keep.count(ids[len(ids) - after :])
     return (args[0], type(args[1])(pad), *args[2:]), kwargs
 
 
@@ -263,35 +265,192 @@ def _stack(channels: Channels, operation: Operation) -> Signal:
     return Signal(meta, np.expand_dims(channels.couple(*tensors).ids, dim))
 
 
-_ELEMENTWISE_NAMES = """
-    abs add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or ceil
-    clamp clamp_max clamp_min clip clone contiguous copysign cos cosh detach div divide eq erf
-    erfc exp exp2 expm1 fix float_power floor floor_divide fmax fmin fmod frac ge greater gt
-    hardshrink hypot isfinite isinf isnan le lerp less log log10 log1p log2 logical_and
-    logical_not logical_or logical_xor logit lt maximum minimum mul multiply nan_to_num ne neg
-    negative positive pow reciprocal relu remainder round rsqrt rsub sgn sigmoid sign sin sinc
-    sinh softplus sqrt square sub subtract tan tanh true_divide trunc where xlogy
-    celu elu gelu hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu6 rrelu selu
-    silu softsign softshrink tanhshrink threshold
-    dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d feature_dropout
-    to float double half bfloat16 type_as masked_fill
-""".split()
-_OPERATORS = """
-    add sub mul truediv floordiv mod pow neg pos abs lt le gt ge eq ne and_ or_ xor invert
-    iadd isub imul itruediv
-""".split()
-_REDUCTIONS = "mean sum amax amin std var prod logsumexp norm all any max min".split()
-_RESHAPES = "flatten reshape view unflatten".split()
-_REARRANGEMENTS = "permute transpose swapaxes swapdims movedim moveaxis t squeeze unsqueeze".split()
+_ELEMENTWISE_NAMES = [
+    "abs",
+    "add",
+    "addcdiv",
+    "addcmul",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "ceil",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "clip",
+    "clone",
+    "contiguous",
+    "copysign",
+    "cos",
+    "cosh",
+    "detach",
+    "div",
+    "divide",
+    "eq",
+    "erf",
+    "erfc",
+    "exp",
+    "exp2",
+    "expm1",
+    "fix",
+    "float_power",
+    "floor",
+    "floor_divide",
+    "fmax",
+    "fmin",
+    "fmod",
+    "frac",
+    "ge",
+    "greater",
+    "gt",
+    "hardshrink",
+    "hypot",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "le",
+    "lerp",
+    "less",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logit",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "multiply",
+    "nan_to_num",
+    "ne",
+    "neg",
+    "negative",
+    "positive",
+    "pow",
+    "reciprocal",
+    "relu",
+    "remainder",
+    "round",
+    "rsqrt",
+    "rsub",
+    "sgn",
+    "sigmoid",
+    "sign",
+    "sin",
+    "sinc",
+    "sinh",
+    "softplus",
+    "sqrt",
+    "square",
+    "sub",
+    "subtract",
+    "tan",
+    "tanh",
+    "true_divide",
+    "trunc",
+    "where",
+    "xlogy",
+    "celu",
+    "elu",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "hardtanh",
+    "leaky_relu",
+    "logsigmoid",
+    "mish",
+    "relu6",
+    "rrelu",
+    "selu",
+    "silu",
+    "softsign",
+    "softshrink",
+    "tanhshrink",
+    "threshold",
+    "dropout",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_dropout",
+    "to",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "type_as",
+    "masked_fill",
+]
+_OPERATORS = [
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "pow",
+    "neg",
+    "pos",
+    "abs",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
+    "and_",
+    "or_",
+    "xor",
+    "invert",
+    "iadd",
+    "isub",
+    "imul",
+    "itruediv",
+]
+_REDUCTIONS = [
+    "mean",
+    "sum",
+    "amax",
+    "amin",
+    "std",
+    "var",
+    "prod",
+    "logsumexp",
+    "norm",
+    "all",
+    "any",
+    "max",
+    "min",
+]
+_RESHAPES = ["flatten", "reshape", "view", "unflatten"]
+_REARRANGEMENTS = [
+    "permute",
+    "transpose",
+    "swapaxes",
+    "swapdims",
+    "movedim",
+    "moveaxis",
+    "t",
+    "squeeze",
+    "unsqueeze",
+]
 _NAMESPACES = (torch, F, Tensor, torch.special)
 
 
 def _everywhere(names: Sequence[str]) -> list[Callable[..., Any]]:
     """The functions and methods of these names, the in-place forms among them."""
     forms = [form for name in names for form in (name, f"{name}_")]
-    return [
-        getattr(space, form) for space in _NAMESPACES for form in forms if hasattr(space, form)
-    ]
+    return [getattr(space, form) for space in _NAMESPACES for form in forms if hasattr(space, form)]
 
 
 def _pools() -> dict[Callable[..., Any], FunctionRule]:
@@ -315,7 +474,9 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
     rules |= dict.fromkeys((getattr(operator, name) for name in _OPERATORS), pointwise)
     rules |= dict.fromkeys(_everywhere(_RESHAPES), reshape)
     rules |= dict.fromkeys(_everywhere(_REARRANGEMENTS), FunctionRule(_rearrange))
-    rules |= dict.fromkeys(_everywhere(["cat", "concat", "concatenate"]), FunctionRule(_concatenate))
+    rules |= dict.fromkeys(
+        _everywhere(["cat", "concat", "concatenate"]), FunctionRule(_concatenate)
+    )
     rules |= dict.fromkeys(
         _everywhere(["softmax", "log_softmax", "cumsum", "softmin", "gumbel_softmax"]),
         FunctionRule(_mixes_along_dim),

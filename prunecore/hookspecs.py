@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from prunecore.channels import Channels, Signal
+    from prunecore.channels import Channels
     from prunecore.functions import FunctionRule
     from prunecore.importance import Criterion
     from prunecore.keep import Keep
+    from prunecore.signal import Signal
     from prunecore.source import BlockSource
     from prunecore.writer import Writer
 
@@ -92,9 +93,7 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
 
 
 @hookspec(firstresult=True)
-def prunecore_transfer_weights(
-    block: nn.Module, name: str, keep: Keep
-) -> dict[str, Tensor] | None:
+def prunecore_transfer_weights(block: nn.Module, name: str, keep: Keep) -> dict[str, Tensor] | None:
     """Give the written block's weights, where cutting every bound axis is not enough.
 
     A plugin without this hook gets the default: each tensor indexed along each bound axis.

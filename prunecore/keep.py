@@ -36,6 +36,7 @@ class Keep:
     def __init__(
         self, model: nn.Module, dependencies: Dependencies, kept: NDArray[np.bool_]
     ) -> None:
+        self.model = model
         self.dependencies = dependencies
         self.kept = kept
         self._kept_or_fixed = np.append(kept, True)
@@ -81,7 +82,7 @@ class Keep:
         ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)[:, 0]
         return self.count(ids)
 
-    def count(self, ids: Ids) -> int:
+    def count(self, ids: Ids) -> Width:
         """How many places of 1-d ids stay."""
         channels = self.dependencies.channel_of[ids].tobytes()
         return Width(int(self.mask(ids).sum()), self._index.get(channels, channels))
@@ -94,8 +95,8 @@ class Keep:
         if cut_axes == [0, 1]:
             columns, run = self._columns(bound[1])
             rows = torch.from_numpy(self._axes[bound[0]]).to(cut.device)
-            blocks = cut.unflatten(1, (-1, run))[rows[:, None], columns.to(cut.device)]
-            return blocks.flatten(1, 2)
+            runs = cut.reshape(cut.shape[0], -1, run, *cut.shape[2:])
+            return runs[rows[:, None], columns.to(cut.device)].flatten(1, 2)
         for axis in cut_axes:
             cut = cut.index_select(axis, torch.from_numpy(self._axes[bound[axis]]).to(cut.device))
         return cut

@@ -77,7 +77,8 @@ def make_plan(
         if target == "channels":
             return 100.0 * removed / int(dependencies.removable.sum())
         total = getattr(before, target)
-        return 100.0 * (1 - getattr(counter.cost(kept_after(removed)), target) / total)
+        left = getattr(counter.cost(kept_after(removed)), target)
+        return float(100 * (1 - left / total))
 
     highest = gone(len(order))
     if level > highest + TOLERANCE:

@@ -46,7 +46,7 @@ class Signal:
 
     def carries_channels(self, axis: int) -> bool:
         """Whether channels lie along this axis."""
-        return self.ids.shape[axis] > 1
+        return bool(self.ids.shape[axis] > 1)
 
 
 def without_channels(rank: int) -> Ids:

@@ -12,14 +12,22 @@ from torch import nn
 LINE = 88  # columns
 INDENT = 4
 
+REQUIRED = inspect.Parameter.empty  # the default of a parameter that has none
+
 Value: TypeAlias = Any  # a literal, a Call, a Name, or a list, tuple or dict of them
 
 
 @dataclass(frozen=True)
 class Name:
-    """A name or expression that is written as it stands."""
+    """A name or expression that is written as it stands.
+
+    Attributes:
+        text: the expression.
+        precedence: how tightly it binds as an operand; 9 for names, calls and indexing.
+    """
 
     text: str
+    precedence: int = 9
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,7 @@ class Call:
     Attributes:
         function: what is called, `nn.Conv2d`.
         positional: the arguments without their names.
+        names: the parameters that they are, where known.
         keywords: the arguments with their names, in the order in which they are written.
         defaults: the values of keywords that need not be written.
     """
@@ -37,6 +46,10 @@ class Call:
     positional: tuple[Value, ...] = ()
     keywords: Mapping[str, Value] = field(default_factory=dict)
     defaults: Mapping[str, Value] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return one_line(self)
 
 
 @dataclass(frozen=True)
@@ -65,18 +78,19 @@ def call(constructor: type, **arguments: Value) -> Call:
         arguments: all that its instance was made with, by name.
     """
     parameters = inspect.signature(constructor).parameters
-    positional = [
-        arguments[name]
+    names = tuple(
+        name
         for name, parameter in parameters.items()
         if name in arguments and parameter.default is parameter.empty
-    ]
+    )
+    positional = tuple(arguments[name] for name in names)
     defaults = {
         name: parameter.default
         for name, parameter in parameters.items()
         if name in arguments and parameter.default is not parameter.empty
     }
     keywords = {name: arguments[name] for name in defaults}
-    return Call(f"nn.{constructor.__name__}", tuple(positional), keywords, defaults)
+    return Call(f"nn.{constructor.__name__}", positional, keywords, defaults, names)
 
 
 def render(value: Value, indent: int = 0, taken: int = 0) -> str:
@@ -87,25 +101,24 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
         indent: columns that the statement is indented by.
         taken: columns of the first line that are used, beside the indent.
     """
-    line = _one_line(value)
+    line = one_line(value)
     if indent + taken + len(line) <= LINE:
         return line
     opening, items, closing = _parts(value)
     if not items:
         return line
     inner = indent + INDENT
-    rows = [
-        " " * inner + key + render(item, inner, len(key) + 1) + ",\n" for key, item in items
-    ]
+    rows = [" " * inner + key + render(item, inner, len(key) + 1) + ",\n" for key, item in items]
     return f"{opening}\n{''.join(rows)}{' ' * indent}{closing}"
 
 
-def _one_line(value: Value) -> str:
+def one_line(value: Value) -> str:
+    """Write a value on one line, however long."""
     opening, items, closing = _parts(value)
     if not closing:
         return opening
     single = isinstance(value, tuple) and len(items) == 1
-    inside = ", ".join(f"{key}{_one_line(item)}" for key, item in items)
+    inside = ", ".join(f"{key}{one_line(item)}" for key, item in items)
     return f"{opening}{inside}{',' if single else ''}{closing}"
 
 

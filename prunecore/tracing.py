@@ -14,7 +14,7 @@ from torch import fx, nn
 from prunecore.errors import UnsupportedError
 
 
-class _Training(int):
+class Training(int):
     """The value 0 that a traced forward sees as `self.training`."""
 
 
@@ -69,7 +69,7 @@ def trace_level(module: nn.Module, path: str, supplied: Mapping[str, Any]) -> fx
         UnsupportedError: its forward does what torch.fx cannot follow, such as branching on data.
     """
     shadow = copy.copy(module)
-    shadow.training = _Training(0)  # type: ignore[assignment]
+    shadow.training = Training(0)  # type: ignore[assignment]
     for registry in ("_modules", "_parameters", "_buffers"):
         shadow.__dict__[registry] = dict(getattr(module, registry))
     try:

@@ -1,0 +1,222 @@
+"""Classes for traced modules, each written once for all of its instances."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from prunecore.arguments import Arguments, Role, alike, equal, free_name
+from prunecore.forward import Forward, Statement
+from prunecore.keep import Width
+from prunecore.source import INDENT, REQUIRED, Call, Name, Value, one_line, render, signature
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """A module that is written as a class of its own; stands for its constructor call.
+
+    Attributes:
+        class_name: the original class's name.
+        fields: the statements of its constructor.
+        forward: its forward; `None` for a module that only holds others.
+        entering: the channels that its input carries.
+        leaving: the channels that its output carries.
+        base: what it derives from; its constructor is called among the fields if not `nn.Module`.
+    """
+
+    class_name: str
+    fields: tuple[Statement, ...]
+    forward: Forward | None
+    entering: Hashable
+    leaving: Hashable
+    base: str = "nn.Module"
+
+
+def define_classes(
+    root: Instance, taken: set[str], named: Mapping[Hashable, str]
+) -> tuple[dict[str, str], Call]:
+    """Define the classes of a network: of every `Instance` within it, and its own.
+
+    Args:
+        root: the network.
+        taken: names that the file has already.
+        named: names of the network's own constructor arguments, by the channels that they count.
+
+    Returns:
+        The classes' texts by name, each after those that it uses, and the network's call.
+    """
+    texts: dict[str, str] = {}
+    calls: dict[int, Call] = {}
+    groups: dict[tuple[int, str, str], list[Instance]] = {}
+    for instance in dict.fromkeys(_instances(root)):
+        key = (_height(instance), instance.class_name, _skeleton(instance))
+        groups.setdefault(key, []).append(instance)
+    for (_, class_name, _), members in sorted(groups.items(), key=lambda item: item[0][0]):
+        name = free_name(class_name, taken | set(texts))
+        writer = _ClassWriter(members, calls, named if members == [root] else {})
+        texts[name] = writer.write(name)
+        for index, member in enumerate(members):
+            calls[id(member)] = writer.arguments.call(name, index)
+    return texts, calls[id(root)]
+
+
+def write_statement(statement: Statement, indent: int) -> str:
+    """A statement as its line or lines."""
+    text = render(statement.value, indent, len(statement.target))
+    return f"{' ' * indent}{statement.target}{text}"
+
+
+class _ClassWriter:
+    """Writes one class from all of its instances."""
+
+    def __init__(
+        self, members: list[Instance], calls: Mapping[int, Call], named: Mapping[Hashable, str]
+    ) -> None:
+        self.members = members
+        self.calls = calls
+        self.arguments = Arguments(
+            tuple(member.entering for member in members),
+            tuple(member.leaving for member in members),
+            named,
+        )
+
+    def write(self, name: str) -> str:
+        self._lifted()  # finds the arguments, which get their names together
+        self.arguments.name_all()
+        fields, body = self._lifted()
+        fields += [
+            Statement(f"self.{argument.name} = ", Name(argument.name))
+            for argument in self.arguments
+            if argument.stored
+        ]
+        return self._text(name, fields, body)
+
+    def _lifted(self) -> tuple[list[Statement], list[Statement]]:
+        """The statements of the constructor and of the forward, for all instances at once."""
+        fields = [
+            self._statement(statements, _attribute(statements[0]), stored=False)
+            for statements in zip(*(member.fields for member in self.members), strict=True)
+        ]
+        bodies = [member.forward.statements for member in self.members if member.forward]
+        return fields, [
+            self._statement(statements, "forward", stored=True)
+            for statements in zip(*bodies, strict=True)
+        ]
+
+    def _statement(
+        self, statements: Sequence[Statement], attribute: str, stored: bool
+    ) -> Statement:
+        values = [statement.value for statement in statements]
+        return Statement(statements[0].target, self._value(values, (attribute, ""), stored))
+
+    def _value(
+        self, values: Sequence[Value], role: Role, stored: bool, default: Value = REQUIRED
+    ) -> Value:
+        """One value for all instances; an argument where they differ."""
+        values = [self.calls[id(v)] if isinstance(v, Instance) else v for v in values]
+        first = values[0]
+        if isinstance(first, Width) and first.channels in self.arguments.named:
+            return self.arguments.lift(values, role, stored, first)
+        if isinstance(first, Call) and alike(values):
+            return self._call(values, role, stored)
+        is_row = isinstance(first, list | tuple)
+        if is_row and all(isinstance(v, type(first)) and len(v) == len(first) for v in values):
+            columns = enumerate(zip(*values, strict=True))
+            inner = [self._value(c, (f"{role[0]}_{i}", role[1]), stored) for i, c in columns]
+            return type(first)(inner)
+        if equal(values):
+            return first
+        return self.arguments.lift(values, role, stored, default)
+
+    def _call(self, calls: Sequence[Call], role: Role, stored: bool) -> Call:
+        first = calls[0]
+        attribute = "_".join(part for part in role if part)
+        names = [*first.names, *map(str, range(len(first.names), len(first.positional)))]
+        positional = tuple(
+            self._value(column, (attribute, name), stored)
+            for name, column in zip(
+                names, zip(*(call.positional for call in calls), strict=True), strict=True
+            )
+        )
+        keywords = {
+            key: self._value(
+                [call.keywords[key] for call in calls],
+                (attribute, key),
+                stored,
+                first.defaults.get(key, REQUIRED),
+            )
+            for key in first.keywords
+        }
+        return replace(first, positional=positional, keywords=keywords)
+
+    def _text(self, name: str, fields: list[Statement], body: list[Statement]) -> str:
+        parameters = ["self", *(argument.parameter for argument in self.arguments)]
+        base = self.members[0].base
+        if base == "nn.Module":
+            fields = [Statement("", Call("super().__init__")), *fields]
+        lines = [
+            f"class {name}({base}):",
+            signature("__init__", parameters, "None", INDENT),
+            *(write_statement(statement, 2 * INDENT) for statement in fields),
+        ]
+        forward = self.members[0].forward
+        if forward is not None:
+            head = signature("forward", ["self", *forward.parameters], forward.returns, INDENT)
+            lines += ["", head, *(write_statement(statement, 2 * INDENT) for statement in body)]
+        return "\n".join(lines) + "\n"
+
+
+def _attribute(statement: Statement) -> str:
+    return statement.target.removeprefix("self.").removesuffix(" = ")
+
+
+def _instances(root: Instance) -> Iterator[Instance]:
+    """Every instance within one, inner ones first, and itself."""
+    for statement in root.fields:
+        for inner in _held(statement.value):
+            yield from _instances(inner)
+    yield root
+
+
+def _held(value: Value) -> Iterator[Instance]:
+    """The instances within a value, without those within them."""
+    if isinstance(value, Instance):
+        yield value
+    elif isinstance(value, Call):
+        yield from _held([*value.positional, *value.keywords.values()])
+    elif isinstance(value, dict):
+        yield from _held(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _held(inner)
+
+
+def _height(instance: Instance) -> int:
+    """How deep instances are nested within this one."""
+    inner = [_height(held) for s in instance.fields for held in _held(s.value)]
+    return 1 + max(inner, default=-1)
+
+
+def _skeleton(instance: Instance) -> str:
+    """What two instances must share to be of one written class."""
+    fields = " ".join(statement.target for statement in instance.fields)
+    if instance.forward is None:
+        return fields
+    body = "\n".join(
+        s.target + one_line(_without_widths(s.value)) for s in instance.forward.statements
+    )
+    return f"{fields}\n{instance.forward.parameters}\n{body}"
+
+
+def _without_widths(value: Value) -> Value:
+    if isinstance(value, Width):
+        return Name("#")
+    if isinstance(value, Call):
+        return replace(
+            value,
+            positional=tuple(map(_without_widths, value.positional)),
+            keywords={key: _without_widths(inner) for key, inner in value.keywords.items()},
+        )
+    if isinstance(value, list | tuple):
+        return type(value)(map(_without_widths, value))
+    return value

@@ -1,0 +1,194 @@
+"""The main job: load, walk, score, plan, write, transfer, verify."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunecore import plugins as plugin_registry
+from prunecore.dependencies import find_dependencies
+from prunecore.errors import PrunecoreError, UsageError, unknown_name
+from prunecore.keep import Keep
+from prunecore.plan import TARGETS, Plan, Target, make_plan
+from prunecore.report import build_report
+from prunecore.storage import save_set
+from prunecore.transfer import transfer_weights
+from prunecore.verify import import_file
+from prunecore.verify import verify as verify_network
+from prunecore.writer import write_network
+
+BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
+
+
+@dataclass(frozen=True)
+class PrunedModel:
+    """A smaller network.
+
+    Attributes:
+        model: built from the written source, with its weights.
+        source: the text of the written file.
+        weights: its state dict, with the original's keys.
+        report: what was asked, what came of it, and the proof; contract keys, schema 1.
+    """
+
+    model: nn.Module
+    source: str
+    weights: dict[str, Tensor]
+    report: dict[str, Any]
+
+    def save(self, path: str | Path, force: bool = False) -> tuple[Path, Path, Path]:
+        """Write the three files that belong together; all or none appear.
+
+        Args:
+            path: of the .py file; the weights and the report lie beside it.
+            force: whether to replace a set that is there.
+
+        Returns:
+            The paths of the .py, .safetensors and .json file.
+        """
+        return save_set(Path(path), self.source, self.weights, self.report, force)
+
+
+def prune(
+    model: nn.Module,
+    level: float = 50,
+    input_shape: Sequence[int] = (3, 224, 224),
+    mode: str = "l1-norm",
+    target: Target = "params",
+    seed: int = 0,
+    verify: bool = True,
+    *,
+    name: str | None = None,
+    origin: str | None = None,
+) -> PrunedModel:
+    """Remove whole channels from a network and write the smaller one as source.
+
+    Args:
+        model: the network; it is left exactly as it is.
+        level: percentage of the target to remove, within (0, 100).
+        input_shape: the shape of one input, without the batch.
+        mode: how channels are scored, `l1-norm` or `random`, or a plugin's criterion.
+        target: what the level is a percentage of: `params`, `macs` or `channels`.
+        seed: of mode `random`.
+        verify: whether to prove the written network right; see `prunecore.verify`.
+        name: of the factory in the written file; made from the class's name where not given.
+        origin: what the written file says it was made from.
+
+    Raises:
+        PrunecoreError: with what is wrong, where, and what to do.
+    """
+    _check(model, level, input_shape, target)
+    name = _checked_name(name or _snake(type(model).__name__))
+    plugins = plugin_registry.load()
+    criterion = plugins.criterion(mode)
+    inputs = [torch.empty((BATCH, *input_shape), device="meta")]
+    dependencies = find_dependencies(model, inputs, plugins)
+    scores = criterion(dependencies, dependencies.tensors, seed)
+    plan = make_plan(dependencies, scores, level, target)
+    keep = Keep(model, dependencies, plan.kept)
+    origin = origin or f"{type(model).__module__}.{type(model).__qualname__}"
+    source = write_network(
+        model, keep, plugins, name, _docstring(type(model).__name__, mode, plan, origin)
+    )
+    weights = transfer_weights(model, keep, plugins)
+    small = _build(source, name, weights)
+    small.train(model.training)
+    _freeze_like(model, small)
+    report = build_report(
+        name=name,
+        mode=mode.replace("_", "-"),
+        scope="global",
+        seed=seed,
+        plan=plan,
+        keep=keep,
+        dependencies=dependencies,
+        verified=verify_network(model, keep, small, input_shape) if verify else None,
+        plugins=plugins.versions(),
+    )
+    return PrunedModel(small, source, weights, report)
+
+
+def _build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
+    """Import the written file and build its network with these weights, loaded strictly."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.py")
+        path.write_text(source, encoding="utf-8")
+        factory = getattr(import_file(path), name)
+    return with_weights(factory, weights)
+
+
+def with_weights(factory: Any, weights: dict[str, Tensor]) -> nn.Module:
+    """A written network that holds these very tensors; nothing is initialised or copied."""
+    with torch.device("meta"):
+        network: nn.Module = factory()
+    if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
+        network = factory()  # it has constants of its own, which meta tensors cannot hold
+    try:
+        network.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        raise PrunecoreError(
+            f"The written network does not take its weights: {error}\\n"
+            "This is a fault of prunecore or of a plugin: please report it with the network."
+        ) from error
+    return network
+
+
+def _freeze_like(model: nn.Module, small: nn.Module) -> None:
+    originals = dict(model.named_parameters())
+    for name, parameter in small.named_parameters():
+        parameter.requires_grad_(originals[name].requires_grad)
+
+
+def _check(model: nn.Module, level: float, input_shape: Sequence[int], target: str) -> None:
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"The model is a {type(model).__name__}, not a torch.nn.Module.\n"
+            "Give the network itself."
+        )
+    if not isinstance(level, int | float) or not (math.isfinite(level) and 0 < level < 100):
+        raise UsageError(
+            f"Level {level!r} is not a percentage between 0 and 100.\n"
+            "Give the share of the target to remove, such as 50."
+        )
+    if not input_shape or any(not isinstance(size, int) or size < 1 for size in input_shape):
+        raise UsageError(
+            f"The input shape {tuple(input_shape)!r} is not a row of positive whole numbers.\n"
+            "Give the shape of one input without the batch, such as (3, 224, 224)."
+        )
+    if target not in TARGETS:
+        raise unknown_name("target", target, TARGETS)
+
+
+def _checked_name(name: str) -> str:
+    if not name.isidentifier() or keyword.iskeyword(name):
+        raise UsageError(
+            f"The name {name!r} cannot name a Python function.\nGive one such as 'resnet18'."
+        )
+    return name
+
+
+def _snake(name: str) -> str:
+    """`MyNet` to `my_net`, `ResNet` to `resnet`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower().replace("res_net", "resnet")
+
+
+def _docstring(class_name: str, mode: str, plan: Plan, origin: str) -> str:
+    """What the written file says of itself; nothing that another run would not say."""
+    before, after = plan.before, plan.after
+    units = [(1e6, "M", before.params, after.params), (1e9, "GMACs", before.macs, after.macs)]
+    figures = ", ".join(
+        f"{old / unit:.2f} -> {new / unit:.2f} {text}" for unit, text, old, new in units
+    )
+    return (
+        f"{class_name} without {plan.achieved:.0f} % of its {plan.target}: {figures}.\n\n"
+        f"Written by prunecore ({mode}, level {plan.asked:g}) from {origin}. Edit freely.\n"
+    )
