@@ -1,1 +1,52 @@
 """The layers of `torch.nn` and `nn.Sequential`, for prunecore."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from prunecore import BlockSource, Channels, hookimpl
+from prunecore_sequential import (
+    activations,
+    containers,
+    convolution,
+    normalization,
+    shapes,
+    writing,
+)
+
+if TYPE_CHECKING:
+    from prunecore import Writer
+    from prunecore_sequential.rules import Rule
+
+_RULES: Mapping[type[nn.Module], Rule] = {
+    **convolution.RULES,
+    **normalization.RULES,
+    **activations.RULES,
+    **shapes.RULES,
+    **containers.RULES,
+}
+_WRITERS: Mapping[type[nn.Module], Any] = {**writing.WRITERS, **containers.WRITERS}
+
+
+@hookimpl
+def prunecore_block_types() -> Sequence[type[nn.Module]]:
+    """The layers of `torch.nn` that are understood, and its containers."""
+    return list(_RULES)
+
+
+@hookimpl
+def prunecore_calculate_dependencies(
+    block: nn.Module, inputs: tuple[Any, ...], channels: Channels
+) -> Any:
+    """By the rule of the layer's class."""
+    return _RULES[type(block)](channels, block, *inputs)
+
+
+@hookimpl
+def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockSource:
+    """The constructor call, as the layer's attributes tell it."""
+    source: BlockSource = _WRITERS.get(type(block), writing.write_layer)(block, name, writer)
+    return source

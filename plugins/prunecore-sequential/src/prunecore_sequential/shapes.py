@@ -1,0 +1,146 @@
+"""The layers that change shapes: pooling, padding, upsampling, flattening, pixel shuffling."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prunecore import Channels, Operation, Signal, along, spatial
+from prunecore_sequential.rules import Rule, classes, couple_groups, hold_single
+
+
+def each_channel(axes: int, channels: Channels, layer: nn.Module, x: Signal) -> Any:
+    """Pooling and padding: each channel's last axes by themselves."""
+    return spatial(axes)(channels, Operation(_named_forward(layer), (x,), {}))
+
+
+def adaptive_average(axes: int, channels: Channels, layer: Any, x: Signal) -> Any:
+    """Adaptive average pooling."""
+    # Its shape is that of the maximum, which torch answers without importing its decompositions.
+    pool = getattr(F, f"adaptive_max_pool{axes}d")
+    forward = _named(type(layer).__name__, functools.partial(pool, output_size=layer.output_size))
+    return spatial(axes)(channels, Operation(forward, (x,), {}))
+
+
+def fractional_pool(axes: int, channels: Channels, layer: Any, x: Signal) -> Any:
+    """Fractional pooling, at places that are drawn anew for every channel."""
+    if layer._random_samples is not None:
+        channels.refuse(
+            "it pools at given samples, and their number is that of the batch",
+            "Leave _random_samples out.",
+        )
+    channels.masked_forward(
+        layer,
+        channels.axis(x, x.ndim - axes - 1),
+        functools.partial(_pool_kept, x.ndim - axes - 1),
+    )
+    return each_channel(axes, channels, layer, x)
+
+
+def _pool_kept(axis: int, module: nn.Module, places: Any, x: Tensor) -> Any:
+    """Draw samples for the kept channels alone, as the network without the others does."""
+    kept = torch.as_tensor(places, device=x.device)
+    parts = module.forward(x.index_select(axis, kept))
+    if isinstance(parts, Tensor):
+        return _among_zeros(parts, axis, kept, x.shape[axis])
+    return tuple(_among_zeros(part, axis, kept, x.shape[axis]) for part in parts)
+
+
+def _among_zeros(part: Tensor, axis: int, kept: Tensor, size: int) -> Tensor:
+    shape = list(part.shape)
+    shape[axis] = size
+    return part.new_zeros(shape).index_copy(axis, kept, part)
+
+
+def unpool(
+    axes: int,
+    channels: Channels,
+    layer: nn.Module,
+    x: Signal,
+    indices: Signal,
+    output_size: list[int] | None = None,
+) -> Any:
+    """The reverse of max pooling, at the places that it returned."""
+    coupled = Signal(x.meta, channels.couple(x, indices).ids)
+    arguments = (coupled, indices, output_size)
+    return spatial(axes)(channels, Operation(_named_forward(layer), arguments, {}))
+
+
+def upsample(channels: Channels, layer: nn.Module, x: Signal) -> Any:
+    """Upsampling: each channel's map by itself, whatever its rank."""
+    return each_channel(x.ndim - 2, channels, layer, x)
+
+
+def flatten(channels: Channels, layer: nn.Flatten, x: Signal) -> Any:
+    """As the function does."""
+    return channels.apply(torch.flatten, x, layer.start_dim, layer.end_dim)
+
+
+def unflatten(channels: Channels, layer: nn.Unflatten, x: Signal) -> Any:
+    """As the function does."""
+    return channels.apply(torch.unflatten, x, layer.dim, layer.unflattened_size)
+
+
+def pixel_shuffle(channels: Channels, layer: nn.PixelShuffle, x: Signal) -> Signal:
+    """A square of channels becomes one larger map: they go together."""
+    meta = channels.run(layer.forward, x)
+    x = channels.pin_axes(x, [x.ndim - 2, x.ndim - 1], "PixelShuffle")
+    axis = x.ndim - 3
+    ids = channels.axis(x, axis)
+    if ids is None:
+        return Signal(meta, x.ids)
+    squares = couple_groups(channels, meta.shape[axis], ids)
+    return Signal(meta, along(axis, x.ndim, hold_single(channels, squares)))
+
+
+def pixel_unshuffle(channels: Channels, layer: nn.PixelUnshuffle, x: Signal) -> Signal:
+    """A map becomes a square of smaller ones, which are one channel still."""
+    meta = channels.run(layer.forward, x)
+    x = channels.pin_axes(x, [x.ndim - 2, x.ndim - 1], "PixelUnshuffle")
+    axis = x.ndim - 3
+    ids = channels.axis(x, axis)
+    if ids is None:
+        return Signal(meta, x.ids)
+    return Signal(meta, along(axis, x.ndim, np.repeat(ids, layer.downscale_factor**2)))
+
+
+def _named_forward(layer: nn.Module) -> Callable[..., Any]:
+    """A layer's forward under its class's name, which is what reasons call it by."""
+    return _named(type(layer).__name__, functools.partial(layer.forward))
+
+
+def _named(name: str, function: functools.partial[Any]) -> Callable[..., Any]:
+    function.__name__ = name  # type: ignore[attr-defined] # a partial has none of its own
+    return function
+
+
+def _of_rank(rule: Rule, names: str) -> dict[type[nn.Module], Rule]:
+    """The rule for the 1d, 2d and 3d form of each class."""
+    return {
+        cls: functools.partial(rule, axes)
+        for axes in (1, 2, 3)
+        for cls in classes(" ".join(f"{name}{axes}d" for name in names.split()))
+    }
+
+
+RULES: Mapping[type[nn.Module], Rule] = {
+    **_of_rank(
+        each_channel,
+        "MaxPool AvgPool LPPool AdaptiveMaxPool "
+        "CircularPad ConstantPad ReflectionPad ReplicationPad ZeroPad",
+    ),
+    **_of_rank(adaptive_average, "AdaptiveAvgPool"),
+    **_of_rank(fractional_pool, "FractionalMaxPool"),
+    **_of_rank(unpool, "MaxUnpool"),
+    **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), upsample),
+    nn.Flatten: flatten,
+    nn.Unflatten: unflatten,
+    nn.PixelShuffle: pixel_shuffle,
+    nn.PixelUnshuffle: pixel_unshuffle,
+}
