@@ -1,0 +1,276 @@
+"""What was done to a network, as a dict, as JSON text and as tables for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.table import Table
+from torch import nn
+
+from prunecore.counting import Counter
+from prunecore.dependencies import Dependencies
+from prunecore.keep import Keep
+from prunecore.plan import Plan
+from prunecore.signal import FIXED
+
+SCHEMA = 1
+
+
+def build_report(
+    *,
+    name: str,
+    mode: str,
+    scope: str,
+    seed: int,
+    plan: Plan,
+    keep: Keep,
+    dependencies: Dependencies,
+    verified: Mapping[str, Any] | None,
+    plugins: Mapping[str, str],
+) -> dict[str, Any]:
+    """What was asked, what came out, and what was kept.
+
+    Args:
+        name: the network's name.
+        mode: the criterion.
+        scope: what channels were ranked together.
+        seed: of the scores.
+        plan: the level and the costs.
+        keep: the kept indices.
+        dependencies: the network's channels.
+        verified: what the check found, `None` where it was not asked for.
+        plugins: distribution name to version.
+
+    Returns:
+        Plain values, ready for JSON.
+    """
+    stays = np.append(plan.kept, True)
+    groups = [(layers, _places(dependencies, layers)) for layers in _coupled(dependencies)]
+    return {
+        "schema": SCHEMA,
+        "model": name,
+        "mode": mode,
+        "target": plan.target,
+        "scope": scope,
+        "seed": seed,
+        "level": {"asked": plan.asked, "achieved": round(plan.achieved, 4)},
+        "before": plan.before.as_dict(),
+        "after": plan.after.as_dict(),
+        "kept": _kept(keep, dependencies),
+        "groups": [
+            {"layers": layers, "channels": [int(places.sum()), int(places[stays].sum())]}
+            for layers, places in groups
+        ],
+        "verified": None if verified is None else dict(verified),
+        "left_out": list(dependencies.left_out),
+        "left_whole": _left_whole(dependencies),
+        "plugins": dict(plugins),
+    }
+
+
+def build_inspection(
+    *,
+    name: str,
+    model: nn.Module,
+    input_shape: Sequence[int],
+    dependencies: Dependencies,
+    plugins: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a network is made of, before anything is done to it.
+
+    Args:
+        name: the network's name.
+        model: the network.
+        input_shape: of one input, without the batch.
+        dependencies: its channels.
+        plugins: distribution name to version.
+
+    Returns:
+        Plain values, ready for JSON. A group's `removable` counts the channels that may go.
+    """
+    may_go = np.append(dependencies.removable, False)
+    groups = [(layers, _places(dependencies, layers)) for layers in _coupled(dependencies)]
+    number_of = {layer: i for i, (layers, _) in enumerate(groups) for layer in layers}
+    everything = np.ones(dependencies.count, dtype=bool)
+    return {
+        "schema": SCHEMA,
+        "model": name,
+        "input_shape": list(input_shape),
+        **Counter(dependencies).cost(everything).as_dict(),
+        "layers": [
+            {
+                "layer": path,
+                "class": type(model.get_submodule(path)).__name__,
+                "channels": len(dependencies.axes[index]),
+                **_layer_cost(dependencies, path),
+                "group": number_of[path],
+            }
+            for path, index in dependencies.layers.items()
+        ],
+        "groups": [
+            {
+                "layers": layers,
+                "channels": int(places.sum()),
+                "removable": int(places[may_go].sum()),
+            }
+            for layers, places in groups
+        ],
+        "left_out": list(dependencies.left_out),
+        "left_whole": _left_whole(dependencies),
+        "plugins": dict(plugins),
+    }
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """A report as JSON with sorted keys, one entry a line, so that two of them can be compared."""
+    rows = [f"{json.dumps(key)}: {_entries(report[key])}" for key in sorted(report)]
+    return "{\n  " + ",\n  ".join(rows) + "\n}\n"
+
+
+def report_line(report: Mapping[str, Any]) -> str:
+    """A report as JSON in a single line, with sorted keys."""
+    return json.dumps(report, sort_keys=True)
+
+
+def _entries(value: Any) -> str:
+    if isinstance(value, list) and value:
+        rows, brackets = [json.dumps(item, sort_keys=True) for item in value], "[]"
+    elif isinstance(value, dict) and value:
+        rows = [f"{json.dumps(key)}: {json.dumps(value[key])}" for key in sorted(value)]
+        brackets = "{}"
+    else:
+        return json.dumps(value)
+    return f"{brackets[0]}\n    " + ",\n    ".join(rows) + f"\n  {brackets[1]}"
+
+
+def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a level: asked and achieved, costs before and after, and what the check found."""
+    first = reports[0]
+    table = _table(f"{first['model']}, {first['mode']}, level in percent of the {first['target']}")
+    for heading in ("asked", "achieved", "parameters", "MACs", "difference"):
+        table.add_column(heading, justify="right")
+    for report in reports:
+        before, after, verified = report["before"], report["after"], report["verified"]
+        table.add_row(
+            f"{report['level']['asked']:g}",
+            f"{report['level']['achieved']:.2f}",
+            f"{amount(before['params'])} -> {amount(after['params'])}",
+            f"{amount(before['macs'])} -> {amount(after['macs'])}",
+            f"{verified['max_relative_difference']:.1e}" if verified else "not verified",
+        )
+    return table
+
+
+def inspection_table(inspection: Mapping[str, Any]) -> Table:
+    """One row a layer; layers of one group share their channels."""
+    shape = ",".join(map(str, inspection["input_shape"]))
+    table = _table(
+        f"{inspection['model']}, input {shape}: {amount(inspection['params'])} parameters, "
+        f"{amount(inspection['macs'])} MACs"
+    )
+    for heading in ("layer", "class"):
+        table.add_column(heading)
+    for heading in ("group", "channels", "removable", "parameters", "MACs"):
+        table.add_column(heading, justify="right")
+    for layer in inspection["layers"]:
+        table.add_row(
+            layer["layer"] or "(the network)",
+            layer["class"],
+            str(layer["group"]),
+            str(layer["channels"]),
+            str(inspection["groups"][layer["group"]]["removable"]),
+            amount(layer["params"]),
+            amount(layer["macs"]),
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+
+
+def amount(number: int) -> str:
+    """A count as people say it: `25.56 M`."""
+    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= unit:
+            return f"{number / unit:.2f} {name}"
+    return str(number)
+
+
+def whole_lines(report: Mapping[str, Any]) -> list[str]:
+    """What was left whole or out, and why, a line each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in report["left_whole"]:
+        by_reason.setdefault(entry["reason"], []).append(entry["layer"])
+    lines = [f"Left whole: {', '.join(paths)}, because {why}." for why, paths in by_reason.items()]
+    if report["left_out"]:
+        lines.append(f"Left out, never reached: {', '.join(report['left_out'])}.")
+    return lines
+
+
+def _left_whole(dependencies: Dependencies) -> list[dict[str, str]]:
+    return [{"layer": path, "reason": why} for path, why in dependencies.left_whole.items()]
+
+
+def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | None]]:
+    """Kept indices by axis of each tensor that was cut, under all of its names."""
+    left_out = tuple(f"{path}." for path in dependencies.left_out)
+    named = [
+        *keep.model.named_parameters(remove_duplicate=False),
+        *keep.model.named_buffers(remove_duplicate=False),
+    ]
+    kept: dict[str, list[list[int] | None]] = {}
+    for name, tensor in named:
+        axes = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
+        if any(axis is not None for axis in axes) and not name.startswith(left_out):
+            kept[name] = [None if axis is None else axis.tolist() for axis in axes]
+    return kept
+
+
+def _coupled(dependencies: Dependencies) -> list[list[str]]:
+    """The paths of layers that share channels, group by group."""
+    latest = np.full(dependencies.count, -1)  # of each channel, the last layer's group
+    groups = np.arange(len(dependencies.layers))
+    for number, index in enumerate(dependencies.layers.values()):
+        array = dependencies.axes[index]
+        channels = array[array != FIXED]
+        for met in np.unique(latest[channels]).tolist():
+            if met >= 0:
+                groups[groups == met] = number
+                latest[latest == met] = number
+        latest[channels] = number
+    members: dict[int, list[str]] = {}
+    for path, group in zip(dependencies.layers, groups.tolist(), strict=True):
+        members.setdefault(group, []).append(path)
+    return list(members.values())
+
+
+def _places(dependencies: Dependencies, layers: Sequence[str]) -> NDArray[np.int64]:
+    """At how many places of one of these layers each channel lies; the last is for fixed places.
+
+    Where a layer makes only a part of what another one makes, as before a concatenation, the
+    larger number counts, so that the sum is the places of both together.
+    """
+    places = np.zeros(dependencies.count + 1, dtype=np.int64)
+    for index in {dependencies.layers[layer] for layer in layers}:
+        array = dependencies.axes[index] % len(places)  # FIXED, -1, is the last place
+        np.maximum(places, np.bincount(array, minlength=len(places)), out=places)
+    return places
+
+
+def _layer_cost(dependencies: Dependencies, path: str) -> dict[str, int]:
+    """What one module takes, without its children."""
+    own = {
+        name: tensor
+        for name, tensor in dependencies.tensors.items()
+        if name.rpartition(".")[0] == path
+    }
+    return {
+        "params": sum(t.numel() for t in own.values() if isinstance(t, nn.Parameter)),
+        "macs": sum(dependencies.macs.get(name, 0) * t.numel() for name, t in own.items()),
+    }
