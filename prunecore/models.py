@@ -1,0 +1,227 @@
+"""Make the network that a MODEL names: torchvision's, or a factory's in a module or a file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision import models as torchvision_models  # type: ignore[import-untyped]
+
+from prunecore.errors import PrunecoreError, UsageError, unknown_name
+
+DEFAULT_INPUT_SHAPE = (3, 224, 224)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network, and where it came from.
+
+    Attributes:
+        model: the network.
+        origin: the factory's full name, the same on every machine.
+        input_shape: the shape of one input that it was made for, without the batch.
+    """
+
+    model: nn.Module
+    origin: str
+    input_shape: tuple[int, ...]
+
+
+def factory_name(spec: str) -> str:
+    """The name of the factory that a MODEL names; nothing is loaded for it."""
+    return spec.rpartition(":")[2]
+
+
+def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
+    """Make a network with random weights that depend on the seed alone.
+
+    Args:
+        spec: `resnet50` (torchvision), `package.module:factory` or `file.py:factory`.
+        arguments: what the factory is called with.
+        seed: for its initialisation.
+
+    Raises:
+        UsageError: there is no such model, or it does not take these arguments.
+        PrunecoreError: its code raises, or makes something that is no `nn.Module`.
+    """
+    place, _, name = spec.rpartition(":")
+    if not place:
+        builder = _torchvision_builder(spec)
+        model = _make(builder, spec, _for_torchvision(builder, arguments), seed)
+        package = builder.__module__.rpartition(".")[0]
+        return Loaded(model, f"{package}.{builder.__name__}", _crop_shape(spec))
+    file = Path(place) if place.endswith(".py") else None
+    with _importable(file.parent.resolve() if file else Path.cwd()):
+        module = _run_file(file) if file else _import(place)
+        factory = _factory(module, name, place)
+        model = _make(factory, spec, arguments, seed)
+    origin = f"{file.name}:{name}" if file else f"{place}.{name}"
+    return Loaded(model, origin, DEFAULT_INPUT_SHAPE)
+
+
+def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
+    known = torchvision_models.list_models()
+    if name.endswith(".py"):
+        raise UsageError(f"Which factory of {name}? Give {name}:FACTORY.")
+    if name not in known:
+        error = unknown_name("model", name, known)
+        raise UsageError(f"{error} Or give package.module:factory, or file.py:factory.")
+    return torchvision_models.get_model_builder(name)  # type: ignore[no-any-return]
+
+
+def _for_torchvision(builder: Callable[..., nn.Module], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with which nothing is downloaded unless it is asked for."""
+    none: dict[str, Any] = {"weights": None}
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        none["weights_backbone"] = None
+    return {**none, **given}
+
+
+def _crop_shape(name: str) -> tuple[int, ...]:
+    """The input that the default weights were evaluated on, as their metadata has it."""
+    default = torchvision_models.get_model_weights(name)["DEFAULT"]
+    size = getattr(default.transforms, "keywords", {}).get("crop_size")
+    return (3, size, size) if isinstance(size, int) else DEFAULT_INPUT_SHAPE
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let the user's code import what lies beside it."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _run_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}.")
+    # Not under its own name, which may be that of a package: `torch.py`, `models.py`.
+    name = f"loaded_{file.stem}"
+    specification = importlib.util.spec_from_file_location(name, file.resolve())
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the user's file raises
+        raise _raised(f"{file} cannot be imported", error, file) from error
+    return module
+
+
+def _import(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(
+            f"{name!r} names neither a Python module nor a file.\n"
+            "MODEL is a torchvision name, package.module:factory or file.py:factory."
+        )
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"There is no module {error.name}.\n"
+                "Install it, run prunecore in its folder, or give file.py:factory."
+            ) from error
+        raise _raised(f"{name} cannot be imported", error) from error
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
+        raise _raised(f"{name} cannot be imported", error) from error
+
+
+def _factory(module: ModuleType, name: str, place: str) -> Callable[..., Any]:
+    factory = getattr(module, name, None)
+    if factory is None:
+        known = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", "") == module.__name__
+        ]
+        raise unknown_name(f"factory of {place}", name, known)
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise UsageError(
+            f"{place}:{name} is a {type(factory).__name__}, not a factory.\n"
+            f"Give a function that returns the network."
+        )
+    return factory  # type: ignore[no-any-return]
+
+
+def _make(
+    factory: Callable[..., Any], spec: str, arguments: Mapping[str, Any], seed: int
+) -> nn.Module:
+    _check_arguments(factory, spec, arguments)
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            # torchvision announces a change of GoogLeNet's and Inception's initialisation.
+            warnings.filterwarnings("ignore", "The default weight init", FutureWarning)
+            torch.manual_seed(seed)
+            model = factory(**arguments)
+    except (Exception, SystemExit) as error:  # whatever the user's factory raises
+        for name in arguments:
+            if isinstance(error, TypeError) and f"unexpected keyword argument '{name}'" in str(
+                error
+            ):
+                raise unknown_name(f"argument of {spec}", name, _passed_on(factory)) from error
+        code = inspect.unwrap(factory).__code__ if inspect.isfunction(factory) else None
+        file = Path(code.co_filename) if code else None
+        raise _raised(f"{spec} cannot be made", error, file) from error
+    if not isinstance(model, nn.Module):
+        raise PrunecoreError(
+            f"{spec} returned a {type(model).__name__}, not a torch.nn.Module.\n"
+            "Give a factory that returns the network itself."
+        )
+    return model
+
+
+def _check_arguments(factory: Callable[..., Any], spec: str, arguments: Mapping[str, Any]) -> None:
+    signature = inspect.signature(factory)
+    parameters = signature.parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        for name in arguments:
+            if name not in signature.parameters:
+                raise unknown_name(f"argument of {spec}", name, signature.parameters)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"{spec} cannot be called: {error}.\nGive it with --model-arg NAME=VALUE."
+        ) from error
+
+
+def _passed_on(factory: Callable[..., Any]) -> list[str]:
+    """The arguments of a factory that hands what it does not know on to the network's class."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = type(factory())
+    parameters = {**inspect.signature(factory).parameters, **inspect.signature(made).parameters}
+    return [
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD
+    ]
+
+
+def _raised(what: str, error: BaseException, file: Path | None = None) -> PrunecoreError:
+    """The error for a user's code that raised, with the line of `file` that it happened in."""
+    if isinstance(error, SyntaxError):
+        where, text = f"{error.filename}:{error.lineno}", error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if file and Path(frame.filename) == file.resolve()]
+        last = (own or frames)[-1]
+        where, text = f"{last.filename}:{last.lineno}", str(error)
+    line = text.splitlines()[0] if text else "no message"
+    return PrunecoreError(f"{what}: {type(error).__name__}: {line}\nIt was raised at {where}.")
