@@ -69,6 +69,20 @@ class Plugin:
             )
         return answer
 
+    def gather(self, hook: str) -> Any:
+        """What the plugin answers to a hook without arguments.
+
+        Raises:
+            PluginError: the hook raises, or returns `None`.
+        """
+        answers = self.ask(hook)
+        if not answers:
+            raise PluginError(
+                f"{self.label}: {hook} returned None.\n"
+                f"Report it to the plugin's author, or block it: {BLOCK_VARIABLE}={self.name}."
+            )
+        return answers[0]
+
     def ask(self, hook: str, where: str = "", **arguments: Any) -> Any:
         """Call a hook that the plugin has; what it raises is reported with the plugin's name."""
         try:
@@ -90,7 +104,7 @@ class Plugins:
         self._owners: dict[type, Plugin] = {}
         for plugin in plugins:
             if "prunecore_block_types" in plugin.hooks:
-                for block_type in plugin.ask("prunecore_block_types")[0]:
+                for block_type in plugin.gather("prunecore_block_types"):
                     self._claim(plugin, block_type)
 
     def _claim(self, plugin: Plugin, block_type: type) -> None:
@@ -133,7 +147,7 @@ class Plugins:
         givers: dict[Any, Plugin] = {}
         for plugin in self.all:
             if hook in plugin.hooks:
-                for key, value in plugin.ask(hook)[0].items():
+                for key, value in plugin.gather(hook).items():
                     other = givers.setdefault(key, plugin)
                     if other is not plugin:
                         name = getattr(key, "__name__", key)
