@@ -1,0 +1,264 @@
+"""The command line: results to stdout, everything else to stderr.
+
+Whatever needs torch is imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from prunecore import options, values
+from prunecore.errors import PluginError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from prunecore.jobs import Result
+    from prunecore.plugins import Installed
+
+PIPE_WIDTH = 240  # columns of a table that no terminal shows: nothing is wrapped or cut
+
+
+@click.group(cls=options.Commands)
+@click.version_option(package_name="prunecore")
+@options.debug
+def main() -> None:
+    """Make trained networks smaller by removing whole channels.
+
+    MODEL is a torchvision name (resnet50), package.module:factory or file.py:factory.
+    """
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.option(
+    "--level",
+    "pruning_perc",
+    metavar="PERCENT",
+    multiple=True,
+    callback=options.checked(lambda texts: values.read_levels(texts) if texts else None),
+    help="How much to remove, above 0 and below 100. May be repeated.",
+)
+@click.option("--mode", help="How channels are scored: l1-norm, random.  [default: l1-norm]")
+@click.option(
+    "--target",
+    metavar="|".join(values.TARGETS),
+    callback=options.checked(values.read_target),
+    help="What the level is a percentage of.  [default: params]",
+)
+@options.weights
+@options.input_shape
+@options.arguments
+@click.option(
+    "--name",
+    "net_name",
+    metavar="NET",
+    callback=options.checked(values.read_net_name),
+    help="The written network's name.  [default: the factory's]",
+)
+@options.seed
+@options.path_option(
+    "--output", "output", "DIR", "Where the files go.  [default: the current folder]"
+)
+@options.path_option(
+    "--config", "config_file", "FILE", "A .yaml or .ini file with all of this; flags win over it."
+)
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@click.option("--no-verify", is_flag=True, help="Do not check the written network.")
+@options.as_json
+@options.debug
+def prune(
+    model: str | None,
+    config_file: Path | None,
+    output: Path | None,
+    force: bool,
+    no_verify: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Remove channels of MODEL; write the smaller network, its weights and a report.
+
+    The files NET_LEVEL.py, NET_LEVEL.safetensors and NET_LEVEL.json belong together.
+    """
+    from prunecore import jobs
+    from prunecore.config import Config, read_config
+
+    config = read_config(config_file) if config_file else Config()
+    if output:
+        flags |= {"project_dir": output, "model_path": Path()}
+    flags["arguments"] = {**config.model.arguments, **flags["arguments"]}
+    config = replace(
+        config,
+        model=_overridden(config.model, {**flags, "name": model}),
+        pruner=_overridden(config.pruner, flags),
+    )
+    results: list[jobs.Result] = []
+    try:
+        with redirect_stdout(sys.stderr):  # what the user's own code prints is no result
+            for result in jobs.prune_levels(config, force, not no_verify):
+                results.append(result)  # one by one: those before an error are shown too
+    finally:
+        if results:
+            _show_results(results, as_json)
+
+
+def _overridden(section: Any, flags: Mapping[str, Any]) -> Any:
+    """A section of the configuration with the flags that were given in place of its values."""
+    names = [field.name for field in fields(section)]
+    return replace(section, **{name: flags[name] for name in names if flags.get(name) is not None})
+
+
+def _show_results(results: Sequence[Result], as_json: bool) -> None:
+    from prunecore import report
+
+    reports = [done for done, _ in results]
+    if as_json:
+        for done in reports:
+            click.echo(report.report_line(done))
+    else:
+        _print_table(report.prune_table(reports))
+        for _, path in results:
+            click.echo(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
+    for line in report.whole_lines(reports[0]):
+        click.echo(line, err=True)
+
+
+def _print_table(table: Table) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+@main.command()
+@click.argument("model")
+@options.input_shape
+@options.arguments
+@options.as_json
+@options.debug
+def inspect(
+    model: str, input_shape: tuple[int, ...] | None, arguments: dict[str, Any], as_json: bool
+) -> None:
+    """Show the layers of MODEL, which of them are coupled, parameters and MACs."""
+    import torch
+
+    from prunecore import models, plugins, report
+    from prunecore.dependencies import find_dependencies
+
+    loaded_plugins = plugins.load()
+    with redirect_stdout(sys.stderr):
+        loaded = models.load_model(model, arguments, seed=0)
+        shape = input_shape or loaded.input_shape
+        dependencies = find_dependencies(
+            loaded.model, [torch.empty((2, *shape), device="meta")], loaded_plugins
+        )
+    inspection = report.build_inspection(
+        name=models.factory_name(model),
+        model=loaded.model,
+        input_shape=shape,
+        dependencies=dependencies,
+        plugins=loaded_plugins.versions(),
+    )
+    if as_json:
+        click.echo(report.report_line(inspection))
+        return
+    _print_table(report.inspection_table(inspection))
+    for line in report.whole_lines(inspection):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("model")
+@options.weights
+@options.input_shape
+@options.arguments
+@options.seed
+@options.debug
+def verify(
+    file: Path,
+    model: str,
+    weights: Path | None,
+    input_shape: tuple[int, ...] | None,
+    arguments: dict[str, Any],
+    seed: int | None,
+) -> None:
+    """Check the written FILE against MODEL, the network that it was made from.
+
+    Give the weights (or the seed), arguments and input shape that it was made with.
+    """
+    from prunecore import jobs, pipeline
+    from prunecore.config import ModelConfig
+
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}.")
+    with redirect_stdout(sys.stderr):
+        loaded = jobs.load(ModelConfig(model, arguments, weights), seed or 0)
+        found = pipeline.verify_file(file, loaded.model, input_shape or loaded.input_shape)
+    click.echo(
+        f"{file} computes what {model} does without the removed channels: largest relative "
+        f"difference {found['max_relative_difference']:.1e} over {found['inputs']} inputs."
+    )
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Load each, and say whether it works.")
+@options.as_json
+@options.debug
+def plugins(check: bool, as_json: bool) -> None:
+    """List the installed block families."""
+    from prunecore import plugins as registry
+
+    found = registry.installed()
+    rows = [_checked_plugin(plugin) if check else _listed_plugin(plugin) for plugin in found]
+    for row in rows:
+        click.echo(json.dumps(row, sort_keys=True) if as_json else _plugin_text(row))
+    if not rows:
+        click.echo("No plugin is installed; all families: pip install 'prunecore[all]'", err=True)
+    if any(row.get("status", "").startswith("failed") for row in rows):
+        raise SystemExit(1)
+    if check:
+        registry.load()  # two that work alone may still both own one class
+
+
+def _listed_plugin(plugin: Installed) -> dict[str, Any]:
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "blocked": plugin.blocked,
+    }
+
+
+def _checked_plugin(plugin: Installed) -> dict[str, Any]:
+    importlib.import_module("torchvision.models")  # else families do not name its classes
+    from prunecore import plugins as registry
+
+    row = _listed_plugin(plugin)
+    if plugin.blocked:
+        return row
+    try:
+        loaded = registry.load_one(plugin)
+        owns = "prunecore_block_types" in loaded.hooks
+        types = loaded.gather("prunecore_block_types") if owns else []
+    except PluginError as error:
+        return {**row, "status": f"failed: {error}"}
+    names = sorted(block_type.__qualname__ for block_type in types)
+    return {**row, "status": "ok", "block_types": names, "hooks": list(loaded.hooks)}
+
+
+def _plugin_text(row: Mapping[str, Any]) -> str:
+    state = "blocked" if row["blocked"] else row.get("status", "")
+    lines = [f"{row['name']:16} {row['distribution']} {row['version']}  {state}".rstrip()]
+    for key, title in (("block_types", "blocks"), ("hooks", "hooks")):
+        if row.get(key):
+            lines.append(f"  {title}: {', '.join(row[key])}")
+    return "\n".join(lines)
