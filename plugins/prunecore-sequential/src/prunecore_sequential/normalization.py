@@ -75,8 +75,7 @@ def group_norm(channels: Channels, layer: nn.GroupNorm, x: Signal) -> Signal:
     return x
 
 
-def _group_norm_over_kept(module: nn.GroupNorm, places: Any, x: Tensor) -> Tensor:
-    kept = torch.as_tensor(places, device=x.device)
+def _group_norm_over_kept(module: nn.GroupNorm, kept: Tensor, x: Tensor) -> Tensor:
     weight, bias = _cut(module.weight, 0, kept), _cut(module.bias, 0, kept)
     part = F.group_norm(x.index_select(1, kept), module.num_groups, weight, bias, module.eps)
     return torch.zeros_like(x).index_copy(1, kept, part)
@@ -100,9 +99,8 @@ def layer_norm(channels: Channels, layer: Any, x: Signal) -> Signal:
     return x
 
 
-def _layer_norm_over_kept(axis: int, module: Any, places: Any, x: Tensor) -> Tensor:
+def _layer_norm_over_kept(axis: int, module: Any, kept: Tensor, x: Tensor) -> Tensor:
     """Normalise over the kept places of an axis, counted from the last one."""
-    kept = torch.as_tensor(places, device=x.device)
     part = x.index_select(axis, kept)
     shape = part.shape[-len(module.normalized_shape) :]
     weight = _cut(module.weight, axis, kept)

@@ -43,10 +43,9 @@ def fractional_pool(axes: int, channels: Channels, layer: Any, x: Signal) -> Any
     return each_channel(axes, channels, layer, x)
 
 
-def _pool_kept(axis: int, module: nn.Module, places: Any, x: Tensor) -> Any:
+def _pool_kept(axis: int, module: nn.Module, kept: Tensor, x: Tensor) -> Any:
     """Draw samples for the kept channels alone, as the network without the others does."""
-    kept = torch.as_tensor(places, device=x.device)
-    parts = module.forward(x.index_select(axis, kept))
+    parts = type(module).forward(module, x.index_select(axis, kept))
     if isinstance(parts, Tensor):
         return _among_zeros(parts, axis, kept, x.shape[axis])
     return tuple(_among_zeros(part, axis, kept, x.shape[axis]) for part in parts)

@@ -1,0 +1,117 @@
+"""nn.Sequential and its like: followed, written by number or by name."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+import prunecore
+from prunecore import UnsupportedError
+from prunecore_sequential import prunecore_block_types
+
+
+def written(model, shape, level=40):
+    """The written source, its weights loaded and checked against the masked original."""
+    return prunecore.prune(model, level=level, input_shape=shape)
+
+
+def test_sequential_is_written_in_order(cut):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True), nn.Conv2d(8, 2, 1))
+    small = cut(model, (2, 3, 5, 5))
+    width = small.model[0].out_channels
+    assert small.text == (
+        f"nn.Sequential(nn.Conv2d(3, {width}, 3), nn.ReLU(inplace=True), nn.Conv2d({width}, 2, 1))"
+    )
+
+
+def test_sequential_with_names_is_written_with_them(cut):
+    model = nn.Sequential(OrderedDict([("conv0", nn.Conv2d(3, 8, 3)), ("out", nn.Conv2d(8, 2, 1))]))
+    small = cut(model, (2, 3, 5, 5))
+    assert small.text.startswith('nn.Sequential(OrderedDict([("conv0", nn.Conv2d(')
+    assert list(dict(small.model.named_children())) == ["conv0", "out"]
+
+
+def test_nested_and_empty_sequentials(cut):
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential()), nn.Sequential(nn.Conv2d(8, 2, 1))
+    )
+    small = cut(model, (2, 3, 5, 5))
+    assert len(small.model[0][1]) == 0
+
+
+def test_a_network_that_is_a_sequential():
+    model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 5))
+    small = written(model, (3, 8, 8))
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert list(small.weights) == list(model.state_dict())
+
+
+class Lists(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(n, 8, 1) for n in (3, 8, 8))
+        self.heads = nn.ModuleDict({"a": nn.Conv2d(8, 4, 1), "unused": nn.Conv2d(8, 4, 1)})
+        self.branch = nn.Sequential(nn.Conv2d(8, 4, 1), nn.Conv2d(8, 8, 1), nn.ReLU())
+
+    def forward(self, x):
+        x = self.layers[2](self.layers[0](x))
+        x = self.branch[1](x)
+        return self.heads["a"](x)
+
+
+def test_children_that_are_left_out_leave_the_others_in_their_places():
+    small = written(Lists(), (3, 5, 5))
+    assert isinstance(small.model.layers[1], nn.Identity)
+    assert len(small.model.layers) == 3
+    assert isinstance(small.model.branch[0], nn.Identity)
+    assert len(small.model.branch) == 2
+    assert list(small.model.heads) == ["a"]
+    assert set(small.report["left_out"]) == {"branch.0", "branch.2", "heads.unused", "layers.1"}
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 8, 1)
+        self.conv2 = nn.Conv2d(8, 4, 1)
+        self.scales = nn.ParameterList([torch.rand(8, 1, 1), torch.rand(1)])
+        self.named = nn.ParameterDict({"shift": torch.rand(1, 8, 1, 1)})
+
+    def forward(self, x):
+        x = self.conv1(x) * self.scales[0] + self.named["shift"]
+        return self.conv2(x * self.scales[1])
+
+
+def test_parameter_lists_are_written_in_the_kept_sizes():
+    small = written(Scaled(), (3, 5, 5))
+    width = small.model.conv1.out_channels
+    assert width < 8
+    assert small.model.scales[0].shape == (width, 1, 1)
+    assert small.model.named["shift"].shape == (1, width, 1, 1)
+
+
+class Called(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 8, 1)])
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def test_a_list_that_is_called_is_refused(find):
+    with pytest.raises(UnsupportedError, match=r"layers \(ModuleList\): it has no forward"):
+        find(Called(), (1, 3, 5, 5))
+
+
+def test_a_subclass_is_not_owned():
+    class Mine(nn.Sequential):
+        pass
+
+    assert nn.Sequential in prunecore_block_types()
+    assert Mine not in prunecore_block_types()
+    assert nn.MultiheadAttention not in prunecore_block_types()
+    assert nn.LSTM not in prunecore_block_types()
