@@ -215,8 +215,8 @@ def _write_pad(
 def _index(channels: Channels, operation: Operation) -> Any:
     """Indexing with integers, slices, `...` and `None`; a cut through channels leaves them whole."""
     tensor, index = operation.args
-    if not isinstance(tensor, Signal):
-        return channels.run(operation.function, tensor, index)
+    if not isinstance(tensor, Signal):  # a tuple of them
+        return operation.function(tensor, index)
     items = list(index) if isinstance(index, tuple) else [index]
     if any(not isinstance(item, int | slice | type(None) | type(...)) for item in items):
         channels.refuse(
