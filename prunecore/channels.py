@@ -33,6 +33,14 @@ class Trace:
     values: Mapping[fx.Node, Any]
 
 
+@dataclass(frozen=True)
+class Visit:
+    """One call of a module: what it was called with, and what it returned."""
+
+    inputs: tuple[Any, ...]
+    output: Any
+
+
 @dataclass
 class Records:
     """What a walk leaves behind, for the later stages to read."""
@@ -45,7 +53,7 @@ class Records:
     pins: list[tuple[Ids, str]] = field(default_factory=list)
     macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
     traces: dict[str, Trace] = field(default_factory=dict)
-    ends: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # path to (inputs, output)
+    visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
     masked_forwards: dict[str, tuple[Ids, MaskedForward]] = field(default_factory=dict)
@@ -96,7 +104,7 @@ class Channels:
                     inputs=inputs,
                     channels=self,
                 )
-        self.records.ends.setdefault(path, (inputs, output))
+        self.records.visits.setdefault(path, []).append(Visit(inputs, output))
         return output
 
     def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:

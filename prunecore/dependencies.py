@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.channels import Channels, MaskedForward, Records, Trace
+from prunecore.channels import Channels, MaskedForward, Records, Trace, Visit
 from prunecore.plugins import Plugins
 from prunecore.signal import FIXED, Ids, Signal, without_channels
 
@@ -38,7 +37,7 @@ class Dependencies:
         tensors: the parameters and buffers that the network reaches, by name, tied ones once.
         macs: tensor name to the uses of each of its elements for one input.
         traces: the forwards that were followed, by path.
-        ends: the inputs and the output of each module that was reached, by path.
+        visits: the calls of each module that was reached, by path.
         left_out: paths of the modules that the forward never reaches, the outermost of each.
         left_whole: path of a layer that is not cut at all to the reason.
         masked_forwards: path to (index into axes, forward in the masked original).
@@ -55,7 +54,7 @@ class Dependencies:
     tensors: Mapping[str, Tensor]
     macs: Mapping[str, int]
     traces: Mapping[str, Trace]
-    ends: Mapping[str, tuple[Any, Any]]
+    visits: Mapping[str, Sequence[Visit]]
     left_out: tuple[str, ...]
     left_whole: Mapping[str, str]
     masked_forwards: Mapping[str, tuple[int, MaskedForward]]
@@ -88,7 +87,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     """Merge coupled ids into channels and name what is bound to them."""
     channel_of, count = _channels(records)
     axes = _Axes(channel_of)
-    left_out = _left_out(model, {*records.ends, *records.touched})
+    left_out = _left_out(model, {*records.visits, *records.touched})
     tensors = {
         name: tensor
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]
@@ -122,7 +121,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         tensors=tensors,
         macs={names[key]: times for key, times in records.macs.items()},
         traces=records.traces,
-        ends=records.ends,
+        visits=records.visits,
         left_out=left_out,
         left_whole=left_whole,
         masked_forwards={

@@ -252,7 +252,7 @@ def self_path(module: nn.Module, path: str) -> str:
     for part in path.split("."):
         if part.isidentifier() and not keyword.iskeyword(part):
             text += f".{part}"
-        elif isinstance(module, nn.Sequential | nn.ModuleList | nn.ParameterList):
+        elif type(module) in (nn.Sequential, nn.ModuleList, nn.ParameterList):
             text += f"[{part}]"
         else:
             text = f'getattr({text}, "{part}")'

@@ -65,7 +65,8 @@ class FunctionRule:
 def elementwise(channels: Channels, operation: Operation) -> Signal:
     """Place by place: the tensors among the arguments are coupled."""
     arguments = [*operation.args, *operation.kwargs.values()]
-    return channels.couple(*(value for value in arguments if isinstance(value, Signal)))
+    met = channels.couple(*(value for value in arguments if isinstance(value, Signal)))
+    return Signal(shaped(met.shape), met.ids)  # contiguous, as the results of torch are
 
 
 def _concatenate(channels: Channels, operation: Operation) -> Signal:

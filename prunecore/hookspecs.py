@@ -27,7 +27,8 @@ hookimpl = pluggy.HookimplMarker("prunecore")
 def prunecore_block_types() -> Sequence[type[nn.Module]]:  # type: ignore[empty-body]
     """Name the module classes that this plugin owns.
 
-    A class is owned exactly, its subclasses are not. Two plugins that name one class are an error.
+    A class that derives from an owned one and overrides nothing of it but the constructor is owned
+    with it. Two plugins that name one class are an error.
 
     Returns:
         The classes. The sequence may be empty, and may grow as a user decorates classes.

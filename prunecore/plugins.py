@@ -117,8 +117,14 @@ class Plugins:
             )
 
     def owner(self, block_type: type[nn.Module]) -> Plugin | None:
-        """The plugin that owns exactly this class."""
-        return self._owners.get(block_type)
+        """The plugin that owns a class.
+
+        A class that overrides nothing of an owned one but its constructor belongs to its owner.
+        """
+        for base in block_type.__mro__:
+            if base in self._owners:
+                return None if _overrides(block_type, base) else self._owners[base]
+        return None
 
     @functools.cached_property
     def functions(self) -> Mapping[Callable[..., Any], FunctionRule]:
@@ -157,6 +163,17 @@ class Plugins:
                         )
                     gathered[key] = value
         return gathered
+
+
+def _overrides(cls: type, base: type) -> bool:
+    """Whether a class, or one between, replaces a method or property of its base."""
+    between = cls.__mro__[: cls.__mro__.index(base)]
+    return any(
+        name != "__init__" and hasattr(base, name)
+        for one in between
+        for name, value in vars(one).items()
+        if callable(value) or isinstance(value, property | staticmethod | classmethod)
+    )
 
 
 def blocked_names() -> frozenset[str]:

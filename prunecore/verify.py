@@ -1,13 +1,13 @@
-"""The proof: the original with all that is not kept zeroed computes what the written network does."""
+"""The proof: the masked original and the written network compute the same, layer by layer."""
 
 from __future__ import annotations
 
-import copy
 import functools
 import importlib.util
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,34 +18,36 @@ from torch.utils import _pytree as pytree
 
 from prunecore.errors import PrunecoreError, VerificationError
 from prunecore.keep import Keep
+from prunecore.masking import doubled, masked_original
+from prunecore.signal import Signal
 
 TOLERANCE = 1e-9  # relative, in float64
 
-_PLACES = 3 * 224 * 224  # input values to verify with, spread over ...
+_PLACES = 3 * 224 * 224  # input values to verify with: small inputs come several at a time
 _MOST_INPUTS = 8
 
 
 def import_file(path: Path) -> ModuleType:
-    """Import a written file under its own name, without leaving it in `sys.modules`.
+    """Import a written file, without leaving it in `sys.modules` or bytecode beside it.
 
     Raises:
         PrunecoreError: the file raises while it is imported.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise PrunecoreError(f"{path} is not a Python file.\\nGive the .py file of a written set.")
+        raise PrunecoreError(f"{path} is not a Python file.\nGive the .py file of a written set.")
     module = importlib.util.module_from_spec(spec)
-    writes = sys.dont_write_bytecode
+    writes_none = sys.dont_write_bytecode
     sys.dont_write_bytecode = True
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the file raises
         raise PrunecoreError(
-            f"{path} raises {type(error).__name__} on import: {error}\\n"
+            f"{path} raises {type(error).__name__} on import: {error}\n"
             "Correct the file, or write it again."
         ) from error
     finally:
-        sys.dont_write_bytecode = writes
+        sys.dont_write_bytecode = writes_none
     return module
 
 
@@ -53,6 +55,9 @@ def verify(
     model: nn.Module, keep: Keep, written: nn.Module, shape: Sequence[int]
 ) -> dict[str, Any]:
     """Compare the masked original with the written network on random inputs, in float64.
+
+    The output is compared, and the output of every module on the way, each relative to its own
+    size: weights that let the signal die out would otherwise hide any fault before that.
 
     Args:
         model: the original; a copy is masked, and shares nothing with it.
@@ -68,91 +73,113 @@ def verify(
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     device = torch.device("cpu") if device.type == "mps" else device  # has no float64
-    count = max(1, min(_MOST_INPUTS, _PLACES // max(1, int(torch.Size(shape).numel()))))
+    count = max(1, min(_MOST_INPUTS, _PLACES // int(torch.Size(shape).numel())))
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(count, *shape, dtype=torch.float64, generator=generator).to(device)
-    with torch.no_grad():
-        expected = masked_original(model, keep, device)(inputs.clone())
-        doubled = {
-            id(t): t.detach().to(device, torch.float64 if t.is_floating_point() else t.dtype)
-            for t in _stored(written)
-        }
-        actual = _copied(written, doubled)(inputs.clone())
-    if not all(bool(leaf.isfinite().all()) for leaf in _tensors(expected)):
+    projection = _Projection(keep, device)
+    paths = {path for path, _ in written.named_modules()} & projection.watched
+    expected = projection.run(masked_original(model, keep, device), paths, inputs, cut=True)
+    if not all(math.isfinite(size) for _, size in expected.values()):
         raise VerificationError(
-            "The original returns values that are not finite, so that nothing can be compared.\n"
+            "The original computes values that are not finite, so that nothing can be compared.\n"
             "Give it trained weights (--weights), or pass --no-verify."
         )
-    difference = relative_difference(expected, actual)
+    actual = projection.run(doubled(written, device), paths, inputs, cut=False)
+    path, difference = _largest_difference(expected, actual)
     if not difference <= TOLERANCE:
         raise VerificationError(
-            f"The written network differs from the masked original by {difference:.3g}, "
-            f"relative; at most {TOLERANCE:g} is right. Nothing was written.\\n"
+            f"The written network differs from the masked original by {difference:.3g}, relative, "
+            f"first at {path or 'its output'}; at most {TOLERANCE:g} is right.\n"
             "This is a fault of prunecore or of a plugin: please report it with the network."
         )
     return {"max_relative_difference": difference, "inputs": count}
 
 
-def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Module:
-    """A float64 copy of the original in eval mode, zero wherever something is not kept.
+# Of one tensor: its inner product with fixed noise, and its norm.
+_Print = tuple[float, float]
 
-    Modules for which zeros would not be inert use the forward that their plugin gave.
+
+class _Projection:
+    """Records what every module of a network returns, projected on fixed noise.
+
+    A projection differs when a tensor does, takes no memory, and is taken at once, before an
+    in-place operation overwrites the tensor.
     """
-    masked = _copied(model, {id(t): _masked(t, keep, device) for t in _stored(model)})
-    for path, (index, forward) in keep.dependencies.masked_forwards.items():
-        module = masked.get_submodule(path)
-        kept = torch.from_numpy(keep.place(index)).to(device)
-        module.forward = functools.partial(forward, module, kept)
-    return masked
+
+    def __init__(self, keep: Keep, device: torch.device) -> None:
+        self._noise = torch.empty(0, dtype=torch.float64, device=device)
+        self._kept = {
+            path: [
+                _kept_places(leaf, keep, device)
+                for leaf in pytree.tree_leaves([visit.output for visit in visits])
+                if isinstance(leaf, Signal)
+            ]
+            for path, visits in keep.dependencies.visits.items()
+        }
+
+    @property
+    def watched(self) -> set[str]:
+        """The paths of the modules that are recorded."""
+        return set(self._kept)
+
+    def run(
+        self, network: nn.Module, paths: set[str], inputs: Tensor, cut: bool
+    ) -> dict[tuple[str, int], _Print]:
+        """Run a network on a copy of the inputs.
+
+        Args:
+            network: a copy of its own.
+            paths: the modules to record; each call of a module counts.
+            inputs: with the batch.
+            cut: whether to look at the kept places only.
+        """
+        prints: dict[tuple[str, int], _Print] = {}
+        numbers: Counter[str] = Counter()  # of the tensors that a module returned so far
+
+        def record(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+            tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+            for tensor in tensors:
+                kept = self._kept[path][numbers[path]]
+                if cut and kept is not None:
+                    tensor = tensor.index_select(*kept)
+                prints[path, numbers[path]] = self._print(tensor)
+                numbers[path] += 1
+
+        for path in paths:
+            hook = functools.partial(record, path)
+            network.get_submodule(path).register_forward_hook(hook)
+        with torch.no_grad():
+            network(inputs.clone())
+        return prints
+
+    def _print(self, tensor: Tensor) -> _Print:
+        flat = tensor.to(torch.float64).flatten()
+        if len(self._noise) < len(flat):
+            generator = torch.Generator().manual_seed(1)
+            noise = torch.randn(len(flat), dtype=torch.float64, generator=generator)
+            self._noise = noise.to(self._noise.device)
+        return float(self._noise[: len(flat)] @ flat), float(flat.norm())
 
 
-def relative_difference(expected: Any, actual: Any) -> float:
-    """The largest difference between two outputs of the same structure, over the largest value."""
-    ours, theirs = _tensors(expected), _tensors(actual)
-    if len(ours) != len(theirs):
-        return math.inf
+def _kept_places(signal: Signal, keep: Keep, device: torch.device) -> tuple[int, Tensor] | None:
+    """The channel axis and its kept places; `None` where all stay."""
+    for axis in signal.channel_axes:
+        kept = torch.from_numpy(keep.mask(signal.ids.ravel()).nonzero()[0])
+        return axis, kept.to(device)
+    return None
+
+
+def _largest_difference(
+    expected: dict[tuple[str, int], _Print], actual: dict[tuple[str, int], _Print]
+) -> tuple[str, float]:
+    """The first module, in order of execution, that is off, and the largest difference."""
+    if expected.keys() != actual.keys():
+        return "", math.inf
     largest = 0.0
-    for a, b in zip(ours, theirs, strict=True):
-        if a.shape != b.shape:
-            return math.inf
-        if a.numel():
-            scale = a.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
-            difference = float((a - b).abs().max() / scale)
-            largest = max(largest, difference if math.isfinite(difference) else math.inf)
-    return largest
-
-
-def _masked(tensor: Tensor, keep: Keep, device: torch.device) -> Tensor:
-    if not tensor.is_floating_point():
-        return tensor.detach().to(device, copy=True)
-    masked = tensor.detach().to(device, torch.float64, copy=True)
-    for axis in range(tensor.ndim):
-        kept = keep.indices(tensor, axis)
-        if kept is not None:
-            goes = torch.ones(tensor.shape[axis], dtype=torch.bool, device=device)
-            goes[torch.from_numpy(kept).to(device)] = False
-            masked.index_fill_(axis, goes.nonzero().flatten(), 0)
-    return nn.Parameter(masked, requires_grad=False) if isinstance(tensor, nn.Parameter) else masked
-
-
-def _copied(model: nn.Module, tensors: Mapping[int, Tensor]) -> nn.Module:
-    """A copy in eval mode and without hooks that holds these tensors, by id, for its own."""
-    try:
-        copied = copy.deepcopy(model, memo=dict(tensors))
-    except (TypeError, RuntimeError) as error:
-        raise PrunecoreError(
-            f"The network cannot be copied, which verification needs: {error}\n"
-            "Keep what cannot be copied out of its attributes, or pass --no-verify."
-        ) from error
-    for module in copied.modules():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
-    return copied.eval()
-
-
-def _stored(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
-
-
-def _tensors(output: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    for key, (ours, size) in expected.items():
+        theirs, _ = actual[key]
+        difference = abs(ours - theirs) / (size or 1.0)
+        if not difference <= TOLERANCE:
+            return key[0], difference
+        largest = max(largest, difference)
+    return "", largest

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.channels import Visit
 from prunecore.classes import Instance, define_classes
 from prunecore.errors import PluginError, UnsupportedError
 from prunecore.forward import Statement, self_path, write_forward
@@ -94,13 +95,13 @@ class Writer:
         forward = (
             None if trace is None else write_forward(trace, self.keep, self._plugins.functions)
         )
-        inputs, output = self.keep.dependencies.ends.get(path, ((), None))
+        visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
         instance = Instance(
             type(module).__name__,
             (*self._tensors(module, path), *self._children(module, path)),
             forward,
-            self._channels(inputs),
-            self._channels(output),
+            self._channels(visits[0].inputs),
+            self._channels(visits[0].output),
         )
         return BlockSource(instance)
 
@@ -229,7 +230,7 @@ def _held(model: nn.Module, path: str) -> Any:
 
 def _output_argument(keep: Keep) -> dict[Hashable, str]:
     """A network that returns one vector takes its length as `num_classes`."""
-    _, output = keep.dependencies.ends[""]
+    output = keep.dependencies.visits[""][0].output
     if isinstance(output, Signal) and output.channel_axes == [output.ndim - 1] == [1]:
         width = keep.count(output.ids.ravel())
         return {width.channels: "num_classes"}

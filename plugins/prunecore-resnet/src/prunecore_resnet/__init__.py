@@ -6,16 +6,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
 from torch import nn
 
+from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
 from prunecore_resnet import torchvision_blocks
 from prunecore_resnet.decorators import basic_block, bottleneck, check_names, decorated
 
 __all__ = ["basic_block", "bottleneck"]
 
 
-def _torchvision_types() -> dict[type[nn.Module], Any]:
+def _torchvision_types() -> dict[type[nn.Module], torchvision_blocks.Kind]:
     """torchvision's blocks; a model that came from it has imported them already."""
     module = sys.modules.get("torchvision.models.resnet")
     if module is None:
@@ -24,6 +24,11 @@ def _torchvision_types() -> dict[type[nn.Module], Any]:
         module.BasicBlock: torchvision_blocks.BASIC,
         module.Bottleneck: torchvision_blocks.BOTTLENECK,
     }
+
+
+def _torchvision_kind(block: nn.Module) -> torchvision_blocks.Kind | None:
+    kinds = _torchvision_types()
+    return next((kinds[cls] for cls in type(block).__mro__ if cls in kinds), None)
 
 
 @hookimpl
@@ -37,7 +42,7 @@ def prunecore_calculate_dependencies(
     block: nn.Module, inputs: tuple[Signal, ...], channels: Channels
 ) -> Any:
     """The branch and the shortcut are coupled where they meet."""
-    known = _torchvision_types().get(type(block))
+    known = _torchvision_kind(block)
     if known is None:
         check_names(block)
         return channels.trace(block, *inputs)
@@ -47,7 +52,7 @@ def prunecore_calculate_dependencies(
 @hookimpl
 def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockSource:
     """torchvision's blocks as torchvision writes them; a decorated class as its forward is."""
-    known = _torchvision_types().get(type(block))
+    known = _torchvision_kind(block)
     source = None
     if known is not None:
         source = torchvision_blocks.write(known, block, name, writer)

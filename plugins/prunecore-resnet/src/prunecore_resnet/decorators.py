@@ -8,8 +8,9 @@ from difflib import get_close_matches
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from prunecore import UsageError
 from torch import nn
+
+from prunecore import UsageError
 
 Block = TypeVar("Block", bound=type[nn.Module])
 
@@ -95,7 +96,7 @@ def check_names(block: nn.Module) -> None:
     Raises:
         UsageError: it does not; lists the children that it has.
     """
-    description = _DECORATED[type(block)]
+    description = next(_DECORATED[cls] for cls in type(block).__mro__ if cls in _DECORATED)
     has = {**dict(block.named_children()), **vars(block), **block._modules}
     for name in (*description.convs, *description.downsampling):
         if name not in has:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer, call
 from torch import nn
+
+from prunecore import BlockSource, Call, Channels, Signal, Writer, call
 
 
 @dataclass(frozen=True)
