@@ -16,6 +16,7 @@ from prunecore_sequential import (
     shapes,
     writing,
 )
+from prunecore_sequential.rules import torch_class
 
 if TYPE_CHECKING:
     from prunecore import Writer
@@ -42,11 +43,11 @@ def prunecore_calculate_dependencies(
     block: nn.Module, inputs: tuple[Any, ...], channels: Channels
 ) -> Any:
     """By the rule of the layer's class."""
-    return _RULES[type(block)](channels, block, *inputs)
+    return _RULES[torch_class(block)](channels, block, *inputs)
 
 
 @hookimpl
 def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockSource:
     """The constructor call, as the layer's attributes tell it."""
-    source: BlockSource = _WRITERS.get(type(block), writing.write_layer)(block, name, writer)
+    source: BlockSource = _WRITERS.get(torch_class(block), writing.write_layer)(block, name, writer)
     return source

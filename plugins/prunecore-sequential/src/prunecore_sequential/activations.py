@@ -28,8 +28,9 @@ def prelu(channels: Channels, layer: nn.PReLU, x: Signal) -> Signal:
 
 def glu(channels: Channels, layer: nn.GLU, x: Signal) -> Signal:
     """The first half of an axis, gated by the second: a channel goes with its gate."""
-    meta = channels.run(layer.forward, x)
     dim = layer.dim % x.ndim
+    # the halves taken apart: glu itself has torch import its decompositions, to tell a shape
+    meta = channels.run(lambda tensor: tensor.unflatten(dim, (2, -1)).select(dim, 0), x)
     ids = channels.axis(x, dim)
     if ids is None:
         return Signal(meta, x.ids)

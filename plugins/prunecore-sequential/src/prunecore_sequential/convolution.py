@@ -17,6 +17,7 @@ from prunecore_sequential.rules import (
     couple_groups,
     couple_positions,
     hold_single,
+    torch_class,
     whole_groups,
 )
 
@@ -36,7 +37,7 @@ _FUNCTIONS: Mapping[type[nn.Module], Callable[..., Tensor]] = {
 def convolution(channels: Channels, layer: Convolution, x: Signal) -> Signal:
     """New channels; the weight is `(out, in / groups, *kernel)`."""
     meta = channels.run(
-        _FUNCTIONS[type(layer)],
+        _FUNCTIONS[torch_class(layer)],
         x,
         _shape_of(layer.weight, x),
         None,
@@ -67,7 +68,7 @@ def transposed_convolution(
             layer.dilation,  # type: ignore[arg-type]
         )
         weight = _shape_of(layer.weight, x)
-        function = _FUNCTIONS[type(layer)]
+        function = _FUNCTIONS[torch_class(layer)]
         return function(
             tensor, weight, None, layer.stride, layer.padding, added, layer.groups, layer.dilation
         )
@@ -100,7 +101,7 @@ def _make_channels(
     """Bind a convolution's weights; `filters` is the axis of its weight that makes channels."""
     axis = x.ndim - len(layer.kernel_size) - 1
     others = [other for other in range(x.ndim) if other != axis]
-    x = channels.pin_axes(x, others, _FUNCTIONS[type(layer)].__name__)
+    x = channels.pin_axes(x, others, _FUNCTIONS[torch_class(layer)].__name__)
     ids_in = channels.axis(x, axis)
     ids_out = hold_single(channels, channels.fresh(layer.out_channels))
     if layer.groups == 1:

@@ -18,6 +18,7 @@ from prunecore_sequential.rules import (
     couple_groups,
     couple_positions,
     expect_size,
+    torch_class,
     whole_groups,
 )
 
@@ -44,7 +45,7 @@ def batch_norm(channels: Channels, layer: BatchNorm, x: Signal) -> Signal:
 def instance_norm(channels: Channels, layer: InstanceNorm, x: Signal) -> Signal:
     """Each channel of each input by itself, over its spatial axes."""
     channels.run(layer._check_input_dim, x)
-    axis = x.ndim - _SPATIAL_AXES[type(layer)] - 1
+    axis = x.ndim - _SPATIAL_AXES[torch_class(layer)] - 1
     expect_size(channels, x, axis, layer.num_features)
     x = channels.pin_axes(x, range(axis + 1, x.ndim), "instance_norm")
     _bind_channels(channels, layer, channels.axis(x, axis))

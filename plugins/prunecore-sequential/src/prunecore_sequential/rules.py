@@ -22,6 +22,13 @@ def classes(names: str) -> list[type[nn.Module]]:
     return [getattr(nn, name) for name in names.split() if hasattr(nn, name)]
 
 
+def torch_class(layer: nn.Module) -> type[nn.Module]:
+    """The class of `torch.nn` that a layer is of, or that its class only constructs otherwise."""
+    classes_of = type(layer).__mro__
+    own: type[nn.Module] = next(cls for cls in classes_of if vars(nn).get(cls.__name__) is cls)
+    return own
+
+
 def expect_size(channels: Channels, x: Signal, axis: int, size: int) -> None:
     """Stop where a layer meets a tensor of another width than it was made for.
 

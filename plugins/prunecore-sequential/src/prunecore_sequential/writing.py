@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from prunecore import BlockSource, Name, call
-from prunecore_sequential.rules import classes
+from prunecore_sequential.rules import classes, torch_class
 
 if TYPE_CHECKING:
     from prunecore import Writer
@@ -34,11 +34,12 @@ _NOT_WRITTEN = {"device", "dtype", "min_value", "max_value", "_random_samples"}
 def write_layer(layer: nn.Module, _name: str, writer: Writer) -> BlockSource:
     """Call a layer's constructor with what its attributes tell, in the kept widths."""
     arguments = {
-        parameter: _argument(layer, parameter, writer) for parameter in _parameters(type(layer))
+        parameter: _argument(layer, parameter, writer)
+        for parameter in _parameters(torch_class(layer))
     }
     if "stride" in arguments and _is_default_stride(layer):
         arguments["stride"] = None
-    return BlockSource(call(type(layer), **arguments))
+    return BlockSource(call(torch_class(layer), **arguments))
 
 
 def write_layer_norm(layer: Any, name: str, writer: Writer) -> BlockSource:
@@ -47,10 +48,11 @@ def write_layer_norm(layer: Any, name: str, writer: Writer) -> BlockSource:
     rank = len(layer.normalized_shape)
     shape = tuple(writer.keep.size(x, axis) for axis in range(x.ndim - rank, x.ndim))
     arguments = {
-        parameter: _argument(layer, parameter, writer) for parameter in _parameters(type(layer))
+        parameter: _argument(layer, parameter, writer)
+        for parameter in _parameters(torch_class(layer))
     }
     arguments["normalized_shape"] = shape[0] if rank == 1 else shape
-    return BlockSource(call(type(layer), **arguments))
+    return BlockSource(call(torch_class(layer), **arguments))
 
 
 def write_unflatten(layer: nn.Unflatten, name: str, writer: Writer) -> BlockSource:
@@ -87,7 +89,7 @@ def _argument(layer: Any, parameter: str, writer: Writer) -> Any:
 
 def _is_default_stride(layer: Any) -> bool:
     """Whether a pooling steps by its kernel's size, which is what it does unless told."""
-    default = inspect.signature(type(layer)).parameters["stride"].default
+    default = inspect.signature(torch_class(layer)).parameters["stride"].default
     return default is None and _once(layer.stride) == _once(layer.kernel_size)
 
 
