@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 240  # columns of a table that no terminal shows: nothing is wrapped or cut
 
 
-@click.group(cls=options.Commands)
+@click.group("prunecore", cls=options.Commands)
 @click.version_option(package_name="prunecore")
 @options.debug
 def main() -> None:
@@ -196,12 +196,11 @@ def verify(
     Give the weights (or the seed), arguments and input shape that it was made with.
     """
     from prunecore import jobs, pipeline
-    from prunecore.config import ModelConfig
 
     if not file.is_file():
         raise UsageError(f"There is no file {file}.")
     with redirect_stdout(sys.stderr):
-        loaded = jobs.load(ModelConfig(model, arguments, weights), seed or 0)
+        loaded = jobs.load(model, arguments, weights, seed or 0)
         found = pipeline.verify_file(file, loaded.model, input_shape or loaded.input_shape)
     click.echo(
         f"{file} computes what {model} does without the removed channels: largest relative "

@@ -103,7 +103,7 @@ def _section(
 ) -> dict[str, Any]:
     """The checked values of one section; keys without a value are left out."""
     if raw is not None and not isinstance(raw, Mapping):
-        raise UsageError(f"{where}: keys with values belong here, not {raw!r}")
+        raise UsageError(f"{where}: keys with values belong here, not {raw!r}.")
     read = {}
     for key, value in (raw or {}).items():
         if key not in readers:
@@ -127,10 +127,11 @@ def _named(where: str) -> Iterator[None]:
 def _read_yaml(file: Path) -> dict[str, Any]:
     if file.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{file}: a configuration is a .yaml, .yml or .ini file.")
+    text = _read_text(file)
     with _named(str(file)):
-        raw = values.read_yaml(_read_text(file))
+        raw = values.read_yaml(text)
     if raw is not None and not isinstance(raw, dict):
-        raise UsageError(f"{file}: keys such as model and pruner belong here, not {raw!r}")
+        raise UsageError(f"{file}: keys such as model and pruner belong here, not {raw!r}.")
     return raw or {}
 
 
@@ -138,9 +139,9 @@ def _read_ini(file: Path) -> dict[str, Any]:
     """The sections that are ours, as YAML would have them; other tools may own the others."""
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
     try:
-        parser.read_string(_read_text(file), source=str(file))
+        parser.read_string(_read_text(file), source=file.name)
     except configparser.Error as error:
-        raise UsageError(" ".join(str(error).split())) from error
+        raise UsageError(f"{file} is not an INI file: {error.message.splitlines()[0]}") from error
     if not parser.has_section("pruner"):
         found = ", ".join(parser.sections()) or "none"
         raise UsageError(f"{file} has no [pruner] section; its sections: {found}.")

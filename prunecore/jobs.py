@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from prunecore import models, pipeline, plugins, storage, values, weights
-from prunecore.config import Config, ModelConfig
+from prunecore.config import Config
 from prunecore.errors import UsageError
 
 Result = tuple[dict[str, Any], Path]  # a report, and the path of the source
@@ -23,15 +23,17 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
     Raises:
         PrunecoreError: the job cannot be done; the levels before it are.
     """
-    pruner = config.pruner
+    model, pruner = config.model, config.pruner
+    if not model.name:
+        raise UsageError("Which MODEL? Give one, or a --config with a model's name.")
     if not pruner.pruning_perc:
         raise UsageError("Which level? Give --level 50, or a --config with pruning_perc.")
-    name = values.read_net_name(pruner.net_name or models.factory_name(config.model.name or ""))
+    name = values.read_net_name(pruner.net_name or models.factory_name(model.name))
     paths = [storage.set_path(config.folder, name, level) for level in pruner.pruning_perc]
     for path in paths:
         storage.check_target(path, force)
     plugins.load().criterion(pruner.mode)
-    loaded = load(config.model, pruner.seed)
+    loaded = load(model.name, model.arguments, model.weights, pruner.seed)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=len(paths))
@@ -40,7 +42,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
             small = pipeline.prune(
                 loaded.model,
                 level,
-                config.model.input_shape or loaded.input_shape,
+                model.input_shape or loaded.input_shape,
                 pruner.mode,
                 pruner.target,
                 pruner.seed,
@@ -53,15 +55,15 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
             yield small.report, path
 
 
-def load(model: ModelConfig, seed: int) -> models.Loaded:
+def load(
+    spec: str, arguments: Mapping[str, Any], weights_file: Path | None, seed: int
+) -> models.Loaded:
     """The network of a MODEL, with its weights."""
-    if not model.name:
-        raise UsageError("Which MODEL? Give one, or a --config with a model's name.")
-    if model.weights:
-        weights.check_weights_file(model.weights)
-    loaded = models.load_model(model.name, model.arguments, seed)
-    if model.weights:
-        weights.load_weights(loaded.model, model.weights)
-    elif ":" not in model.name and "weights" not in model.arguments:
-        click.echo(f"Warning: {model.name} has random weights; give --weights FILE.", err=True)
+    if weights_file:
+        weights.check_weights_file(weights_file)
+    loaded = models.load_model(spec, arguments, seed)
+    if weights_file:
+        weights.load_weights(loaded.model, weights_file)
+    elif ":" not in spec and "weights" not in arguments:
+        click.echo(f"Warning: {spec} has random weights; give --weights FILE.", err=True)
     return loaded

@@ -40,8 +40,16 @@ class Loaded:
 
 
 def factory_name(spec: str) -> str:
-    """The name of the factory that a MODEL names; nothing is loaded for it."""
-    return spec.rpartition(":")[2]
+    """The name of the factory that a MODEL names; nothing is loaded for it.
+
+    Raises:
+        UsageError: it names a file or module alone.
+    """
+    place, _, name = spec.rpartition(":")
+    if not name or name.endswith(".py"):
+        file = place or name
+        raise UsageError(f"Which factory of {file}? Give {file}:FACTORY.")
+    return name
 
 
 def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
@@ -56,28 +64,29 @@ def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
         UsageError: there is no such model, or it does not take these arguments.
         PrunecoreError: its code raises, or makes something that is no `nn.Module`.
     """
-    place, _, name = spec.rpartition(":")
+    name = factory_name(spec)
+    place = spec.removesuffix(name).removesuffix(":")
     if not place:
         builder = _torchvision_builder(spec)
-        model = _make(builder, spec, _for_torchvision(builder, arguments), seed)
+        model = _make(builder, spec, _for_torchvision(builder, arguments), seed, None)
         package = builder.__module__.rpartition(".")[0]
-        return Loaded(model, f"{package}.{builder.__name__}", _crop_shape(spec))
+        return Loaded(model, f"{package}.{builder.__name__}", input_shape_of(spec))
     file = Path(place) if place.endswith(".py") else None
-    with _importable(file.parent.resolve() if file else Path.cwd()):
+    folder = file.parent.resolve() if file else Path.cwd()
+    with _importable(folder), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # a file may make its network while it is imported
         module = _run_file(file) if file else _import(place)
         factory = _factory(module, name, place)
-        model = _make(factory, spec, arguments, seed)
+        model = _make(factory, spec, arguments, seed, folder)
     origin = f"{file.name}:{name}" if file else f"{place}.{name}"
     return Loaded(model, origin, DEFAULT_INPUT_SHAPE)
 
 
 def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
     known = torchvision_models.list_models()
-    if name.endswith(".py"):
-        raise UsageError(f"Which factory of {name}? Give {name}:FACTORY.")
     if name not in known:
-        error = unknown_name("model", name, known)
-        raise UsageError(f"{error} Or give package.module:factory, or file.py:factory.")
+        error = str(unknown_name("model", name, known)).removesuffix(".")
+        raise UsageError(f"{error}; or give package.module:factory, or file.py:factory.")
     return torchvision_models.get_model_builder(name)  # type: ignore[no-any-return]
 
 
@@ -89,7 +98,7 @@ def _for_torchvision(builder: Callable[..., nn.Module], given: Mapping[str, Any]
     return {**none, **given}
 
 
-def _crop_shape(name: str) -> tuple[int, ...]:
+def input_shape_of(name: str) -> tuple[int, ...]:
     """The input that the default weights were evaluated on, as their metadata has it."""
     default = torchvision_models.get_model_weights(name)["DEFAULT"]
     size = getattr(default.transforms, "keywords", {}).get("crop_size")
@@ -119,7 +128,7 @@ def _run_file(file: Path) -> ModuleType:
     try:
         specification.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's file raises
-        raise _raised(f"{file} cannot be imported", error, file) from error
+        raise _raised(f"{file} cannot be imported", error, file.parent.resolve()) from error
     return module
 
 
@@ -137,9 +146,9 @@ def _import(name: str) -> ModuleType:
                 f"There is no module {error.name}.\n"
                 "Install it, run prunecore in its folder, or give file.py:factory."
             ) from error
-        raise _raised(f"{name} cannot be imported", error) from error
+        raise _raised(f"{name} cannot be imported", error, Path.cwd()) from error
     except (Exception, SystemExit) as error:  # whatever the user's module raises
-        raise _raised(f"{name} cannot be imported", error) from error
+        raise _raised(f"{name} cannot be imported", error, Path.cwd()) from error
 
 
 def _factory(module: ModuleType, name: str, place: str) -> Callable[..., Any]:
@@ -160,7 +169,11 @@ def _factory(module: ModuleType, name: str, place: str) -> Callable[..., Any]:
 
 
 def _make(
-    factory: Callable[..., Any], spec: str, arguments: Mapping[str, Any], seed: int
+    factory: Callable[..., Any],
+    spec: str,
+    arguments: Mapping[str, Any],
+    seed: int,
+    folder: Path | None,
 ) -> nn.Module:
     _check_arguments(factory, spec, arguments)
     try:
@@ -174,10 +187,8 @@ def _make(
             if isinstance(error, TypeError) and f"unexpected keyword argument '{name}'" in str(
                 error
             ):
-                raise unknown_name(f"argument of {spec}", name, _passed_on(factory)) from error
-        code = inspect.unwrap(factory).__code__ if inspect.isfunction(factory) else None
-        file = Path(code.co_filename) if code else None
-        raise _raised(f"{spec} cannot be made", error, file) from error
+                raise unknown_name(f"argument of {spec}", name, _known(factory)) from error
+        raise _raised(f"{spec} cannot be made", error, folder) from error
     if not isinstance(model, nn.Module):
         raise PrunecoreError(
             f"{spec} returned a {type(model).__name__}, not a torch.nn.Module.\n"
@@ -201,26 +212,27 @@ def _check_arguments(factory: Callable[..., Any], spec: str, arguments: Mapping[
         ) from error
 
 
-def _passed_on(factory: Callable[..., Any]) -> list[str]:
-    """The arguments of a factory that hands what it does not know on to the network's class."""
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = type(factory())
-    parameters = {**inspect.signature(factory).parameters, **inspect.signature(made).parameters}
-    return [
-        name
-        for name, parameter in parameters.items()
-        if parameter.kind is not parameter.VAR_KEYWORD
-    ]
+def _known(factory: Callable[..., Any]) -> list[str]:
+    """The arguments that a factory takes, or hands on to the class of torchvision's networks."""
+    parameters = dict(inspect.signature(factory).parameters)
+    if factory.__module__.startswith("torchvision."):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parameters |= inspect.signature(type(factory())).parameters
+    return [name for name, taken in parameters.items() if taken.kind is not taken.VAR_KEYWORD]
 
 
-def _raised(what: str, error: BaseException, file: Path | None = None) -> PrunecoreError:
-    """The error for a user's code that raised, with the line of `file` that it happened in."""
+def _raised(what: str, error: BaseException, folder: Path | None) -> PrunecoreError:
+    """The error for a user's code that raised, with the last line of what lies in `folder`."""
     if isinstance(error, SyntaxError):
         where, text = f"{error.filename}:{error.lineno}", error.msg
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if file and Path(frame.filename) == file.resolve()]
+        own = [
+            frame
+            for frame in frames
+            if folder in Path(frame.filename).parents and "site-packages" not in frame.filename
+        ]
         last = (own or frames)[-1]
         where, text = f"{last.filename}:{last.lineno}", str(error)
     line = text.splitlines()[0] if text else "no message"

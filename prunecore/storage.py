@@ -52,7 +52,7 @@ def check_target(path: Path, force: bool) -> None:
     if folders:
         raise UsageError(f"{folders[0]} is a folder.\nMove it, or give another name.")
     if existing and not force:
-        raise UsageError(f"{existing[0]} exists.\nReplace the set with --force (force=True).")
+        raise UsageError(f"{existing[-1]} exists.\nReplace the set with --force (force=True).")
     parent = next(folder for folder in path.absolute().parents if folder.exists())
     if not parent.is_dir():
         raise UsageError(f"Cannot write to {path.parent}: {parent} is a file, not a folder.")

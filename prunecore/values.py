@@ -22,7 +22,7 @@ def read_level(value: object) -> float:
     except (TypeError, ValueError):
         level = 0.0
     if isinstance(value, bool) or not 0 < level < 100:
-        raise UsageError(f"a level is a percentage above 0 and below 100, not {value!r}")
+        raise UsageError(f"a level is a percentage above 0 and below 100, not {value!r}.")
     return level
 
 
@@ -30,7 +30,7 @@ def read_levels(value: object) -> tuple[float, ...]:
     """One level, a list of them, or text with commas between them; each once."""
     levels = tuple(dict.fromkeys(read_level(item) for item in _items(value)))
     if not levels:
-        raise UsageError("there is no level in the list; give for instance [30, 50]")
+        raise UsageError("there is no level in the list; give for instance [30, 50].")
     return levels
 
 
@@ -41,7 +41,7 @@ def read_shape(value: object) -> tuple[int, ...]:
     if not sizes or min(sizes) < 1:
         raise UsageError(
             "an input shape is whole numbers above 0, such as 3,224,224 "
-            f"(without the batch), not {value!r}"
+            f"(without the batch), not {value!r}."
         )
     return tuple(sizes)
 
@@ -49,7 +49,7 @@ def read_shape(value: object) -> tuple[int, ...]:
 def read_seed(value: object) -> int:
     """A whole number that every random generator takes."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise UsageError(f"a seed is a whole number from 0 to 2**63 - 1, not {value!r}")
+        raise UsageError(f"a seed is a whole number from 0 to 2**63 - 1, not {value!r}.")
     return value
 
 
@@ -66,7 +66,7 @@ def read_net_name(value: object) -> str:
     name = read_text(value)
     if not name.isidentifier() or keyword.iskeyword(name):
         raise UsageError(
-            f"a network's name is a Python name (letters, digits, underscores), not {name!r}"
+            f"a network's name is a Python name (letters, digits, underscores), not {name!r}."
         )
     return name
 
@@ -74,7 +74,7 @@ def read_net_name(value: object) -> str:
 def read_arguments(value: object) -> dict[str, Any]:
     """What a factory is called with, by name."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise UsageError(f"arguments are names with values, {{num_classes: 10}}, not {value!r}")
+        raise UsageError(f"arguments are names with values, {{num_classes: 10}}, not {value!r}.")
     return dict(value)
 
 
@@ -82,14 +82,14 @@ def read_argument(text: str) -> tuple[str, Any]:
     """`NAME=VALUE`, the value as YAML reads it."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        raise UsageError(f"an argument is NAME=VALUE, such as num_classes=10, not {text!r}")
+        raise UsageError(f"an argument is NAME=VALUE, such as num_classes=10, not {text!r}.")
     return name, read_yaml(value)
 
 
 def read_text(value: object) -> str:
     """Text, not a number that looks like a name."""
     if not isinstance(value, str):
-        raise UsageError(f"text belongs here, not {value!r} (quote it if it is a name)")
+        raise UsageError(f"text belongs here, not {value!r} (quote it if it is a name).")
     return value
 
 
@@ -101,9 +101,10 @@ def read_path(value: object) -> Path:
 def read_folder_name(value: object) -> str:
     """The name of one folder, which cannot lead elsewhere on any system."""
     name = read_text(value)
-    parts = PurePosixPath(name).parts + PureWindowsPath(name).parts
-    if parts != (name, name) or name == ".." or not name.isprintable():
-        raise UsageError(f"it must be a plain folder name inside model_path, not {name!r}")
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    plain = posix.parts == windows.parts == (name,) and not windows.drive
+    if not plain or name == ".." or not name.isprintable():
+        raise UsageError(f"it must be a plain folder name inside model_path, not {name!r}.")
     return name
 
 
@@ -123,4 +124,4 @@ def read_yaml(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         where = f" in line {mark.line + 1}" if mark else ""
-        raise UsageError(f"this is not YAML: {problem}{where}") from error
+        raise UsageError(f"this is not YAML: {problem}{where}.") from error

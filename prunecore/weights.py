@@ -19,6 +19,7 @@ from prunecore.errors import UsageError, WeightsError
 SUFFIXES = (".safetensors", ".pt", ".pth")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 DATA_PARALLEL = "module."
+AGAIN = "Copy it or save it again."
 SHOWN = 4  # keys that an error names of each kind
 
 
@@ -48,8 +49,6 @@ def load_weights(model: nn.Module, file: Path) -> None:
     check_weights_file(file)
     own = model.state_dict(keep_vars=True)
     state = _unwrapped(read_weights(file), file, own)
-    if getattr(state, "_metadata", None) is None:
-        state._metadata = own._metadata  # type: ignore[attr-defined]  # MNASNet insists on it
     tied = _complete(state, own)
     try:
         odd = model.load_state_dict(state, strict=False, assign=True)
@@ -76,24 +75,17 @@ def read_weights(file: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise WeightsError(f"Cannot read {file}: {error.strerror or error}.") from error
     except SafetensorError as error:
-        raise WeightsError(_unreadable(file, str(error))) from error
+        raise WeightsError(f"{file} is truncated or no weights file: {error}.\n{AGAIN}") from error
     except Exception as error:  # torch.load raises what the bytes happen to lead to
         if "GLOBAL" in str(error) or "Unsupported class" in str(error):
             raise WeightsError(
                 f"{file} holds pickled Python objects, which are not run.\n"
                 "Save the state dict alone: torch.save(model.state_dict(), FILE)."
             ) from error
-        raise WeightsError(_unreadable(file, str(error).split(". ")[0])) from error
+        raise WeightsError(f"{file} is truncated or no weights file.\n{AGAIN}") from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"{file} holds a {type(content).__name__}, not a state dict.")
     return content
-
-
-def _unreadable(file: Path, reason: str) -> str:
-    return (
-        f"{file} is truncated or no weights file: {reason or 'it ends too early'}.\n"
-        "Copy or save it again."
-    )
 
 
 def _unwrapped(
@@ -111,9 +103,12 @@ def _unwrapped(
             "Save the state dict alone: torch.save(model.state_dict(), FILE)."
         )
     state = OrderedDict(content)
-    state._metadata = getattr(content, "_metadata", None)  # type: ignore[attr-defined]
+    if hasattr(content, "_metadata"):
+        state._metadata = content._metadata.copy()  # type: ignore[attr-defined]
     if not any(key.startswith(DATA_PARALLEL) for key in own):
         consume_prefix_in_state_dict_if_present(state, DATA_PARALLEL)
+    if not hasattr(state, "_metadata"):
+        state._metadata = own._metadata  # type: ignore[attr-defined]  # MNASNet insists on it
     return state
 
 
