@@ -107,11 +107,32 @@ def test_a_list_that_is_called_is_refused(find):
         find(Called(), (1, 3, 5, 5))
 
 
-def test_a_subclass_is_not_owned():
-    class Mine(nn.Sequential):
-        pass
+class ConvNormRelu(nn.Sequential):
+    def __init__(self, width, out):
+        super().__init__(Pointwise(width, out), nn.BatchNorm2d(out), nn.ReLU())
 
-    assert nn.Sequential in prunecore_block_types()
-    assert Mine not in prunecore_block_types()
-    assert nn.MultiheadAttention not in prunecore_block_types()
-    assert nn.LSTM not in prunecore_block_types()
+
+class Pointwise(nn.Conv2d):
+    def __init__(self, width, out):
+        super().__init__(width, out, 1, bias=False)
+
+
+def test_a_class_that_only_constructs_is_written_as_what_it_constructs(cut):
+    model = nn.Sequential(ConvNormRelu(3, 8), nn.Conv2d(8, 2, 1))
+    small = cut(model, (2, 3, 5, 5))
+    assert type(small.model[0]) is nn.Sequential
+    assert type(small.model[0][0]) is nn.Conv2d
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_class_that_overrides_a_method_is_not_owned(plugins):
+    assert plugins.owner(Doubled) is None
+
+
+def test_layers_that_are_not_understood_are_not_owned():
+    for cls in (nn.MultiheadAttention, nn.LSTM, nn.Embedding, nn.Bilinear, nn.CrossEntropyLoss):
+        assert cls not in prunecore_block_types()
