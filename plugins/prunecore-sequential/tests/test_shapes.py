@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import prunecore
 from prunecore import InputShapeError, UnsupportedError
 from prunecore_sequential.shapes import RULES
 
@@ -103,6 +104,12 @@ def test_unpooling_at_the_places_of_the_pooling(find, rank):
     dependencies = find(Unpooled(rank), (1, 3, *SIZES[rank]))
     assert dependencies.axes[dependencies.bound["conv2.weight"][1]].tolist() == list(range(8))
     assert dependencies.macs["conv2.weight"] == torch.Size(SIZES[rank]).numel()
+
+
+def test_unpooled_maps_equal_masked_ones():
+    small = prunecore.prune(Unpooled(2), level=40, input_shape=(3, 8, 8))
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert small.model.conv1.out_channels < 8
 
 
 def test_given_samples_of_fractional_pooling_are_refused(find):
