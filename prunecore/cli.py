@@ -195,13 +195,13 @@ def verify(
 
     Give the weights (or the seed), arguments and input shape that it was made with.
     """
-    from prunecore import jobs, pipeline
+    from prunecore import jobs, written
 
     if not file.is_file():
         raise UsageError(f"There is no file {file}.")
     with redirect_stdout(sys.stderr):
         loaded = jobs.load(model, arguments, weights, seed or 0)
-        found = pipeline.verify_file(file, loaded.model, input_shape or loaded.input_shape)
+        found = written.verify_file(file, loaded.model, input_shape or loaded.input_shape)
     click.echo(
         f"{file} computes what {model} does without the removed channels: largest relative "
         f"difference {found['max_relative_difference']:.1e} over {found['inputs']} inputs."

@@ -5,28 +5,23 @@ from __future__ import annotations
 import keyword
 import math
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from prunecore import plugins as plugin_registry
-from prunecore.dependencies import find_dependencies
-from prunecore.errors import PrunecoreError, UsageError, unknown_name
+from prunecore.errors import UsageError, unknown_name
 from prunecore.keep import Keep
 from prunecore.plan import TARGETS, Plan, Target, make_plan
 from prunecore.report import build_report
 from prunecore.storage import save_set
 from prunecore.transfer import transfer_weights
-from prunecore.verify import import_file
 from prunecore.verify import verify as verify_network
 from prunecore.writer import write_network
-
-BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
+from prunecore.written import build, walk
 
 
 @dataclass(frozen=True)
@@ -90,8 +85,7 @@ def prune(
     name = _checked_name(name or _snake(type(model).__name__))
     plugins = plugin_registry.load()
     criterion = plugins.criterion(mode)
-    inputs = [torch.empty((BATCH, *input_shape), device="meta")]
-    dependencies = find_dependencies(model, inputs, plugins)
+    dependencies = walk(model, input_shape, plugins)
     scores = criterion(dependencies, dependencies.tensors, seed)
     plan = make_plan(dependencies, scores, level, target)
     keep = Keep(model, dependencies, plan.kept)
@@ -100,7 +94,7 @@ def prune(
         model, keep, plugins, name, _docstring(type(model).__name__, mode, plan, origin)
     )
     weights = transfer_weights(model, keep, plugins)
-    small = _build(source, name, weights)
+    small = build(source, name, weights)
     small.train(model.training)
     _freeze_like(model, small)
     report = build_report(
@@ -115,31 +109,6 @@ def prune(
         plugins=plugins.versions(),
     )
     return PrunedModel(small, source, weights, report)
-
-
-def _build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
-    """Import the written file and build its network with these weights, loaded strictly."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{name}.py")
-        path.write_text(source, encoding="utf-8")
-        factory = getattr(import_file(path), name)
-    return with_weights(factory, weights)
-
-
-def with_weights(factory: Any, weights: dict[str, Tensor]) -> nn.Module:
-    """A written network that holds these very tensors; nothing is initialised or copied."""
-    with torch.device("meta"):
-        network: nn.Module = factory()
-    if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
-        network = factory()  # it has constants of its own, which meta tensors cannot hold
-    try:
-        network.load_state_dict(weights, strict=True, assign=True)
-    except RuntimeError as error:
-        raise PrunecoreError(
-            f"The written network does not take its weights: {error}\\n"
-            "This is a fault of prunecore or of a plugin: please report it with the network."
-        ) from error
-    return network
 
 
 def _freeze_like(model: nn.Module, small: nn.Module) -> None:
@@ -184,11 +153,15 @@ def _snake(name: str) -> str:
 def _docstring(class_name: str, mode: str, plan: Plan, origin: str) -> str:
     """What the written file says of itself; nothing that another run would not say."""
     before, after = plan.before, plan.after
-    units = [(1e6, "M", before.params, after.params), (1e9, "GMACs", before.macs, after.macs)]
+    units = [
+        (1e6, "M parameters", before.params, after.params),
+        (1e9, "GMACs", before.macs, after.macs),
+    ]
     figures = ", ".join(
         f"{old / unit:.2f} -> {new / unit:.2f} {text}" for unit, text, old, new in units
     )
+    counted = {"params": "parameters", "macs": "MACs", "channels": "channels"}[plan.target]
     return (
-        f"{class_name} without {plan.achieved:.0f} % of its {plan.target}: {figures}.\n\n"
+        f"{class_name} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
         f"Written by prunecore ({mode}, level {plan.asked:g}) from {origin}. Edit freely.\n"
     )

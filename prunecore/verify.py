@@ -107,6 +107,7 @@ class _Projection:
     """
 
     def __init__(self, keep: Keep, device: torch.device) -> None:
+        self._generator = torch.Generator().manual_seed(1)
         self._noise = torch.empty(0, dtype=torch.float64, device=device)
         self._kept = {
             path: [
@@ -154,10 +155,10 @@ class _Projection:
 
     def _print(self, tensor: Tensor) -> _Print:
         flat = tensor.to(torch.float64).flatten()
-        if len(self._noise) < len(flat):
-            generator = torch.Generator().manual_seed(1)
-            noise = torch.randn(len(flat), dtype=torch.float64, generator=generator)
-            self._noise = noise.to(self._noise.device)
+        missing = len(flat) - len(self._noise)
+        if missing > 0:  # what is there must stay, other tensors were projected on it
+            noise = torch.randn(missing, dtype=torch.float64, generator=self._generator)
+            self._noise = torch.cat([self._noise, noise.to(self._noise.device)])
         return float(self._noise[: len(flat)] @ flat), float(flat.norm())
 
 

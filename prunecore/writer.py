@@ -18,7 +18,7 @@ from prunecore.forward import Statement, self_path, write_forward
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins
 from prunecore.signal import Signal
-from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, signature
+from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, one_line, signature
 
 _LONGEST_CONSTANT = 64  # elements of a buffer that is written out
 
@@ -161,8 +161,10 @@ class Writer:
     def _channels(self, value: Any) -> Hashable:
         """What names the channels that a block's first input or output carries."""
         leaf = next((x for x in pytree.tree_leaves(value) if isinstance(x, Signal)), None)
-        if leaf is None or len(leaf.channel_axes) != 1:
+        if leaf is None or leaf.ndim < 2:
             return None
+        if not leaf.channel_axes:
+            return one_line(leaf.shape[1])
         return self.keep.count(leaf.ids.ravel()).channels
 
 

@@ -1,0 +1,135 @@
+"""A written set: its file imported, its weights loaded, and the check of it against the original."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from prunecore import plugins as plugin_registry
+from prunecore.dependencies import Dependencies, find_dependencies
+from prunecore.errors import PrunecoreError, WeightsError
+from prunecore.keep import Keep
+from prunecore.verify import import_file, verify
+
+BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
+
+
+def build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
+    """Write a source to a file, import that, and build its network with these weights.
+
+    Args:
+        source: the file's text.
+        name: of the factory in it.
+        weights: its state dict; the network holds these very tensors.
+
+    Raises:
+        PrunecoreError: the file does not import, or its network does not take the weights.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.py")
+        path.write_text(source, encoding="utf-8")
+        return _network(path, name, weights)
+
+
+def walk(model: nn.Module, shape: Sequence[int], plugins: plugin_registry.Plugins) -> Dependencies:
+    """Follow the channels of a network for inputs of a shape, given without the batch."""
+    return find_dependencies(model, [torch.empty((BATCH, *shape), device="meta")], plugins)
+
+
+def verify_file(file: Path, model: nn.Module, shape: Sequence[int]) -> dict[str, Any]:
+    """Check a written set against the network that it was made from.
+
+    Args:
+        file: the set's .py file; its weights and its report lie beside it.
+        model: the original network, with its weights.
+        shape: of one input, without the batch.
+
+    Returns:
+        `max_relative_difference` and the number of `inputs`.
+
+    Raises:
+        VerificationError: the two do not agree.
+        PrunecoreError: the set is not complete, or was not made from this network.
+    """
+    report = _report(file.with_suffix(".json"))
+    dependencies = walk(model, shape, plugin_registry.load())
+    keep = _keep(model, dependencies, report["kept"], file)
+    weights_file = file.with_suffix(".safetensors")
+    try:
+        weights = load_file(weights_file)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{weights_file} cannot be read: {error}\nWrite the set again with prunecore prune."
+        ) from error
+    return verify(model, keep, _network(file, report["model"], weights), shape)
+
+
+def _report(file: Path) -> Mapping[str, Any]:
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(report, dict) and isinstance(report["kept"], dict) and report["model"]:
+            return report
+    except (OSError, ValueError, KeyError) as error:
+        raise PrunecoreError(
+            f"{file} is not the report of a written set: {type(error).__name__}: {error}\n"
+            "Keep the three files of a set together, or write the set again."
+        ) from error
+    raise PrunecoreError(f"{file} is not the report of a written set.\nWrite the set again.")
+
+
+def _keep(
+    model: nn.Module, dependencies: Dependencies, kept: Mapping[str, Any], file: Path
+) -> Keep:
+    """What a report says is kept, as a choice of channels.
+
+    Raises:
+        PrunecoreError: the report does not fit the network.
+    """
+    stays = np.ones(dependencies.count + 1, dtype=bool)  # the last place stands for FIXED
+    for name, axes in kept.items():
+        for axis, index in dependencies.bound.get(name, {}).items():
+            if axes[axis] is not None:
+                gone = np.ones(len(dependencies.axes[index]), dtype=bool)
+                gone[axes[axis]] = False
+                stays[dependencies.axes[index][gone]] = False
+    keep = Keep(model, dependencies, stays[:-1])
+    for name, tensor in dependencies.tensors.items():
+        ours = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
+        theirs = kept.get(name) or [None] * tensor.ndim
+        if [None if axis is None else axis.tolist() for axis in ours] != theirs:
+            raise PrunecoreError(
+                f"{file} was not made from this network: its report and the network differ in "
+                f"what is kept of {name}.\nGive the network, arguments and input shape that the "
+                "set was made with."
+            )
+    return keep
+
+
+def _network(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
+    """The network of a file, holding these very tensors: nothing is initialised or copied."""
+    factory = getattr(import_file(file), name, None)
+    if factory is None:
+        raise PrunecoreError(
+            f"{file} has no factory {name}.\nGive the .py file of a written set as it was written."
+        )
+    with torch.device("meta"):
+        network: nn.Module = factory()
+    if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
+        network = factory()  # it has constants of its own, which meta tensors cannot hold
+    try:
+        network.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"The network of {file.name} does not take its weights: {error}\n"
+            "Write the set again; if that does not help, report it with the network."
+        ) from error
+    return network
