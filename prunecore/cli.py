@@ -148,18 +148,13 @@ def inspect(
     model: str, input_shape: tuple[int, ...] | None, arguments: dict[str, Any], as_json: bool
 ) -> None:
     """Show the layers of MODEL, which of them are coupled, parameters and MACs."""
-    import torch
-
-    from prunecore import models, plugins, report
-    from prunecore.dependencies import find_dependencies
+    from prunecore import models, plugins, report, written
 
     loaded_plugins = plugins.load()
     with redirect_stdout(sys.stderr):
         loaded = models.load_model(model, arguments, seed=0)
         shape = input_shape or loaded.input_shape
-        dependencies = find_dependencies(
-            loaded.model, [torch.empty((2, *shape), device="meta")], loaded_plugins
-        )
+        dependencies = written.walk(loaded.model, shape, loaded_plugins)
     inspection = report.build_inspection(
         name=models.factory_name(model),
         model=loaded.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -13,6 +13,7 @@ from prunecore import values
 from prunecore.errors import PrunecoreError, UsageError
 
 T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
 DEBUG = "prunecore.debug"
 
 
@@ -26,17 +27,16 @@ class Commands(click.Group):
         except PrunecoreError as error:
             if ctx.meta.get(DEBUG):
                 traceback.print_exc()
-            raise _failure(str(error), error.exit_code) from error
+            _end(ctx, str(error), error.exit_code)
         except click.UsageError as error:
             command = (error.ctx or ctx).command_path
             message = f"{error.format_message()}\nSee `{command} --help` for what it takes."
-            raise _failure(message, error.exit_code) from error
+            _end(ctx, message, error.exit_code)
 
 
-def _failure(message: str, exit_code: int) -> click.ClickException:
-    failure = click.ClickException(message)
-    failure.exit_code = exit_code
-    return failure
+def _end(ctx: click.Context, message: str, exit_code: int) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    ctx.exit(exit_code)
 
 
 def checked(read: Callable[[Any], T]) -> Callable[..., T | None]:
@@ -56,7 +56,7 @@ def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         ctx.meta[DEBUG] = True
 
 
-def path_option(name: str, field: str, metavar: str, text: str) -> Callable[[T], T]:
+def path_option(name: str, field: str, metavar: str, text: str) -> Callable[[Command], Command]:
     """An option that takes a path."""
     return click.option(name, field, type=click.Path(path_type=Path), metavar=metavar, help=text)
 
