@@ -3,60 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.broadcasting import broadcast_together
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions import Operation
 from prunecore.plugins import Plugins
+from prunecore.records import MaskedForward, Records, Trace, Visit
 from prunecore.signal import Ids, Signal, along, reshape_ids, shaped, without_channels
 from prunecore.tracing import trace_level
-
-# The forward that stands for a module's own in the masked original:
-# (module, the kept places, *inputs) -> output
-MaskedForward = Callable[..., Tensor]
-
-
-@dataclass(frozen=True)
-class Trace:
-    """One module's forward, followed: its graph, and the value of every node."""
-
-    module: nn.Module
-    graph: fx.Graph
-    values: Mapping[fx.Node, Any]
-
-
-@dataclass(frozen=True)
-class Visit:
-    """One call of a module: what it was called with, and what it returned."""
-
-    inputs: tuple[Any, ...]
-    output: Any
-
-
-@dataclass
-class Records:
-    """What a walk leaves behind, for the later stages to read."""
-
-    count: int = 0  # ids handed out
-    bindings: dict[tuple[int, int], Ids] = field(default_factory=dict)  # (id of tensor, axis)
-    filters: dict[tuple[int, int], str] = field(default_factory=dict)  # ... to the layer's path
-    widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)
-    couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
-    pins: list[tuple[Ids, str]] = field(default_factory=list)
-    macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
-    traces: dict[str, Trace] = field(default_factory=dict)
-    visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
-    touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
-    left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
-    masked_forwards: dict[str, tuple[Ids, MaskedForward]] = field(default_factory=dict)
 
 
 class Channels:
@@ -159,7 +120,15 @@ class Channels:
                 "Write the call in terms of known functions, or give a rule for it in a plugin "
                 "(hook prunecore_functions).",
             )
-        return rule.calculate(self, Operation(function, args, kwargs))
+        try:
+            return rule.calculate(self, Operation(function, args, kwargs))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            self.refuse(
+                f"its forward calls {function.__name__} in a form that its rule cannot read: "
+                f"{error}",
+                "Call it in the form that torch documents first, or give a rule for it in a "
+                "plugin (hook prunecore_functions).",
+            )
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a torch function on meta tensors, for the shape of what it returns.
@@ -223,22 +192,21 @@ class Channels:
                 f"ids of shape {ids.shape}"
             )
         key = (id(tensor), axis)
-        bound = self.records.bindings.setdefault(key, ids)
-        if bound is not ids:
-            self.join(bound, ids)
+        self.join(self.records.bindings.setdefault(key, ids), ids)
         if filters:
             self.records.filters.setdefault(key, self._at[-1])
 
     def width(self, module: nn.Module, attribute: str, ids: Ids | None) -> None:
         """Declare that a module's constructor argument counts these channels."""
         if ids is not None:
-            self.records.widths.setdefault((self._paths[id(module)], attribute), ids)
+            known = self.records.widths.setdefault((self._paths[id(module)], attribute), ids)
+            self.join(known, ids)
 
     def couple(self, *signals: Signal) -> Signal:
         """Couple tensors that meet place by place, after broadcasting; the result's `Signal`."""
         result = signals[0]
         for other in signals[1:]:
-            result = self._couple_two(result, other)
+            result = broadcast_together(self, result, other)
         return result
 
     def pin(self, ids: Ids, reason: str) -> None:
@@ -345,40 +313,6 @@ class Channels:
             self.bind(tensor, wide[0], own)
             ids = along(wide[0], tensor.ndim, own)
         return Signal(shaped(tensor.shape), ids, tensor if len(wide) > 1 else None)
-
-    def _couple_two(self, a: Signal, b: Signal) -> Signal:
-        shape = self.run(torch.broadcast_shapes, a.shape, b.shape)
-        a, b = self._adopt(a, b), self._adopt(b, a)
-        a_ids, b_ids = (s.ids.reshape((1,) * (len(shape) - s.ndim) + s.ids.shape) for s in (a, b))
-        a_shape, b_shape = ((1,) * (len(shape) - s.ndim) + s.shape for s in (a, b))
-        a_axes = {axis for axis in range(len(shape)) if a_ids.shape[axis] > 1}
-        b_axes = {axis for axis in range(len(shape)) if b_ids.shape[axis] > 1}
-        if a_axes == b_axes:
-            if a_axes:
-                self.join(a_ids, b_ids)
-            ids = a_ids
-        elif a_axes and b_axes:
-            for meets in (a_ids, b_ids):
-                self.pin(meets, "it meets channels that lie along another axis")
-            ids = without_channels(len(shape))
-        else:
-            ids, axes, other = (a_ids, a_axes, b_shape) if a_axes else (b_ids, b_axes, a_shape)
-            if any(other[axis] > 1 for axis in axes):
-                self.pin(ids, "it meets a tensor that keeps all its places")
-        return Signal(shaped(shape), ids)
-
-    def _adopt(self, signal: Signal, other: Signal) -> Signal:
-        """A parameter takes its ids from what it meets."""
-        offset = signal.ndim - other.ndim
-        axes = other.channel_axes
-        if signal.parameter is None or len(axes) != 1 or axes[0] + offset < 0:
-            return signal
-        axis = axes[0] + offset
-        if signal.shape[axis] != other.shape[axes[0]]:
-            return signal
-        ids = other.ids.ravel()
-        self.bind(signal.parameter, axis, ids)
-        return Signal(signal.meta, along(axis, signal.ndim, ids))
 
 
 def _is_variadic(module: nn.Module, name: str) -> bool:

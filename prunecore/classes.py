@@ -126,6 +126,8 @@ class _ClassWriter:
             return type(first)(inner)
         if equal(values):
             return first
+        if default is REQUIRED and any(value is None for value in values):
+            default = None
         return self.arguments.lift(values, role, stored, default)
 
     def _call(self, calls: Sequence[Call], role: Role, stored: bool) -> Call:

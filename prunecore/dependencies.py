@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.channels import Channels, MaskedForward, Records, Trace, Visit
+from prunecore.channels import Channels
 from prunecore.plugins import Plugins
+from prunecore.records import MaskedForward, Records, Trace, Visit
 from prunecore.signal import FIXED, Ids, Signal, without_channels
 
 # Numbers of channels: 0, 1, ... in the order in which layers first make them; FIXED for places

@@ -2,53 +2,25 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
 import itertools
 import keyword
-import math
-import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.channels import Trace
+from prunecore.expressions import INFIX, annotation, function_call, literal, names_in, self_path
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
 from prunecore.signal import Signal
-from prunecore.source import LINE, Call, Name, Value, one_line, same
-from prunecore.tracing import Training
+from prunecore.source import LINE, Call, Name, Value, one_line
+from prunecore.variants import Variant
 
 _DEEPEST = 4  # calls nested in one statement before it is broken
 _BODY = 8  # columns that a forward's statements are indented by
-
-_INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
-    operator.or_: ("|", 1),
-    operator.xor: ("^", 2),
-    operator.and_: ("&", 3),
-    operator.add: ("+", 4),
-    operator.sub: ("-", 4),
-    operator.mul: ("*", 5),
-    operator.truediv: ("/", 5),
-    operator.floordiv: ("//", 5),
-    operator.mod: ("%", 5),
-    operator.matmul: ("@", 5),
-    operator.pow: ("**", 7),
-    operator.lt: ("<", 0),
-    operator.le: ("<=", 0),
-    operator.gt: (">", 0),
-    operator.ge: (">=", 0),
-    operator.eq: ("==", 0),
-    operator.ne: ("!=", 0),
-}
-_INPLACE = {operator.iadd: "+=", operator.isub: "-=", operator.imul: "*=", operator.itruediv: "/="}
-_PREFIX = {operator.neg: "-", operator.pos: "+", operator.invert: "~"}
-_TIGHT = 9  # the precedence of names, calls and indexing
 
 
 @dataclass(frozen=True)
@@ -90,7 +62,7 @@ class _Expression:
 
 
 def write_forward(
-    trace: Trace, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
+    variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
 ) -> Forward:
     """Write a module's traced forward.
 
@@ -98,25 +70,26 @@ def write_forward(
     grows deep or a layer that mixes channels begins.
 
     Args:
-        trace: the forward, followed.
+        variant: the forward, followed, and the children that other instances lack.
         keep: gives literals that count channels their kept values.
         functions: the rules, for rewriting literals.
     """
-    return _ForwardWriter(trace, keep, functions).write()
+    return _ForwardWriter(variant, keep, functions).write()
 
 
 class _ForwardWriter:
     def __init__(
-        self, trace: Trace, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
+        self, variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
     ) -> None:
-        self.trace = trace
+        self.trace = variant.trace
+        self.optional = variant.optional
         self.keep = keep
         self.functions = functions
         self.statements: list[Statement] = []
         self.pending: list[_Expression] = []
         self.variables: dict[fx.Node, str] = {}
         self.uses = {
-            node: sum(not _is_dead(user) for user in node.users) for node in trace.graph.nodes
+            node: sum(not _is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
 
     def write(self) -> Forward:
@@ -128,7 +101,7 @@ class _ForwardWriter:
                 self.variables[node] = str(node.target)
                 parameters.append(_parameter(node, self.trace.values[node]))
             elif node.op == "output":
-                returns = _annotation(self._values(node.args[0]))
+                returns = annotation(self._values(node.args[0]))
                 expression = self._build(node)
                 self._flush(expression)
                 self.statements.append(Statement("return ", expression.value))
@@ -139,7 +112,7 @@ class _ForwardWriter:
     def _add(self, node: fx.Node) -> None:
         expression = self._build(node)
         users = self.uses[node]
-        if users == 1:
+        if users == 1 and not self._is_optional(node):
             self.pending.append(expression)
         elif users == 0:
             self._flush(expression)
@@ -171,10 +144,12 @@ class _ForwardWriter:
     def _breaks(self, node: fx.Node, waiting: list[_Expression]) -> bool:
         """Whether a statement should end before this node."""
         calls = [expression for expression in waiting if expression.depth > 0]
+        if self._is_optional(node):
+            return bool(waiting)
         if node.op == "call_module" and _mixes(self.trace.module.get_submodule(str(node.target))):
             return bool(calls)
         deepest = max((expression.depth for expression in calls), default=0)
-        joins = node.op == "output" or node.target in _INFIX
+        joins = node.op == "output" or node.target in INFIX
         return deepest >= _DEEPEST + joins or (
             not joins and any(expression.composite for expression in calls)
         )
@@ -191,14 +166,18 @@ class _ForwardWriter:
         kwargs = fx.node.map_arg(node.kwargs, written)
         depth = max((expression.depth for expression in nested.values()), default=0)
         if node.op == "output":
-            return _Expression(node, _literal(args[0]), depth, False)
+            return _Expression(node, literal(args[0]), depth, False)
         if node.op == "call_module":
             path = self_path(self.trace.module, str(node.target))
+            if self._is_optional(node):
+                given = one_line(args[0])
+                choice = f"{given} if {path} is None else {path}({given})"
+                return _Expression(node, Name(choice, 0), depth + 1, True)
             module = self.trace.module.get_submodule(str(node.target))
-            value = Call(path, _literal(args), _literal(dict(kwargs)))
+            value = Call(path, literal(args), literal(dict(kwargs)))
             return _Expression(node, value, depth + 1, any(True for _ in module.children()))
         args, kwargs = self._rewritten(node, tuple(args), dict(kwargs))
-        value = _function_call(node, _literal(args), _literal(kwargs))
+        value = function_call(node, literal(args), literal(kwargs))
         return _Expression(node, value, depth + isinstance(value, Call), False)
 
     def _rewritten(
@@ -208,7 +187,11 @@ class _ForwardWriter:
         rule = self.functions.get(target)
         if rule is None or rule.rewrite is None:
             return args, kwargs
-        return rule.rewrite(args, kwargs, self.trace.values[node], self.keep)
+        return rule.rewrite((args, kwargs), self.trace.values[node], self.keep)
+
+    def _is_optional(self, node: fx.Node) -> bool:
+        """Whether the node calls a child that other instances of the class lack."""
+        return node.op == "call_module" and node.target in self.optional
 
     def _is_pending(self, node: fx.Node) -> bool:
         return any(expression.node is node for expression in self.pending)
@@ -218,7 +201,7 @@ class _ForwardWriter:
         waiting, self.pending = self.pending, []
         for number, expression in enumerate(waiting):
             later = [*waiting[number + 1 :], *([last] if last else [])]
-            self._assign(expression, {name for one in later for name in _names_in(one.value)})
+            self._assign(expression, {name for one in later for name in names_in(one.value)})
 
     def _assign(self, expression: _Expression, needed: set[str]) -> None:
         name = self._variable(expression, needed)
@@ -229,10 +212,11 @@ class _ForwardWriter:
         """The name of a variable that ends here, else a new one."""
         taken = needed | {name for node, name in self.variables.items() if self.uses[node] > 0}
         is_tensor = isinstance(self.trace.values[expression.node], Signal)
-        for name in _names_in(expression.value):
+        for name in names_in(expression.value):
             if is_tensor and name in self.variables.values() and name not in taken:
                 return name
-        candidates = [_own_name(expression.node)]
+        is_optional = self._is_optional(expression.node)
+        candidates = ["identity" if is_optional else _own_name(expression.node)]
         if is_tensor and not expression.composite:
             candidates.insert(0, "out")
         good = [name for name in candidates if name.isidentifier() and not keyword.iskeyword(name)]
@@ -244,20 +228,6 @@ class _ForwardWriter:
 
 
 _RESERVED = {"torch", "nn", "F", "math", "Tensor", "self"}
-
-
-def self_path(module: nn.Module, path: str) -> str:
-    """How a module's forward reaches a child: `self.layers[0].conv`."""
-    text = "self"
-    for part in path.split("."):
-        if part.isidentifier() and not keyword.iskeyword(part):
-            text += f".{part}"
-        elif type(module) in (nn.Sequential, nn.ModuleList, nn.ParameterList):
-            text += f"[{part}]"
-        else:
-            text = f'getattr({text}, "{part}")'
-        module = getattr(module, part)
-    return text
 
 
 def _sources(node: fx.Node) -> list[fx.Node]:
@@ -280,88 +250,6 @@ def _mixes(module: nn.Module) -> bool:
     return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
 
 
-def _function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Value]) -> Value:
-    target = node.target
-    if isinstance(target, str):
-        return Call(f"{_operand(args[0], _TIGHT)}.{target}", args[1:], kwargs)
-    if target in _INFIX:
-        sign, level = _INFIX[target]
-        left, right = _operand(args[0], level), _operand(args[1], level + 1)
-        return Name(f"{left} {sign} {right}", level)
-    if target in _PREFIX:
-        return Name(f"{_PREFIX[target]}{_operand(args[0], 6)}", 6)
-    if target is getattr:
-        return Name(f"{_operand(args[0], _TIGHT)}.{args[1]}")
-    if target is operator.getitem:
-        return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
-    if target in _INPLACE:
-        return Call(f"operator.{target.__name__}", args, kwargs)
-    return Call(_function_name(target), args, _without_defaults(target, kwargs))
-
-
-def _operand(value: Value, level: int) -> str:
-    text = one_line(value)
-    own = value.precedence if isinstance(value, Name) else _TIGHT
-    if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
-        own = 6
-    return text if own >= level else f"({text})"
-
-
-def _index(value: Value) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(_index(item) for item in value) + ("," if len(value) == 1 else "")
-    if isinstance(value, slice):
-        ends = ["" if end is None else one_line(end) for end in (value.start, value.stop)]
-        step = "" if value.step is None else f":{one_line(value.step)}"
-        return ":".join(ends) + step
-    return "..." if value is ... else one_line(value)
-
-
-def _function_name(function: Callable[..., Any]) -> str:
-    name = function.__name__
-    for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
-        if getattr(module, name, None) is function:
-            return f"{text}.{name}"
-    return name if function is len else f"{function.__module__}.{name}"
-
-
-def _without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:
-    documented = getattr(F, f"_{function.__name__}", function)  # behind F.max_pool2d, say
-    try:
-        parameters = inspect.signature(documented).parameters
-    except ValueError:  # a builtin without a signature
-        return kwargs
-    return {
-        name: value
-        for name, value in kwargs.items()
-        if name not in parameters or not same(value, parameters[name].default)
-    }
-
-
-def _literal(value: Any) -> Any:
-    """fx's immutable containers and the training flag as plain values."""
-    if isinstance(value, Training):
-        return Name("self.training")
-    if isinstance(value, torch.Size):
-        return tuple(value)
-    if isinstance(value, tuple):
-        return tuple(_literal(item) for item in value)
-    if isinstance(value, list):
-        return [_literal(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _literal(item) for key, item in value.items()}
-    if isinstance(value, torch.dtype):
-        return Name(str(value))
-    return value
-
-
-def _names_in(value: Value) -> list[str]:
-    """The variables of an expression, in the order in which they are written."""
-    tree = ast.parse(one_line(value), mode="eval")
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    return [node.id for node in sorted(names, key=lambda node: node.col_offset)]
-
-
 def _own_name(node: fx.Node) -> str:
     """A name after the module or function that computes the node."""
     if node.op == "call_module":
@@ -373,21 +261,8 @@ def _own_name(node: fx.Node) -> str:
 
 
 def _parameter(node: fx.Node, value: Any) -> str:
-    text = f"{node.target}: {_annotation(value)}"
+    text = f"{node.target}: {annotation(value)}"
     if not node.args:
         return text
-    default = one_line(_literal(node.args[0]))
+    default = one_line(literal(node.args[0]))
     return f"{text} | None = None" if default == "None" else f"{text} = {default}"
-
-
-def _annotation(value: Any) -> str:
-    if isinstance(value, Signal):
-        return "Tensor"
-    if isinstance(value, list):
-        return f"list[{_annotation(value[0])}]" if value else "list[Tensor]"
-    if isinstance(value, tuple):
-        return f"tuple[{', '.join(_annotation(item) for item in value)}]"
-    if isinstance(value, dict):
-        inner = _annotation(next(iter(value.values()))) if value else "Tensor"
-        return f"dict[str, {inner}]"
-    return "None" if value is None else type(value).__name__

@@ -19,6 +19,7 @@ class Width(int):
     channels: Hashable
 
     def __new__(cls, value: int, channels: Hashable) -> Width:
+        """A width of this value that counts these channels."""
         width = super().__new__(cls, value)
         width.channels = channels
         return width

@@ -17,10 +17,10 @@ from prunecore.errors import UsageError, unknown_name
 from prunecore.keep import Keep
 from prunecore.plan import TARGETS, Plan, Target, make_plan
 from prunecore.report import build_report
+from prunecore.source_file import write_network
 from prunecore.storage import save_set
 from prunecore.transfer import transfer_weights
 from prunecore.verify import verify as verify_network
-from prunecore.writer import write_network
 from prunecore.written import build, walk
 
 
@@ -153,15 +153,19 @@ def _snake(name: str) -> str:
 def _docstring(class_name: str, mode: str, plan: Plan, origin: str) -> str:
     """What the written file says of itself; nothing that another run would not say."""
     before, after = plan.before, plan.after
-    units = [
-        (1e6, "M parameters", before.params, after.params),
-        (1e9, "GMACs", before.macs, after.macs),
-    ]
-    figures = ", ".join(
-        f"{old / unit:.2f} -> {new / unit:.2f} {text}" for unit, text, old, new in units
-    )
     counted = {"params": "parameters", "macs": "MACs", "channels": "channels"}[plan.target]
+    params = _amounts(before.params, after.params) + " parameters" * (plan.target != "params")
+    figures = f"{params}, {_amounts(before.macs, after.macs)}MACs"
     return (
         f"{class_name} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
         f"Written by prunecore ({mode}, level {plan.asked:g}) from {origin}. Edit freely.\n"
     )
+
+
+def _amounts(before: int, after: int) -> str:
+    """`11689512, 5594000` to `11.69 -> 5.59 M`, in the unit that suits the first."""
+    size, unit = next((s, u) for s, u in _UNITS if before >= s or s == 1)
+    return f"{before / size:.2f} -> {after / size:.2f} {unit}"
+
+
+_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))

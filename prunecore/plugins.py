@@ -145,8 +145,7 @@ class Plugins:
 
     def versions(self) -> dict[str, str]:
         """Distribution name to version, the core among them."""
-        labels = (plugin.label.split(" ") for plugin in self.all)
-        return {name: number for name, number in labels}
+        return {name: number for name, number in (p.label.split(" ") for p in self.all)}
 
     def _gathered(self, hook: str) -> dict[Any, Any]:
         gathered: dict[Any, Any] = {}
@@ -258,8 +257,8 @@ def load() -> Plugins:
     Raises:
         PluginError: a plugin that is broken, or two that own the same class.
     """
-    from prunecore import functions, importance
+    from prunecore import glue, importance
 
     label = f"prunecore {version('prunecore')}"
-    own = [register(functions, "functions", label), register(importance, "importance", label)]
+    own = [register(glue, "functions", label), register(importance, "importance", label)]
     return Plugins([*own, *_load_installed(blocked_names())])

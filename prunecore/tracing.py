@@ -68,7 +68,16 @@ def trace_level(module: nn.Module, path: str, supplied: Mapping[str, Any]) -> fx
     Raises:
         UnsupportedError: its forward does what torch.fx cannot follow, such as branching on data.
     """
-    shadow = copy.copy(module)
+    try:
+        shadow = copy.copy(module)
+    except RuntimeError as error:  # torch refuses to copy a parametrized module
+        raise UnsupportedError(
+            path,
+            type(module).__name__,
+            "one of its weights is computed each time, not stored",
+            "Make it a plain parameter first, with "
+            "torch.nn.utils.parametrize.remove_parametrizations.",
+        ) from error
     shadow.training = Training(0)  # type: ignore[assignment]
     for registry in ("_modules", "_parameters", "_buffers"):
         shadow.__dict__[registry] = dict(getattr(module, registry))
@@ -88,7 +97,7 @@ def _untraceable(module: nn.Module, path: str, error: Exception) -> UnsupportedE
             "Call its children from the forward of the module that holds it.",
         )
     source = inspect.getsourcefile(type(module).forward)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__)]
+    frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == source]
     where = f" at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`" if own else ""
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

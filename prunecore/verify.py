@@ -7,7 +7,7 @@ import importlib.util
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -77,7 +77,7 @@ def verify(
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(count, *shape, dtype=torch.float64, generator=generator).to(device)
     projection = _Projection(keep, device)
-    paths = {path for path, _ in written.named_modules()} & projection.watched
+    paths = _shared_paths(model, written)
     expected = projection.run(masked_original(model, keep, device), paths, inputs, cut=True)
     if not all(math.isfinite(size) for _, size in expected.values()):
         raise VerificationError(
@@ -118,19 +118,14 @@ class _Projection:
             for path, visits in keep.dependencies.visits.items()
         }
 
-    @property
-    def watched(self) -> set[str]:
-        """The paths of the modules that are recorded."""
-        return set(self._kept)
-
     def run(
-        self, network: nn.Module, paths: set[str], inputs: Tensor, cut: bool
+        self, network: nn.Module, paths: Mapping[str, str], inputs: Tensor, cut: bool
     ) -> dict[tuple[str, int], _Print]:
         """Run a network on a copy of the inputs.
 
         Args:
             network: a copy of its own.
-            paths: the modules to record; each call of a module counts.
+            paths: the modules to record, and the path that each is recorded under.
             inputs: with the batch.
             cut: whether to look at the kept places only.
         """
@@ -146,10 +141,12 @@ class _Projection:
                 prints[path, numbers[path]] = self._print(tensor)
                 numbers[path] += 1
 
-        for path in paths:
-            hook = functools.partial(record, path)
-            network.get_submodule(path).register_forward_hook(hook)
-        with torch.no_grad():
+        modules = {network.get_submodule(name): path for name, path in paths.items()}
+        for module, path in modules.items():
+            if path in self._kept:
+                module.register_forward_hook(functools.partial(record, path))
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(0)  # some layers draw numbers in eval mode, too
             network(inputs.clone())
         return prints
 
@@ -160,6 +157,14 @@ class _Projection:
             noise = torch.randn(missing, dtype=torch.float64, generator=self._generator)
             self._noise = torch.cat([self._noise, noise.to(self._noise.device)])
         return float(self._noise[: len(flat)] @ flat), float(flat.norm())
+
+
+def _shared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
+    """The paths that both networks have; a module of several paths goes by its first."""
+    first = {id(module): path for path, module in model.named_modules()}
+    there = {path for path, _ in written.named_modules(remove_duplicate=False)}
+    named = model.named_modules(remove_duplicate=False)
+    return {path: first[id(module)] for path, module in named if path in there}
 
 
 def _kept_places(signal: Signal, keep: Keep, device: torch.device) -> tuple[int, Tensor] | None:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import ast
-import sys
 from collections.abc import Hashable
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.channels import Visit
-from prunecore.classes import Instance, define_classes
+from prunecore.classes import Instance
 from prunecore.errors import PluginError, UnsupportedError
-from prunecore.forward import Statement, self_path, write_forward
+from prunecore.forward import Statement, write_forward
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins
+from prunecore.records import Visit
 from prunecore.signal import Signal
-from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, one_line, signature
+from prunecore.source import BlockSource, Call, Name, Value, one_line
+from prunecore.variants import Variant, unify
 
 _LONGEST_CONSTANT = 64  # elements of a buffer that is written out
-
-_IMPORTS = {  # name in the file to the import that it needs
-    "math": "import math",
-    "operator": "import operator",
-    "OrderedDict": "from collections import OrderedDict",
-    "torch": "import torch",
-    "F": "from torch.nn import functional as F",
-}
 
 
 class Writer:
@@ -47,6 +37,7 @@ class Writer:
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
+        self._variants = unify(keep.dependencies.traces)
         self._left_out = keep.dependencies.left_out
 
     def width(self, tensor: Tensor, axis: int) -> int:
@@ -91,29 +82,33 @@ class Writer:
     def trace(self, module: nn.Module, name: str) -> BlockSource:
         """Write a module as a class of its own, its forward as it was traced."""
         path = self._paths[id(module)]
-        trace = self.keep.dependencies.traces.get(path)
+        variant = self._variants.get(path)
         forward = (
-            None if trace is None else write_forward(trace, self.keep, self._plugins.functions)
+            None if variant is None else write_forward(variant, self.keep, self._plugins.functions)
         )
         visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
         instance = Instance(
             type(module).__name__,
-            (*self._tensors(module, path), *self._children(module, path)),
+            (*self._tensors(module, path), *self._children(module, path, variant)),
             forward,
             self._channels(visits[0].inputs),
             self._channels(visits[0].output),
         )
         return BlockSource(instance)
 
-    def _children(self, module: nn.Module, path: str) -> list[Statement]:
+    def _children(self, module: nn.Module, path: str, variant: Variant | None) -> list[Statement]:
+        """The children that the forward reaches, and `None` for those that other instances have."""
+        keys = tuple(module._modules) if variant is None else variant.children
         fields = []
-        for key, child in module._modules.items():
-            value = Name("None") if child is None else self.child(child, join(path, key))
-            if value is not None and (child is not None or key in vars(type(module))):
-                if key.isidentifier():
-                    fields.append(Statement(f"self.{key} = ", value))
-                else:
-                    fields.append(Statement("", Call("self.add_module", (key, value))))
+        for key in keys:
+            child = getattr(module, key, None)
+            value = None if child is None else self.child(child, join(path, key))
+            if value is None and (variant is None or key not in variant.optional):
+                continue
+            if key.isidentifier():
+                fields.append(Statement(f"self.{key} = ", value))
+            else:
+                fields.append(Statement("", Call("self.add_module", (key, value))))
         return fields
 
     def _tensors(self, module: nn.Module, path: str) -> list[Statement]:
@@ -168,99 +163,6 @@ class Writer:
         return self.keep.count(leaf.ids.ravel()).channels
 
 
-def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, docstring: str) -> str:
-    """Write the smaller network's source file.
-
-    Args:
-        model: the original network.
-        keep: what stays of it.
-        plugins: the loaded plugins.
-        name: the factory's name.
-        docstring: the file's, without its quotes.
-
-    Returns:
-        The file's text.
-    """
-    writer = Writer(model, keep, plugins)
-    root = _network(model, writer.child(model, ""), name)
-    root = replace(root, fields=(*root.fields, *_ties(model, writer)))
-    taken = {*writer.definitions, *_IMPORTS, "Tensor", "nn", name}
-    texts, _ = define_classes(root, taken, _output_argument(keep))
-    *_, network = texts
-    definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
-    body = "\n\n".join(definitions)
-    return f'"""{docstring}"""\n\n{_import_lines(body, writer.imports)}\n\n\n{body}'
-
-
 def join(path: str, key: str) -> str:
     """The path of a child."""
     return f"{path}.{key}" if path else key
-
-
-def _network(model: nn.Module, value: Value, name: str) -> Instance:
-    """The class of the whole; where a plugin wrote it as a call, a class derived from that."""
-    if isinstance(value, Instance):
-        return value
-    own = type(model).__name__
-    class_name = own if not is_of_torch(type(model)) else name.title().replace("_", "")
-    statement = Statement("", replace(value, function="super().__init__"))
-    return Instance(class_name, (statement,), None, None, None, base=value.function)
-
-
-def _ties(model: nn.Module, writer: Writer) -> list[Statement]:
-    """What the network holds under two names is one thing in the written network, too."""
-    ties = dict(writer.ties)
-    tensors: dict[int, str] = {}
-    for name, tensor in [
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ]:
-        first = tensors.setdefault(id(tensor), name)
-        if first != name and not any(name.startswith(f"{path}.") for path in ties):
-            ties[name] = first
-    return [
-        Statement(f"{self_path(model, name)} = ", Name(self_path(model, first)))
-        for name, first in ties.items()
-        if not isinstance(held := _held(model, name), nn.Module) or any(held.state_dict())
-    ]
-
-
-def _held(model: nn.Module, path: str) -> Any:
-    holder, _, key = path.rpartition(".")
-    return getattr(model.get_submodule(holder), key)
-
-
-def _output_argument(keep: Keep) -> dict[Hashable, str]:
-    """A network that returns one vector takes its length as `num_classes`."""
-    output = keep.dependencies.visits[""][0].output
-    if isinstance(output, Signal) and output.channel_axes == [output.ndim - 1] == [1]:
-        width = keep.count(output.ids.ravel())
-        return {width.channels: "num_classes"}
-    return {}
-
-
-def _factory(name: str, network: str) -> str:
-    return f'''{signature(name, ["weights: str | None = None", "**arguments: int"], network)}
-    """Build the network; `weights` is the path of its .safetensors file."""
-    model = {network}(**arguments)
-    if weights is not None:
-        from safetensors.torch import load_file
-
-        model.load_state_dict(load_file(weights))
-    return model
-'''
-
-
-def _import_lines(body: str, imports: set[str]) -> str:
-    """The imports that the names in a file's body need, sorted."""
-    names = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
-    lines = imports | {line for name, line in _IMPORTS.items() if name in names}
-    if from_torch := sorted(names & {"Tensor", "nn"}):
-        lines.add(f"from torch import {', '.join(from_torch)}")
-    standard = {line for line in lines if line.split()[1] in sys.stdlib_module_names}
-    sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
-    return "\n\n".join("\n".join(section) for section in sections if section)
-
-
-def _import_order(line: str) -> tuple[bool, str]:
-    return line.startswith("from"), line.split()[1]

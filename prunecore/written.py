@@ -1,4 +1,4 @@
-"""A written set: its file imported, its weights loaded, and the check of it against the original."""
+"""A written set: its file imported, its weights loaded, and the set checked."""
 
 from __future__ import annotations
 

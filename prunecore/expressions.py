@@ -1,0 +1,155 @@
+"""Calls, operators and paths of a traced forward as expressions."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import keyword
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from prunecore.signal import Signal
+from prunecore.source import Call, Name, Value, one_line, same
+from prunecore.tracing import Training
+
+INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
+    operator.or_: ("|", 1),
+    operator.xor: ("^", 2),
+    operator.and_: ("&", 3),
+    operator.add: ("+", 4),
+    operator.sub: ("-", 4),
+    operator.mul: ("*", 5),
+    operator.truediv: ("/", 5),
+    operator.floordiv: ("//", 5),
+    operator.mod: ("%", 5),
+    operator.matmul: ("@", 5),
+    operator.pow: ("**", 7),
+    operator.lt: ("<", 0),
+    operator.le: ("<=", 0),
+    operator.gt: (">", 0),
+    operator.ge: (">=", 0),
+    operator.eq: ("==", 0),
+    operator.ne: ("!=", 0),
+}
+_INPLACE = {operator.iadd: "+=", operator.isub: "-=", operator.imul: "*=", operator.itruediv: "/="}
+_PREFIX = {operator.neg: "-", operator.pos: "+", operator.invert: "~"}
+_TIGHT = 9  # the precedence of names, calls and indexing
+
+
+def self_path(module: nn.Module, path: str) -> str:
+    """How a module's forward reaches a child: `self.layers[0].conv`."""
+    text = "self"
+    for part in path.split("."):
+        if part.isidentifier() and not keyword.iskeyword(part):
+            text += f".{part}"
+        elif type(module) in (nn.Sequential, nn.ModuleList, nn.ParameterList) and (
+            list(module._modules or module._parameters).index(part) == int(part)
+        ):
+            text += f"[{part}]"
+        else:
+            text = f'getattr({text}, "{part}")'
+        module = getattr(module, part)
+    return text
+
+
+def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Value]) -> Value:
+    """A function or method call as it is written, given its arguments as they are."""
+    target = node.target
+    if isinstance(target, str):
+        return Call(f"{_operand(args[0], _TIGHT)}.{target}", args[1:], kwargs)
+    if target in INFIX:
+        sign, level = INFIX[target]
+        left, right = _operand(args[0], level), _operand(args[1], level + 1)
+        return Name(f"{left} {sign} {right}", level)
+    if target in _PREFIX:
+        return Name(f"{_PREFIX[target]}{_operand(args[0], 6)}", 6)
+    if target is getattr:
+        return Name(f"{_operand(args[0], _TIGHT)}.{args[1]}")
+    if target is operator.getitem:
+        return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
+    if target in _INPLACE:
+        return Call(f"operator.{target.__name__}", args, kwargs)
+    return Call(_function_name(target), args, _without_defaults(target, kwargs))
+
+
+def _operand(value: Value, level: int) -> str:
+    text = one_line(value)
+    own = value.precedence if isinstance(value, Name) else _TIGHT
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+        own = 6
+    return text if own >= level else f"({text})"
+
+
+def _index(value: Value) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_index(item) for item in value) + ("," if len(value) == 1 else "")
+    if isinstance(value, slice):
+        ends = ["" if end is None else one_line(end) for end in (value.start, value.stop)]
+        step = "" if value.step is None else f":{one_line(value.step)}"
+        return ":".join(ends) + step
+    return "..." if value is ... else one_line(value)
+
+
+def _function_name(function: Callable[..., Any]) -> str:
+    name = function.__name__
+    for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
+        if getattr(module, name, None) is function:
+            return f"{text}.{name}"
+    return name if function is len else f"{function.__module__}.{name}"
+
+
+def _without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:
+    documented = getattr(F, f"_{function.__name__}", function)  # behind F.max_pool2d, say
+    try:
+        parameters = inspect.signature(documented).parameters
+    except ValueError:  # a builtin without a signature
+        return kwargs
+    return {
+        name: value
+        for name, value in kwargs.items()
+        if name not in parameters or not same(value, parameters[name].default)
+    }
+
+
+def literal(value: Any) -> Any:
+    """fx's immutable containers and the training flag as plain values."""
+    if isinstance(value, Training):
+        return Name("self.training")
+    if isinstance(value, torch.Size):
+        return tuple(value)
+    if isinstance(value, tuple):
+        return tuple(literal(item) for item in value)
+    if isinstance(value, list):
+        return [literal(item) for item in value]
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    if isinstance(value, torch.dtype):
+        return Name(str(value))
+    return value
+
+
+def names_in(value: Value) -> list[str]:
+    """The variables of an expression, in the order in which they are written."""
+    tree = ast.parse(one_line(value), mode="eval")
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return [node.id for node in sorted(names, key=lambda node: node.col_offset)]
+
+
+def annotation(value: Any) -> str:
+    """The annotation of a forward's argument or result."""
+    if isinstance(value, Signal):
+        return "Tensor"
+    if isinstance(value, list):
+        return f"list[{annotation(value[0])}]" if value else "list[Tensor]"
+    if isinstance(value, tuple):
+        return f"tuple[{', '.join(annotation(item) for item in value)}]"
+    if isinstance(value, dict):
+        inner = annotation(next(iter(value.values()))) if value else "Tensor"
+        return f"dict[str, {inner}]"
+    return "None" if value is None else type(value).__name__

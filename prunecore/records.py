@@ -1,0 +1,50 @@
+"""What a walk leaves behind, for the later stages to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from prunecore.signal import Ids
+
+# The forward that stands for a module's own in the masked original:
+# (module, the kept places, *inputs) -> output
+MaskedForward = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One module's forward, followed: its graph, and the value of every node."""
+
+    module: nn.Module
+    graph: fx.Graph
+    values: Mapping[fx.Node, Any]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One call of a module: what it was called with, and what it returned."""
+
+    inputs: tuple[Any, ...]
+    output: Any
+
+
+@dataclass
+class Records:
+    """What a walk leaves behind, for the later stages to read."""
+
+    count: int = 0  # ids handed out
+    bindings: dict[tuple[int, int], Ids] = field(default_factory=dict)  # (id of tensor, axis)
+    filters: dict[tuple[int, int], str] = field(default_factory=dict)  # ... to the layer's path
+    widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)
+    couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
+    pins: list[tuple[Ids, str]] = field(default_factory=list)
+    macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
+    traces: dict[str, Trace] = field(default_factory=dict)
+    visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
+    touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
+    left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
+    masked_forwards: dict[str, tuple[Ids, MaskedForward]] = field(default_factory=dict)

@@ -1,0 +1,121 @@
+"""The source file of a whole network: docstring, imports, classes and factory."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Hashable
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from prunecore.classes import Instance, define_classes
+from prunecore.expressions import self_path
+from prunecore.forward import Statement
+from prunecore.keep import Keep
+from prunecore.plugins import Plugins
+from prunecore.signal import Signal
+from prunecore.source import Name, Value, is_of_torch, signature
+from prunecore.writer import Writer
+
+_IMPORTS = {  # name in the file to the import that it needs
+    "math": "import math",
+    "operator": "import operator",
+    "OrderedDict": "from collections import OrderedDict",
+    "torch": "import torch",
+    "F": "from torch.nn import functional as F",
+}
+
+
+def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, docstring: str) -> str:
+    """Write the smaller network's source file.
+
+    Args:
+        model: the original network.
+        keep: what stays of it.
+        plugins: the loaded plugins.
+        name: the factory's name.
+        docstring: the file's, without its quotes.
+
+    Returns:
+        The file's text.
+    """
+    writer = Writer(model, keep, plugins)
+    root = _network(model, writer.child(model, ""), name)
+    root = replace(root, fields=(*root.fields, *_ties(model, writer)))
+    taken = {*writer.definitions, *_IMPORTS, "Tensor", "nn", name}
+    texts, _ = define_classes(root, taken, _output_argument(keep))
+    *_, network = texts
+    definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
+    body = "\n\n".join(definitions)
+    return f'"""{docstring}"""\n\n{_import_lines(body, writer.imports)}\n\n\n{body}'
+
+
+def _network(model: nn.Module, value: Value, name: str) -> Instance:
+    """The class of the whole; where a plugin wrote it as a call, a class derived from that."""
+    if isinstance(value, Instance):
+        return value
+    own = type(model).__name__
+    class_name = own if not is_of_torch(type(model)) else name.title().replace("_", "")
+    statement = Statement("", replace(value, function="super().__init__"))
+    return Instance(class_name, (statement,), None, None, None, base=value.function)
+
+
+def _ties(model: nn.Module, writer: Writer) -> list[Statement]:
+    """What the network holds under two names is one thing in the written network, too."""
+    ties = dict(writer.ties)
+    tensors: dict[int, str] = {}
+    for name, tensor in [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]:
+        first = tensors.setdefault(id(tensor), name)
+        if first != name and not any(name.startswith(f"{path}.") for path in ties):
+            ties[name] = first
+    return [
+        Statement(f"{self_path(model, name)} = ", Name(self_path(model, first)))
+        for name, first in ties.items()
+        if not isinstance(held := _held(model, name), nn.Module) or any(held.state_dict())
+    ]
+
+
+def _held(model: nn.Module, path: str) -> Any:
+    holder, _, key = path.rpartition(".")
+    return getattr(model.get_submodule(holder), key)
+
+
+def _output_argument(keep: Keep) -> dict[Hashable, str]:
+    """A network that returns one vector takes its length as `num_classes`."""
+    output = keep.dependencies.visits[""][0].output
+    if isinstance(output, Signal) and output.channel_axes == [output.ndim - 1] == [1]:
+        width = keep.count(output.ids.ravel())
+        return {width.channels: "num_classes"}
+    return {}
+
+
+def _factory(name: str, network: str) -> str:
+    return f'''{signature(name, ["weights: str | None = None", "**arguments: int"], network)}
+    """Build the network; `weights` is the path of its .safetensors file."""
+    model = {network}(**arguments)
+    if weights is not None:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(weights))
+    return model
+'''
+
+
+def _import_lines(body: str, imports: set[str]) -> str:
+    """The imports that the names in a file's body need, sorted."""
+    names = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    lines = imports | {line for name, line in _IMPORTS.items() if name in names}
+    if from_torch := sorted(names & {"Tensor", "nn"}):
+        lines.add(f"from torch import {', '.join(from_torch)}")
+    standard = {line for line in lines if line.split()[1] in sys.stdlib_module_names}
+    sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
+    return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _import_order(line: str) -> tuple[bool, str]:
+    return line.startswith("from"), line.split()[1]

@@ -1,0 +1,101 @@
+"""One forward for all instances of a class, where some lack a child that others have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.records import Trace
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How one module is written.
+
+    Attributes:
+        trace: its forward; where it lacks a child that others have, theirs, with its own values.
+        optional: the children that some instances of its class lack, `None` in their place.
+        children: the names of the children that the class has, in order.
+    """
+
+    trace: Trace
+    optional: frozenset[str]
+    children: tuple[str, ...]
+
+
+def unify(traces: Mapping[str, Trace]) -> dict[str, Variant]:
+    """Find the classes whose instances differ in children that some of them lack.
+
+    An instance without `downsample`, say, is taken for one whose `downsample` returns its input,
+    if that makes its forward the same as that of the instance that has most children.
+
+    Args:
+        traces: the followed forwards, by path.
+
+    Returns:
+        How each module is written, by path.
+    """
+    by_class: dict[type[nn.Module], list[str]] = {}
+    for path, trace in traces.items():
+        by_class.setdefault(type(trace.module), []).append(path)
+    variants: dict[str, Variant] = {}
+    for paths in by_class.values():
+        variants.update(_unify_class({path: traces[path] for path in paths}))
+    return variants
+
+
+def _unify_class(traces: Mapping[str, Trace]) -> dict[str, Variant]:
+    full = max(traces.values(), key=lambda trace: len(trace.graph.nodes))
+    taken = {path: _aligned(full, trace) for path, trace in traces.items()}
+    optional = frozenset(
+        name
+        for path, trace in taken.items()
+        if trace is not None
+        for name in _lacking(full.module, traces[path].module)
+    )
+    variants = {}
+    for path, trace in traces.items():
+        unified = taken[path]
+        module = trace.module if unified is None else full.module
+        missing = frozenset() if unified is None else optional
+        variants[path] = Variant(unified or trace, missing, tuple(module._modules))
+    return variants
+
+
+def _lacking(full: nn.Module, module: nn.Module) -> list[str]:
+    return [name for name in full._modules if getattr(module, name, None) is None]
+
+
+def _aligned(full: Trace, trace: Trace) -> Trace | None:
+    """The full graph with the values of another trace; `None` if they differ in more."""
+    lacking = set(_lacking(full.module, trace.module))
+    others = iter(trace.graph.nodes)
+    same: dict[fx.Node, fx.Node] = {}
+    values: dict[fx.Node, Any] = {}
+    for node in full.graph.nodes:
+        if node.op == "call_module" and node.target in lacking and len(node.args) == 1:
+            same[node] = same[node.args[0]]
+        else:
+            other = next(others, None)
+            if other is None or not _alike(node, other, same):
+                return None
+            same[node] = other
+        if same[node] in trace.values:
+            values[node] = trace.values[same[node]]
+    return Trace(trace.module, full.graph, values) if next(others, None) is None else None
+
+
+def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:
+    if (node.op, node.target) != (other.op, other.target):
+        return False
+    ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
+    theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))
+    return shape == other_shape and _mapped(ours, same) == theirs
+
+
+def _mapped(leaves: Sequence[Any], same: Mapping[fx.Node, fx.Node]) -> list[Any]:
+    return [same.get(leaf) if isinstance(leaf, fx.Node) else leaf for leaf in leaves]
