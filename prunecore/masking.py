@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore.errors import PrunecoreError
@@ -19,58 +21,67 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
     Modules for which zeros would not be inert use the forward that their plugin gave.
 
     Args:
-        model: the original; the copy shares no tensor with it.
+        model: the original; the copy has no hooks, and shares no tensor with it.
         keep: what stays of it.
         device: where the copy is to be.
-    """
-    masked = copied(model, {id(t): _masked(t, keep, device) for t in stored(model)})
-    for path, (index, forward) in keep.dependencies.masked_forwards.items():
-        module = masked.get_submodule(path)
-        kept = torch.from_numpy(keep.place(index)).to(device)
-        module.forward = functools.partial(forward, module, kept)
-    return masked
-
-
-def doubled(model: nn.Module, device: torch.device) -> nn.Module:
-    """A float64 copy of a network in eval mode."""
-    return copied(model, {id(t): _as_double(t, device) for t in stored(model)})
-
-
-def stored(model: nn.Module) -> list[Tensor]:
-    """A network's parameters and buffers."""
-    return [*model.parameters(), *model.buffers()]
-
-
-def copied(model: nn.Module, tensors: Mapping[int, Tensor]) -> nn.Module:
-    """A copy in eval mode, without hooks, that has these tensors, by id, in place of its own.
 
     Raises:
         PrunecoreError: an attribute of the network cannot be copied.
     """
+    stored = [*model.parameters(), *model.buffers()]
+    memo: dict[int, Any] = {id(tensor): _masked(tensor, keep, device) for tensor in stored}
     try:
-        copied = copy.deepcopy(model, memo=dict(tensors))
+        masked = copy.deepcopy(model, memo=memo)
     except (TypeError, RuntimeError) as error:
         raise PrunecoreError(
             f"The network cannot be copied, which verification needs: {error}\n"
             "Keep what cannot be copied out of its attributes, or pass --no-verify."
         ) from error
-    for module in copied.modules():
+    for module in masked.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
-    return copied.eval()
+    for path, (index, forward) in keep.dependencies.masked_forwards.items():
+        module = masked.get_submodule(path)
+        kept = torch.from_numpy(keep.place(index)).to(device)
+        module.forward = functools.partial(forward, module, kept)
+    return masked.eval()
 
 
-def _as_double(tensor: Tensor, device: torch.device) -> Tensor:
+def as_double(model: nn.Module, device: torch.device) -> dict[str, Tensor]:
+    """A network's parameters and buffers by name, copied to float64."""
+    stored = [*model.named_parameters(), *model.named_buffers()]
+    return {name: _double(tensor, device) for name, tensor in stored}
+
+
+def _double(tensor: Tensor, device: torch.device) -> Tensor:
     dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
     return tensor.detach().to(device, dtype, copy=True)
 
 
+def _zeros(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros; in memory that the system hands out already zero, where it has such."""
+    if device.type != "cpu" or dtype is not torch.float64:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(shape))
+
+
 def _masked(tensor: Tensor, keep: Keep, device: torch.device) -> Tensor:
-    masked = _as_double(tensor, device)
-    for axis in range(tensor.ndim if tensor.is_floating_point() else 0):
-        kept = keep.indices(tensor, axis)
-        if kept is not None:
-            goes = torch.ones(tensor.shape[axis], dtype=torch.bool, device=device)
-            goes[torch.from_numpy(kept).to(device)] = False
-            masked.index_fill_(axis, goes.nonzero().flatten(), 0)
+    """Only the rows that stay are read and written: the others are zero from the start."""
+    rows = keep.indices(tensor, 0) if tensor.ndim else None
+    part = tensor.detach() if rows is None else tensor.detach()[_on(rows, tensor.device)]
+    masked = _double(part, device)
+    for axis in range(1, tensor.ndim):
+        places = keep.indices(tensor, axis)
+        if places is not None:
+            mask = torch.zeros(tensor.shape[axis], dtype=masked.dtype, device=device)
+            mask[_on(places, device)] = 1
+            masked *= mask.view([-1 if other == axis else 1 for other in range(tensor.ndim)])
+    if rows is not None:
+        whole = _zeros(tensor.shape, masked.dtype, device)
+        whole[_on(rows, device)] = masked
+        masked = whole
     return nn.Parameter(masked, requires_grad=False) if isinstance(tensor, nn.Parameter) else masked
+
+
+def _on(indices: NDArray[np.int64], device: torch.device) -> Tensor:
+    return torch.from_numpy(indices).to(device)

@@ -145,7 +145,7 @@ class Plugins:
 
     def versions(self) -> dict[str, str]:
         """Distribution name to version, the core among them."""
-        return {name: number for name, number in (p.label.split(" ") for p in self.all)}
+        return dict(plugin.label.split(" ") for plugin in self.all)
 
     def _gathered(self, hook: str) -> dict[Any, Any]:
         gathered: dict[Any, Any] = {}

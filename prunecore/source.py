@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def call(constructor: type, **arguments: Value) -> Call:
         constructor: the class, called as `nn.Name`.
         arguments: all that its instance was made with, by name.
     """
-    parameters = inspect.signature(constructor).parameters
+    parameters = _parameters(constructor)
     names = tuple(
         name
         for name, parameter in parameters.items()
@@ -91,6 +92,11 @@ def call(constructor: type, **arguments: Value) -> Call:
     }
     keywords = {name: arguments[name] for name in defaults}
     return Call(f"nn.{constructor.__name__}", positional, keywords, defaults, names)
+
+
+@functools.cache
+def _parameters(constructor: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(constructor).parameters
 
 
 def render(value: Value, indent: int = 0, taken: int = 0) -> str:

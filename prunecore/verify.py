@@ -7,24 +7,27 @@ import importlib.util
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prunecore.errors import PrunecoreError, VerificationError
 from prunecore.keep import Keep
-from prunecore.masking import doubled, masked_original
+from prunecore.masking import as_double, masked_original
 from prunecore.signal import Signal
 
 TOLERANCE = 1e-9  # relative, in float64
 
 _PLACES = 3 * 224 * 224  # input values to verify with: small inputs come several at a time
 _MOST_INPUTS = 8
+_NOISE = 65537  # a prime
 
 
 def import_file(path: Path) -> ModuleType:
@@ -56,8 +59,9 @@ def verify(
 ) -> dict[str, Any]:
     """Compare the masked original with the written network on random inputs, in float64.
 
-    The output is compared, and the output of every module on the way, each relative to its own
-    size: weights that let the signal die out would otherwise hide any fault before that.
+    The output is compared, and the output of every layer that mixes channels on the way, each
+    relative to its own size: weights that let the signal die out would otherwise hide any fault
+    before that.
 
     Args:
         model: the original; a copy is masked, and shares nothing with it.
@@ -76,15 +80,17 @@ def verify(
     count = max(1, min(_MOST_INPUTS, _PLACES // int(torch.Size(shape).numel())))
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(count, *shape, dtype=torch.float64, generator=generator).to(device)
-    projection = _Projection(keep, device)
-    paths = _shared_paths(model, written)
-    expected = projection.run(masked_original(model, keep, device), paths, inputs, cut=True)
-    if not all(math.isfinite(size) for _, size in expected.values()):
+    paths = _compared_paths(model, written)
+    original = masked_original(model, keep, device)
+    expected = _Recorder(_kept_places(keep, device)).run(original, original, paths, inputs)
+    del original  # its memory is what the other run needs
+    if not all(math.isfinite(trace.size) for trace in expected.values()):
         raise VerificationError(
             "The original computes values that are not finite, so that nothing can be compared.\n"
             "Give it trained weights (--weights), or pass --no-verify."
         )
-    actual = projection.run(doubled(written, device), paths, inputs, cut=False)
+    in_double = functools.partial(functional_call, written, as_double(written, device))
+    actual = _Recorder({}).run(written, in_double, paths, inputs)
     path, difference = _largest_difference(expected, actual)
     if not difference <= TOLERANCE:
         raise VerificationError(
@@ -95,97 +101,121 @@ def verify(
     return {"max_relative_difference": difference, "inputs": count}
 
 
-# Of one tensor: its inner product with fixed noise, and its norm.
-_Print = tuple[float, float]
+@dataclass(frozen=True)
+class _Trace:
+    """What stays of a tensor: its inner product with fixed noise, its norm and its shape."""
+
+    projection: float
+    size: float
+    shape: tuple[int, ...]
 
 
-class _Projection:
-    """Records what every module of a network returns, projected on fixed noise.
+# The channel axis of a tensor and its kept places; `None` where all stay.
+_Places = tuple[int, Tensor] | None
 
-    A projection differs when a tensor does, takes no memory, and is taken at once, before an
-    in-place operation overwrites the tensor.
+
+class _Recorder:
+    """Records what the layers of a network return, and what the network does.
+
+    A projection on noise differs when the tensor does, takes no memory, and is taken at once,
+    before an in-place operation overwrites the tensor.
     """
 
-    def __init__(self, keep: Keep, device: torch.device) -> None:
-        self._generator = torch.Generator().manual_seed(1)
-        self._noise = torch.empty(0, dtype=torch.float64, device=device)
-        self._kept = {
-            path: [
-                _kept_places(leaf, keep, device)
-                for leaf in pytree.tree_leaves([visit.output for visit in visits])
-                if isinstance(leaf, Signal)
-            ]
-            for path, visits in keep.dependencies.visits.items()
-        }
+    def __init__(self, places: Mapping[str, Sequence[_Places]]) -> None:
+        self._places = places
+        generator = torch.Generator().manual_seed(1)
+        # repeats, at a prime distance: a channel that moves as a whole meets other noise
+        self._noise = torch.randn(_NOISE, dtype=torch.float64, generator=generator)
 
     def run(
-        self, network: nn.Module, paths: Mapping[str, str], inputs: Tensor, cut: bool
-    ) -> dict[tuple[str, int], _Print]:
-        """Run a network on a copy of the inputs.
+        self,
+        network: nn.Module,
+        forward: Callable[[Tensor], Any],
+        paths: Mapping[str, str],
+        inputs: Tensor,
+    ) -> dict[tuple[str, int], _Trace]:
+        """Run a network in eval mode on a copy of the inputs.
 
         Args:
-            network: a copy of its own.
+            network: the network; it is left as it was.
+            forward: runs it.
             paths: the modules to record, and the path that each is recorded under.
             inputs: with the batch.
-            cut: whether to look at the kept places only.
         """
-        prints: dict[tuple[str, int], _Print] = {}
+        traces: dict[tuple[str, int], _Trace] = {}
         numbers: Counter[str] = Counter()  # of the tensors that a module returned so far
 
         def record(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-            tensors = [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
-            for tensor in tensors:
-                kept = self._kept[path][numbers[path]]
-                if cut and kept is not None:
-                    tensor = tensor.index_select(*kept)
-                prints[path, numbers[path]] = self._print(tensor)
+            for tensor in (leaf for leaf in pytree.tree_leaves(output) if torch.is_tensor(leaf)):
+                places = self._places[path][numbers[path]] if path in self._places else None
+                kept = tensor if places is None else tensor.index_select(*places)
+                traces[path, numbers[path]] = self._trace(kept)
                 numbers[path] += 1
 
         modules = {network.get_submodule(name): path for name, path in paths.items()}
-        for module, path in modules.items():
-            if path in self._kept:
-                module.register_forward_hook(functools.partial(record, path))
+        handles = [
+            module.register_forward_hook(functools.partial(record, path))
+            for module, path in modules.items()
+        ]
+        was_training = network.training
+        network.eval()
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)  # some layers draw numbers in eval mode, too
-            network(inputs.clone())
-        return prints
+            forward(inputs.clone())
+        network.train(was_training)
+        for handle in handles:
+            handle.remove()
+        return traces
 
-    def _print(self, tensor: Tensor) -> _Print:
+    def _trace(self, tensor: Tensor) -> _Trace:
         flat = tensor.to(torch.float64).flatten()
-        missing = len(flat) - len(self._noise)
-        if missing > 0:  # what is there must stay, other tensors were projected on it
-            noise = torch.randn(missing, dtype=torch.float64, generator=self._generator)
-            self._noise = torch.cat([self._noise, noise.to(self._noise.device)])
-        return float(self._noise[: len(flat)] @ flat), float(flat.norm())
+        noise = self._noise.to(flat.device)
+        whole = len(flat) - len(flat) % _NOISE
+        projection = (flat[:whole].view(-1, _NOISE) @ noise).sum()
+        projection += flat[whole:] @ noise[: len(flat) - whole]
+        return _Trace(float(projection), math.sqrt(float(flat @ flat)), tuple(tensor.shape))
 
 
-def _shared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
-    """The paths that both networks have; a module of several paths goes by its first."""
+def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
+    """The network and its layers that mix channels, by path, and the first path of each."""
     first = {id(module): path for path, module in model.named_modules()}
     there = {path for path, _ in written.named_modules(remove_duplicate=False)}
-    named = model.named_modules(remove_duplicate=False)
-    return {path: first[id(module)] for path, module in named if path in there}
+    return {
+        path: first[id(module)]
+        for path, module in model.named_modules(remove_duplicate=False)
+        if path in there and (not path or any(p.ndim > 1 for p in module.parameters(recurse=False)))
+    }
 
 
-def _kept_places(signal: Signal, keep: Keep, device: torch.device) -> tuple[int, Tensor] | None:
-    """The channel axis and its kept places; `None` where all stay."""
-    for axis in signal.channel_axes:
-        kept = torch.from_numpy(keep.mask(signal.ids.ravel()).nonzero()[0])
-        return axis, kept.to(device)
-    return None
+def _kept_places(keep: Keep, device: torch.device) -> dict[str, list[_Places]]:
+    """For each tensor that each module returns, in order, what stays of it."""
+
+    def places(signal: Signal) -> _Places:
+        for axis in signal.channel_axes:
+            return axis, torch.from_numpy(keep.mask(signal.ids.ravel()).nonzero()[0]).to(device)
+        return None
+
+    return {
+        path: [
+            places(leaf)
+            for leaf in pytree.tree_leaves([visit.output for visit in visits])
+            if isinstance(leaf, Signal)
+        ]
+        for path, visits in keep.dependencies.visits.items()
+    }
 
 
 def _largest_difference(
-    expected: dict[tuple[str, int], _Print], actual: dict[tuple[str, int], _Print]
+    expected: Mapping[tuple[str, int], _Trace], actual: Mapping[tuple[str, int], _Trace]
 ) -> tuple[str, float]:
     """The first module, in order of execution, that is off, and the largest difference."""
     if expected.keys() != actual.keys():
         return "", math.inf
     largest = 0.0
-    for key, (ours, size) in expected.items():
-        theirs, _ = actual[key]
-        difference = abs(ours - theirs) / (size or 1.0)
-        if not difference <= TOLERANCE:
-            return key[0], difference
+    for key, ours in expected.items():
+        theirs = actual[key]
+        difference = abs(ours.projection - theirs.projection) / (ours.size or 1.0)
+        if ours.shape != theirs.shape or not difference <= TOLERANCE:
+            return key[0], math.inf if ours.shape != theirs.shape else difference
         largest = max(largest, difference)
     return "", largest
