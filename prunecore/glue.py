@@ -104,7 +104,7 @@ def _reduce(channels: Channels, operation: Operation) -> Any:
     if metas[0].ndim != tensor.ndim:
         ids = ids.reshape([size for axis, size in enumerate(ids.shape) if axis not in axes])
     signals = [Signal(meta, ids) for meta in metas]
-    return signals[0] if isinstance(result, Tensor) else tuple(signals)
+    return signals[0] if isinstance(result, Tensor) else type(result)(signals)
 
 
 def _mixes_along_dim(channels: Channels, operation: Operation) -> Signal:
@@ -202,6 +202,8 @@ def _index(channels: Channels, operation: Operation) -> Any:
 
 def _attribute(channels: Channels, operation: Operation) -> Any:
     tensor, name = operation.args
+    if not isinstance(tensor, Signal):  # a named tuple of them
+        return getattr(tensor, name)
     if name in ("T", "mT"):
         ids = getattr(torch.from_numpy(tensor.ids), name).numpy()
         return Signal(getattr(tensor.meta, name), ids)

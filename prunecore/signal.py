@@ -73,7 +73,7 @@ def reshape_ids(
 
     Axes that merge are broadcast over what they merge with. Where one channel axis splits into
     several, the kept places must stay a rectangle: `couple` is called for the pairs that have to
-    go together, across all new axes but the longest, which leaves the most channels.
+    go together, across all new axes but the one that leaves the most channels.
 
     Returns:
         Ids of rank `len(new)`.
@@ -84,7 +84,8 @@ def reshape_ids(
         carries = any(ids.shape[axis] > 1 for axis in old_axes)
         full += [old[axis] if carries else 1 for axis in old_axes]
         result += [new[axis] if carries else 1 for axis in new_axes]
-    return _one_channel_axis(np.broadcast_to(ids, full).reshape(result), couple)
+    # copied, as a broadcast array is read-only, which torch warns of
+    return np.array(_one_channel_axis(np.broadcast_to(ids, full).reshape(result), couple))
 
 
 def _matching_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[range, range]]:
@@ -114,10 +115,15 @@ def _one_channel_axis(ids: Ids, couple: Callable[[Ids, Ids], None]) -> Ids:
         if ids.shape[axis] > 1 and (ids == first).all():
             ids = first
     axes = [axis for axis, size in enumerate(ids.shape) if size > 1]
-    longest = max(axes, key=lambda axis: ids.shape[axis], default=None)
+    best = max(axes, key=lambda axis: _channels_along(ids, axis), default=None)
     for axis in axes:
-        if axis != longest:
+        if axis != best:
             first = ids.take([0], axis)
             couple(np.broadcast_to(first, ids.shape), ids)
             ids = first
     return ids
+
+
+def _channels_along(ids: Ids, axis: int) -> int:
+    """How many different ids lie along the first line in the direction of an axis."""
+    return len(np.unique(np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)[:, 0]))
