@@ -35,7 +35,9 @@ def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
     else:
         ids, axes, other = (a_ids, a_axes, b_shape) if a_axes else (b_ids, b_axes, a_shape)
         if any(other[axis] > 1 for axis in axes):
-            channels.pin(ids, "it meets a tensor that keeps all its places")
+            channels.pin(
+                ids, "it meets a tensor of which everything stays, such as the network's input"
+            )
     return Signal(shaped(shape), ids)
 
 

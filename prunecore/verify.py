@@ -161,7 +161,15 @@ class _Recorder:
         network.eval()
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(0)  # some layers draw numbers in eval mode, too
-            forward(inputs.clone())
+            try:
+                forward(inputs.clone())
+            except (RuntimeError, ValueError, TypeError, IndexError) as error:
+                raise VerificationError(
+                    f"{type(network).__name__} cannot be run in float64 on inputs of shape "
+                    f"{tuple(inputs.shape)}: {str(error).splitlines()[0]}\n"
+                    "Take what ties its forward to another type or batch size out of it, or pass "
+                    "--no-verify."
+                ) from error
         network.train(was_training)
         for handle in handles:
             handle.remove()

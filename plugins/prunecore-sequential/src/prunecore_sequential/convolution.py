@@ -16,6 +16,7 @@ from prunecore_sequential.rules import (
     Rule,
     couple_groups,
     couple_positions,
+    expect_size,
     hold_single,
     torch_class,
     whole_groups,
@@ -36,6 +37,7 @@ _FUNCTIONS: Mapping[type[nn.Module], Callable[..., Tensor]] = {
 
 def convolution(channels: Channels, layer: Convolution, x: Signal) -> Signal:
     """New channels; the weight is `(out, in / groups, *kernel)`."""
+    expect_size(channels, x, x.ndim - len(layer.kernel_size) - 1, layer.in_channels)
     meta = channels.run(
         _FUNCTIONS[torch_class(layer)],
         x,
@@ -56,6 +58,7 @@ def transposed_convolution(
 ) -> Signal:
     """New channels; the weight is `(in, out / groups, *kernel)`."""
     spatial = len(layer.kernel_size)
+    expect_size(channels, x, x.ndim - spatial - 1, layer.in_channels)
 
     def run(tensor: Tensor) -> Tensor:
         added = layer._output_padding(
@@ -80,6 +83,7 @@ def transposed_convolution(
 
 def linear(channels: Channels, layer: nn.Linear, x: Signal) -> Signal:
     """New channels along the last axis, unless others than the inputs' features are followed."""
+    expect_size(channels, x, x.ndim - 1, layer.in_features)
     meta = channels.run(F.linear, x, _shape_of(layer.weight, x))
     channels.count_macs(layer.weight, math.prod(x.shape[1:-1]))
     ids_in = channels.axis(x, x.ndim - 1)
