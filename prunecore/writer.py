@@ -48,6 +48,10 @@ class Writer:
         """The kept value of one of a module's constructor arguments."""
         return self.keep.argument(module, name)
 
+    def first_call(self, name: str) -> Visit:
+        """What the module at a path was first called with and returned, `Signal` for tensor."""
+        return self.keep.dependencies.visits[name][0]
+
     def child(self, module: nn.Module, name: str) -> Value | None:
         """Write the module at a path.
 

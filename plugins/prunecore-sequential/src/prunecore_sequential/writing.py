@@ -45,7 +45,7 @@ def write_layer(layer: nn.Module, _name: str, writer: Writer) -> BlockSource:
 
 def write_layer_norm(layer: Any, name: str, writer: Writer) -> BlockSource:
     """LayerNorm and RMSNorm, over the kept widths of their input's last axes."""
-    x = writer.keep.dependencies.visits[name][0].inputs[0]
+    x = writer.first_call(name).inputs[0]
     rank = len(layer.normalized_shape)
     shape = tuple(writer.keep.size(x, axis) for axis in range(x.ndim - rank, x.ndim))
     arguments = {
@@ -58,7 +58,7 @@ def write_layer_norm(layer: Any, name: str, writer: Writer) -> BlockSource:
 
 def write_unflatten(layer: nn.Unflatten, name: str, writer: Writer) -> BlockSource:
     """The sizes that count channels become the kept widths."""
-    visit = writer.keep.dependencies.visits[name][0]
+    visit = writer.first_call(name)
     x, y = visit.inputs[0], visit.output
     first = int(layer.dim) % x.ndim
     sizes = tuple(
