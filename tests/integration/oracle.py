@@ -1,0 +1,153 @@
+"""What must hold of every written network, whatever was cut and by whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from prunecore.counting import Counter
+from prunecore.dependencies import Dependencies
+from prunecore.keep import Keep
+from prunecore.plan import Plan, Target, make_plan
+from prunecore.plugins import Plugins, load
+from prunecore.source_file import write_network
+from prunecore.transfer import transfer_weights
+from prunecore.verify import verify
+from prunecore.written import build, walk
+
+FACTORY = "net"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that is to be cut, walked once."""
+
+    model: nn.Module
+    shape: tuple[int, ...]
+    dependencies: Dependencies
+    plugins: Plugins
+
+    @classmethod
+    def of(cls, model: nn.Module, *shape: int) -> Subject:
+        plugins = load()
+        return cls(model, shape, walk(model, shape, plugins), plugins)
+
+    def plan(self, level: float, mode: str, target: Target = "params") -> Plan:
+        """A plan for a level, which it must reach within a point."""
+        score = self.plugins.criterion(mode)
+        scores = score(self.dependencies, self.dependencies.tensors, 0)
+        plan = make_plan(self.dependencies, scores, level, target)
+        assert abs(plan.achieved - level) <= 1
+        return plan
+
+    def random_choice(self, seed: int, share: float = 0.5) -> NDArray[np.bool_]:
+        """Channels that may go, each gone with a probability, but no axis left empty."""
+        random = np.random.default_rng(seed)
+        kept = ~self.dependencies.removable
+        kept |= random.random(self.dependencies.count) >= share
+        for axis in self.dependencies.axes:
+            if not np.append(kept, True)[axis].any():
+                kept[random.choice(axis)] = True
+        return kept
+
+    def write(self, kept: NDArray[np.bool_]) -> tuple[str, Keep]:
+        """The text for a choice of channels."""
+        keep = Keep(self.model, self.dependencies, kept)
+        return write_network(self.model, keep, self.plugins, FACTORY, "A network."), keep
+
+
+@dataclass(frozen=True)
+class Written:
+    """A network that was cut and passed every check but those of ruff."""
+
+    source: str
+    model: nn.Module
+    keep: Keep
+
+
+def check(subject: Subject, kept: NDArray[np.bool_]) -> Written:
+    """Write a network with these channels, and check all that can be checked without ruff."""
+    source, keep = subject.write(kept)
+    check_imports(source)
+    weights = transfer_weights(subject.model, keep, subject.plugins)
+    small = build(source, FACTORY, weights)
+    original = _keys(subject.model.state_dict(), subject.dependencies.left_out)
+    assert list(small.state_dict()) == original
+    verify(subject.model, keep, small, subject.shape)
+    check_counts(subject, kept, small)
+    check_training(small, subject.shape)
+    return Written(source, small, keep)
+
+
+def _keys(state: dict[str, Tensor], left_out: tuple[str, ...]) -> list[str]:
+    prefixes = tuple(f"{path}." for path in left_out)
+    return [key for key in state if not key.startswith(prefixes)]
+
+
+def check_imports(source: str) -> None:
+    """Only torch and the standard library at the top; safetensors where weights are read."""
+    tree = ast.parse(source)
+    assert not _imported(tree.body) - {"torch"} - sys.stdlib_module_names
+    assert _imported(ast.walk(tree)) <= _imported(tree.body) | {"safetensors"}
+
+
+def _imported(nodes: Any) -> set[str]:
+    names = [
+        alias.name if isinstance(node, ast.Import) else str(node.module)
+        for node in nodes
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    ]
+    return {name.partition(".")[0] for name in names}
+
+
+def check_counts(subject: Subject, kept: NDArray[np.bool_], small: nn.Module) -> None:
+    """What is counted without a network is what the network has and does."""
+    cost = Counter(subject.dependencies).cost(kept)
+    stored = [*small.parameters(), *small.buffers()]
+    assert cost.params == sum(parameter.numel() for parameter in small.parameters())
+    assert cost.bytes == sum(tensor.numel() * tensor.element_size() for tensor in stored)
+    assert cost.macs == macs(small, subject.shape)
+
+
+def macs(model: nn.Module, shape: tuple[int, ...]) -> int:
+    """The multiply-accumulates of one input, counted while the network runs."""
+    counted = []
+
+    def count(module: Any, _inputs: Any, output: Tensor) -> None:
+        counted.append(output.numel() * module.weight[0].numel())
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, *shape))
+    for module in model.modules():
+        module._forward_hooks.clear()
+    return sum(counted)
+
+
+def check_training(small: nn.Module, shape: tuple[int, ...]) -> None:
+    """A step of training reaches every weight."""
+    outputs = small.train()(torch.rand(2, *shape))
+    total = sum(tensor.sum() for tensor in ([outputs] if torch.is_tensor(outputs) else outputs))
+    total.backward()
+    without = [name for name, weight in small.named_parameters() if weight.grad is None]
+    assert without == []
+
+
+def check_style(folder: Path) -> None:
+    """Every file of a folder passes ruff with its own defaults."""
+    for command in (["check"], ["format", "--check", "--diff"]):
+        line = [sys.executable, "-m", "ruff", *command, "--isolated", "--no-cache", str(folder)]
+        done = subprocess.run(line, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
