@@ -11,6 +11,8 @@ from prunecore.signal import Signal, along, shaped, without_channels
 if TYPE_CHECKING:
     from prunecore.channels import Channels
 
+_CROSSWISE = "it meets channels that lie along another axis"
+
 
 def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
     """Couple two tensors where they meet after broadcasting; the result's `Signal`.
@@ -28,9 +30,13 @@ def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
         if a_axes:
             channels.join(a_ids, b_ids)
         ids = a_ids
+    elif a_axes and b_axes and (a.parameter is None) != (b.parameter is None):
+        # a parameter's places make no channels: what it meets keeps its own
+        ids, crossing = (a_ids, b_ids) if a.parameter is None else (b_ids, a_ids)
+        channels.pin(crossing, _CROSSWISE)
     elif a_axes and b_axes:
         for meets in (a_ids, b_ids):
-            channels.pin(meets, "it meets channels that lie along another axis")
+            channels.pin(meets, _CROSSWISE)
         ids = without_channels(len(shape))
     else:
         ids, axes, other = (a_ids, a_axes, b_shape) if a_axes else (b_ids, b_axes, a_shape)

@@ -312,7 +312,7 @@ class Channels:
             own = self.fresh(tensor.shape[wide[0]]) if own is None else own
             self.bind(tensor, wide[0], own)
             ids = along(wide[0], tensor.ndim, own)
-        return Signal(shaped(tensor.shape), ids, tensor if len(wide) > 1 else None)
+        return Signal(shaped(tensor.shape), ids, tensor)
 
 
 def _is_variadic(module: nn.Module, name: str) -> bool:

@@ -126,10 +126,27 @@ def _network(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
     if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
         network = factory()  # it has constants of its own, which meta tensors cannot hold
     try:
-        network.load_state_dict(weights, strict=True, assign=True)
+        network.load_state_dict(_tied(network, weights), strict=True, assign=True)
     except RuntimeError as error:
         raise WeightsError(
             f"The network of {file.name} does not take its weights: {error}\n"
             "Write the set again; if that does not help, report it with the network."
         ) from error
     return network
+
+
+def _tied(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, one parameter for all the names that the network has for it.
+
+    Assigned one by one, a parameter of two names would become two.
+    """
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        if name in weights:
+            names.setdefault(id(parameter), []).append(name)
+    tied = dict(weights)
+    for first, *others in names.values():
+        if others:
+            one = nn.Parameter(weights[first], weights[first].is_floating_point())
+            tied.update(dict.fromkeys((first, *others), one))
+    return tied

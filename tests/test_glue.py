@@ -466,7 +466,7 @@ def test_channels_that_meet_what_always_stays_are_left_whole(cut: Callable[..., 
 
     result = cut(Net(), 3, SIZE, SIZE)
     assert result.dependencies.left_whole == {
-        "before": "it meets a tensor that keeps all its places"
+        "before": "it meets a tensor of which everything stays, such as the network's input"
     }
 
 
