@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Mapping
@@ -68,7 +67,6 @@ def write_unflatten(layer: nn.Unflatten, name: str, writer: Writer) -> BlockSour
     return BlockSource(call(nn.Unflatten, dim=layer.dim, unflattened_size=sizes))
 
 
-@functools.cache
 def _parameters(constructor: type[nn.Module]) -> tuple[str, ...]:
     """The arguments that a layer's constructor call may have."""
     parameters = inspect.signature(constructor).parameters.values()
