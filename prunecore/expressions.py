@@ -7,6 +7,7 @@ import inspect
 import keyword
 import math
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and
     operator.eq: ("==", 0),
     operator.ne: ("!=", 0),
 }
-_INPLACE = {operator.iadd: "+=", operator.isub: "-=", operator.imul: "*=", operator.itruediv: "/="}
+INPLACE = {operator.iadd: "+=", operator.isub: "-=", operator.imul: "*=", operator.itruediv: "/="}
 _PREFIX = {operator.neg: "-", operator.pos: "+", operator.invert: "~"}
 _TIGHT = 9  # the precedence of names, calls and indexing
 
@@ -63,19 +64,30 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
     target = node.target
     if isinstance(target, str):
         return Call(f"{_operand(args[0], _TIGHT)}.{target}", args[1:], kwargs)
+    if target is operator.pow:
+        return _power(args[0], args[1])
     if target in INFIX:
         sign, level = INFIX[target]
-        left, right = _operand(args[0], level), _operand(args[1], level + 1)
+        compares = level == 0  # a chain of comparisons is another thing
+        left, right = _operand(args[0], level + compares), _operand(args[1], level + 1)
         return Name(f"{left} {sign} {right}", level)
     if target in _PREFIX:
-        return Name(f"{_PREFIX[target]}{_operand(args[0], 6)}", 6)
+        return Name(f"{_PREFIX[target]}{_operand(args[0], 8)}", 6)
     if target is getattr:
         return Name(f"{_operand(args[0], _TIGHT)}.{args[1]}")
     if target is operator.getitem:
         return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
-    if target in _INPLACE:
+    if target in INPLACE:
         return Call(f"operator.{target.__name__}", args, kwargs)
     return Call(_function_name(target), args, _without_defaults(target, kwargs))
+
+
+def _power(base: Value, exponent: Value) -> Name:
+    """A power; between names and numbers its sign stands without spaces, as ruff has it."""
+    is_number = isinstance(exponent, int | float)
+    left, right = _operand(base, 8), one_line(exponent) if is_number else _operand(exponent, 8)
+    hugs = re.fullmatch(r"[\w.]+", left) and (is_number or re.fullmatch(r"[\w.]+", right))
+    return Name(f"{left}**{right}" if hugs else f"{left} ** {right}", 7)
 
 
 def _operand(value: Value, level: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import keyword
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.expressions import INFIX, annotation, function_call, literal, names_in, self_path
+from prunecore.expressions import (
+    INFIX,
+    INPLACE,
+    annotation,
+    function_call,
+    literal,
+    names_in,
+    self_path,
+)
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
 from prunecore.signal import Signal
@@ -240,7 +249,18 @@ def _is_dead(node: fx.Node) -> bool:
     """Whether nothing uses the node, and computing it changes nothing."""
     if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
         return False
-    return all(_is_dead(user) for user in node.users)
+    return not _is_in_place(node) and all(_is_dead(user) for user in node.users)
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    """Whether the node changes a tensor that others may read."""
+    name = str(node.target if isinstance(node.target, str) else node.target.__name__)
+    is_method_of_operators = getattr(operator, name, None) is node.target  # and_, or_
+    return (
+        (name.endswith("_") and not is_method_of_operators)
+        or node.target in INPLACE
+        or node.kwargs.get("inplace") is True
+    )
 
 
 def _mixes(module: nn.Module) -> bool:
@@ -257,7 +277,7 @@ def _own_name(node: fx.Node) -> str:
         return str(node.target).replace(".", "_") if last.isdigit() else last
     if node.target is getattr:
         return str(node.args[1])
-    return str(node.name)
+    return getattr(node.target, "__name__", str(node.target))
 
 
 def _parameter(node: fx.Node, value: Any) -> str:

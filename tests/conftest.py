@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, version
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -146,7 +148,7 @@ def cut(find: Find, toys: Plugins) -> CutAtRandom:
         model = randomised(model)
         dependencies = find(model, (2, *shape))
         keep = Keep(model, dependencies, random_choice(dependencies, seed, share))
-        text = write_network(model, keep, toys, "net", "A network.\n")
+        text = write_network(model, keep, toys, "net", "A network.")
         small = build(text, "net", transfer_weights(model, keep, toys)).eval()
         check_outputs(masked(model, keep), small, (2, *shape))
         check_outputs(masked(model, keep), small, (3, *shape))  # no batch size is baked
@@ -154,6 +156,21 @@ def cut(find: Find, toys: Plugins) -> CutAtRandom:
         assert cost.params == sum(parameter.numel() for parameter in small.parameters())
         verify(model, keep, small, shape)
         return Cut(text, model, small, keep, dependencies)
+
+    return check
+
+
+@pytest.fixture
+def check_style(tmp_path: Path) -> Callable[..., None]:
+    """Check that ruff, with its own defaults, has nothing to say of files of these texts."""
+
+    def check(texts: Iterable[str]) -> None:
+        for number, text in enumerate(texts):
+            (tmp_path / f"file{number}.py").write_text(text, encoding="utf-8")
+        for command in (["check", "-q"], ["format", "--diff", "-q"]):
+            ruff = [sys.executable, "-m", "ruff", *command, "--isolated", "--no-cache", "."]
+            done = subprocess.run(ruff, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
 
     return check
 

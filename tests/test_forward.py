@@ -1,0 +1,459 @@
+"""Forwards as they are written: the same values in the same order, as a person would write them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prunecore.forward import write_forward
+from prunecore.glue import prunecore_functions
+from prunecore.keep import Keep
+from prunecore.source import one_line
+from prunecore.variants import unify
+
+
+class Net(nn.Module):
+    """Three layers of one width, and a function of them and the input."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.a = nn.Linear(3, 6)
+        self.b = nn.Linear(6, 6)
+        self.c = nn.Linear(6, 6)
+        self.relu = nn.ReLU(inplace=True)
+        self.last = nn.Linear(6, 2)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self, x)
+
+
+def residual(net: Any, x: Tensor) -> Tensor:
+    x = net.relu(net.a(x))
+    out = net.relu(net.b(x))
+    out = net.c(out)
+    return net.last(net.relu(out + x))
+
+
+def inplace_after_branch(net: Any, x: Tensor) -> Tensor:
+    """The branch reads what the activation overwrites, after it did."""
+    x = net.a(x)
+    identity = x
+    x = F.relu(x, inplace=True)
+    return net.last(net.b(x) + identity)
+
+
+def inplace_method(net: Any, x: Tensor) -> Tensor:
+    out = net.a(x)
+    doubled = out * 2
+    out.add_(1)
+    return net.last(doubled + out)
+
+
+def inplace_before_use(net: Any, x: Tensor) -> Tensor:
+    """Written the other way round, the product would see the sum."""
+    out = net.a(x)
+    product = out * out
+    changed = out.mul_(3)
+    return net.last(changed - product)
+
+
+def inplace_result_not_used(net: Any, x: Tensor) -> Tensor:
+    out = net.a(x)
+    out.clamp_(min=0)
+    return net.last(net.b(out) + out)
+
+
+def inplace_operator(net: Any, x: Tensor) -> Tensor:
+    out = net.a(x)
+    identity = out
+    out = net.b(out)
+    out += identity
+    out *= 2
+    out -= identity
+    out /= 3
+    return net.last(out)
+
+
+def order_of_layers(net: Any, x: Tensor) -> Tensor:
+    """The second operand is computed first."""
+    a = net.a(x)
+    c = net.c(a)
+    b = net.b(a)
+    return net.last(b - c)
+
+
+def order_of_arguments(net: Any, x: Tensor) -> Tensor:
+    a = net.a(x)
+    c, b = net.c(a), net.b(a)
+    return net.last(torch.sub(b, c))
+
+
+def used_three_times(net: Any, x: Tensor) -> Tensor:
+    a = net.a(x)
+    return net.last(a + net.b(a) * net.c(a))
+
+
+def variable_ends_while_another_begins(net: Any, x: Tensor) -> Tensor:
+    a = net.a(x)
+    b = net.b(a)
+    c = net.c(a)
+    d = net.b(b)
+    return net.last(c + d + b)
+
+
+def swapped(net: Any, x: Tensor) -> Tensor:
+    a, b = net.a(x), net.b(net.a(x))
+    a, b = b * 2, a - 1
+    return net.last(a / (b**2 + 1))
+
+
+def the_input_used_late(net: Any, x: Tensor) -> Tensor:
+    out = net.last(net.b(net.a(x)))
+    return out + x[:, :2]
+
+
+def a_layer_called_twice(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    return net.last(net.b(net.relu(net.b(x))) + x)
+
+
+def the_same_tensor_twice(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    return net.last(torch.addcmul(x, x, x))
+
+
+def many_lines(net: Any, x: Tensor) -> Tensor:
+    a = torch.sigmoid(torch.clamp(torch.tanh(torch.exp(torch.sin(net.a(x)))), min=-0.25, max=0.75))
+    return net.last(torch.addcmul(torch.cos(torch.sin(a)), torch.tanh(a), a, value=0.123456789))
+
+
+def deep(net: Any, x: Tensor) -> Tensor:
+    out = net.a(x)
+    for _ in range(7):
+        out = torch.sin(out)
+    return net.last(out)
+
+
+def loop(net: Any, x: Tensor) -> Tensor:
+    outs = [net.a(x)]
+    for layer in (net.b, net.c):
+        outs.append(layer(outs[-1]))
+    return net.last(sum(outs))
+
+
+def sizes(net: Any, x: Tensor) -> Tensor:
+    out = net.a(x)
+    n, c = out.shape
+    return net.last(out.view(n, c, 1).view(n, c // 1)) + n * 0
+
+
+def size_arithmetic(net: Any, x: Tensor) -> Tensor:
+    out = net.a(x)
+    half = (out.size(0) + 1) // 2
+    return net.last(out * (half + 1 - half) - (out.dim() - 2))
+
+
+def numbers(net: Any, x: Tensor) -> Tensor:
+    return net.last(net.a(x) * math.sqrt(2) - 1e-12 + 1e9 * 0 + -0.5)
+
+
+def zeros(net: Any, x: Tensor) -> Tensor:
+    return net.last(net.a(x) + torch.zeros(1) + x.new_zeros(1) if False else net.a(x) + 0.0)
+
+
+def unused(net: Any, x: Tensor) -> Tensor:
+    out = net.a(x)
+    net.b(out) * 2
+    return net.last(out)
+
+
+def training_flag(net: Any, x: Tensor) -> Tensor:
+    x = F.dropout(net.a(x), p=0.4, training=net.training)
+    return net.last(F.dropout(x, 0.3, net.training))
+
+
+CASES = [
+    residual,
+    inplace_after_branch,
+    inplace_method,
+    inplace_before_use,
+    inplace_result_not_used,
+    inplace_operator,
+    order_of_layers,
+    order_of_arguments,
+    used_three_times,
+    variable_ends_while_another_begins,
+    swapped,
+    the_input_used_late,
+    a_layer_called_twice,
+    the_same_tensor_twice,
+    many_lines,
+    deep,
+    loop,
+    sizes,
+    size_arithmetic,
+    numbers,
+    zeros,
+    unused,
+    training_flag,
+]
+
+
+@pytest.mark.parametrize("function", CASES, ids=lambda function: function.__name__)
+def test_a_written_forward_computes_the_same(
+    cut: Callable[..., Any], function: Callable[..., Any]
+) -> None:
+    for seed in range(2):
+        result = cut(Net(function), 3, seed=seed)
+        assert max(map(len, result.text.splitlines())) <= 88
+
+
+def test_written_forwards_are_formatted_as_ruff_does(
+    cut: Callable[..., Any], check_style: Callable[..., None]
+) -> None:
+    check_style(cut(Net(function), 3).text for function in CASES)
+
+
+# Operators: the expression of a forward must be written with the brackets that it needs, no more.
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda a, b: (a + b) * a, "(a + b) * a"),
+        (lambda a, b: a + b * a, "a + b * a"),
+        (lambda a, b: a - (b - a), "a - (b - a)"),
+        (lambda a, b: a - b - a, "a - b - a"),
+        (lambda a, b: a / (b * a), "a / (b * a)"),
+        (lambda a, b: a / b * a, "a / b * a"),
+        (lambda a, b: -a * b, "-a * b"),
+        (lambda a, b: -(a * b), "-(a * b)"),
+        (lambda a, b: (-a) ** 2 + b, "(-a) ** 2 + b"),
+        (lambda a, b: -(a**2) + b, "-(a**2) + b"),
+        (lambda a, b: (a**2) ** b, "(a**2) ** b"),
+        (lambda a, b: a ** (b**2), "a ** (b**2)"),
+        (lambda a, b: a ** (-b), "a ** (-b)"),
+        (lambda a, b: a**-2 + b, "a**-2 + b"),
+        (lambda a, b: a**0.5 + b, "a**0.5 + b"),
+        (lambda a, b: a[:, :1] ** 2 + b, "a[:, :1] ** 2 + b"),
+        (lambda a, b: a.exp() ** b, "a.exp() ** b"),
+        (lambda a, b: 2**a + b, "2**a + b"),
+        (lambda a, b: a - -2 * b, "a - -2 * b"),
+        (lambda a, b: (a > 0) & (b > 0), "(a > 0) & (b > 0)"),
+        (lambda a, b: ((a > 0) | (b > 0)) ^ (a < b), "((a > 0) | (b > 0)) ^ (a < b)"),
+        (lambda a, b: (a > 0) | (b > 0) & (a < b), "(a > 0) | (b > 0) & (a < b)"),
+        (lambda a, b: ~(a > b), "~(a > b)"),
+        (lambda a, b: (a == b) != (a >= b), "(a == b) != (a >= b)"),
+        (lambda a, b: (a + b).relu(), "(a + b).relu()"),
+        (lambda a, b: (-a).exp() + b, "(-a).exp() + b"),
+        (lambda a, b: (a + b)[:, None], "(a + b)[:, None]"),
+        (lambda a, b: a % 2 // b, "a % 2 // b"),
+        (lambda a, b: 2 - a + b, "2 - a + b"),
+        (lambda a, b: a[..., -1:] + b[:, 1::2], "a[..., -1:] + b[:, 1::2]"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_operators_have_the_brackets_that_they_need(
+    function: Callable[..., Any], text: str, find: Callable[..., Any]
+) -> None:
+    class Two(nn.Module):
+        def forward(self, a: Tensor, b: Tensor) -> Any:
+            return function(a, b)
+
+    a, b = torch.rand(3, 4) + 0.5, torch.rand(3, 4) + 0.5
+    written = written_expression(find, Two(), (3, 4), (3, 4))
+    actual = eval(written, {"a": a, "b": b, "torch": torch})
+    torch.testing.assert_close(actual, function(a, b), rtol=0, atol=0)
+    assert written == text
+
+
+def written_expression(find: Callable[..., Any], model: nn.Module, *shapes: Any) -> str:
+    """What the one `return` statement of a network's forward returns."""
+    found = find(model, *shapes)
+    keep = Keep(model, found, found.removable)
+    forward = write_forward(unify(found.traces)[""], keep, prunecore_functions())
+    (statement,) = forward.statements
+    assert statement.target == "return "
+    return one_line(statement.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (
+            residual,
+            """\
+x = self.relu(self.a(x))
+out = self.relu(self.b(x))
+out = self.relu(self.c(out) + x)
+return self.last(out)""",
+        ),
+        (
+            inplace_method,
+            """\
+x = self.a(x)
+out = x * 2
+x.add_(1)
+return self.last(out + x)""",
+        ),
+        (
+            inplace_before_use,
+            """\
+x = self.a(x)
+out = x * x
+x = x.mul_(3)
+return self.last(x - out)""",
+        ),
+        (
+            order_of_layers,
+            """\
+x = self.a(x)
+out = self.c(x)
+x = self.b(x)
+return self.last(x - out)""",
+        ),
+        (
+            training_flag,
+            """\
+x = F.dropout(self.a(x), p=0.4, training=self.training)
+x = F.dropout(x, p=0.3, training=self.training)
+return self.last(x)""",
+        ),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_forward_reads_as_a_person_would_write_it(
+    cut: Callable[..., Any], function: Callable[..., Any], text: str
+) -> None:
+    assert cut(Net(function), 3).forward == text
+
+
+# What a forward returns
+
+
+def _tuple(net: Any, x: Tensor) -> Any:
+    x = net.a(x)
+    return net.last(x), x
+
+
+def _nested(net: Any, x: Tensor) -> Any:
+    x = net.a(x)
+    return net.last(x), [x, (net.b(x),)]
+
+
+def _dict(net: Any, x: Tensor) -> Any:
+    x = net.a(x)
+    return {"out": net.last(net.b(x)), "features": x}
+
+
+@pytest.mark.parametrize(
+    ("function", "returns", "whole"),
+    [
+        (_tuple, "tuple[Tensor, Tensor]", {"a"}),
+        (_nested, "tuple[Tensor, list", {"a", "b"}),
+        (_dict, "dict[str, Tensor]", {"a"}),
+    ],
+)
+def test_all_that_a_network_returns_stays_whole(
+    cut: Callable[..., Any], function: Callable[..., Any], returns: str, whole: set[str]
+) -> None:
+    result = cut(Net(function), 3)
+    assert f"-> {returns}" in result.text
+    for layer in whole:
+        index = result.dependencies.layers[layer]
+        assert not result.dependencies.removable[result.dependencies.axes[index]].any()
+
+
+def test_a_block_that_returns_a_tuple_is_taken_apart(cut: Callable[..., Any]) -> None:
+    class Split(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left = nn.Linear(3, 5)
+            self.right = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.left(x), self.right(x)
+
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.split = Split()
+            self.a = nn.Linear(5, 2)
+            self.b = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            left, right = self.split(x)
+            return self.a(left) + self.b(right)
+
+    result = cut(Pair(), 3)
+    assert "def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:" in result.text
+    assert result.small.split.left.out_features < 5
+
+
+def test_a_block_that_takes_and_returns_a_dictionary(cut: Callable[..., Any]) -> None:
+    class Heads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"a": self.a(x), "x": x}
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads = Heads()
+            self.last = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.heads(x)["a"])
+
+    assert cut(Outer(), 3).forward == 'heads = self.heads(x)\nreturn self.last(heads["a"])'
+
+
+def test_optional_arguments_keep_their_defaults(cut: Callable[..., Any]) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor, scale: float = 2.0, other: Tensor | None = None) -> Tensor:
+            x = self.a(x) * scale
+            return x if other is None else x + other
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = Block()
+            self.last = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.one(x))
+
+    result = cut(Outer(), 3)
+    assert "def forward(self, x: Tensor) -> Tensor:" in result.text
+
+
+def test_names_of_variables_do_not_hide_what_the_forward_needs(cut: Callable[..., Any]) -> None:
+    class Hiding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.torch = nn.Linear(3, 4)
+            self.F = nn.Linear(4, 4)
+            self.nn = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+            self.out = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+            self.last = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a = self.torch(x)
+            b = self.F(a)
+            c = self.nn(a)
+            d = self.out(c)
+            return self.last(torch.cat([F.relu(a) * b, c * d, torch.sin(a)], 0))
+
+    cut(Hiding(), 3)
