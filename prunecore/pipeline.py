@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keyword
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,7 +122,8 @@ def _check(model: nn.Module, level: float, input_shape: Sequence[int], target: s
             f"The model is a {type(model).__name__}, not a torch.nn.Module.\n"
             "Give the network itself."
         )
-    if not isinstance(level, int | float) or not (math.isfinite(level) and 0 < level < 100):
+    is_number = isinstance(level, int | float) and not isinstance(level, bool)
+    if not is_number or not 0 < level < 100:
         raise UsageError(
             f"Level {level!r} is not a percentage between 0 and 100.\n"
             "Give the share of the target to remove, such as 50."
