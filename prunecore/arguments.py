@@ -92,7 +92,7 @@ class Arguments:
         taken = {"self"}
         for key, argument in self._by_key.items():
             wanted = _identifier(self._wanted(key, argument, alone=len(inner) == 1))
-            if wanted in taken:
+            if wanted in taken and not argument.is_width:
                 wanted = _identifier("_".join(argument.role))
             argument.name = free_name(wanted, taken)
             taken.add(argument.name)

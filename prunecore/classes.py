@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -47,12 +48,13 @@ def define_classes(
     """
     texts: dict[str, str] = {}
     calls: dict[int, Call] = {}
-    groups: dict[tuple[int, str, str], list[Instance]] = {}
-    for instance in dict.fromkeys(_instances(root)):
-        key = (_height(instance), instance.class_name, _skeleton(instance))
-        groups.setdefault(key, []).append(instance)
-    for (_, class_name, _), members in sorted(groups.items(), key=lambda item: item[0][0]):
-        name = free_name(class_name, taken | set(texts))
+    instances = list(dict.fromkeys(_instances(root)))
+    try:
+        groups = _grouped(instances, by_height=False)
+    except graphlib.CycleError:  # a class whose instances hold instances of it
+        groups = _grouped(instances, by_height=True)
+    for members in groups:
+        name = free_name(members[0].class_name, taken | set(texts))
         writer = _ClassWriter(members, calls, named if members == [root] else {})
         texts[name] = writer.write(name)
         for index, member in enumerate(members):
@@ -119,11 +121,11 @@ class _ClassWriter:
             return self.arguments.lift(values, role, stored, first)
         if isinstance(first, Call) and alike(values):
             return self._call(values, role, stored)
-        is_row = isinstance(first, list | tuple)
-        if is_row and all(isinstance(v, type(first)) and len(v) == len(first) for v in values):
-            columns = enumerate(zip(*values, strict=True))
-            inner = [self._value(c, (f"{role[0]}_{i}", role[1]), stored) for i, c in columns]
-            return type(first)(inner)
+        if any(map(_counts, values)) and all(
+            isinstance(v, type(first)) and len(v) == len(first) for v in values
+        ):
+            columns = zip(*values, strict=True)
+            return type(first)(self._value(column, role, stored) for column in columns)
         if equal(values):
             return first
         if default is REQUIRED and any(value is None for value in values):
@@ -133,6 +135,8 @@ class _ClassWriter:
     def _call(self, calls: Sequence[Call], role: Role, stored: bool) -> Call:
         first = calls[0]
         attribute = "_".join(part for part in role if part)
+        if stored:
+            attribute = first.function.rpartition(".")[2]
         names = [*first.names, *map(str, range(len(first.names), len(first.positional)))]
         positional = tuple(
             self._value(column, (attribute, name), stored)
@@ -168,8 +172,35 @@ class _ClassWriter:
         return "\n".join(lines) + "\n"
 
 
+def _counts(value: Value) -> bool:
+    """Whether a list or tuple holds widths, or what may hold them."""
+    return isinstance(value, list | tuple) and any(
+        isinstance(item, Width | Call | Instance | list | tuple) for item in value
+    )
+
+
 def _attribute(statement: Statement) -> str:
     return statement.target.removeprefix("self.").removesuffix(" = ")
+
+
+def _grouped(instances: Sequence[Instance], by_height: bool) -> list[list[Instance]]:
+    """Instances of one written class each, after those that they hold.
+
+    Raises:
+        graphlib.CycleError: there is no such order, as there always is `by_height`.
+    """
+    keys = {
+        instance: (instance.class_name, _skeleton(instance), by_height and _height(instance))
+        for instance in instances
+    }
+    groups: dict[Hashable, list[Instance]] = {}
+    for instance, key in keys.items():
+        groups.setdefault(key, []).append(instance)
+    held = {
+        key: {keys[inner] for member in members for s in member.fields for inner in _held(s.value)}
+        for key, members in groups.items()
+    }
+    return [groups[key] for key in graphlib.TopologicalSorter(held).static_order()]
 
 
 def _instances(root: Instance) -> Iterator[Instance]:
