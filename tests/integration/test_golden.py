@@ -1,0 +1,63 @@
+"""The written files, to be read: any change of the writer shows as a change of tests/golden.
+
+`GOLDEN=write pytest tests/integration/test_golden.py` writes them anew. Their channels are drawn by
+numpy, so that they are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import prunecore
+
+from .networks import NETWORKS, network
+from .oracle import check_imports, check_style
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FILES = {  # network and level to the name in the file
+    ("resnet18", 50): "resnet18",
+    ("resnet50", 50): "resnet50",
+    ("resnext50_32x4d", 70): "resnext50_32x4d",
+    ("vgg11", 30): "vgg11",
+    ("alexnet", 50): "alexnet",
+    ("resnet20_decorated_b", 50): "resnet20",
+    ("resnet20_lambda", 30): "resnet20_lambda",
+    ("functional", 50): "functional",
+}
+
+
+def written(name: str, level: float, factory: str) -> str:
+    is_own = name in NETWORKS
+    return prunecore.prune(
+        network(name),
+        level,
+        (3, 32, 32) if is_own else (3, 224, 224),
+        mode="random",
+        verify=False,
+        name=factory,
+        origin=f"networks.{factory}" if is_own else f"torchvision.models.{factory}",
+    ).source
+
+
+@pytest.mark.parametrize(("name", "level"), FILES)
+def test_the_written_file_is_the_one_that_was_reviewed(name: str, level: int) -> None:
+    factory = FILES[name, level]
+    file = GOLDEN / f"{factory}_{level}.py"
+    source = written(name, level, factory)
+    if os.environ.get("GOLDEN") == "write":
+        file.write_text(source, encoding="utf-8")
+    assert source == file.read_text(encoding="utf-8")
+    check_imports(source)
+
+
+def test_every_golden_file_is_tested_and_passes_ruff() -> None:
+    names = [f"{factory}_{level}.py" for (_, level), factory in FILES.items()]
+    assert sorted(file.name for file in GOLDEN.glob("*.py")) == sorted(names)
+    check_style(GOLDEN)
+
+
+def test_resnet50_is_as_short_as_a_person_would_have_written_it() -> None:
+    assert len((GOLDEN / "resnet50_50.py").read_text(encoding="utf-8").splitlines()) < 120
