@@ -65,6 +65,9 @@ class Channels:
                     inputs=inputs,
                     channels=self,
                 )
+                if not _stands_for_tensors(output):
+                    hook = "prunecore_calculate_dependencies"
+                    raise owner.wrong_answer(hook, path, output, "a Signal for each tensor")
         self.records.visits.setdefault(path, []).append(Visit(inputs, output))
         return output
 
@@ -318,3 +321,11 @@ class Channels:
 def _is_variadic(module: nn.Module, name: str) -> bool:
     parameter = inspect.signature(module.forward).parameters[name]
     return parameter.kind is parameter.VAR_POSITIONAL
+
+
+def _stands_for_tensors(output: Any) -> bool:
+    """Whether an answer holds a `Signal`, and nothing that one should stand in the place of."""
+    leaves = pytree.tree_leaves(output)
+    return any(isinstance(leaf, Signal) for leaf in leaves) and not any(
+        isinstance(leaf, Tensor | nn.Module | np.ndarray) for leaf in leaves
+    )

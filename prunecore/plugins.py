@@ -69,6 +69,14 @@ class Plugin:
             )
         return answer
 
+    def wrong_answer(self, hook: str, path: str, answer: Any, expected: str) -> PluginError:
+        """The error for an answer that cannot be used."""
+        return PluginError(
+            f"{self.label}: {hook} returned {type(answer).__name__} for {path or 'the network'}, "
+            f"not {expected}.\n"
+            f"Report it to the plugin's author, or block it: {BLOCK_VARIABLE}={self.name}."
+        )
+
     def gather(self, hook: str) -> Any:
         """What the plugin answers to a hook without arguments.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from prunecore.keep import Keep
@@ -23,11 +25,12 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
     """
     stored = model.state_dict(keep_vars=True)
     given: dict[str, Tensor] = {}
-    for path, module in model.named_modules():
-        owner = plugins.owner(type(module))
-        if owner is not None and "prunecore_transfer_weights" in owner.hooks:
-            own = owner.call("prunecore_transfer_weights", path, block=module, name=path, keep=keep)
-            given.update({f"{path}.{key}" if path else key: value for key, value in own.items()})
+    answers: dict[int, Mapping[str, Tensor]] = {}  # by id of module: some have several paths
+    for path, module in model.named_modules(remove_duplicate=False):
+        if id(module) not in answers:
+            answers[id(module)] = _from_owner(module, path, keep, plugins)
+        own = answers[id(module)]
+        given.update({f"{path}.{key}" if path else key: value for key, value in own.items()})
     left_out = tuple(f"{path}." for path in keep.dependencies.left_out)
     weights = {}
     for name, tensor in stored.items():
@@ -36,3 +39,18 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
             shares = cut.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
             weights[name] = cut.clone() if shares else cut
     return weights
+
+
+def _from_owner(module: nn.Module, path: str, keep: Keep, plugins: Plugins) -> Mapping[str, Tensor]:
+    """The weights that a module's owner gives, by keys relative to the module."""
+    hook = "prunecore_transfer_weights"
+    owner = plugins.owner(type(module))
+    if owner is None or hook not in owner.hooks:
+        return {}
+    own = owner.call(hook, path, block=module, name=path, keep=keep)
+    keys = module.state_dict().keys()
+    if not isinstance(own, Mapping) or not all(
+        key in keys and isinstance(value, Tensor) for key, value in own.items()
+    ):
+        raise owner.wrong_answer(hook, path, own, "tensors by the keys of the block's state dict")
+    return own

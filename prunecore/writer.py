@@ -76,10 +76,7 @@ class Writer:
             return self.trace(module, path).call
         source = owner.call("prunecore_write_block", path, block=module, name=path, writer=self)
         if not isinstance(source, BlockSource):
-            raise PluginError(
-                f"{owner.label}: prunecore_write_block returned {type(source).__name__} for "
-                f"{path or 'the network'}, not BlockSource.\nReport it to the plugin's author."
-            )
+            raise owner.wrong_answer("prunecore_write_block", path, source, "a BlockSource")
         self._define(source, owner.label, path)
         return source.call
 
