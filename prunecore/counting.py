@@ -40,7 +40,8 @@ class Counter:
         none = len(dependencies.axes)  # stands for an axis that is not bound
         bound = [list(dependencies.bound.get(name, {}).values()) for name in dependencies.tensors]
         rank = max((len(axes) for axes in bound), default=0)
-        self._axes = np.array([axes + [none] * (rank - len(axes)) for axes in bound], dtype=int)
+        rows = [axes + [none] * (rank - len(axes)) for axes in bound]
+        self._axes = np.array(rows, dtype=int).reshape(len(rows), rank)
         lengths = np.array([len(array) for array in dependencies.axes] + [1])
         tensors = dependencies.tensors.values()
         sizes = np.array([tensor.numel() for tensor in tensors], dtype=np.int64)
