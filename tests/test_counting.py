@@ -46,7 +46,19 @@ class Shared(nn.Module):
         return self.c(self.b(self.b(self.a(x)).relu()))
 
 
+class Padded(nn.Module):
+    """Two places of the sum are the input's, and always stay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(2, 6), nn.Linear(2, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.cat([x, self.a(x)], 1) + self.b(x))
+
+
 NETWORKS = [
+    (Padded, (2,)),
     (Joined, (3, 4, 4)),
     (Shared, (3,)),
     (lambda: nn.Sequential(toy.Dense(3, 8), toy.Scale(8), toy.Dense(8, 4)), (3,)),

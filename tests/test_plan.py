@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunecore import LevelError, PrunecoreError
 from prunecore.counting import Counter
 from prunecore.plan import TARGETS, make_plan
+from prunecore.signal import FIXED
 
 
 def chain(*widths: int) -> nn.Sequential:
@@ -152,24 +154,29 @@ def test_outputs_and_what_is_pinned_never_go(find: Callable[..., Any]) -> None:
     assert plan.kept[found.axes[found.layers["1"]]].all()
 
 
-def test_channels_that_always_stay_count_towards_the_minimum(find: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(("least", "left"), [(1, 1), (2, 1), (3, 1), (5, 3)])
+def test_channels_that_always_stay_count_towards_the_minimum(
+    find: Callable[..., Any], least: int, left: int
+) -> None:
     class Net(nn.Module):
-        """Two of the places of the sum are the input's."""
+        """Two of the places of the sum are the input's, one is a layer's, five are padding."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.c = nn.Linear(2, 6), nn.Linear(2, 8), nn.Linear(8, 2)
+            self.single, self.a, self.b = nn.Linear(2, 1), nn.Linear(2, 8), nn.Linear(8, 2)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.c(torch.cat([x, self.a(x)], 1) + self.b(x))
+            return self.b(torch.cat([x, F.pad(self.single(x), (0, 5))], 1) + self.a(x))
 
     found = find(Net(), (2, 2))
-    made = found.axes[found.layers["b"]]
-    assert (made == -1).sum() == 2
-    for least, left in ((2, 2), (3, 3)):  # layer `a` has no places that stay of themselves
-        highest = error_of(found, 99, least).args[0].rpartition("level of ")[2].split(" or ")[0]
-        plan = make_plan(found, scores(found), float(highest), min_channels=least)
-        assert plan.kept[made[2:]].sum() == left
+    made = found.axes[found.layers["a"]]
+    assert (made == FIXED).tolist() == [True] * 2 + [False] * 6
+    best_first = -np.arange(found.count, dtype=float)
+    with pytest.raises(LevelError) as caught:
+        make_plan(found, best_first, 99, min_channels=least)
+    highest = str(caught.value).rpartition("level of ")[2].split(" or ")[0]
+    plan = make_plan(found, best_first, float(highest), min_channels=least)
+    assert plan.kept[made[2:]].sum() == left
 
 
 def test_nothing_to_prune_is_an_error(find: Callable[..., Any]) -> None:
