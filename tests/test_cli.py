@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,20 +87,6 @@ def assert_fails(result: Result, exit_code: int, *messages: str) -> None:
     for message in messages:
         assert re.search(message, result.stderr), result.stderr
     assert [name for name in files() if "_50" in name] == []
-
-
-@pytest.mark.parametrize("command", ["--help", "prune --help", "plugins", "--version"])
-def test_what_needs_no_torch_does_not_import_it(command: str) -> None:
-    code = (
-        "import sys; from prunecore.cli import main\n"
-        f"sys.argv = ['prunecore', *{command.split()}]\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "slow = {'torch', 'torchvision', 'numpy', 'rich', 'yaml'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {slow}' if slow else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_prune_writes_the_set_and_shows_a_table(
@@ -300,24 +284,3 @@ def test_a_full_disk_ends_with_1_and_leaves_nothing(
     assert "Cannot write out/tiny_50.py" in result.stderr.replace("\\", "/")
     assert "No space left on device" in result.stderr
     assert not Path("out").exists()
-
-
-@pytest.mark.parametrize("place", ["before", "after"])
-def test_debug_shows_the_traceback(invoke: Invoke, place: str) -> None:
-    command = ["prune", "nets.py:boom", "--level", "50"]
-    result = invoke(*(["--debug", *command] if place == "before" else [*command, "--debug"]))
-    assert result.exit_code == 1
-    assert "Traceback (most recent call last)" in result.stderr
-    assert "in boom" in result.stderr
-    assert "Error: nets.py:boom cannot be made" in result.stderr
-
-
-def test_an_interrupt_is_not_a_traceback(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pipeline, "prune", interrupted)
-    result = invoke("prune", "nets.py:tiny", "--level", "50")
-    assert result.exit_code == 1
-    assert "Traceback" not in result.stderr
-    assert "Aborted!" in result.stderr
