@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision import models as torchvision_models  # type: ignore[import-untyped]
+from torchvision import models as torchvision_models
 
 from prunecore.errors import PrunecoreError, UsageError, unknown_name
 

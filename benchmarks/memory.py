@@ -1,0 +1,56 @@
+"""Peak memory of pruning over the size of the weights, each in a fresh process; Linux only."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+import torchvision
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+import prunecore
+
+NETWORKS = ("resnet18", "resnet50", "vgg16_bn")
+
+
+def resident(field: str) -> int:
+    """Bytes of this process: `VmRSS` now, `VmHWM` at the peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(field))
+    return 1024 * int(line.split()[1])
+
+
+def measure(name: str, verify: bool) -> tuple[int, int]:
+    """Bytes of the weights, and what pruning takes beside the user's model at its peak."""
+    torch.set_num_threads(2)
+    model = torchvision.models.get_model(name)
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = resident("VmRSS")
+    prunecore.prune(model, level=50, target="channels", verify=verify)
+    return weights, resident("VmHWM") - before
+
+
+def main() -> None:
+    """Print one table."""
+    title = "Peak memory of pruning half of the channels, in times the weights"
+    table = Table("Network", "weights, MB", title=title, box=SIMPLE)
+    for column in ("beside the model", "with the model", "verified: beside", "with"):
+        table.add_column(column)
+    jobs = [(name, verify) for name in NETWORKS for verify in (False, True)]
+    with ProcessPoolExecutor(
+        max_workers=1, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        results = list(pool.map(measure, *zip(*jobs, strict=True)))
+    for name, off, on in zip(NETWORKS, results[::2], results[1::2], strict=True):
+        times = [extra / weights + own for weights, extra in (off, on) for own in (0, 1)]
+        table.add_row(name, f"{off[0] / 1e6:.0f}", *(f"{value:.2f}" for value in times))
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()
