@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.broadcasting import broadcast_together
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions import Operation
+from prunecore.interpreting import interpret
 from prunecore.plugins import Plugins
-from prunecore.records import MaskedForward, Records, Trace, Visit
+from prunecore.records import MaskedForward, Records, Visit
 from prunecore.signal import Ids, Signal, along, reshape_ids, shaped, without_channels
 from prunecore.tracing import trace_level
 
@@ -81,35 +82,9 @@ class Channels:
                 f"{path or 'The network'} ({type(module).__name__}) cannot be called with "
                 f"{len(inputs)} input(s): {error}.\nGive a forward that takes one tensor."
             ) from error
-        graph = trace_level(module, path, supplied)
-        values: dict[fx.Node, Any] = {}
-        flat = [
-            value
-            for name, value in supplied.items()
-            for value in (value if _is_variadic(module, name) else [value])
-        ]
-        output = self._interpret(module, graph, iter(flat), values)
-        self.records.traces.setdefault(path, Trace(module, graph, values))
-        return output
-
-    def _interpret(
-        self, module: nn.Module, graph: fx.Graph, inputs: Iterator[Any], values: dict[fx.Node, Any]
-    ) -> Any:
-        for node in graph.nodes:
-            args = fx.node.map_arg(node.args, values.__getitem__)
-            kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
-            if node.op == "placeholder":
-                values[node] = next(inputs)
-            elif node.op == "get_attr":
-                values[node] = self._attribute(module, node.target)
-            elif node.op == "call_module":
-                values[node] = self.through(module.get_submodule(node.target), *args, **kwargs)
-            elif node.op == "output":
-                return args[0]
-            else:
-                function = getattr(Tensor, node.target) if node.op == "call_method" else node.target
-                values[node] = self.apply(function, *args, **kwargs)
-        raise AssertionError("a torch.fx graph ends with its output")
+        trace = interpret(self, module, trace_level(module, path, supplied), supplied)
+        self.records.traces.setdefault(path, trace)
+        return trace.output
 
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow the channels through a function call; without a tensor in it, just call it."""
@@ -159,6 +134,32 @@ class Channels:
                 f"{shapes[0] if shapes else '()'}: {message}\n"
                 "Give the input shape that the network was made for (--input-shape)."
             ) from error
+
+    def stored(self, module: nn.Module, name: str) -> Signal:
+        """A parameter or buffer that a forward uses directly; it has ids of its own.
+
+        Along its only axis of more than one place it has them from the start. With several such
+        axes it takes them from what it meets.
+
+        Args:
+            module: the module that holds it.
+            name: its attribute.
+        """
+        tensor = getattr(module, name)
+        self.records.touched.add(self._paths[id(module)])
+        if id(tensor) not in self._stored:
+            self.refuse(
+                "its forward uses a tensor that is neither a parameter nor a buffer",
+                "Register it in __init__ with register_buffer.",
+            )
+        ids = without_channels(tensor.ndim)
+        wide = [axis for axis, size in enumerate(tensor.shape) if size > 1]
+        if len(wide) == 1:
+            own = self.records.bindings.get((id(tensor), wide[0]))
+            own = self.fresh(tensor.shape[wide[0]]) if own is None else own
+            self.bind(tensor, wide[0], own)
+            ids = along(wide[0], tensor.ndim, own)
+        return Signal(shaped(tensor.shape), ids, tensor)
 
     # Handing out, binding, coupling, pinning
 
@@ -296,31 +297,6 @@ class Channels:
     def _where(self) -> tuple[str, str]:
         path = self._at[-1]
         return path, type(self._model.get_submodule(path)).__name__
-
-    def _attribute(self, module: nn.Module, target: str) -> Any:
-        """The signal of a parameter or buffer that a forward uses directly."""
-        holder, _, name = target.rpartition(".")
-        owner = module.get_submodule(holder)
-        tensor = getattr(owner, name)
-        self.records.touched.add(self._paths[id(owner)])
-        if id(tensor) not in self._stored:
-            self.refuse(
-                "its forward uses a tensor that is neither a parameter nor a buffer",
-                "Register it in __init__ with register_buffer.",
-            )
-        ids = without_channels(tensor.ndim)
-        wide = [axis for axis, size in enumerate(tensor.shape) if size > 1]
-        if len(wide) == 1:
-            own = self.records.bindings.get((id(tensor), wide[0]))
-            own = self.fresh(tensor.shape[wide[0]]) if own is None else own
-            self.bind(tensor, wide[0], own)
-            ids = along(wide[0], tensor.ndim, own)
-        return Signal(shaped(tensor.shape), ids, tensor)
-
-
-def _is_variadic(module: nn.Module, name: str) -> bool:
-    parameter = inspect.signature(module.forward).parameters[name]
-    return parameter.kind is parameter.VAR_POSITIONAL
 
 
 def _stands_for_tensors(output: Any) -> bool:

@@ -17,11 +17,12 @@ MaskedForward = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Trace:
-    """One module's forward, followed: its graph, and the value of every node."""
+    """One module's forward, followed: its graph, the value of every node, and its output."""
 
     module: nn.Module
     graph: fx.Graph
     values: Mapping[fx.Node, Any]
+    output: Any
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,11 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
             same[node] = other
         if same[node] in trace.values:
             values[node] = trace.values[same[node]]
-    return Trace(trace.module, full.graph, values) if next(others, None) is None else None
+    return (
+        Trace(trace.module, full.graph, values, trace.output)
+        if next(others, None) is None
+        else None
+    )
 
 
 def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:
