@@ -145,9 +145,9 @@ class Channels:
             module: the module that holds it.
             name: its attribute.
         """
-        tensor = getattr(module, name)
+        tensor = getattr(module, name, None)
         self.records.touched.add(self._paths[id(module)])
-        if id(tensor) not in self._stored:
+        if tensor is None or id(tensor) not in self._stored:
             self.refuse(
                 "its forward uses a tensor that is neither a parameter nor a buffer",
                 "Register it in __init__ with register_buffer.",

@@ -21,6 +21,8 @@ class Training(int):
 class _OneLevel(fx.Tracer):
     """Traces a module's own forward; only the arguments that are supplied become placeholders."""
 
+    proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
+
     def __init__(self, supplied: Mapping[str, Any]) -> None:
         super().__init__()
         self.supplied = supplied

@@ -66,7 +66,7 @@ class Writer:
         Raises:
             PluginError: the plugin that owns it answers with something that cannot be used.
         """
-        path = self._paths[id(module)]
+        path, name = self._paths[id(module)], name.removeprefix(".")  # of the network's own block
         if any(path == out or path.startswith(f"{out}.") for out in self._left_out):
             return None
         if path != name:

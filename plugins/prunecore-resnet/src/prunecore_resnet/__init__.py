@@ -27,8 +27,10 @@ def _torchvision_types() -> dict[type[nn.Module], torchvision_blocks.Kind]:
 
 
 def _torchvision_kind(block: nn.Module) -> torchvision_blocks.Kind | None:
+    """The kind of a torchvision block with its usual layers; others are followed as they are."""
     kinds = _torchvision_types()
-    return next((kinds[cls] for cls in type(block).__mro__ if cls in kinds), None)
+    kind = next((kinds[cls] for cls in type(block).__mro__ if cls in kinds), None)
+    return kind if kind and torchvision_blocks.is_usual(kind, block) else None
 
 
 @hookimpl
@@ -42,18 +44,17 @@ def prunecore_calculate_dependencies(
     block: nn.Module, inputs: tuple[Signal, ...], channels: Channels
 ) -> Any:
     """The branch and the shortcut are coupled where they meet."""
-    known = _torchvision_kind(block)
-    if known is None:
-        check_names(block)
-        return channels.trace(block, *inputs)
-    return torchvision_blocks.calculate(known, block, inputs[0], channels)
+    kind = _torchvision_kind(block)
+    if kind is not None:
+        return torchvision_blocks.calculate(kind, block, inputs[0], channels)
+    check_names(block)
+    return channels.trace(block, *inputs)
 
 
 @hookimpl
 def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockSource:
-    """torchvision's blocks as torchvision writes them; a decorated class as its forward is."""
-    known = _torchvision_kind(block)
-    source = None
-    if known is not None:
-        source = torchvision_blocks.write(known, block, name, writer)
-    return source or writer.trace(block, name)
+    """torchvision's blocks as torchvision writes them; any other as its forward is."""
+    kind = _torchvision_kind(block)
+    if kind is not None:
+        return torchvision_blocks.write(kind, block, writer)
+    return writer.trace(block, name)

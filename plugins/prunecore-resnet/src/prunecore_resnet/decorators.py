@@ -96,7 +96,10 @@ def check_names(block: nn.Module) -> None:
     Raises:
         UsageError: it does not; lists the children that it has.
     """
-    description = next(_DECORATED[cls] for cls in type(block).__mro__ if cls in _DECORATED)
+    classes = [cls for cls in type(block).__mro__ if cls in _DECORATED]
+    if not classes:  # a block of torchvision's with layers of its user's choice
+        return
+    description = _DECORATED[classes[0]]
     has = {**dict(block.named_children()), **vars(block), **block._modules}
     for name in (*description.convs, *description.downsampling):
         if name not in has:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer, call
+from prunecore import BlockSource, Call, Channels, Signal, Writer
 
 
 @dataclass(frozen=True)
@@ -45,56 +45,63 @@ def calculate(kind: Kind, block: Any, x: Signal, channels: Channels) -> Signal:
     return channels.through(block.relu, channels.couple(out, identity))  # type: ignore[no-any-return]
 
 
-def write(kind: Kind, block: Any, name: str, writer: Writer) -> BlockSource | None:
-    """Write a block as torchvision does; `None` where its layers are not the usual ones."""
-    convs = [getattr(block, f"conv{number}") for number in range(1, len(kind.kernels) + 1)]
+def is_usual(kind: Kind, block: Any) -> bool:
+    """Whether a block has the layers that its class makes unless it is told otherwise."""
+    convs, norms = _layers(kind, block)
+    strided = convs[kind.strided - 1]
+    stride, groups = strided.stride[0], strided.groups
+    usual = type(block.relu) is nn.ReLU and block.relu.inplace
+    for number, (conv, norm, kernel) in enumerate(zip(convs, norms, kind.kernels, strict=True), 1):
+        own = (stride, groups) if number == kind.strided else (1, 1)
+        usual &= _is_usual_convolution(conv, kernel, *own) and _is_usual_norm(norm)
+    if block.downsample is not None:
+        layers = list(block.downsample.children())
+        usual &= type(block.downsample) is nn.Sequential and len(layers) == 2
+        usual = usual and _is_usual_convolution(layers[0], 1, stride, 1)
+        usual = usual and _is_usual_norm(layers[1])
+    return usual
+
+
+def write(kind: Kind, block: Any, writer: Writer) -> BlockSource:
+    """Write a usual block as torchvision does."""
+    convs, _ = _layers(kind, block)
     widths = [writer.width(convs[0].weight, 1), *(writer.width(c.weight, 0) for c in convs)]
     strided = convs[kind.strided - 1]
-    stride, groups = strided.stride[0], writer.argument(strided, "groups")
-    layers = _layers(kind, widths, stride, groups)
-    if block.downsample is not None:
-        layers["downsample"] = Call(
-            "nn.Sequential",
-            (
-                _convolution(widths[0], widths[-1], 1, stride=stride),
-                call(nn.BatchNorm2d, num_features=widths[-1]),
-            ),
-        )
-    for key, layer in layers.items():
-        if str(writer.child(getattr(block, key), f"{name}.{key}")) != str(layer):
-            return None
     is_grouped = strided.groups > 1
-    keywords: dict[str, int] = {"groups": groups} if is_grouped else {}
-    keywords |= {"stride": stride, "downsample": block.downsample is not None}
+    keywords = {"groups": writer.argument(strided, "groups")} if is_grouped else {}
+    keywords |= {"stride": strided.stride[0], "downsample": block.downsample is not None}
     constructor = Call(kind.name, tuple(widths), keywords, {"stride": 1, "downsample": False})
     return BlockSource(constructor, {kind.name: _source(kind, is_grouped)})
 
 
-def _convolution(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
-) -> Call:
-    return call(
-        nn.Conv2d,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        kernel_size=kernel,
-        stride=stride,
-        padding=kernel // 2,
-        groups=groups,
-        bias=False,
+def _layers(kind: Kind, block: Any) -> tuple[list[Any], list[Any]]:
+    """The branch's convolutions and norms, in order."""
+    numbers = range(1, len(kind.kernels) + 1)
+    return [getattr(block, f"conv{n}") for n in numbers], [
+        getattr(block, f"bn{n}") for n in numbers
+    ]
+
+
+def _is_usual_convolution(conv: Any, kernel: int, stride: int, groups: int) -> bool:
+    return (
+        type(conv) is nn.Conv2d
+        and conv.kernel_size == (kernel, kernel)
+        and conv.stride == (stride, stride)
+        and conv.padding == (kernel // 2, kernel // 2)
+        and conv.dilation == (1, 1)
+        and conv.groups == groups
+        and conv.bias is None
+        and conv.padding_mode == "zeros"
     )
 
 
-def _layers(kind: Kind, widths: list[int], stride: int, groups: int) -> dict[str, Call]:
-    """The layers of the branch as torchvision makes them, by attribute."""
-    layers = {"relu": call(nn.ReLU, inplace=True)}
-    for number, kernel in enumerate(kind.kernels, start=1):
-        strided = {"stride": stride, "groups": groups} if number == kind.strided else {}
-        layers[f"conv{number}"] = _convolution(
-            widths[number - 1], widths[number], kernel, **strided
-        )
-        layers[f"bn{number}"] = call(nn.BatchNorm2d, num_features=widths[number])
-    return layers
+def _is_usual_norm(norm: Any) -> bool:
+    return (
+        type(norm) is nn.BatchNorm2d
+        and (norm.eps, norm.momentum) == (1e-5, 0.1)
+        and norm.affine
+        and norm.track_running_stats
+    )
 
 
 def _source(kind: Kind, is_grouped: bool) -> str:
