@@ -69,18 +69,26 @@ def _masked(tensor: Tensor, keep: Keep, device: torch.device) -> Tensor:
     """Only the rows that stay are read and written: the others are zero from the start."""
     rows = keep.indices(tensor, 0) if tensor.ndim else None
     part = tensor.detach() if rows is None else tensor.detach()[_on(rows, tensor.device)]
-    masked = _double(part, device)
-    for axis in range(1, tensor.ndim):
-        places = keep.indices(tensor, axis)
-        if places is not None:
-            mask = torch.zeros(tensor.shape[axis], dtype=masked.dtype, device=device)
-            mask[_on(places, device)] = 1
-            masked *= mask.view([-1 if other == axis else 1 for other in range(tensor.ndim)])
+    columns = [keep.indices(tensor, axis) for axis in range(1, tensor.ndim)]
+    if any(places is not None for places in columns):
+        masked = part.to(device) * _mask(tensor, columns, device)  # float64, as the mask is
+    else:
+        masked = _double(part, device)
     if rows is not None:
         whole = _zeros(tensor.shape, masked.dtype, device)
-        whole[_on(rows, device)] = masked
-        masked = whole
+        masked = whole.index_copy_(0, _on(rows, device), masked)
     return nn.Parameter(masked, requires_grad=False) if isinstance(tensor, nn.Parameter) else masked
+
+
+def _mask(tensor: Tensor, columns: list[NDArray[np.int64] | None], device: torch.device) -> Tensor:
+    """One where a place stays along the axes after the first, zero elsewhere."""
+    mask = torch.ones([1] * tensor.ndim, dtype=torch.float64, device=device)
+    for axis, places in enumerate(columns, start=1):
+        if places is not None:
+            stays = torch.zeros(tensor.shape[axis], dtype=torch.float64, device=device)
+            stays[_on(places, device)] = 1
+            mask = mask * stays.view([-1 if other == axis else 1 for other in range(tensor.ndim)])
+    return mask
 
 
 def _on(indices: NDArray[np.int64], device: torch.device) -> Tensor:
