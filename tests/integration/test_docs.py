@@ -45,7 +45,7 @@ def run_console(text: str) -> str:
 
 def run_page(text: str) -> str:
     """The page with its outputs as they are now."""
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "__main__"}
     printed = ""
 
     def run(match: re.Match[str]) -> str:
