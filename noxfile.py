@@ -72,4 +72,5 @@ def demo(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure speed and memory, side by side with Torch-Pruning."""
     install(session, list(FAMILIES), "bench")
-    session.run("python", "benchmarks/speed.py", *session.posargs)
+    session.run("python", "benchmarks/speed.py")
+    session.run("python", "benchmarks/memory.py")
