@@ -18,7 +18,10 @@ from prunecore.interpreting import interpret
 from prunecore.plugins import Plugins
 from prunecore.records import MaskedForward, Records, Visit
 from prunecore.signal import Ids, Signal, along, reshape_ids, shaped, without_channels
+from prunecore.source import is_of_torch
 from prunecore.tracing import trace_level
+
+LAYERS = "sequential"  # the plugin that nearly every network needs
 
 
 class Channels:
@@ -282,6 +285,9 @@ class Channels:
             UnsupportedError: always.
         """
         path, name = self._where()
+        has_layers = any(plugin.name == LAYERS for plugin in self._plugins.all)
+        if not has_layers and is_of_torch(type(self._model.get_submodule(path))):
+            remedy = f"Install the plugin of torch.nn's layers: pip install prunecore-{LAYERS}"
         raise UnsupportedError(path, name, reason, remedy)
 
     # Inside

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore import Channels, InputShapeError, Signal, UnsupportedError, along
+from prunecore import Channels, InputShapeError, Signal, UnsupportedError, along, plugins
+from prunecore.dependencies import find_dependencies
 from prunecore.plugins import Plugins
 from prunecore.signal import FIXED, shaped, without_channels
 
@@ -526,3 +527,12 @@ def test_the_ids_of_a_reshape_are_the_channels_own(channels: Channels) -> None:
     flat = channels.reshape(x, shaped((2, 12)))
     assert flat.shape == (2, 12)
     assert np.array_equal(flat.ids, np.repeat([0, 1, 2], 4).reshape(1, 12))
+
+
+def test_without_the_plugin_of_layers_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plugins, "_load_installed", lambda blocked: ())
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
+    with pytest.raises(UnsupportedError, match="pip install prunecore-sequential"):
+        find_dependencies(model, [torch.empty((2, 3, 8, 8), device="meta")], plugins.load())
