@@ -259,9 +259,20 @@ class Channels:
 
     # Counting and checking
 
-    def count_macs(self, weight: Tensor, times: int) -> None:
-        """Count multiply-accumulates: each element of `weight` is used `times` times an input."""
+    def count_macs(self, weight: Tensor, times: int, along: Ids | None = None) -> None:
+        """Count multiply-accumulates: each element of `weight` is used `times` times an input.
+
+        Args:
+            weight: of a layer.
+            times: how often, in the original.
+            along: the channels, if any, among the places that it is used at; each has its share.
+        """
         self.records.macs[id(weight)] = self.records.macs.get(id(weight), 0) + times
+        known = self.records.used_along.setdefault(id(weight), along)
+        if known is not along:
+            for ids in (known, along):
+                if ids is not None:
+                    self.pin(ids, "a layer that works along it is used elsewhere, too")
 
     def leave_whole(self, module: nn.Module, reason: str) -> None:
         """Report that a layer is not cut, and why."""

@@ -49,11 +49,14 @@ class Counter:
         self._weights = np.array(
             [
                 [isinstance(tensor, nn.Parameter) for tensor in tensors],
-                [dependencies.macs.get(name, 0) for name in dependencies.tensors],
                 [tensor.element_size() for tensor in tensors],
             ],
             dtype=np.int64,
         )
+        names = dependencies.tensors
+        self._along = np.array([dependencies.used_along.get(name, none) for name in names], int)
+        uses = np.array([dependencies.macs.get(name, 0) for name in names], dtype=np.int64)
+        self._uses = uses // lengths[self._along]
         self._places = np.concatenate([*dependencies.axes, np.zeros(0, dtype=np.int64)])
         self._starts = np.cumsum([0, *lengths[:-2]]) if none else np.zeros(0, dtype=int)
 
@@ -66,5 +69,5 @@ class Counter:
         places = np.append(kept, True)[self._places]
         widths = np.append(np.add.reduceat(places, self._starts, dtype=np.int64), 1)
         sizes = self._free * widths[self._axes].prod(axis=1)
-        params, macs, size = (self._weights @ sizes).tolist()
-        return Cost(params, macs, size)
+        params, size = (self._weights @ sizes).tolist()
+        return Cost(params, int(self._uses * widths[self._along] @ sizes), size)

@@ -37,6 +37,7 @@ class Dependencies:
         widths: (module path, constructor argument) to the index into axes that it counts.
         tensors: the parameters and buffers that the network reaches, by name, tied ones once.
         macs: tensor name to the uses of each of its elements for one input.
+        used_along: tensor name to the index into axes of the places that it is used at.
         traces: the forwards that were followed, by path.
         visits: the calls of each module that was reached, by path.
         left_out: paths of the modules that the forward never reaches, the outermost of each.
@@ -54,6 +55,7 @@ class Dependencies:
     widths: Mapping[tuple[str, str], int]
     tensors: Mapping[str, Tensor]
     macs: Mapping[str, int]
+    used_along: Mapping[str, int]
     traces: Mapping[str, Trace]
     visits: Mapping[str, Sequence[Visit]]
     left_out: tuple[str, ...]
@@ -121,6 +123,11 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         widths={key: axes.index(ids) for key, ids in records.widths.items()},
         tensors=tensors,
         macs={names[key]: times for key, times in records.macs.items()},
+        used_along={
+            names[key]: axes.index(ids)
+            for key, ids in records.used_along.items()
+            if ids is not None
+        },
         traces=records.traces,
         visits=records.visits,
         left_out=left_out,

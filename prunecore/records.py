@@ -44,6 +44,7 @@ class Records:
     couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
     pins: list[tuple[Ids, str]] = field(default_factory=list)
     macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
+    used_along: dict[int, Ids | None] = field(default_factory=dict)  # ... for each of these places
     traces: dict[str, Trace] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly

@@ -181,3 +181,26 @@ def test_every_tensor_keeps_its_place_in_the_report(cut):
     kept = small.keep.indices(small.keep.dependencies.tensors["0.weight"], 0)
     assert kept is not None
     assert (np.diff(kept) > 0).all()
+
+
+def test_a_linear_layer_beside_the_channels_is_counted_for_those_that_stay(cut):
+    mixer = nn.Sequential(nn.Conv2d(3, 12, 1), nn.Linear(5, 7), nn.ReLU(), nn.Conv2d(12, 4, 1))
+    small = cut(mixer, (2, 3, 6, 5))
+    assert small.model[0].out_channels < 12
+    assert small.model[1].weight.shape == (7, 5)
+
+
+def test_a_linear_layer_used_beside_the_channels_and_elsewhere_holds_them(find):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mix = nn.Linear(5, 5)
+            self.conv = nn.Conv2d(3, 12, 1)
+            self.end = nn.Conv2d(12, 4, 1)
+
+        def forward(self, x):
+            return self.end(self.mix(self.conv(self.mix(x))))
+
+    assert find(Twice(), (1, 3, 6, 5)).left_whole["conv"] == (
+        "a layer that works along it is used elsewhere, too"
+    )

@@ -85,9 +85,11 @@ def linear(channels: Channels, layer: nn.Linear, x: Signal) -> Signal:
     """New channels along the last axis, unless others than the inputs' features are followed."""
     expect_size(channels, x, x.ndim - 1, layer.in_features)
     meta = channels.run(F.linear, x, _shape_of(layer.weight, x))
-    channels.count_macs(layer.weight, math.prod(x.shape[1:-1]))
     ids_in = channels.axis(x, x.ndim - 1)
-    if ids_in is None and x.channel_axes:
+    beside = [axis for axis in x.channel_axes if axis != x.ndim - 1]
+    along_others = channels.axis(x, beside[0]) if ids_in is None and beside else None
+    channels.count_macs(layer.weight, math.prod(x.shape[1:-1]), along_others)
+    if along_others is not None:
         channels.leave_whole(layer, "channels lie along another axis of its input than it mixes")
         return Signal(meta, x.ids)
     ids_out = hold_single(channels, channels.fresh(layer.out_features))
