@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from prunecore.interpreting import interpret
 from prunecore.plugins import Plugins
 from prunecore.records import MaskedForward, Records, Visit
 from prunecore.signal import Ids, Signal, along, reshape_ids, shaped, without_channels
+from prunecore.sizes import counted, depending
 from prunecore.source import is_of_torch
 from prunecore.tracing import trace_level
 
@@ -91,8 +93,9 @@ class Channels:
 
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow the channels through a function call; without a tensor in it, just call it."""
-        if not any(isinstance(leaf, Signal) for leaf in pytree.tree_leaves((args, kwargs))):
-            return self.run(function, *args, **kwargs)
+        leaves = pytree.tree_leaves((args, kwargs))
+        if not any(isinstance(leaf, Signal) for leaf in leaves):
+            return self._computed(function, leaves, self.run(function, *args, **kwargs))
         rule = self._plugins.functions.get(function)
         if rule is None:
             name = getattr(function, "__name__", str(function))
@@ -302,6 +305,17 @@ class Channels:
         raise UnsupportedError(path, name, reason, remedy)
 
     # Inside
+
+    def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
+        """What a forward computes without a tensor of the network, such as from sizes."""
+        ids = [] if function is operator.getitem else counted(leaves)
+        if ids and type(result) in (int, float):
+            return depending(result, ids)
+        for each in ids:
+            self.pin(each, f"{function.__name__} depends on how many there are")
+        if isinstance(result, Tensor):
+            return Signal(result.to("meta"), without_channels(result.ndim))
+        return result
 
     @contextmanager
     def _inside(self, path: str) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from prunecore.signal import Signal, shaped
+from prunecore.sizes import counted
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
@@ -75,6 +76,8 @@ class FunctionRule:
 def elementwise(channels: Channels, operation: Operation) -> Signal:
     """Place by place: the tensors among the arguments are coupled."""
     arguments = [*operation.args, *operation.kwargs.values()]
+    for ids in counted(arguments):
+        channels.pin(ids, f"{operation.name} depends on how many there are")
     met = channels.couple(*(value for value in arguments if isinstance(value, Signal)))
     return Signal(shaped(met.shape), met.ids)  # contiguous, as the results of torch are
 

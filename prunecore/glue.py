@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from prunecore.functions import Arguments, FunctionRule, Operation, elementwise, spatial
 from prunecore.hookspecs import hookimpl
 from prunecore.signal import Ids, Signal, along, shaped, without_channels
+from prunecore.sizes import depending, sizes
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
@@ -211,12 +211,20 @@ def _attribute(channels: Channels, operation: Operation) -> Any:
         channels.refuse(
             f"its forward reads .{name} of a tensor", "Write it without that attribute."
         )
-    return getattr(tensor.meta, name)
+    return sizes(tensor) if name == "shape" else getattr(tensor.meta, name)
 
 
-def _ask(channels: Channels, operation: Operation) -> Any:
-    """A question about a tensor's shape: answered by the meta tensor."""
-    return operation.run(channels)
+def _size(channels: Channels, operation: Operation) -> Any:
+    operation.run(channels)  # complains about an axis that is not there
+    dim = operation.argument(1, "dim")
+    return sizes(operation.tensor) if dim is None else sizes(operation.tensor)[dim]
+
+
+def _count(channels: Channels, operation: Operation) -> Any:
+    """How many axes, or places, a tensor has."""
+    answer = operation.run(channels)
+    counts_channels = operation.name == "numel" and operation.tensor.channel_axes
+    return depending(answer, [operation.tensor.ids]) if counts_channels else answer
 
 
 _ELEMENTWISE = """
@@ -264,7 +272,8 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
         "permute transpose swapaxes swapdims movedim moveaxis t": FunctionRule(_rearrange),
         "cat concat concatenate": FunctionRule(_concatenate),
         "stack": FunctionRule(_stack),
-        "size dim ndimension numel": FunctionRule(_ask),
+        "size": FunctionRule(_size),
+        "dim ndimension numel": FunctionRule(_count),
     }
     rules: dict[Callable[..., Any], FunctionRule] = {
         getattr(operator, name): FunctionRule(elementwise) for name in _OPERATORS.split()
@@ -276,8 +285,7 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
     return rules | {
         operator.getitem: FunctionRule(_index),
         getattr: FunctionRule(_attribute),
-        len: FunctionRule(_ask),
-        math.prod: FunctionRule(_ask),
+        len: FunctionRule(_count),
         F.interpolate: FunctionRule(_interpolate),
         F.pad: FunctionRule(_pad, _write_pad),
     }
