@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -42,10 +41,8 @@ def main() -> None:
     for column in ("beside the model", "with the model", "verified: beside", "with"):
         table.add_column(column)
     jobs = [(name, verify) for name in NETWORKS for verify in (False, True)]
-    with ProcessPoolExecutor(
-        max_workers=1, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
-    ) as pool:
-        results = list(pool.map(measure, *zip(*jobs, strict=True)))
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        results = pool.starmap(measure, jobs, chunksize=1)
     for name, off, on in zip(NETWORKS, results[::2], results[1::2], strict=True):
         times = [extra / weights + own for weights, extra in (off, on) for own in (0, 1)]
         table.add_row(name, f"{off[0] / 1e6:.0f}", *(f"{value:.2f}" for value in times))
