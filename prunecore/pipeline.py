@@ -16,7 +16,7 @@ from prunecore.errors import UsageError, unknown_name
 from prunecore.keep import Keep
 from prunecore.plan import TARGETS, Plan, Target, make_plan
 from prunecore.report import build_report
-from prunecore.source_file import write_network
+from prunecore.source_file import IMPORTED, write_network
 from prunecore.storage import save_set
 from prunecore.transfer import transfer_weights
 from prunecore.verify import verify as verify_network
@@ -138,10 +138,9 @@ def _check(model: nn.Module, level: float, input_shape: Sequence[int], target: s
 
 
 def _checked_name(name: str) -> str:
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise UsageError(
-            f"The name {name!r} cannot name a Python function.\nGive one such as 'resnet18'."
-        )
+    if not name.isidentifier() or keyword.iskeyword(name) or name in IMPORTED:
+        reason = "is what the file imports" if name in IMPORTED else "cannot name a Python function"
+        raise UsageError(f"The name {name!r} {reason}.\nGive one such as 'resnet18'.")
     return name
 
 

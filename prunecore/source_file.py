@@ -27,6 +27,8 @@ _IMPORTS = {  # name in the file to the import that it needs
     "F": "from torch.nn import functional as F",
 }
 
+IMPORTED = frozenset({*_IMPORTS, "Tensor", "nn"})  # names that nothing else in a file may have
+
 
 def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, docstring: str) -> str:
     """Write the smaller network's source file.
@@ -44,7 +46,7 @@ def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, doc
     writer = Writer(model, keep, plugins)
     root = _network(model, writer.child(model, ""), name)
     root = replace(root, fields=(*root.fields, *_ties(model, writer)))
-    taken = {*writer.definitions, *_IMPORTS, "Tensor", "nn", name}
+    taken = {*writer.definitions, *IMPORTED, name}
     texts, _ = define_classes(root, taken, _output_argument(keep))
     *_, network = texts
     definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]

@@ -329,3 +329,9 @@ def test_an_owner_that_writes_something_wrong_is_caught(
     text = message(lambda: prunecore.prune(model, 50, SHAPE), prunecore.VerificationError)
     assert "differs from the masked original by" in text
     assert "relative, first at body." in text
+
+
+@pytest.mark.parametrize("name", ["nn", "torch", "Tensor", "F"])
+def test_a_name_that_the_file_imports_cannot_be_the_factory_s(name: str) -> None:
+    with pytest.raises(UsageError, match="is what the file imports"):
+        prunecore.prune(nn.ReLU(), name=name)
