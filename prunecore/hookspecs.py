@@ -88,7 +88,7 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
         @hookimpl
         def prunecore_write_block(block, name, writer):
             width = writer.width(block.body.weight, 0)
-            return BlockSource(call(ScaledResidual, width), {"ScaledResidual": SOURCE})
+            return BlockSource(Call("ScaledResidual", (width,)), {"ScaledResidual": SOURCE})
         ```
     """
 

@@ -44,7 +44,8 @@ def l1_norm(
     values, places = values[places >= 0], places[places >= 0]
     members = np.bincount(places, minlength=dependencies.count)
     sums = np.bincount(places, weights=values, minlength=dependencies.count)
-    return sums / np.maximum(members, 1)
+    averages: NDArray[np.float64] = sums / np.maximum(members, 1)
+    return averages
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:
