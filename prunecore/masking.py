@@ -48,9 +48,20 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
 
 
 def as_double(model: nn.Module, device: torch.device) -> dict[str, Tensor]:
-    """A network's parameters and buffers by name, copied to float64."""
-    stored = [*model.named_parameters(), *model.named_buffers()]
-    return {name: _double(tensor, device) for name, tensor in stored}
+    """A network's parameters and buffers by name, copied to float64.
+
+    One name for each place that holds a tensor: a module of several paths is one place, a
+    parameter of two modules lies in two.
+    """
+    doubles: dict[int, Tensor] = {}
+    named = {}
+    for path, module in model.named_modules():
+        for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                if id(tensor) not in doubles:
+                    doubles[id(tensor)] = _double(tensor, device)
+                named[f"{path}.{key}" if path else key] = doubles[id(tensor)]
+    return named
 
 
 def _double(tensor: Tensor, device: torch.device) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from prunecore.counting import Counter
 from prunecore.dependencies import Dependencies
@@ -123,11 +124,13 @@ def macs(model: nn.Module, shape: tuple[int, ...]) -> int:
     """The multiply-accumulates of one input, counted while the network runs."""
     counted = []
 
-    def count(module: Any, _inputs: Any, output: Tensor) -> None:
-        counted.append(output.numel() * module.weight[0].numel())
+    def count(module: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        # each place of a convolution's output takes a filter; of a transposed one's input, gives it
+        places = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+        counted.append(places.numel() * module.weight[0].numel())
 
     for module in model.modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             module.register_forward_hook(count)
     with torch.no_grad():
         model.eval()(torch.zeros(1, *shape))
@@ -138,9 +141,8 @@ def macs(model: nn.Module, shape: tuple[int, ...]) -> int:
 
 def check_training(small: nn.Module, shape: tuple[int, ...]) -> None:
     """A step of training reaches every weight."""
-    outputs = small.train()(torch.rand(2, *shape))
-    total = sum(tensor.sum() for tensor in ([outputs] if torch.is_tensor(outputs) else outputs))
-    total.backward()
+    outputs = pytree.tree_leaves(small.train()(torch.rand(2, *shape)))
+    torch.stack([output.sum() for output in outputs]).sum().backward()
     without = [name for name, weight in small.named_parameters() if weight.grad is None]
     assert without == []
 
