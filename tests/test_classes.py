@@ -1,0 +1,312 @@
+"""Written classes: one for all instances that are alike, with arguments for what differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def class_text(text: str, name: str) -> str:
+    """The text of one class of a file."""
+    start = text.index(f"class {name}(")
+    return text[start:].split("\n\n\n")[0] + "\n"
+
+
+def classes(text: str) -> list[str]:
+    return re.findall(r"^class (\w+)\(", text, re.MULTILINE)
+
+
+class Block(nn.Module):
+    """Two layers whose inner width is their own."""
+
+    def __init__(self, inputs: int, inner: int, outputs: int, act: Any = None) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, inner)
+        self.act = act or nn.ReLU()
+        self.second = nn.Linear(inner, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.act(self.first(x)))
+
+
+class Residual(nn.Module):
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(width, inner)
+        self.second = nn.Linear(inner, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x)) + x
+
+
+def test_a_block_has_arguments_named_after_what_they_count(cut: Callable[..., Any]) -> None:
+    model = nn.Sequential(Block(3, 6, 8), Block(8, 7, 9), nn.Linear(9, 2))
+    text = cut(model, 3, share=0).text
+    assert class_text(text, "Block") == (
+        "class Block(nn.Module):\n"
+        "    def __init__(self, in_channels: int, width: int, out_channels: int) -> None:\n"
+        "        super().__init__()\n"
+        "        self.first = nn.Linear(in_channels, width)\n"
+        "        self.act = nn.ReLU()\n"
+        "        self.second = nn.Linear(width, out_channels)\n"
+        "\n"
+        "    def forward(self, x: Tensor) -> Tensor:\n"
+        "        x = self.act(self.first(x))\n"
+        "        return self.second(x)\n"
+    )
+    assert "Block(3, 6, 8), Block(8, 7, 9)" in text
+
+
+def test_a_residual_block_takes_one_argument_for_its_ends(cut: Callable[..., Any]) -> None:
+    layers = nn.Linear(3, 8), Residual(8, 5), nn.Linear(8, 9), Residual(9, 6), nn.Linear(9, 2)
+    model = nn.Sequential(*layers)
+    text = class_text(cut(model, 3, share=0).text, "Residual")
+    assert "def __init__(self, channels: int, width: int) -> None:" in text
+
+
+def test_several_inner_widths_are_told_apart_by_their_layers(cut: Callable[..., Any]) -> None:
+    class Deep(nn.Module):
+        def __init__(self, inputs: int, inner: int, outputs: int) -> None:
+            super().__init__()
+            self.a = nn.Linear(inputs, inner)
+            self.b = nn.Linear(inner, inner)
+            self.c = nn.Linear(inner, outputs)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.b(self.a(x)))
+
+    text = class_text(
+        cut(nn.Sequential(Deep(3, 6, 8), Deep(8, 7, 5), nn.Linear(5, 2)), 3, share=0).text, "Deep"
+    )
+    names = re.findall(r"(\w+): int,\n", text)
+    assert names == ["in_channels", "a_width", "b_width", "out_channels"]
+
+
+def test_what_is_the_same_in_all_instances_is_written_into_the_class(
+    cut: Callable[..., Any],
+) -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mixed = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.mixed(x.softmax(1)).softmax(1)
+
+    text = cut(nn.Sequential(nn.Linear(3, 4), Fixed(), Fixed(), nn.Linear(4, 2)), 3).text
+    assert text.count("Fixed(),") == 2
+
+
+def test_an_option_with_a_default_becomes_an_argument_with_it(cut: Callable[..., Any]) -> None:
+    class Conv(nn.Module):
+        def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.conv(x))
+
+    model = nn.Sequential(Conv(3, 6, 1), Conv(6, 8, 2), Conv(8, 4, 1), nn.Conv2d(4, 2, 1))
+    text = cut(model, 3, 4, 4).text
+    assert "def __init__(self, in_channels: int, out_channels: int, stride: int = 1)" in text
+    assert "self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1)" in text
+    assert len(re.findall(r"Conv\(\d+, \d+, stride=2\)", text)) == 1
+    assert len(re.findall(r"Conv\(\d+, \d+\)", text)) == 2
+
+
+def test_a_number_in_the_forward_becomes_an_attribute(cut: Callable[..., Any]) -> None:
+    class Shaped(nn.Module):
+        """A shape that the forward spells out, with a width in it."""
+
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, width)
+            self.width = width
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x).view(-1, self.width)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = Shaped(6), Shaped(9)
+            self.last = nn.Linear(15, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.cat([self.a(x), self.b(x)], 1))
+
+    text = class_text(cut(Net(), 3, share=0).text, "Shaped")
+    assert "def __init__(self, out_channels: int) -> None:" in text
+    assert "self.out_channels = out_channels" in text
+    assert ".view(-1, self.out_channels)" in text
+
+
+def test_other_numbers_in_the_forward_make_another_class(cut: Callable[..., Any]) -> None:
+    class Scaled(nn.Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()
+            self.linear = nn.Linear(3, 3)
+            self.factor = factor
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) * self.factor
+
+    text = cut(nn.Sequential(Scaled(2.0), Scaled(2.0), Scaled(3.0), nn.Linear(3, 2)), 3).text
+    assert classes(text) == ["Scaled", "Scaled2", "Net"]
+    assert "* 2.0" in class_text(text, "Scaled")
+    assert "* 3.0" in class_text(text, "Scaled2")
+
+
+def test_a_child_of_another_kind_is_an_argument(cut: Callable[..., Any]) -> None:
+    model = nn.Sequential(Block(3, 6, 8), Block(8, 7, 9, nn.Dropout(0.1)), nn.Linear(9, 2))
+    text = cut(model, 3).text
+    assert classes(text) == ["Block", "Net"]
+    assert "act: nn.Module" in class_text(text, "Block")
+    assert "act=nn.Dropout(p=0.1)" in text
+
+
+def test_a_child_that_some_instances_lack_may_be_none(cut: Callable[..., Any]) -> None:
+    class Maybe(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+            self.down = None if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            identity = x if self.down is None else self.down(x)
+            return self.conv(x) + identity
+
+    model = nn.Sequential(Maybe(3, 6), Maybe(6, 6), Maybe(6, 8), nn.Conv2d(8, 2, 1))
+    text = cut(model, 3, 4, 4).text
+    assert classes(text) == ["Maybe", "Net"]
+    assert "down: nn.Module | None = None" in text
+    assert "x if self.down is None else self.down(x)" in text
+
+
+def test_two_classes_of_one_name_are_numbered(cut: Callable[..., Any]) -> None:
+    def made(sign: int) -> nn.Module:
+        class Same(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.linear = nn.Linear(3, 3)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.linear(x) + 1 if sign > 0 else self.linear(x) - 1
+
+        return Same()
+
+    text = cut(nn.Sequential(made(1), made(-1), nn.Linear(3, 2)), 3).text
+    assert classes(text) == ["Same", "Same2", "Net"]
+
+
+@pytest.mark.parametrize("name", ["Tensor", "nn", "F", "torch", "math", "net", "Scale"])
+def test_a_class_gives_way_to_a_name_that_the_file_needs(
+    cut: Callable[..., Any], toy: Any, name: str
+) -> None:
+    cls = type(name, (Block,), {"forward": lambda self, x: F.relu(Block.forward(self, x))})
+    model = nn.Sequential(nn.Linear(3, 4), toy.Scale(4), cls(4, 5, 6), nn.Linear(6, 2))
+    assert f"{name}2" in classes(cut(model, 3).text)
+
+
+def test_the_network_may_be_called_as_its_block(cut: Callable[..., Any]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = type("Net", (Block,), {})(3, 5, 6)
+            self.last = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.inner(x))
+
+    assert classes(cut(Net(), 3).text) == ["Net", "Net2"]
+
+
+def test_blocks_within_blocks_are_written_inner_first(cut: Callable[..., Any]) -> None:
+    class Outer(nn.Module):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__()
+            self.a = Block(inputs, 5, 6)
+            self.b = nn.Sequential(Block(6, 4, outputs), nn.ReLU())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(self.a(x))
+
+    text = cut(nn.Sequential(Outer(3, 7), Outer(7, 8), nn.Linear(8, 2)), 3).text
+    assert classes(text) == ["Block", "Outer", "Net"]
+
+
+def test_a_class_whose_instances_hold_one_of_it(cut: Callable[..., Any]) -> None:
+    class Nested(nn.Module):
+        def __init__(self, depth: int) -> None:
+            super().__init__()
+            self.inner = Nested(depth - 1) if depth else nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x).relu()
+
+    cut(nn.Sequential(Nested(2), Nested(0), nn.Linear(3, 2)), 3)
+
+
+def test_a_module_that_only_holds_others(cut: Callable[..., Any]) -> None:
+    class Branches(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.left = nn.Linear(3, width)
+            self.right = nn.Linear(3, width)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branches = Branches(6)
+            self.last = nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.branches.left(x) + self.branches.right(x))
+
+    result = cut(Net(), 3)
+    assert "self.branches.left(x) + self.branches.right(x)" in result.forward
+    assert "def forward" not in class_text(result.text, "Branches")
+
+
+def test_a_loop_over_a_list_of_modules(cut: Callable[..., Any]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Linear(3, 8)
+            self.blocks = nn.ModuleList([Residual(8, 5), Residual(8, 6)])
+            self.last = nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            for block in self.blocks:
+                x = block(x)
+            return self.last(x)
+
+    result = cut(Net(), 3)
+    assert "self.blocks[0](" in result.forward
+    assert result.text.count("Residual(") == 3
+
+
+def test_a_users_container_is_a_class_of_its_own(cut: Callable[..., Any]) -> None:
+    class Chain(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self:
+                x = layer(x) * 2
+            return x
+
+    result = cut(Chain(nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 2)), 3)
+    assert list(result.small.state_dict()) == list(result.model.state_dict())
+
+
+def test_every_written_file_is_formatted(
+    cut: Callable[..., Any], check_style: Callable[..., None]
+) -> None:
+    wide = nn.Sequential(*(Block(3, 6, 3) for _ in range(12)), nn.Linear(3, 2))
+    named = nn.Sequential(Residual(3, 5), Block(3, 6, 8, nn.Dropout(0.1)), nn.Linear(8, 2))
+    check_style([cut(wide, 3).text, cut(named, 3).text])
