@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -151,6 +152,8 @@ def _text(value: Value) -> str:
         return value.text
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'  # the text of `inf` is a name without meaning
     if isinstance(value, float) and value == int(value) and abs(value) < 1e6:
         return repr(float(value))
     if isinstance(value, int) and not isinstance(value, bool):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Hashable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -106,7 +108,7 @@ class Writer:
             value = None if child is None else self.child(child, join(path, key))
             if value is None and (variant is None or key not in variant.optional):
                 continue
-            if key.isidentifier():
+            if key.isidentifier() and not keyword.iskeyword(key):
                 fields.append(Statement(f"self.{key} = ", value))
             else:
                 fields.append(Statement("", Call("self.add_module", (key, value))))
@@ -143,7 +145,9 @@ class Writer:
                 f"its buffer {key} of {buffer.numel()} elements is not part of the state dict",
                 "Register it with persistent=True, so that the weights file holds it.",
             )
-        return Call("torch.tensor", (self.keep.cut(buffer).tolist(),))
+        is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
+        keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
+        return Call("torch.tensor", (self.keep.cut(buffer).tolist(),), keywords)
 
     def _define(self, source: BlockSource, label: str, path: str) -> None:
         self.imports |= source.imports

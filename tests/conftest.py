@@ -181,7 +181,7 @@ def randomised(model: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for tensor in [*model.parameters(), *model.buffers()]:
-            if tensor.is_floating_point():
+            if tensor.is_floating_point() and tensor.isfinite().all():
                 tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.1)
                 tensor.mul_(torch.rand(tensor.shape, generator=generator).sub(0.3).sign())
         for name, tensor in model.named_buffers():

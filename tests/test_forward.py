@@ -164,8 +164,9 @@ def numbers(net: Any, x: Tensor) -> Tensor:
     return net.last(net.a(x) * math.sqrt(2) - 1e-12 + 1e9 * 0 + -0.5)
 
 
-def zeros(net: Any, x: Tensor) -> Tensor:
-    return net.last(net.a(x) + torch.zeros(1) + x.new_zeros(1) if False else net.a(x) + 0.0)
+def infinities(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    return net.last(x.masked_fill(x > 0, float("-inf")).clamp(-1, float("inf")))
 
 
 def unused(net: Any, x: Tensor) -> Tensor:
@@ -200,7 +201,7 @@ CASES = [
     sizes,
     size_arithmetic,
     numbers,
-    zeros,
+    infinities,
     unused,
     training_flag,
 ]

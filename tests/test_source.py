@@ -37,6 +37,9 @@ from prunecore.source import (
         (1.0, "1.0"),
         (-1e-5, "-1e-05"),
         (1e-12, "1e-12"),
+        (math.inf, 'float("inf")'),
+        (-math.inf, 'float("-inf")'),
+        (math.nan, 'float("nan")'),
         ("a", '"a"'),
         ('say "hi"\\\n', '"say \\"hi\\"\\\\\\n"'),
         ((), "()"),
@@ -185,7 +188,3 @@ def test_a_signature_is_broken_where_it_is_too_long(
     assert list(inspect.signature(scope["A"].f).parameters) == ["self", "x" * length]
     longest = max(map(len, text.splitlines()))
     assert longest <= LINE or length == 120
-
-
-def test_what_has_no_literal_is_given_a_name() -> None:
-    assert one_line(Name(f'float("{math.inf}")')) == 'float("inf")'
