@@ -33,11 +33,14 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
         given.update({f"{path}.{key}" if path else key: value for key, value in own.items()})
     left_out = tuple(f"{path}." for path in keep.dependencies.left_out)
     weights = {}
+    taken = {tensor.untyped_storage().data_ptr() for tensor in stored.values()}
     for name, tensor in stored.items():
         if not name.startswith(left_out):
-            cut = given[name] if name in given else keep.cut(tensor)
-            shares = cut.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
-            weights[name] = cut.clone() if shares else cut
+            cut = (given[name] if name in given else keep.cut(tensor)).detach().contiguous()
+            if cut.untyped_storage().data_ptr() in taken:
+                cut = cut.clone()
+            taken.add(cut.untyped_storage().data_ptr())
+            weights[name] = cut
     return weights
 
 

@@ -94,8 +94,12 @@ def _keep(
     Raises:
         PrunecoreError: the report does not fit the network.
     """
+    tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
+    tensors.update(model.named_parameters(remove_duplicate=False))
     stays = np.ones(dependencies.count + 1, dtype=bool)  # the last place stands for FIXED
     for name, axes in kept.items():
+        if not _fits(axes, tensors.get(name)):
+            raise _made_from_another(file, name)
         for axis, index in dependencies.bound.get(name, {}).items():
             if axes[axis] is not None:
                 gone = np.ones(len(dependencies.axes[index]), dtype=bool)
@@ -106,12 +110,32 @@ def _keep(
         ours = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
         theirs = kept.get(name) or [None] * tensor.ndim
         if [None if axis is None else axis.tolist() for axis in ours] != theirs:
-            raise PrunecoreError(
-                f"{file} was not made from this network: its report and the network differ in "
-                f"what is kept of {name}.\nGive the network, arguments and input shape that the "
-                "set was made with."
-            )
+            raise _made_from_another(file, name)
     return keep
+
+
+def _fits(axes: Any, tensor: Tensor | None) -> bool:
+    """Whether kept indices by axis, as a report gives them, can be those of a tensor."""
+    return (
+        tensor is not None
+        and isinstance(axes, list)
+        and len(axes) == tensor.ndim
+        and all(
+            places is None
+            or (
+                isinstance(places, list)
+                and all(isinstance(place, int) and 0 <= place < size for place in places)
+            )
+            for places, size in zip(axes, tensor.shape, strict=True)
+        )
+    )
+
+
+def _made_from_another(file: Path, name: str) -> PrunecoreError:
+    return PrunecoreError(
+        f"{file} was not made from this network: its report and the network differ in what is "
+        f"kept of {name}.\nGive the network, arguments and input shape that the set was made with."
+    )
 
 
 def _network(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
@@ -124,7 +148,8 @@ def _network(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
     with torch.device("meta"):
         network: nn.Module = factory()
     if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
-        network = factory()  # it has constants of its own, which meta tensors cannot hold
+        with torch.random.fork_rng(devices=[]):  # as it is initialised, too
+            network = factory()  # it has constants of its own, which meta tensors cannot hold
     try:
         network.load_state_dict(_tied(network, weights), strict=True, assign=True)
     except RuntimeError as error:
