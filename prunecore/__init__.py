@@ -23,6 +23,7 @@ from prunecore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
+    from prunecore.decorators import DecoratedBlocks, skip
     from prunecore.functions import FunctionRule, Operation, elementwise, spatial
     from prunecore.keep import Keep
     from prunecore.pipeline import PrunedModel, prune
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Channels": "channels",
+    "DecoratedBlocks": "decorators",
+    "skip": "decorators",
     "FunctionRule": "functions",
     "Operation": "functions",
     "elementwise": "functions",
@@ -54,6 +57,7 @@ __all__ = [
     "BlockSource",
     "Call",
     "Channels",
+    "DecoratedBlocks",
     "FunctionRule",
     "InputShapeError",
     "Keep",
@@ -75,6 +79,7 @@ __all__ = [
     "elementwise",
     "hookimpl",
     "prune",
+    "skip",
     "spatial",
 ]
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.broadcasting import broadcast_together
+from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions import Operation
 from prunecore.interpreting import interpret
 from prunecore.plugins import Plugins
-from prunecore.records import MaskedForward, Records, Visit
+from prunecore.records import MaskedForward, Records, Visit, is_within
 from prunecore.signal import Ids, Signal, along, reshape_ids, shaped, without_channels
 from prunecore.sizes import counted, depending
 from prunecore.source import is_of_torch
@@ -41,6 +42,7 @@ class Channels:
         self._paths = {id(module): path for path, module in model.named_modules()}
         stored = [*model.named_parameters(), *model.named_buffers()]
         self._stored = {id(tensor) for _, tensor in stored}
+        self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
         self._at = [""]  # the paths of the modules that the walk is inside of
 
     # Walking
@@ -75,6 +77,10 @@ class Channels:
                     hook = "prunecore_calculate_dependencies"
                     raise owner.wrong_answer(hook, path, output, "a Signal for each tensor")
         self.records.visits.setdefault(path, []).append(Visit(inputs, output))
+        if is_within(path, self.records.protected):
+            for leaf in pytree.tree_leaves(output):
+                if isinstance(leaf, Signal):
+                    self.pin(leaf.ids, f"skip protects {path}")
         return output
 
     def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels import Channels
 from prunecore.plugins import Plugins
-from prunecore.records import MaskedForward, Records, Trace, Visit
+from prunecore.records import MaskedForward, Records, Trace, Visit, is_within
 from prunecore.signal import FIXED, Ids, Signal, without_channels
 
 # Numbers of channels: 0, 1, ... in the order in which layers first make them; FIXED for places
@@ -42,6 +42,7 @@ class Dependencies:
         visits: the calls of each module that was reached, by path.
         left_out: paths of the modules that the forward never reaches, the outermost of each.
         left_whole: path of a layer that is not cut at all to the reason.
+        protected: paths of the layers that the user wants whole.
         masked_forwards: path to (index into axes, forward in the masked original).
         channel_of: the channel of each id, and, last, of `FIXED`.
     """
@@ -60,6 +61,7 @@ class Dependencies:
     visits: Mapping[str, Sequence[Visit]]
     left_out: tuple[str, ...]
     left_whole: Mapping[str, str]
+    protected: tuple[str, ...]
     masked_forwards: Mapping[str, tuple[int, MaskedForward]]
     channel_of: ChannelArray
 
@@ -94,7 +96,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     tensors = {
         name: tensor
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-        if not _within(name, left_out)
+        if not is_within(name, left_out)
     }
     names = {id(tensor): name for name, tensor in tensors.items()}
     bound: dict[str, dict[int, int]] = {}
@@ -112,7 +114,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     for path, index in layers.items():
         if not removable[axes.arrays[index][axes.arrays[index] >= 0]].any():
             reason = reasons.get(int(axes.arrays[index][0]), "it is coupled with what always stays")
-            if reason != OUTPUT:
+            if reason != OUTPUT and not is_within(path, records.protected):
                 left_whole.setdefault(path, reason)
     return Dependencies(
         count=count,
@@ -132,6 +134,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         visits=records.visits,
         left_out=left_out,
         left_whole=left_whole,
+        protected=tuple(records.protected),
         masked_forwards={
             path: (axes.index(ids), forward)
             for path, (ids, forward) in records.masked_forwards.items()
@@ -206,10 +209,6 @@ def _left_out(model: nn.Module, reached: set[str]) -> tuple[str, ...]:
         holding.update(".".join(parts[:length]) for length in range(1, len(parts) + 1))
     out: list[str] = []
     for path, _ in model.named_modules():
-        if path not in holding and not _within(path, out):
+        if path not in holding and not is_within(path, out):
             out.append(path)
     return tuple(out)
-
-
-def _within(name: str, paths: Sequence[str]) -> bool:
-    return any(name == path or name.startswith(f"{path}.") for path in paths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,4 +49,10 @@ class Records:
     visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
+    protected: list[str] = field(default_factory=list)  # paths of layers that are not to be cut
     masked_forwards: dict[str, tuple[Ids, MaskedForward]] = field(default_factory=dict)
+
+
+def is_within(name: str, paths: Collection[str]) -> bool:
+    """Whether a module or tensor is one of these modules, or lies in one."""
+    return any(name == path or name.startswith(f"{path}.") for path in paths)

@@ -10,7 +10,7 @@ from torch import nn
 
 from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
 from prunecore_resnet import torchvision_blocks
-from prunecore_resnet.decorators import basic_block, bottleneck, check_names, decorated
+from prunecore_resnet.decorators import BLOCKS, basic_block, bottleneck
 
 __all__ = ["basic_block", "bottleneck"]
 
@@ -36,7 +36,7 @@ def _torchvision_kind(block: nn.Module) -> torchvision_blocks.Kind | None:
 @hookimpl
 def prunecore_block_types() -> Sequence[type[nn.Module]]:
     """torchvision's `BasicBlock` and `Bottleneck`, and every decorated class."""
-    return [*_torchvision_types(), *decorated()]
+    return [*_torchvision_types(), *BLOCKS]
 
 
 @hookimpl
@@ -47,7 +47,7 @@ def prunecore_calculate_dependencies(
     kind = _torchvision_kind(block)
     if kind is not None:
         return torchvision_blocks.calculate(kind, block, inputs[0], channels)
-    check_names(block)
+    BLOCKS.description(block)  # complains about a name that the block does not have
     return channels.trace(block, *inputs)
 
 

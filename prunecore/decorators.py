@@ -1,0 +1,173 @@
+"""Decorators for a user's own classes: a family's care for blocks, and protection of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from prunecore.errors import UsageError
+
+Class = TypeVar("Class", bound=type[nn.Module])
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a decorator says of a block class.
+
+    Attributes:
+        decorator: the decorator's name.
+        block_type: its `lType`.
+        convs: the attributes that are the block's convolutions, in order.
+        downsampling: the attributes that make up the shortcut.
+    """
+
+    decorator: str
+    block_type: str
+    convs: tuple[str, ...]
+    downsampling: tuple[str, ...]
+
+
+class DecoratedBlocks:
+    """The user's own block classes that the decorators of one family marked.
+
+    The classes themselves are not changed.
+
+    Example:
+        ```python
+        BLOCKS = DecoratedBlocks()
+
+
+        def fire(*, lType="fire", convs, downsampling=()):
+            return BLOCKS.mark("fire", lType, convs, downsampling)
+        ```
+    """
+
+    def __init__(self) -> None:
+        self._descriptions: WeakKeyDictionary[type[nn.Module], Description] = WeakKeyDictionary()
+
+    def __iter__(self) -> Iterator[type[nn.Module]]:
+        return iter(list(self._descriptions))
+
+    def mark(
+        self, decorator: str, block_type: str, convs: Sequence[str], downsampling: Sequence[str]
+    ) -> Callable[[Class], Class]:
+        """The class decorator that puts a class in the family's care.
+
+        Args:
+            decorator: its name, for messages.
+            block_type: what it calls this type of block.
+            convs: the attributes that are the block's convolutions, in order.
+            downsampling: the attributes that make up the shortcut, where it has layers.
+
+        Raises:
+            UsageError: an argument is not a list of names, or what is decorated is no class.
+        """
+        description = Description(
+            decorator,
+            block_type,
+            _names(decorator, "convs", convs),
+            _names(decorator, "downsampling", downsampling),
+        )
+
+        def decorate(cls: Class) -> Class:
+            self._descriptions[_module_class(decorator, cls)] = description
+            return cls
+
+        return decorate
+
+    def description(self, block: nn.Module) -> Description | None:
+        """What the decorator of a block's class, or of the class that it derives from, says.
+
+        Raises:
+            UsageError: it names what the block does not have; lists the children that it has.
+        """
+        for cls in type(block).__mro__:
+            description = self._descriptions.get(cls)
+            if description is not None:
+                has = {**vars(block), **block._modules}
+                for name in (*description.convs, *description.downsampling):
+                    if name not in has:
+                        raise _no_such_child(description.decorator, block, name)
+                return description
+        return None
+
+
+_SKIPPED: WeakKeyDictionary[type[nn.Module], tuple[str, ...]] = WeakKeyDictionary()
+
+
+def skip(*, layers: Sequence[str]) -> Callable[[Class], Class]:
+    """Protect layers of a class: each returns as many channels as in the original.
+
+    The class itself is not changed. What a protected layer reads may still be cut where another
+    layer makes it.
+
+    Args:
+        layers: attributes of the class, `conv1`, or paths from it, `layer1.0.conv2`. Of one that
+            holds others, all are protected.
+
+    Raises:
+        UsageError: at the first use, for a name that the class does not have.
+
+    Example:
+        ```python
+        @skip(layers=["stem"])
+        class Net(nn.Module): ...
+        ```
+    """
+    names = _names("skip", "layers", layers)
+
+    def decorate(cls: Class) -> Class:
+        _SKIPPED[_module_class("skip", cls)] = names
+        return cls
+
+    return decorate
+
+
+def protected_layers(model: nn.Module) -> list[nn.Module]:
+    """The modules of a network that `skip` protects.
+
+    Raises:
+        UsageError: `skip` names what a class does not have; lists the children that it has.
+    """
+    protected = []
+    for module in model.modules():
+        for cls in type(module).__mro__:
+            for name in _SKIPPED.get(cls, ()):
+                try:
+                    protected.append(module.get_submodule(name))
+                except AttributeError as error:
+                    raise _no_such_child("skip", module, name) from error
+    return protected
+
+
+def _names(decorator: str, argument: str, names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not all(name and isinstance(name, str) for name in names):
+        raise UsageError(
+            f"@{decorator}: {argument} is {names!r}, not a list of attribute names.\n"
+            f'Write it as {argument}=["conv1", "conv2"].'
+        )
+    return tuple(names)
+
+
+def _module_class(decorator: str, cls: type[nn.Module]) -> type[nn.Module]:
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise UsageError(
+            f"@{decorator} decorates {cls!r}, which is not a torch.nn.Module class.\n"
+            "Put it on the class."
+        )
+    return cls
+
+
+def _no_such_child(decorator: str, module: nn.Module, name: str) -> UsageError:
+    children = [key for key, _ in module.named_children()]
+    near = get_close_matches(name, children, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UsageError(
+        f"@{decorator} on {type(module).__name__} names {name!r}, which the class does not have."
+        f"{hint}\nIts children: {', '.join(children) or 'none'}."
+    )
