@@ -77,8 +77,6 @@ class Writer:
         if owner is None:
             return self.trace(module, path).call
         source = owner.call("prunecore_write_block", path, block=module, name=path, writer=self)
-        if not isinstance(source, BlockSource):
-            raise owner.wrong_answer("prunecore_write_block", path, source, "a BlockSource")
         self._define(source, owner.label, path)
         return source.call
 
