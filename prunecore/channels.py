@@ -71,6 +71,8 @@ class Channels:
         Returns:
             What its forward returns, a `Signal` for each tensor.
         """
+        if id(module) not in self._paths:
+            raise ValueError(f"{type(module).__name__} is not a module of the network")
         path = self._paths[id(module)]
         owner = self._plugins.owner(type(module))
         for given in inputs:

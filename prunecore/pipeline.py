@@ -12,11 +12,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunecore import plugins as plugin_registry
+from prunecore.alone import check_kinds, naming_the_writer
 from prunecore.errors import UsageError, unknown_name
 from prunecore.keep import Keep
 from prunecore.plan import TARGETS, Plan, Target, make_plan
 from prunecore.report import build_report
-from prunecore.source_file import IMPORTED, write_network
+from prunecore.source import IMPORTED
+from prunecore.source_file import write_network
 from prunecore.storage import save_set
 from prunecore.transfer import transfer_weights
 from prunecore.verify import verify as verify_network
@@ -89,11 +91,12 @@ def prune(
     plan = make_plan(dependencies, scores, level, target)
     keep = Keep(model, dependencies, plan.kept)
     origin = origin or f"{type(model).__module__}.{type(model).__qualname__}"
-    source = write_network(
-        model, keep, plugins, name, _docstring(type(model).__name__, mode, plan, origin)
-    )
+    docstring = _docstring(type(model).__name__, mode, plan, origin)
     weights = transfer_weights(model, keep, plugins)
-    small = build(source, name, weights)
+    with naming_the_writer(model, keep, plugins, weights):
+        source = write_network(model, keep, plugins, name, docstring)
+        small = build(source, name, weights)
+        check_kinds(model, small)
     small.train(model.training)
     _freeze_like(model, small)
     report = build_report(

@@ -105,9 +105,11 @@ class Plugin:
         )
 
     def disagrees(self, other: Plugin, what: str) -> PluginError:
-        """The error for what two plugins do that only one of them may."""
+        """The error for what two plugins do that only one of them may, told as in `error`."""
+        if other is self:
+            return self.error(what)
         blocks = [f"{BLOCK_VARIABLE}={one.name}" for one in (other, self) if not one.is_core]
-        return PluginError(f"{what}.\nBlock one of them: {' or '.join(blocks)}.")
+        return PluginError(f"{self.label}: {what}.\nBlock one of them: {' or '.join(blocks)}.")
 
 
 class Plugins:
@@ -118,7 +120,7 @@ class Plugins:
         self._owners: dict[type, Plugin] = {}
         for plugin in plugins:
             for block_type in plugin.gather("prunecore_block_types"):
-                what = f"own {block_type.__qualname__} (prunecore_block_types)"
+                what = f"prunecore_block_types names {block_type.__qualname__}"
                 _claim(self._owners, block_type, plugin, what)
         # the rules for functions, and the importance criteria, of all plugins together
         self.functions: Mapping[Callable[..., Any], FunctionRule]
@@ -152,7 +154,7 @@ class Plugins:
             for key, value in plugin.gather(hook).items():
                 name = getattr(key, "__name__", key)
                 same = key.lower() if isinstance(key, str) else key  # what a person takes for one
-                _claim(givers, same, plugin, f"give {name} ({hook})")
+                _claim(givers, same, plugin, f"{hook} gives {name}")
                 gathered[key] = value
         return gathered
 
@@ -166,7 +168,7 @@ def _claim(claims: dict[Any, Plugin], key: Any, plugin: Plugin, what: str) -> No
     """Note whose something is, which can be only one plugin's."""
     other = claims.setdefault(key, plugin)
     if other is not plugin:
-        raise plugin.disagrees(other, f"{other.label} and {plugin.label} both {what}")
+        raise plugin.disagrees(other, f"{what}, as that of {other.label} does")
 
 
 def _overrides(cls: type, base: type) -> bool:

@@ -48,7 +48,7 @@ def import_file(path: Path) -> ModuleType:
     sys.dont_write_bytecode = True
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file raises
+    except (Exception, SystemExit) as error:  # whatever the file raises
         raise PrunecoreError(
             f"{path} raises {type(error).__name__} on import: {error}\n"
             "Correct the file, or write it again."

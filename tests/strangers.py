@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import PrunecoreError, hookimpl
+from prunecore import BlockSource, Call, PrunecoreError, hookimpl
 
 from . import toy
 
@@ -34,6 +34,24 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.blocks(self.first(x)))
+
+
+# How a block is written by hand.
+TEXT = """\
+class Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+"""
+
+
+def source(writer: Any, block: Any, text: str = TEXT, name: str = "Block") -> BlockSource:
+    """A block as it is written by hand, with a class of this text."""
+    weight = block.linear.weight
+    return BlockSource(Call(name, (writer.width(weight, 1), writer.width(weight, 0))), {name: text})
 
 
 def module(**hooks: Callable[..., Any]) -> ModuleType:
@@ -69,7 +87,7 @@ ARGUMENTS = {
     "prunecore_functions": (),
     "prunecore_criteria": (),
 }
-RIGHT = {
+HOOKS = {
     "prunecore_block_types": owning(Block),
     "prunecore_calculate_dependencies": trace,
     "prunecore_write_block": write,
@@ -86,9 +104,9 @@ def hook(name: str, job: Callable[..., Any]) -> Callable[..., Any]:
     return made
 
 
-def answering(name: str, text: str, **names: Any) -> Callable[..., Any]:
+def answering(name: str, value: str, /, **names: Any) -> Callable[..., Any]:
     """A hook that answers with what an expression of its arguments gives."""
-    return hook(name, lambda **arguments: eval(text, {**globals(), **names, **arguments}))
+    return hook(name, lambda **arguments: eval(value, {**globals(), **names, **arguments}))
 
 
 def prune_with(
@@ -98,7 +116,7 @@ def prune_with(
     **hooks: Callable[..., Any],
 ) -> Callable[[], Any]:
     """A job with the toys and a plugin `mine`, right but for these hooks."""
-    install(toy=toy, mine=module(**{**RIGHT, **hooks}))
+    install(toy=toy, mine=module(**{**HOOKS, **hooks}))
     torch.manual_seed(0)
     model = network()
     return lambda: prunecore.prune(model, 40, (3,), verify=verify)
@@ -111,3 +129,19 @@ def message(job: Callable[[], Any], kind: type[PrunecoreError] = prunecore.Plugi
     text = str(caught.value)
     assert len(text.splitlines()) == 2  # what and where; what to do
     return text
+
+
+def writing(value: str, /, **names: Any) -> dict[str, Callable[..., Any]]:
+    """The hook that writes a block as what an expression gives."""
+    name = "prunecore_write_block"
+    return {name: answering(name, value, **names)}
+
+
+def fails_to_write(install: Callable[..., None], value: str, /, **names: Any) -> str:
+    """What is said where a block is written as what an expression gives, for which block on."""
+    said = message(prune_with(install, **writing(value, **names)))
+    start = "prunecore-mine 0.1: prunecore_write_block for "
+    end = ".\nReport it to the plugin's author, or block it: PRUNECORE_BLOCK=mine."
+    assert said.startswith(start)
+    assert said.endswith(end)
+    return said[len(start) : -len(end)]

@@ -36,9 +36,9 @@ OF_A_BLOCK = [name for name, arguments in ARGUMENTS.items() if arguments]
 REPORT = "\nReport it to the plugin's author, or block it: PRUNECORE_BLOCK=mine."
 
 
-def fails(install: Callable[..., None], name: str, text: str, **names: Any) -> str:
+def fails(install: Callable[..., None], name: str, value: str, **names: Any) -> str:
     """What is said where one hook gives this."""
-    return message(prune_with(install, **{name: answering(name, text, **names)}))
+    return message(prune_with(install, **{name: answering(name, value, **names)}))
 
 
 # Every hook
@@ -230,7 +230,7 @@ def test_what_does_not_stand_for_tensors(
             "channels.through(block.linear, inputs[0].meta)",
             "TypeError: blocks.0.linear is called with Tensor, not a Signal",
         ),
-        ("channels.through(nn.ReLU(), inputs[0])", "KeyError: "),
+        ("channels.through(nn.ReLU(), *inputs)", "ValueError: ReLU is not a module of the network"),
     ],
 )
 def test_what_goes_wrong_within_the_calculation(
@@ -294,13 +294,25 @@ def test_other_values_may_stand_beside_tensors(install: Callable[..., None], val
             "gives 'import math' as imports, not a set of lines",
         ),
         ("BlockSource(Call('A'), imports={3})", "gives {3} as imports, not a set of lines"),
+        (
+            "BlockSource(writer.child(nn.ReLU(), name))",
+            "raised ValueError: ReLU is not a module of the network",
+        ),
+        (
+            "BlockSource(writer.child(block.linear, name))",
+            "raised ValueError: blocks.0.linear is written as blocks.0, which is another module",
+        ),
+        (
+            "BlockSource(writer.child(block.linear, name + '.lin'))",
+            "raised AttributeError: Block has no attribute `lin`",
+        ),
     ],
 )
 def test_what_is_not_the_source_of_a_block(
     install: Callable[..., None], value: str, told: str
 ) -> None:
     name = "prunecore_write_block"
-    text = fails(install, name, value, BlockSource=BlockSource, Call=Call)
+    text = fails(install, name, value, BlockSource=BlockSource, Call=Call, nn=nn)
     assert text == f"prunecore-mine 0.1: {name} for blocks.0 {told}.{REPORT}"
 
 
@@ -540,7 +552,8 @@ def test_what_the_core_gives_no_plugin_gives(
 ) -> None:
     install(toy=toy, mine=module(**{name: lambda: given}))
     assert message(lambda: prunecore.prune(Net(), 30, (3,))) == (
-        f"prunecore {version('prunecore')} and prunecore-mine 0.1 both give {shown} ({name}).\n"
+        f"prunecore-mine 0.1: {name} gives {shown}, as that of prunecore {version('prunecore')} "
+        "does.\n"
         "Block one of them: PRUNECORE_BLOCK=mine."
     )
 
@@ -548,16 +561,16 @@ def test_what_the_core_gives_no_plugin_gives(
 @pytest.mark.parametrize(
     ("name", "first", "second", "shown"),
     [
-        ("prunecore_criteria", {"l2-norm": len}, {"l2-norm": len}, "give l2-norm"),
-        ("prunecore_criteria", {"l2-norm": len}, {"l2_norm": len}, "give l2-norm"),
-        ("prunecore_criteria", {"l2-norm": len}, {"L2-norm": len}, "give L2-norm"),
+        ("prunecore_criteria", {"l2-norm": len}, {"l2-norm": len}, "gives l2-norm"),
+        ("prunecore_criteria", {"l2-norm": len}, {"l2_norm": len}, "gives l2-norm"),
+        ("prunecore_criteria", {"l2-norm": len}, {"L2-norm": len}, "gives L2-norm"),
         (
             "prunecore_functions",
             {torch.special.expit: FunctionRule(elementwise)},
             {torch.special.expit: FunctionRule(elementwise)},
-            "give special_expit",
+            "gives special_expit",
         ),
-        ("prunecore_block_types", [Block], [Net, Block], "own Block"),
+        ("prunecore_block_types", [Block], [Net, Block], "names Block"),
     ],
 )
 def test_two_plugins_that_disagree_are_both_named_before_any_work(
@@ -569,6 +582,6 @@ def test_two_plugins_that_disagree_are_both_named_before_any_work(
         other=module(**{name: lambda: second}),
     )
     assert message(prunecore.plugins.load) == (
-        f"prunecore-mine 0.1 and prunecore-other 0.1 both {shown} ({name}).\n"
+        f"prunecore-other 0.1: {name} {shown}, as that of prunecore-mine 0.1 does.\n"
         "Block one of them: PRUNECORE_BLOCK=mine or PRUNECORE_BLOCK=other."
     )

@@ -163,7 +163,7 @@ def own(**owned: list[type[nn.Module]]) -> Plugins:
 def test_two_plugins_that_own_one_class_are_an_error_that_names_both() -> None:
     text = message(lambda: own(one=[Block], two=[Other, Block]))
     assert text == (
-        "prunecore-one 1.0 and prunecore-two 1.0 both own Block (prunecore_block_types).\n"
+        "prunecore-two 1.0: prunecore_block_types names Block, as that of prunecore-one 1.0 does.\n"
         "Block one of them: PRUNECORE_BLOCK=one or PRUNECORE_BLOCK=two."
     )
 

@@ -145,7 +145,10 @@ def test_two_that_own_one_class_fail_together(install: Install) -> None:
     install(first=owning(Block), second=owning(Block))
     result = run("--check")
     assert result.exit_code == 1
-    assert "prunecore-first 1.2 and prunecore-second 1.2 both own Block" in result.stderr
+    assert (
+        "prunecore-second 1.2: prunecore_block_types names Block, as that of prunecore-first 1.2 "
+        "does.\nBlock one of them: PRUNECORE_BLOCK=first or PRUNECORE_BLOCK=second."
+    ) in result.stderr
 
 
 def test_json_is_an_object_a_line(install: Install) -> None:
