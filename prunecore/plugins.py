@@ -212,13 +212,24 @@ def load_one(plugin: Installed) -> Plugin:
     """Import one plugin and check its hooks.
 
     Raises:
-        PluginError: it does not import, or has a hook that does not exist.
+        PluginError: it was made for other versions, does not import, or has a hook that does not
+            exist.
     """
+    from prunecore.requirements import unmet  # needs a while, which listing plugins need not take
+
+    start = f"Failed to load plugin {plugin.name} ({plugin})"
+    if plugin.entry_point.dist and (wrong := unmet(plugin.entry_point.dist)):
+        name, why = wrong
+        raise PluginError(
+            f"{start}: {why}.\n"
+            f"Install versions that fit, pip install --upgrade {plugin.distribution} {name}, "
+            f"or block it: {BLOCK_VARIABLE}={plugin.name}."
+        )
     try:
         module = plugin.entry_point.load()
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises on import
         raise PluginError(
-            f"Failed to load plugin {plugin.name} ({plugin}): {told(error)}\n"
+            f"{start}: {told(error)}\n"
             f"Reinstall it in a version that fits prunecore {version('prunecore')}, or block it: "
             f"{BLOCK_VARIABLE}={plugin.name}."
         ) from error

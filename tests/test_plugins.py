@@ -74,9 +74,11 @@ def test_the_versions_of_all_that_is_loaded(toys_installed: None) -> None:
 # Loading
 
 
-@pytest.mark.parametrize("error", [ImportError("no module"), RuntimeError("bad"), SyntaxError("x")])
+@pytest.mark.parametrize(
+    "error", [ImportError("no module"), RuntimeError("bad"), SyntaxError("x"), SystemExit("done")]
+)
 def test_a_plugin_that_does_not_import(
-    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch, error: Exception
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     install(bad=None)
 
