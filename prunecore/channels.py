@@ -78,6 +78,8 @@ class Channels:
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
                 raise TypeError(f"{path} is called with {type(given).__name__}, not a Signal")
+        depth = len(self.records.open)
+        self.records.open.append((path, Visit(inputs, None, owner)))
         with self._inside(path):
             if owner is None:
                 output = self.trace(module, *inputs, **keywords)
@@ -91,7 +93,8 @@ class Channels:
                     inputs=inputs,
                     channels=self,
                 )
-        self.records.visits.setdefault(path, []).append(Visit(inputs, output))
+        del self.records.open[depth:]
+        self.records.visits.setdefault(path, []).append(Visit(inputs, output, owner))
         if is_within(path, self.records.protected):
             for leaf in pytree.tree_leaves(output):
                 if isinstance(leaf, Signal):
