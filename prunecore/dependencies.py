@@ -101,17 +101,19 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     """Merge coupled ids into channels and name what is bound to them."""
     channel_of, count = _channels(records)
     axes = _Axes(channel_of)
-    left_out = _left_out(model, {*records.visits, *records.touched})
-    tensors = {
-        name: tensor
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-        if not is_within(name, left_out)
-    }
-    names = {id(tensor): name for name, tensor in tensors.items()}
+    stored = dict([*model.named_parameters(), *model.named_buffers()])
+    names = {id(tensor): name for name, tensor in stored.items()}
+    holders = {names[key].rpartition(".")[0] for key, _ in records.bindings}
+    left_out = _left_out(model, {*records.visits, *records.touched, *holders})
+    tensors = {name: tensor for name, tensor in stored.items() if not is_within(name, left_out)}
     bound: dict[str, dict[int, int]] = {}
     filters, layers = [], {}
     for (key, axis), ids in records.bindings.items():
-        bound.setdefault(names[key], {})[axis] = index = axes.index(ids)
+        try:
+            index = axes.index(ids)
+        except IndexError as error:
+            raise _bound_to_nothing(records, names[key]) from error
+        bound.setdefault(names[key], {})[axis] = index
         if (key, axis) in records.filters:
             filters.append((names[key], axis, index))
             layers[records.filters[key, axis]] = index
@@ -151,6 +153,20 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         channel_of=channel_of,
         axes=tuple(axes.arrays),
     )
+
+
+def _bound_to_nothing(records: Records, name: str) -> PrunecoreError:
+    """The error for a tensor that is bound to ids that were not handed out."""
+    path = name
+    while path:
+        path = path.rpartition(".")[0]
+        for visit in records.visits.get(path, ()):
+            if visit.owner:
+                return visit.owner.error(
+                    f"prunecore_calculate_dependencies for {path or 'the network'} binds {name} to "
+                    f"ids that were not handed out: {records.count} were"
+                )
+    return PrunecoreError(f"{name} is bound to ids that were not handed out.\nReport it.")
 
 
 class _Axes:
