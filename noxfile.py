@@ -47,9 +47,16 @@ def tests_plugin(session: nox.Session, family: str) -> None:
     session.run("pytest", f"plugins/prunecore-{family}/tests", *session.posargs)
 
 
-@nox.session(requires=["lint", "tests_core", "tests_plugin"])
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into build/site; a warning is an error."""
+    session.install("--group", "docs")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(requires=["lint", "docs", "tests_core", "tests_plugin"])
 def tests(session: nox.Session) -> None:
-    """Run every check: style and types, each part's tests alone, then all tests together."""
+    """Run every check: style, types and pages, each part's tests alone, then all together."""
     install(session, list(FAMILIES), "test")
     session.run("pytest", *session.posargs)
 

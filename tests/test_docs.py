@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from prunecore import hookspecs
 from prunecore.plugins import HOOKS
@@ -38,6 +39,14 @@ def test_a_hook_has_a_whole_example_in_the_plugin_guide(hook: str) -> None:
     guide = (ROOT / "docs/plugins.md").read_text()
     assert f"`{hook}`" in guide
     assert any(f"def {hook}(" in block for block in python_blocks(guide))
+
+
+def test_every_page_is_in_the_site_s_navigation_and_on_its_first_page() -> None:
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")}
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(navigation) == sorted(pages)
+    first = (ROOT / "docs/index.md").read_text()
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", first)) == pages - {"index.md"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
