@@ -113,6 +113,9 @@ def _function_name(function: Callable[..., Any]) -> str:
     for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
         if getattr(module, name, None) is function:
             return f"{text}.{name}"
+    public = name.removeprefix("special_")
+    if getattr(torch.special, public, None) is function:
+        return f"torch.special.{public}"
     return name if function is len else f"{function.__module__}.{name}"
 
 
