@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,34 @@ from prunecore.plugins import HOOKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HOOKS_PAGE = ROOT / "docs/hooks.md"
 
 
 def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def described(hook: str) -> str:
+    """A hook's signature and docstring, without its example, in Markdown."""
+    spec = getattr(hookspecs, hook)
+    signature = inspect.signature(spec)
+    parameters = ", ".join(f"{p.name}: {p.annotation}" for p in signature.parameters.values())
+    returns = f" -> {signature.return_annotation}: ..."
+    line = f"def {hook}({parameters}){returns}"
+    line = line if len(line) <= 100 else f"def {hook}(\n    {parameters}\n){returns}"
+    blocks = [f"```py\n{line}\n```"]  # not `python`, which is run
+    for part in inspect.cleandoc(spec.__doc__).split("\n\n"):
+        heading, _, body = part.partition("\n")
+        body = textwrap.dedent(body)
+        if heading == "Args:":
+            blocks.append(re.sub(r"^(\w+):", r"- `\1`:", body, flags=re.MULTILINE))
+        elif heading == "Returns:":
+            blocks.append(f"Returns: {body}")
+        elif heading == "Raises:":
+            blocks.append(re.sub(r"^(\w+):", r"Raises `\1`:", body, flags=re.MULTILINE))
+        elif heading != "Example:":
+            blocks.append(part)
+    return "\n\n".join(blocks)
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -34,11 +60,31 @@ def test_a_hook_is_explained_where_it_is_declared(hook: str) -> None:
     assert hook in [node.name for node in ast.parse(example).body if hasattr(node, "name")]
 
 
+def test_the_page_of_hooks_says_what_their_docstrings_say() -> None:
+    """`DOCS=write` in the environment writes it anew."""
+    text = HOOKS_PAGE.read_text()
+    now = re.sub(
+        r"<!-- (\w+) -->.*?<!-- end -->",
+        lambda match: f"<!-- {match[1]} -->\n\n{described(match[1])}\n\n<!-- end -->",
+        text,
+        flags=re.DOTALL,
+    )
+    if os.environ.get("DOCS") == "write":
+        HOOKS_PAGE.write_text(now)
+    assert now == HOOKS_PAGE.read_text()
+
+
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_hook_has_a_whole_example_in_the_plugin_guide(hook: str) -> None:
-    guide = (ROOT / "docs/plugins.md").read_text()
-    assert f"`{hook}`" in guide
-    assert any(f"def {hook}(" in block for block in python_blocks(guide))
+def test_a_hook_is_described_and_has_a_whole_example_of_its_own(hook: str) -> None:
+    _, section = HOOKS_PAGE.read_text().split(f"\n## `{hook}`\n")
+    section, _, _ = section.partition("\n## ")
+    assert f"<!-- {hook} -->" in section
+    module, plugin = re.findall(
+        r'^```python title="(prunecore_\w+)\.py"\n(.*?)^```$', section, re.MULTILINE | re.DOTALL
+    )[0]
+    assert f"\n@hookimpl\ndef {hook}(" in plugin
+    assert f' = "{module}"\n' in HOOKS_PAGE.read_text()  # it is installed
+    assert "prunecore.prune(" in "".join(python_blocks(section))
 
 
 def test_every_page_is_in_the_site_s_navigation_and_on_its_first_page() -> None:
