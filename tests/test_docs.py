@@ -7,17 +7,23 @@ import inspect
 import os
 import re
 import textwrap
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 
 from prunecore import hookspecs
+from prunecore.cli import main
+from prunecore.config import ModelConfig, PrunerConfig
 from prunecore.plugins import HOOKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HOOKS_PAGE = ROOT / "docs/hooks.md"
+CLI_PAGE = ROOT / "docs/cli.md"
 
 
 def python_blocks(text: str) -> list[str]:
@@ -87,10 +93,28 @@ def test_a_hook_is_described_and_has_a_whole_example_of_its_own(hook: str) -> No
     assert "prunecore.prune(" in "".join(python_blocks(section))
 
 
+def command_lines(command: click.Command, line: str) -> Iterator[str]:
+    """How a command is called, and each command in it."""
+    yield line
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from command_lines(inner, f"{line} {name}")
+
+
+@pytest.mark.parametrize("line", list(command_lines(main, "prunecore")))
+def test_the_command_line_s_page_shows_what_each_command_takes(line: str) -> None:
+    assert f"```console\n$ {line} --help\n```\n\n```text output\n" in CLI_PAGE.read_text()
+
+
+@pytest.mark.parametrize("section", [ModelConfig, PrunerConfig])
+def test_the_command_line_s_page_explains_every_key_of_a_configuration(section: type) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| .*\|$", CLI_PAGE.read_text(), re.MULTILINE)
+    assert {field.name for field in fields(section)} <= set(rows)
+
+
 def test_every_page_is_in_the_site_s_navigation_and_on_its_first_page() -> None:
     pages = {page.name for page in (ROOT / "docs").glob("*.md")}
-    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
-    assert sorted(navigation) == sorted(pages)
+    overview, *others = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted([*overview.values(), *others]) == sorted(pages)
     first = (ROOT / "docs/index.md").read_text()
     assert set(re.findall(r"\]\(([\w-]+\.md)\)", first)) == pages - {"index.md"}
 

@@ -83,6 +83,7 @@ def run_page(text: str, folder: Path) -> str:
         nonlocal printed
         language, is_output, title, body = match.groups()
         if is_output:
+            assert printed, f"nothing is printed before {match[0]}"
             return f"```{language} output\n{printed.strip()}\n```"
         if language == "python" and not title:
             printed = run_python(body, names)
