@@ -16,22 +16,26 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from prunecore import plugins
 from prunecore.cli import main
+from prunecore.written import walk
 
 ROOT = Path(__file__).parents[2]
 GUIDE = ROOT / "docs/plugins.md"
+PICTURED = ROOT / "docs/how-it-works.md"
 PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").glob("*.md")} - {GUIDE})
 BLOCK = re.MULTILINE | re.DOTALL
 FENCE = re.compile(r'^```(\w+)(?: (output)| title="(.+?)")?\n(.*?)^```$', BLOCK)
 READER = "/home/you/networks"  # stands in the pages for the folder in which they are run
 
 
-def run_python(code: str, names: dict[str, object]) -> str:
+def run_python(code: str, names: dict[str, Any]) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "documentation", "exec"), names)
@@ -76,7 +80,7 @@ def run_page(text: str, folder: Path) -> str:
             (folder / title).write_text(body)
         if title == "pyproject.toml":
             install(body, folder)
-    names: dict[str, object] = {"__name__": "__main__"}
+    names: dict[str, Any] = {"__name__": "__main__"}
     printed = ""
 
     def run(match: re.Match[str]) -> str:
@@ -115,6 +119,25 @@ def check(page: Path, now: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(page: Path, folder: Path) -> None:
     check(page, run_page(page.read_text(), folder))
+
+
+def test_the_picture_shows_the_ids_of_its_network() -> None:
+    picture = (ROOT / "docs/channel-ids.svg").read_text()
+    shown = {
+        name: re.findall(r">([\d=]+)</text>", group)
+        for name, group in re.findall(r'<g id="(\w+)">(.*?)</g>', picture, re.DOTALL)
+    }
+    code = re.findall(r"^```python\n(.*?)^```$", PICTURED.read_text(), BLOCK)[0]
+    names: dict[str, Any] = {}
+    run_python(code, names)
+    found = walk(names["Net"](), (3, 8, 8), plugins.load())
+    for node, signal in found.traces[""].values.items():
+        places = signal.ids.ravel()
+        if node.name in ("add", "cat"):  # where ids have been coupled
+            same = [np.flatnonzero(found.channel_of == found.channel_of[id_]) for id_ in places]
+            assert shown[node.name] == ["=".join(map(str, ids)) for ids in same]
+        elif node.name not in ("image", "head"):
+            assert shown[node.name] == [str(id_) for id_ in places]
 
 
 def test_the_plugin_guide_s_plugin_is_found_and_used(tmp_path: Path) -> None:
