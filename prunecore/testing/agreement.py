@@ -17,7 +17,8 @@ HOOK, FORWARD = "the hook", "the forward"
 def difference(hook: Followed, forward: Followed) -> str | None:
     """What a plugin's hook says otherwise than the block's own forward; `None` if nothing.
 
-    Channels that always stay are alike, whether they are coupled with one another or not.
+    Channels that always stay are alike, whether they are coupled with one another or not. A hook
+    that gives the block a masked forward may let go what its forward mixes.
 
     Args:
         hook: the walk in which the owner answered.
@@ -27,7 +28,7 @@ def difference(hook: Followed, forward: Followed) -> str | None:
     if shapes[0] != shapes[1]:
         return f"{HOOK} returns tensors of shapes {shapes[0]}, {FORWARD} of {shapes[1]}"
     left_out = [set(way.dependencies.left_out) for way in (hook, forward)]
-    for path in sorted(left_out[0] ^ left_out[1]):
+    for path in sorted((left_out[0] ^ left_out[1]) - {PATH}):  # which is entered in another way
         does, does_not = (FORWARD, HOOK) if path in left_out[0] else (HOOK, FORWARD)
         return f"{does} goes through {_within_block(path)}, {does_not} does not"
     found = _first_difference(hook, forward)
@@ -46,8 +47,11 @@ def _macs(way: Followed) -> int:
 def _first_difference(hook: Followed, forward: Followed) -> str | None:
     """The first place that stays, or is coupled with an earlier one, in one of the ways only."""
     first_of: dict[tuple[str, int], tuple[str, int]] = {}  # a channel's first place, and the other
+    may_mix = PATH in hook.dependencies.masked_forwards
     for place, ours, theirs in _places(hook, forward):
         if (ours < 0) != (theirs < 0):
+            if may_mix and theirs < 0:
+                continue
             stays, goes = (HOOK, FORWARD) if ours < 0 else (FORWARD, HOOK)
             return f"{place} always stays by {stays}, and may go by {goes}"
         if ours < 0:
