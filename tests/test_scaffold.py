@@ -261,8 +261,8 @@ def test_the_calculator_has_a_line_for_each_operation(block: Path) -> None:
         "out = channels.through(block.down, out)",
         "out = channels.apply(F.dropout, out, p=0.1, training=False)",
         'out = channels.couple(channels.stored(block, "scale"), out)',
-        "out = channels.couple(x, out)",
-        "return channels.apply(F.relu, out)",
+        "x = channels.couple(x, out)",
+        "return channels.apply(F.relu, x)",
     ]
 
 
