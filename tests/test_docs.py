@@ -23,6 +23,8 @@ from prunecore.plugins import HOOKS
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HOOKS_PAGE = ROOT / "docs/hooks.md"
+GUIDE = ROOT / "docs/plugins.md"
+EXAMPLE = ROOT / "docs/examples/prunecore-experts"
 CLI_PAGE = ROOT / "docs/cli.md"
 
 
@@ -91,6 +93,19 @@ def test_a_hook_is_described_and_has_a_whole_example_of_its_own(hook: str) -> No
     assert f"\n@hookimpl\ndef {hook}(" in plugin
     assert f' = "{module}"\n' in HOOKS_PAGE.read_text()  # it is installed
     assert "prunecore.prune(" in "".join(python_blocks(section))
+
+
+def test_the_plugin_guide_goes_through_the_example_plugin() -> None:
+    parts = re.findall(
+        r'^```\w+ title="(.+?)"\n(.*?)^```$', GUIDE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    for name in ("pyproject.toml", "src/prunecore_experts/__init__.py"):
+        shown = "\n\n".join(body for title, body in parts if title == name)
+        assert shown == (EXAMPLE / name).read_text()
+
+
+def test_the_example_plugin_is_short() -> None:
+    assert len((EXAMPLE / "src/prunecore_experts/__init__.py").read_text().splitlines()) < 80
 
 
 def command_lines(command: click.Command, line: str) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """The code in the documentation runs, and prints what the page says.
 
 A block marked `output` is what the block before it prints; `DOCS=write` in the environment writes
-it anew. A block with a title is the file of that name; a pyproject.toml is as good as installed.
+it anew. A block with a title is the file of that name, or its next part; a pyproject.toml is as good
+as installed.
 In a console, `$ echo $?` shows that a command fails, and with which exit code.
 """
 
@@ -12,7 +13,6 @@ import io
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,9 +27,8 @@ from prunecore.cli import main
 from prunecore.written import walk
 
 ROOT = Path(__file__).parents[2]
-GUIDE = ROOT / "docs/plugins.md"
 PICTURED = ROOT / "docs/how-it-works.md"
-PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").glob("*.md")} - {GUIDE})
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.MULTILINE | re.DOTALL
 FENCE = re.compile(r'^```(\w+)(?: (output)| title="(.+?)")?\n(.*?)^```$', BLOCK)
 READER = "/home/you/networks"  # stands in the pages for the folder in which they are run
@@ -69,15 +68,25 @@ def install(pyproject: str, folder: Path) -> None:
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
     _, _, points = pyproject.partition("[project.entry-points.prunecore]\n")
-    (metadata / "entry_points.txt").write_text("[prunecore]\n" + points.replace('"', ""))
+    points, _, _ = points.replace('"', "").partition("\n\n")
+    (metadata / "entry_points.txt").write_text(f"[prunecore]\n{points}\n")
     plugins._load_installed.cache_clear()
+
+
+def titled_files(text: str) -> dict[str, str]:
+    """The files that a page's titled blocks are, or are the parts of."""
+    files: dict[str, str] = {}
+    for _, _, title, body in FENCE.findall(text):
+        if title:
+            files[title] = f"{files[title]}\n\n{body}" if title in files else body
+    return files
 
 
 def run_page(text: str, folder: Path) -> str:
     """The page with its outputs as they are now."""
-    for _, _, title, body in FENCE.findall(text):
-        if title:
-            (folder / title).write_text(body)
+    for title, body in titled_files(text).items():
+        (folder / title).parent.mkdir(parents=True, exist_ok=True)
+        (folder / title).write_text(body)
         if title == "pyproject.toml":
             install(body, folder)
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -104,8 +113,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder that a page is run in; what the page imports or installs is gone afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "src")
     yield tmp_path
-    for file in tmp_path.glob("*.py"):
+    for file in [*tmp_path.glob("*.py"), *tmp_path.glob("src/*")]:
         sys.modules.pop(file.stem, None)
     plugins._load_installed.cache_clear()
 
@@ -138,33 +148,3 @@ def test_the_picture_shows_the_ids_of_its_network() -> None:
             assert shown[node.name] == ["=".join(map(str, ids)) for ids in same]
         elif node.name not in ("image", "head"):
             assert shown[node.name] == [str(id_) for id_ in places]
-
-
-def test_the_plugin_guide_s_plugin_is_found_and_used(tmp_path: Path) -> None:
-    text = GUIDE.read_text()
-    entry_point = re.search(r"^```toml\n\[project\.entry-points\.(\w+)\]\n(.*?)^```$", text, BLOCK)
-    plugin, use = re.findall(r"^```python\n(.*?)^```$", text, BLOCK)
-    assert entry_point is not None
-    metadata = tmp_path / "prunecore_gated-0.1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Name: prunecore-gated\nVersion: 0.1\n")
-    (metadata / "entry_points.txt").write_text(
-        f"[{entry_point[1]}]\n{entry_point[2]}".replace('"', "")
-    )
-    (tmp_path / "prunecore_gated.py").write_text(plugin)
-    printed = subprocess.run(
-        [sys.executable, "-c", use],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    check(
-        GUIDE,
-        re.sub(
-            r"(?<=^```python output\n).*?(?=^```$)",
-            lambda _: printed.strip() + "\n",
-            text,
-            flags=BLOCK,
-        ),
-    )
