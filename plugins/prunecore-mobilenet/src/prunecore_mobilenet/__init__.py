@@ -9,6 +9,10 @@ from torch import nn
 
 from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
 from prunecore_mobilenet import (
+    efficientnet,
+    mnasnet,
+    mobilenet_v2,
+    mobilenet_v3,
     squeeze_excitation,
     stochastic_depth,
 )
@@ -18,6 +22,11 @@ from prunecore_mobilenet.kinds import Kind, torchvision_class
 __all__ = ["mb_conv"]
 
 _KINDS: Mapping[str, Kind] = {
+    "torchvision.models.mobilenetv2.InvertedResidual": mobilenet_v2.KIND,
+    "torchvision.models.mnasnet._InvertedResidual": mnasnet.KIND,
+    "torchvision.models.mobilenetv3.InvertedResidual": mobilenet_v3.KIND,
+    "torchvision.models.efficientnet.MBConv": efficientnet.MB_CONV,
+    "torchvision.models.efficientnet.FusedMBConv": efficientnet.FUSED_MB_CONV,
     squeeze_excitation.CLASS: squeeze_excitation.KIND,
     stochastic_depth.CLASS: stochastic_depth.KIND,
 }

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-from prunecore import Writer
+from torch import nn
+
+from prunecore import Name, Writer, call
+
+_LINE = 88  # columns, as ruff formats by default
 
 
 class Definitions:
@@ -36,3 +40,26 @@ class Definitions:
                 break
         self.texts[free] = text
         return free
+
+    def batch_norm(self, layer: nn.BatchNorm2d) -> str:
+        """What makes batch norms like this one of a number of channels."""
+        channels = Name("channels")
+        norm = call(nn.BatchNorm2d, num_features=channels, eps=layer.eps, momentum=layer.momentum)
+        line = f"    return {norm}"
+        if line == "    return nn.BatchNorm2d(channels)":
+            return norm.function
+        if len(line) > _LINE:
+            line = line.replace("(", "(\n        ").replace(")", "\n    )")
+        return self.add("batch_norm", _BATCH_NORM, line=line)
+
+    def conv_norm(self, layer: nn.BatchNorm2d) -> str:
+        """What puts a batch norm like this one behind a convolution."""
+        return self.add("conv_norm", _CONV_NORM, norm=self.batch_norm(layer))
+
+
+_BATCH_NORM = """def {name}(channels: int) -> nn.BatchNorm2d:
+{line}
+"""
+_CONV_NORM = """def {name}(conv: nn.Conv2d, *activation: nn.Module) -> nn.Sequential:
+    return nn.Sequential(conv, {norm}(conv.out_channels), *activation)
+"""
