@@ -180,6 +180,33 @@ def training_flag(net: Any, x: Tensor) -> Tensor:
     return net.last(F.dropout(x, 0.3, net.training))
 
 
+def branches(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    joined = torch.cat([torch.sigmoid(net.b(x)) * 0.123456789, torch.relu(net.c(x)) * x], 0)
+    return net.last(joined)
+
+
+def parts_of_one(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    parts = [torch.tanh(x) * 0.25 + shift for shift in (0.123456789, 0.5, 0.75)]
+    return net.last(net.b(torch.stack(parts).sum(0)))
+
+
+def nested_concatenations(net: Any, x: Tensor) -> Tensor:
+    """The inner one must not take over what the outer one's other part still reads."""
+    x = net.a(x)
+    b = net.b(x)
+    inner = torch.cat([torch.sigmoid(b) * 0.123456789, torch.tanh(b) * 0.123456789], 0)
+    return net.last(torch.cat([inner, net.c(x), torch.relu(x) * 0.123456789, x - b], 0))
+
+
+def a_part_used_again(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    b, c = net.b(x), torch.sin(x) * 0.123456789
+    joined = torch.cat([b, c, torch.cos(x) * 0.123456789], 0)
+    return net.last(torch.cat([joined, c + net.c(c), b * x], 0))
+
+
 CASES = [
     residual,
     inplace_after_branch,
@@ -204,6 +231,10 @@ CASES = [
     infinities,
     unused,
     training_flag,
+    branches,
+    parts_of_one,
+    nested_concatenations,
+    a_part_used_again,
 ]
 
 
@@ -317,6 +348,26 @@ x = self.a(x)
 out = self.c(x)
 x = self.b(x)
 return self.last(x - out)""",
+        ),
+        (
+            branches,
+            """\
+x = self.a(x)
+b = torch.sigmoid(self.b(x)) * 0.123456789
+c = torch.relu(self.c(x)) * x
+x = torch.cat([b, c], 0)
+return self.last(x)""",
+        ),
+        (
+            parts_of_one,
+            """\
+x = self.a(x)
+x1 = torch.tanh(x) * 0.25 + 0.123456789
+x2 = torch.tanh(x) * 0.25 + 0.5
+x3 = torch.tanh(x) * 0.25 + 0.75
+x = torch.stack([x1, x2, x3]).sum(0)
+x = self.b(x)
+return self.last(x)""",
         ),
         (
             training_flag,
