@@ -276,6 +276,11 @@ def test_written_forwards_are_formatted_as_ruff_does(
         (lambda a, b: a.exp() ** b, "a.exp() ** b"),
         (lambda a, b: 2**a + b, "2**a + b"),
         (lambda a, b: a - -2 * b, "a - -2 * b"),
+        (lambda a, b: b * 0.5 + -2 + a, "b * 0.5 - 2 + a"),
+        (lambda a, b: a + -2, "a + -2"),
+        (lambda a, b: (a > 0.5) + -1, "(a > 0.5) + -1"),  # torch subtracts nothing from a mask
+        (lambda a, b: a * 0.5 + (0.485 - 0.5) / 0.5, "a * 0.5 - 0.03"),
+        (lambda a, b: a * (0.1 + 0.2) + 1 / 3, "a * 0.3 + 0.3333333333333333"),
         (lambda a, b: (a > 0) & (b > 0), "(a > 0) & (b > 0)"),
         (lambda a, b: ((a > 0) | (b > 0)) ^ (a < b), "((a > 0) | (b > 0)) ^ (a < b)"),
         (lambda a, b: (a > 0) | (b > 0) & (a < b), "(a > 0) | (b > 0) & (a < b)"),
