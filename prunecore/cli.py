@@ -48,12 +48,27 @@ def main() -> None:
     callback=options.checked(lambda texts: values.read_levels(texts) if texts else None),
     help="How much to remove, above 0 and below 100. May be repeated.",
 )
-@click.option("--mode", help="How channels are scored: l1-norm, random.  [default: l1-norm]")
+@click.option(
+    "--mode", help="How channels are scored: l1-norm, random, random-weighted.  [default: l1-norm]"
+)
 @click.option(
     "--target",
     metavar="|".join(values.TARGETS),
     callback=options.checked(values.read_target),
     help="What the level is a percentage of.  [default: params]",
+)
+@click.option(
+    "--count",
+    type=int,
+    metavar="N",
+    callback=options.checked(values.read_count),
+    help="Write N networks a level, NET_LEVEL_1 to NET_LEVEL_N, each from the next seed.",
+)
+@click.option(
+    "--remove-blocks",
+    is_flag=True,
+    default=None,
+    help="Let residual blocks go as a whole where their inner width has come to the minimum.",
 )
 @options.weights
 @options.input_shape
@@ -87,7 +102,8 @@ def prune(
 ) -> None:
     """Remove channels of MODEL; write the smaller network, its weights and a report.
 
-    The files NET_LEVEL.py, NET_LEVEL.safetensors and NET_LEVEL.json belong together.
+    The files NET_LEVEL.py, NET_LEVEL.safetensors and NET_LEVEL.json belong together. Of several
+    sets, those that are there already, written with the same inputs, are left as they are.
     """
     from prunecore import jobs
     from prunecore.config import Config, read_config
@@ -120,15 +136,22 @@ def _overridden(section: Any, flags: Mapping[str, Any]) -> Any:
 def _show_results(results: Sequence[Result], as_json: bool) -> None:
     from prunecore import report
 
-    reports = [done for done, _ in results]
+    reports = [result.report for result in results]
+    for result in results:
+        if result.resumed:
+            click.echo(
+                f"Skipped {result.path}: written already with the same inputs "
+                "(--force writes it again).",
+                err=True,
+            )
     if as_json:
         for done in reports:
             click.echo(report.report_line(done))
     else:
         _print_table(report.prune_table(reports))
-        for _, path in results:
+        for path in (result.path for result in results if not result.resumed):
             click.echo(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
-    for line in report.whole_lines(reports[0]):
+    for line in dict.fromkeys(line for done in reports for line in report.whole_lines(done)):
         click.echo(line, err=True)
 
 

@@ -32,6 +32,7 @@ def build_report(
     dependencies: Dependencies,
     verified: Mapping[str, Any] | None,
     plugins: Mapping[str, str],
+    fingerprint: str | None,
 ) -> dict[str, Any]:
     """What was asked, what came out, and what was kept.
 
@@ -45,6 +46,7 @@ def build_report(
         dependencies: the network's channels.
         verified: what the check found, `None` where it was not asked for.
         plugins: distribution name to version.
+        fingerprint: of all that the written set depends on, for jobs that resume.
 
     Returns:
         Plain values, ready for JSON.
@@ -58,6 +60,7 @@ def build_report(
         "target": plan.target,
         "scope": scope,
         "seed": seed,
+        "fingerprint": fingerprint,
         "level": {"asked": plan.asked, "achieved": round(plan.achieved, 4)},
         "before": plan.before.as_dict(),
         "after": plan.after.as_dict(),
@@ -67,7 +70,7 @@ def build_report(
             for layers, places in groups
         ],
         "verified": None if verified is None else dict(verified),
-        "left_out": list(dependencies.left_out),
+        "left_out": list(keep.left_out),
         "left_whole": _left_whole(dependencies),
         "plugins": dict(plugins),
     }
@@ -209,7 +212,7 @@ def whole_lines(report: Mapping[str, Any]) -> list[str]:
         by_reason.setdefault(entry["reason"], []).append(entry["layer"])
     lines = [f"Left whole: {', '.join(paths)}, because {why}." for why, paths in by_reason.items()]
     if report["left_out"]:
-        lines.append(f"Left out, never reached: {', '.join(report['left_out'])}.")
+        lines.append(f"Left out: {', '.join(report['left_out'])}.")
     return lines
 
 
@@ -219,7 +222,7 @@ def _left_whole(dependencies: Dependencies) -> list[dict[str, str]]:
 
 def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | None]]:
     """Kept indices by axis of each tensor that was cut, under all of its names."""
-    left_out = tuple(f"{path}." for path in dependencies.left_out)
+    left_out = tuple(f"{path}." for path in keep.left_out)
     named = [
         *keep.model.named_parameters(remove_duplicate=False),
         *keep.model.named_buffers(remove_duplicate=False),

@@ -80,11 +80,8 @@ def verify(
     Raises:
         VerificationError: they differ by more than `TOLERANCE`.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    device = torch.device("cpu") if device.type == "mps" else device  # has no float64
-    count = max(1, min(_MOST_INPUTS, _PLACES // int(torch.Size(shape).numel())))
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(count, *shape, dtype=torch.float64, generator=generator).to(device)
+    inputs = sample_inputs(model, shape)
+    device = inputs.device
     paths = _compared_paths(model, written)
     original = masked_original(model, keep, device)
     expected = _Recorder(_kept_places(keep, device)).run(original, original, paths, inputs)
@@ -106,7 +103,48 @@ def verify(
             "This is a fault of prunecore or of a plugin: please report it with the network."
         )
     bound = next(bound for bound in _BOUNDS if difference <= bound)
-    return {"max_relative_difference": bound, "inputs": count}
+    return {"max_relative_difference": bound, "inputs": len(inputs)}
+
+
+def sample_inputs(model: nn.Module, shape: Sequence[int]) -> Tensor:
+    """Random inputs of a network, the same each time, in float64 and where the network is.
+
+    Args:
+        model: the network.
+        shape: of one input, without the batch.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = torch.device("cpu") if device.type == "mps" else device  # has no float64
+    count = max(1, min(_MOST_INPUTS, _PLACES // int(torch.Size(shape).numel())))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, *shape, dtype=torch.float64, generator=generator).to(device)
+
+
+def run_on(network: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor) -> None:
+    """Run a network in eval mode on a copy of the inputs, without gradients.
+
+    Args:
+        network: the network; it is left as it was.
+        forward: runs it.
+        inputs: with the batch.
+
+    Raises:
+        VerificationError: it cannot be run in float64 on inputs of this shape.
+    """
+    was_training = network.training
+    network.eval()
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)  # some layers draw numbers in eval mode, too
+        try:
+            forward(inputs.clone())
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise VerificationError(
+                f"{type(network).__name__} cannot be run in float64 on inputs of shape "
+                f"{tuple(inputs.shape)}: {str(error).splitlines()[0]}\n"
+                "Take what ties its forward to another type or batch size out of it, or pass "
+                "--no-verify."
+            ) from error
+    network.train(was_training)
 
 
 @dataclass(frozen=True)
@@ -165,20 +203,7 @@ class _Recorder:
             module.register_forward_hook(functools.partial(record, path))
             for module, path in modules.items()
         ]
-        was_training = network.training
-        network.eval()
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(0)  # some layers draw numbers in eval mode, too
-            try:
-                forward(inputs.clone())
-            except (RuntimeError, ValueError, TypeError, IndexError) as error:
-                raise VerificationError(
-                    f"{type(network).__name__} cannot be run in float64 on inputs of shape "
-                    f"{tuple(inputs.shape)}: {str(error).splitlines()[0]}\n"
-                    "Take what ties its forward to another type or batch size out of it, or pass "
-                    "--no-verify."
-                ) from error
-        network.train(was_training)
+        run_on(network, forward, inputs)
         for handle in handles:
             handle.remove()
         return traces

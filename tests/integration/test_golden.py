@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import prunecore
+from prunecore.pipeline import Request, Walked
 
 from .networks import NETWORKS, network
 from .oracle import check_imports, check_style
@@ -31,15 +31,10 @@ FILES = {  # network and level to the name in the file
 
 def written(name: str, level: float, factory: str) -> str:
     is_own = name in NETWORKS
-    return prunecore.prune(
-        network(name),
-        level,
-        (3, 32, 32) if is_own else (3, 224, 224),
-        mode="random",
-        verify=False,
-        name=factory,
-        origin=f"networks.{factory}" if is_own else f"torchvision.models.{factory}",
-    ).source
+    origin = f"networks.{factory}" if is_own else f"torchvision.models.{factory}"
+    request = Request(level, "random", verify=False, name=factory, origin=origin)
+    shape = (3, 32, 32) if is_own else (3, 224, 224)
+    return Walked(network(name), shape).prune(request).source
 
 
 @pytest.mark.parametrize(("name", "level"), FILES)
