@@ -92,13 +92,11 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     """Merge coupled ids into channels and name what is bound to them."""
     channel_of, count = _channels(records)
     axes = _Axes(channel_of)
-    left_out = _left_out(model, {*records.visits, *records.touched})
-    tensors = {
-        name: tensor
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]
-        if not is_within(name, left_out)
-    }
-    names = {id(tensor): name for name, tensor in tensors.items()}
+    stored = dict([*model.named_parameters(), *model.named_buffers()])
+    names = {id(tensor): name for name, tensor in stored.items()}
+    holders = {names[key].rpartition(".")[0] for key, _ in records.bindings}
+    left_out = _left_out(model, {*records.visits, *records.touched, *holders})
+    tensors = {name: tensor for name, tensor in stored.items() if not is_within(name, left_out)}
     bound: dict[str, dict[int, int]] = {}
     filters, layers = [], {}
     for (key, axis), ids in records.bindings.items():

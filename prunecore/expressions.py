@@ -81,7 +81,7 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
         return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
     if target in INPLACE:
         return Call(f"operator.{target.__name__}", args, kwargs)
-    return Call(_function_name(target), args, _without_defaults(target, kwargs))
+    return Call(function_name(target), args, _without_defaults(target, kwargs))
 
 
 def _power(base: Value, exponent: Value) -> Name:
@@ -127,7 +127,8 @@ def _index(value: Value) -> str:
     return "..." if value is ... else one_line(value)
 
 
-def _function_name(function: Callable[..., Any]) -> str:
+def function_name(function: Callable[..., Any]) -> str:
+    """How a function is called in a file: `torch.cat`, `F.relu`, `len`."""
     name = function.__name__
     for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
         if getattr(module, name, None) is function:
@@ -181,6 +182,16 @@ def names_in(value: Value) -> list[str]:
     tree = ast.parse(one_line(value), mode="eval")
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     return [node.id for node in sorted(names, key=lambda node: node.col_offset)]
+
+
+def own_name(node: fx.Node) -> str:
+    """A name after the module or function that computes the node."""
+    if node.op == "call_module":
+        *_, last = str(node.target).replace(".", " ").split()
+        return str(node.target).replace(".", "_") if last.isdigit() else last
+    if node.target is getattr:
+        return str(node.args[1])
+    return getattr(node.target, "__name__", str(node.target))
 
 
 def annotation(value: Any) -> str:

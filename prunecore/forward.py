@@ -59,7 +59,7 @@ class Forward:
 
 
 @dataclass
-class _Expression:
+class Expression:
     """What is computed but not yet written, waiting for its one user."""
 
     node: fx.Node
@@ -81,10 +81,16 @@ def write_forward(
         keep: gives literals that count channels their kept values.
         functions: the rules, for rewriting literals.
     """
-    return _ForwardWriter(variant, keep, functions).write()
+    return ForwardWriter(variant, keep, functions).write()
 
 
-class _ForwardWriter:
+class ForwardWriter:
+    """Writes a traced forward; `value`, `stored` and `breaks` say how an operation is written."""
+
+    reserved = frozenset(  # not for variables
+        {"torch", "nn", "F", "math", "operator", "len", "Tensor", "self"}
+    )
+
     def __init__(
         self, variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
     ) -> None:
@@ -93,13 +99,14 @@ class _ForwardWriter:
         self.keep = keep
         self.functions = functions
         self.statements: list[Statement] = []
-        self.pending: list[_Expression] = []
+        self.pending: list[Expression] = []
         self.uses = {
             node: sum(not _is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
-        self.variables = Variables(self.uses, self.trace.values)
+        self.variables = Variables(self.uses, self.trace.values, self.reserved)
 
     def write(self) -> Forward:
+        """Write it."""
         parameters, returns = [], "Tensor"
         for node in self.trace.graph.nodes:
             if _is_dead(node):
@@ -128,12 +135,12 @@ class _ForwardWriter:
             self._flush(expression)
             self._assign(expression, set())
 
-    def _build(self, node: fx.Node) -> _Expression:
+    def _build(self, node: fx.Node) -> Expression:
         """The node's expression, its arguments nested into it where that reads well."""
         needed = [source for source in _sources(node) if self._is_pending(source)]
         waiting = self.pending[len(self.pending) - len(needed) :]
         in_order = [expression.node for expression in waiting] == needed
-        if not in_order or self._breaks(node, waiting):
+        if not in_order or self.breaks(node, waiting):
             self._flush()
             waiting = []
         nested = {expression.node: expression for expression in waiting}
@@ -148,7 +155,7 @@ class _ForwardWriter:
             self.uses[source] -= 1
         return expression
 
-    def _breaks(self, node: fx.Node, waiting: list[_Expression]) -> bool:
+    def breaks(self, node: fx.Node, waiting: list[Expression]) -> bool:
         """Whether a statement should end before this node."""
         calls = [expression for expression in waiting if expression.depth > 0]
         if self._is_optional(node):
@@ -161,31 +168,38 @@ class _ForwardWriter:
             not joins and any(expression.composite for expression in calls)
         )
 
-    def _expression(self, node: fx.Node, nested: Mapping[fx.Node, _Expression]) -> _Expression:
+    def _expression(self, node: fx.Node, nested: Mapping[fx.Node, Expression]) -> Expression:
         def written(source: fx.Node) -> Value:
             if source in nested:
                 return nested[source].value
             if source.op == "get_attr":
-                return Name(self_path(self.trace.module, str(source.target)))
+                return self.stored(str(source.target))
             return Name(self.variables.names[source])
 
         args = fx.node.map_arg(node.args, written)
         kwargs = fx.node.map_arg(node.kwargs, written)
         depth = max((expression.depth for expression in nested.values()), default=0)
         if node.op == "output":
-            return _Expression(node, literal(args[0]), depth, False)
+            return Expression(node, literal(args[0]), depth, False)
+        value = self.value(node, tuple(args), dict(kwargs))
+        if self._is_optional(node):
+            return Expression(node, value, depth + 1, True)
+        return Expression(node, value, depth + isinstance(value, Call), self._is_composite(node))
+
+    def stored(self, path: str) -> Value:
+        """A parameter or buffer of the module."""
+        return Name(self_path(self.trace.module, path))
+
+    def value(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
+        """The call of a module or function, given its arguments as they are written."""
         if node.op == "call_module":
             path = self_path(self.trace.module, str(node.target))
             if self._is_optional(node):
                 given = one_line(args[0])
-                choice = f"{given} if {path} is None else {path}({given})"
-                return _Expression(node, Name(choice, 0), depth + 1, True)
-            module = self.trace.module.get_submodule(str(node.target))
-            value = Call(path, literal(args), literal(dict(kwargs)))
-            return _Expression(node, value, depth + 1, any(True for _ in module.children()))
-        args, kwargs = self._rewritten(node, tuple(args), dict(kwargs))
-        value = function_call(node, literal(args), literal(kwargs))
-        return _Expression(node, value, depth + isinstance(value, Call), False)
+                return Name(f"{given} if {path} is None else {path}({given})", 0)
+            return Call(path, literal(args), literal(kwargs))
+        args, kwargs = self._rewritten(node, args, kwargs)
+        return function_call(node, literal(args), literal(kwargs))
 
     def _rewritten(
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -200,17 +214,23 @@ class _ForwardWriter:
         """Whether the node calls a child that other instances of the class lack."""
         return node.op == "call_module" and node.target in self.optional
 
+    def _is_composite(self, node: fx.Node) -> bool:
+        """Whether the node calls a module that has children."""
+        return node.op == "call_module" and any(
+            True for _ in self.trace.module.get_submodule(str(node.target)).children()
+        )
+
     def _is_pending(self, node: fx.Node) -> bool:
         return any(expression.node is node for expression in self.pending)
 
-    def _flush(self, last: _Expression | None = None) -> None:
+    def _flush(self, last: Expression | None = None) -> None:
         """Write what waits, in order; the variables that `last` uses keep their meaning."""
         waiting, self.pending = self.pending, []
         for number, expression in enumerate(waiting):
             later = [*waiting[number + 1 :], *([last] if last else [])]
             self._assign(expression, {name for one in later for name in names_in(one.value)})
 
-    def _assign(self, expression: _Expression, needed: set[str]) -> None:
+    def _assign(self, expression: Expression, needed: set[str]) -> None:
         node, value = expression.node, expression.value
         is_optional = self._is_optional(node)
         name = self.variables.assign(node, value, expression.composite, is_optional, needed)

@@ -51,7 +51,7 @@ def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, doc
     *_, network = texts
     definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
     body = "\n\n".join(definitions)
-    return f'"""{docstring}"""\n\n{_import_lines(body, writer.imports)}\n\n\n{body}'
+    return f'"""{docstring}"""\n\n{import_lines(body, writer.imports)}\n\n\n{body}'
 
 
 def _network(model: nn.Module, value: Value, name: str) -> Instance:
@@ -108,7 +108,7 @@ def _factory(name: str, network: str) -> str:
 '''
 
 
-def _import_lines(body: str, imports: set[str]) -> str:
+def import_lines(body: str, imports: set[str]) -> str:
     """The imports that the names in a file's body need, sorted."""
     names = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
     lines = imports | {line for name, line in _IMPORTS.items() if name in names}

@@ -5,16 +5,14 @@ from __future__ import annotations
 import itertools
 import keyword
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from torch import fx
 
-from prunecore.expressions import names_in
+from prunecore.expressions import names_in, own_name
 from prunecore.signal import Signal
 from prunecore.source import Value, one_line
-
-_RESERVED = {"torch", "nn", "F", "math", "operator", "len", "Tensor", "self"}
 
 
 class Variables:
@@ -23,15 +21,19 @@ class Variables:
     Args:
         uses: how many nodes that are yet to be written use each node.
         values: what each node computes, `Signal` for tensor.
+        reserved: names that no variable may have.
 
     Attributes:
         names: the variables that hold what is computed, by node.
     """
 
-    def __init__(self, uses: Mapping[fx.Node, int], values: Mapping[fx.Node, Any]) -> None:
+    def __init__(
+        self, uses: Mapping[fx.Node, int], values: Mapping[fx.Node, Any], reserved: Set[str]
+    ) -> None:
         self.names: dict[fx.Node, str] = {}
         self._uses = uses
         self._values = values
+        self._reserved = reserved
         self._taken_from: dict[str, str] = {}  # the variable that a part was computed of
 
     def assign(
@@ -46,7 +48,8 @@ class Variables:
             optional: whether it is the call of a module that other instances lack.
             needed: variables that expressions which are written later read.
         """
-        taken = needed | {name for other, name in self.names.items() if self._uses[other] > 0}
+        live = {name for other, name in self.names.items() if self._uses[other] > 0}
+        taken = self._reserved | needed | live
         is_tensor = isinstance(self._values[node], Signal)
         own = [name for name in names_in(value) if name in self.names.values()]
         if is_tensor and own and _is_part(node):
@@ -58,7 +61,7 @@ class Variables:
         self.names[node] = name
         return name
 
-    def _part(self, value: Value, source: str, taken: set[str]) -> str:
+    def _part(self, value: Value, source: str, taken: Set[str]) -> str:
         """The name of one of several tensors that are put together: after its first layer."""
         layers = re.findall(r"self\.(\w+)\(", one_line(value))
         name = _free(layers[-1:], taken, source.rstrip("0123456789"), 1)
@@ -68,9 +71,7 @@ class Variables:
 
 def _is_part(node: fx.Node) -> bool:
     """Whether a tensor goes into a list that a function puts together, and is no such list."""
-    return any(node in joined for user in node.users for joined in _joined(user)) and not any(
-        True for _ in _joined(node)
-    )
+    return not _joined(node) and any(node in one for user in node.users for one in _joined(user))
 
 
 def _joined(node: fx.Node) -> list[list[fx.Node]]:
@@ -82,31 +83,19 @@ def _joined(node: fx.Node) -> list[list[fx.Node]]:
     return [items for items in nodes if len(items) > 1]
 
 
-def _new(node: fx.Node, is_out: bool, optional: bool, taken: set[str]) -> str:
-    names = [*(["out"] if is_out else []), "identity" if optional else _own_name(node)]
+def _new(node: fx.Node, is_out: bool, optional: bool, taken: Set[str]) -> str:
+    names = [*(["out"] if is_out else []), "identity" if optional else own_name(node)]
     good = [name for name in names if _is_name(name)]
     return _free(good, taken, good[0] if good else "out", 2)
 
 
-def _free(names: list[str], taken: set[str], stem: str, first: int) -> str:
+def _free(names: list[str], taken: Set[str], stem: str, first: int) -> str:
     """The first of these names that can be had, else the stem with a number."""
     numbered = (f"{stem}{number}" for number in itertools.count(first))
     return next(
-        name
-        for name in itertools.chain(names, numbered)
-        if _is_name(name) and name not in taken | _RESERVED
+        name for name in itertools.chain(names, numbered) if _is_name(name) and name not in taken
     )
 
 
 def _is_name(text: str) -> bool:
     return text.isidentifier() and not keyword.iskeyword(text)
-
-
-def _own_name(node: fx.Node) -> str:
-    """A name after the module or function that computes the node."""
-    if node.op == "call_module":
-        *_, last = str(node.target).replace(".", " ").split()
-        return str(node.target).replace(".", "_") if last.isdigit() else last
-    if node.target is getattr:
-        return str(node.args[1])
-    return getattr(node.target, "__name__", str(node.target))
