@@ -14,6 +14,8 @@ nox.options.sessions = ["tests"]
 # Each plugin under plugins/, with the plugins that it builds on.
 FAMILIES = {"sequential": [], "resnet": ["sequential"]}
 
+EXAMPLE = "docs/examples/prunecore-experts"  # the plugin that docs/plugins.md goes through
+
 
 def install(session: nox.Session, families: list[str], *groups: str) -> None:
     """Install the core and some plugins as a user gets them, not as editable copies."""
@@ -47,9 +49,25 @@ def tests_plugin(session: nox.Session, family: str) -> None:
     session.run("pytest", f"plugins/prunecore-{family}/tests", *session.posargs)
 
 
-@nox.session(requires=["lint", "tests_core", "tests_plugin"])
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into build/site; a warning is an error."""
+    session.install("--group", "docs")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def example(session: nox.Session) -> None:
+    """Run the example plugin's tests, and prune a network with it, with what it builds on alone."""
+    install(session, ["sequential"], "test")
+    session.install(EXAMPLE)
+    session.run("pytest", f"{EXAMPLE}/tests", *session.posargs)
+    session.run("python", f"{EXAMPLE}/prune.py")
+
+
+@nox.session(requires=["lint", "docs", "tests_core", "tests_plugin", "example"])
 def tests(session: nox.Session) -> None:
-    """Run every check: style and types, each part's tests alone, then all tests together."""
+    """Run every check: style, types and pages, each part's tests alone, then all together."""
     install(session, list(FAMILIES), "test")
     session.run("pytest", *session.posargs)
 

@@ -40,7 +40,8 @@ class ResidualBlock:
     def is_closed(self, kept: NDArray[np.bool_], min_channels: int) -> bool:
         """Whether every way through the branch passes a layer that is at its minimum.
 
-        A gate beside the way, such as squeeze-and-excitation, does not close it.
+        A gate beside the way, such as squeeze-and-excitation, does not close it, nor does a layer
+        that was as narrow from the start.
 
         Args:
             kept: whether each channel stays.
@@ -54,7 +55,7 @@ class ResidualBlock:
             for _, made in open_layers:
                 if trunk[made].any():
                     return False
-                if kept[made].sum() > min_channels:
+                if kept[made].all() or kept[made].sum() > min_channels:
                     reached[made] = True
         return True
 

@@ -5,8 +5,6 @@ Whatever needs torch is imported inside the commands, so that `--help` answers a
 
 from __future__ import annotations
 
-import importlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -17,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prunecore import options, values
-from prunecore.errors import PluginError, UsageError
+from prunecore.errors import UsageError
+from prunecore.plugin_commands import plugins
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from prunecore.jobs import Result
-    from prunecore.plugins import Installed
 
 PIPE_WIDTH = 240  # columns of a table that no terminal shows: nothing is wrapped or cut
 
@@ -226,56 +224,4 @@ def verify(
     )
 
 
-@main.command()
-@click.option("--check", is_flag=True, help="Load each, and say whether it works.")
-@options.as_json
-@options.debug
-def plugins(check: bool, as_json: bool) -> None:
-    """List the installed block families."""
-    from prunecore import plugins as registry
-
-    found = registry.installed()
-    rows = [_checked_plugin(plugin) if check else _listed_plugin(plugin) for plugin in found]
-    for row in rows:
-        click.echo(json.dumps(row, sort_keys=True) if as_json else _plugin_text(row))
-    if not rows:
-        click.echo("No plugin is installed; all families: pip install 'prunecore[all]'", err=True)
-    if any(row.get("status", "").startswith("failed") for row in rows):
-        raise SystemExit(1)
-    if check:
-        registry.load()  # two that work alone may still both own one class
-
-
-def _listed_plugin(plugin: Installed) -> dict[str, Any]:
-    return {
-        "name": plugin.name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "blocked": plugin.blocked,
-    }
-
-
-def _checked_plugin(plugin: Installed) -> dict[str, Any]:
-    importlib.import_module("torchvision.models")  # else families do not name its classes
-    from prunecore import plugins as registry
-
-    row = _listed_plugin(plugin)
-    if plugin.blocked:
-        return row
-    try:
-        loaded = registry.load_one(plugin)
-        owns = "prunecore_block_types" in loaded.hooks
-        types = loaded.gather("prunecore_block_types") if owns else []
-    except PluginError as error:
-        return {**row, "status": f"failed: {error}"}
-    names = sorted(block_type.__qualname__ for block_type in types)
-    return {**row, "status": "ok", "block_types": names, "hooks": list(loaded.hooks)}
-
-
-def _plugin_text(row: Mapping[str, Any]) -> str:
-    state = "blocked" if row["blocked"] else row.get("status", "")
-    lines = [f"{row['name']:16} {row['distribution']} {row['version']}  {state}".rstrip()]
-    for key, title in (("block_types", "blocks"), ("hooks", "hooks")):
-        if row.get(key):
-            lines.append(f"  {title}: {', '.join(row[key])}")
-    return "\n".join(lines)
+main.add_command(plugins)

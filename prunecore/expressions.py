@@ -81,7 +81,7 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
         return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
     if target in INPLACE:
         return Call(f"operator.{target.__name__}", args, kwargs)
-    return Call(function_name(target), args, _without_defaults(target, kwargs))
+    return Call(function_name(target), args, without_defaults(target, kwargs))
 
 
 def _power(base: Value, exponent: Value) -> Name:
@@ -133,10 +133,14 @@ def function_name(function: Callable[..., Any]) -> str:
     for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
         if getattr(module, name, None) is function:
             return f"{text}.{name}"
+    public = name.removeprefix("special_")
+    if getattr(torch.special, public, None) is function:
+        return f"torch.special.{public}"
     return name if function is len else f"{function.__module__}.{name}"
 
 
-def _without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:
+def without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:
+    """The keywords of a call without those that have their default value."""
     documented = getattr(F, f"_{function.__name__}", function)  # behind F.max_pool2d, say
     try:
         parameters = inspect.signature(documented).parameters

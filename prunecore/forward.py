@@ -85,7 +85,7 @@ def write_forward(
 
 
 class ForwardWriter:
-    """Writes a traced forward; `value`, `stored` and `breaks` say how an operation is written."""
+    """Writes a traced forward; `value`, `stored`, `breaks` and `is_composite` say how."""
 
     reserved = frozenset(  # not for variables
         {"torch", "nn", "F", "math", "operator", "len", "Tensor", "self"}
@@ -184,7 +184,7 @@ class ForwardWriter:
         value = self.value(node, tuple(args), dict(kwargs))
         if self._is_optional(node):
             return Expression(node, value, depth + 1, True)
-        return Expression(node, value, depth + isinstance(value, Call), self._is_composite(node))
+        return Expression(node, value, depth + isinstance(value, Call), self.is_composite(node))
 
     def stored(self, path: str) -> Value:
         """A parameter or buffer of the module."""
@@ -214,7 +214,7 @@ class ForwardWriter:
         """Whether the node calls a child that other instances of the class lack."""
         return node.op == "call_module" and node.target in self.optional
 
-    def _is_composite(self, node: fx.Node) -> bool:
+    def is_composite(self, node: fx.Node) -> bool:
         """Whether the node calls a module that has children."""
         return node.op == "call_module" and any(
             True for _ in self.trace.module.get_submodule(str(node.target)).children()

@@ -16,6 +16,7 @@ from prunecore.counting import Counter
 from prunecore.dependencies import Dependencies
 from prunecore.keep import Keep
 from prunecore.plan import Plan
+from prunecore.records import is_within
 from prunecore.signal import FIXED
 
 SCHEMA = 1
@@ -71,7 +72,7 @@ def build_report(
         ],
         "verified": None if verified is None else dict(verified),
         "left_out": list(keep.left_out),
-        "left_whole": _left_whole(dependencies),
+        "left_whole": _left_whole(dependencies, keep.removed_blocks),
         "plugins": dict(plugins),
     }
 
@@ -124,7 +125,7 @@ def build_inspection(
             for layers, places in groups
         ],
         "left_out": list(dependencies.left_out),
-        "left_whole": _left_whole(dependencies),
+        "left_whole": _left_whole(dependencies, removed_blocks=()),
         "plugins": dict(plugins),
     }
 
@@ -216,8 +217,12 @@ def whole_lines(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _left_whole(dependencies: Dependencies) -> list[dict[str, str]]:
-    return [{"layer": path, "reason": why} for path, why in dependencies.left_whole.items()]
+def _left_whole(dependencies: Dependencies, removed_blocks: Sequence[str]) -> list[dict[str, str]]:
+    return [
+        {"layer": path, "reason": why}
+        for path, why in dependencies.left_whole.items()
+        if not is_within(path, removed_blocks)
+    ]
 
 
 def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | None]]:

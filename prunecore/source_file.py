@@ -114,9 +114,13 @@ def import_lines(body: str, imports: set[str]) -> str:
     lines = imports | {line for name, line in _IMPORTS.items() if name in names}
     if from_torch := sorted(names & {"Tensor", "nn"}):
         lines.add(f"from torch import {', '.join(from_torch)}")
-    standard = {line for line in lines if line.split()[1] in sys.stdlib_module_names}
+    standard = {line for line in lines if _package(line) in sys.stdlib_module_names}
     sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
     return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _package(line: str) -> str:
+    return line.split()[1].partition(".")[0]
 
 
 def _import_order(line: str) -> tuple[bool, str]:

@@ -180,6 +180,25 @@ def test_a_branch_of_one_layer_never_closes(blocks_of):
     assert closed_blocks(blocks, np.zeros(dependencies.count, dtype=bool), 2) == ()
 
 
+def test_a_layer_that_is_narrow_from_the_start_does_not_close_a_branch(blocks_of):
+    dependencies, blocks = blocks_of(network(Residual(8, 2, 6)))
+    everything = np.ones(dependencies.count, dtype=bool)
+    assert closed_blocks(blocks, everything, 2) == ()
+    assert len(closed_blocks(blocks, closing(dependencies, "2.convs.1"), 2)) == 1
+
+
+def test_a_protected_block_stays(blocks_of):
+    class Protected(Residual):
+        pass
+
+    prunecore.skip(layers=["convs"])(Protected)
+    dependencies, blocks = blocks_of(network(Protected(8, 5), Residual(8, 40)))
+    assert len(blocks) == 2
+    scores = np.random.default_rng(0).random(dependencies.count)
+    scores[dependencies.axes[dependencies.layers["0"]]] += 1
+    assert make_plan(dependencies, scores, 80, blocks=blocks).removed_blocks == ("3",)
+
+
 def test_of_nested_blocks_the_outer_one_goes(blocks_of):
     class Outer(nn.Module):
         def __init__(self) -> None:

@@ -292,6 +292,7 @@ def test_written_forwards_are_formatted_as_ruff_does(
         (lambda a, b: a % 2 // b, "a % 2 // b"),
         (lambda a, b: 2 - a + b, "2 - a + b"),
         (lambda a, b: a[..., -1:] + b[:, 1::2], "a[..., -1:] + b[:, 1::2]"),
+        (lambda a, b: torch.special.xlogy(a, b), "torch.special.xlogy(a, b)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -410,9 +410,22 @@ def test_a_block_of_which_nothing_may_go(use: Any) -> None:
     assert "it is said so" in message
 
 
-def test_outputs_that_tell_nothing(use: Any) -> None:
+def test_outputs_that_are_not_finite(use: Any) -> None:
     use()
     block = Gated(6, 10)
     with torch.no_grad():
         block.down.weight[0, 0] = float("nan")
-    assert "output 1 of Gated is zero or not finite" in refused(block, (6,))
+    assert "output 1 of Gated is not finite" in refused(block, (6,))
+
+
+def test_outputs_that_are_always_zero(use: Any) -> None:
+    class Gone(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 0
+
+    use(
+        block_types=lambda: [Gone],
+        calculate_dependencies=lambda block, inputs, channels: inputs[0],
+        write_block=lambda block, name, writer: BlockSource(Call("nn.Threshold", (99.0, 0.0))),
+    )
+    assert "Gone returns zeros for random inputs" in refused(Gone(), (6,))

@@ -43,18 +43,30 @@ def check_block(
         AssertionError: something does not hold; the message says what, and where.
         PrunecoreError: the block cannot be written, as in a job of the user's.
     """
-    plugins = plugin_registry.load()
+    check(block, shapes, seeds, traceable, plugin_registry.load())
+
+
+def check(
+    block: nn.Module,
+    shapes: Sequence[Sequence[int]],
+    seeds: Iterable[int],
+    traceable: bool,
+    plugins: Plugins,
+) -> None:
+    """The same with these plugins, installed or not."""
     owner = _owner(block, plugins)
     network = Network(_varied(block))
     followed = follow(network, shapes, plugins, traced=False)
     _check_agreement(network, followed, shapes, plugins, owner, traceable)
     definitions: dict[str, str] = {}
-    removed = 0
+    removed, largest = 0, 0.0
     for seed in seeds:
         kept = _random_choice(followed, seed)
         removed += int((~kept).sum())
         keep = Keep(network, followed.dependencies, kept)
-        for name, text in check_written(network, followed, keep, plugins, owner).items():
+        written, size = check_written(network, followed, keep, plugins, owner)
+        largest = max(largest, size)
+        for name, text in written.items():
             if definitions.setdefault(name, text) != text:
                 raise AssertionError(
                     f"{owner.label} writes {name} otherwise where other channels are kept, so that "
@@ -66,6 +78,11 @@ def check_block(
             f"No channel of {type(block).__name__} was removed, so that nothing is checked: "
             f"{'; '.join(sorted(set(followed.reasons.values()))) or 'none may go'}.\n"
             "Give a block with more channels, or more seeds."
+        )
+    if largest == 0:
+        raise AssertionError(
+            f"{type(block).__name__} returns zeros for random inputs, and nothing is compared.\n"
+            "Give it other weights, or more seeds."
         )
 
 

@@ -30,7 +30,7 @@ _BATCH = 3  # another one than the walk's: a batch size that is written does not
 
 def check_written(
     network: Network, followed: Followed, keep: Keep, plugins: Plugins, owner: Plugin
-) -> Mapping[str, str]:
+) -> tuple[Mapping[str, str], float]:
     """Check what is written of a block for one choice of channels.
 
     Args:
@@ -41,7 +41,7 @@ def check_written(
         owner: of the block.
 
     Returns:
-        The texts that plugins wrote, by the name that each defines.
+        The texts that plugins wrote, by the name that each defines; the largest value compared.
     """
     writer = Writer(network, keep, plugins)
     writer.child(network.block, PATH)
@@ -66,8 +66,7 @@ def check_written(
             f"{counted} were counted.\n"
             "Bind every axis that is cut, and write each width as it is kept."
         )
-    _compare(network, followed, keep, owner, small)
-    return writer.definitions
+    return writer.definitions, _compare(network, followed, keep, owner, small)
 
 
 def _check_text(name: str, text: str, owner: Plugin) -> None:
@@ -97,8 +96,12 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 def _compare(
     network: Network, followed: Followed, keep: Keep, owner: Plugin, small: nn.Module
-) -> None:
-    """Run the masked original and, on the kept channels, what was written of it."""
+) -> float:
+    """Run the masked original and, on the kept channels, what was written of it.
+
+    Returns:
+        The largest value that was compared.
+    """
     generator = torch.Generator().manual_seed(0)
     inputs = [
         torch.randn((_BATCH, *signal.shape[1:]), dtype=torch.float64, generator=generator)
@@ -116,6 +119,7 @@ def _compare(
             f"{_named(network)} returns {len(expected)} tensors, {owner.label} follows "
             f"{len(followed.outputs)} and writes {len(actual)}."
         )
+    largest = 0.0
     for number, (ours, signal, theirs) in enumerate(
         zip(expected, followed.outputs, actual, strict=True), start=1
     ):
@@ -124,9 +128,9 @@ def _compare(
                 f"{owner.label}: prunecore_calculate_dependencies gives output {number} of "
                 f"{_named(network)} the shape {signal.shape[1:]}; it has {tuple(ours.shape[1:])}."
             )
-        _check_equal(
-            f"output {number} of {_named(network)}", _kept(ours, signal, keep), theirs, owner
-        )
+        name = f"output {number} of {_named(network)}"
+        largest = max(largest, _check_equal(name, _kept(ours, signal, keep), theirs, owner))
+    return largest
 
 
 def _run(failing: str, call: Callable[[], Any]) -> list[Tensor]:
@@ -137,7 +141,7 @@ def _run(failing: str, call: Callable[[], Any]) -> list[Tensor]:
             output = call()
         except Exception as error:  # whatever the block's own forward raises
             raise AssertionError(f"{failing}: {type(error).__name__}: {error}") from error
-    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+    return [leaf.double() for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
 
 
 def _kept(tensor: Tensor, signal: Signal, keep: Keep) -> Tensor:
@@ -148,27 +152,29 @@ def _kept(tensor: Tensor, signal: Signal, keep: Keep) -> Tensor:
     return tensor
 
 
-def _check_equal(name: str, expected: Tensor, actual: Tensor, owner: Plugin) -> None:
+def _check_equal(name: str, expected: Tensor, actual: Tensor, owner: Plugin) -> float:
+    """Compare two tensors; the largest value is returned."""
     if expected.shape != actual.shape:
         raise AssertionError(
             f"{owner.label} writes {name} with the shape {tuple(actual.shape)}, batch first; the "
             f"kept channels have {tuple(expected.shape)}."
         )
-    size = float(expected.double().abs().max()) if expected.numel() else 0.0
-    if not 0 < size < float("inf"):
+    size = float(expected.abs().max()) if expected.numel() else 0.0
+    if not size < float("inf"):
         raise AssertionError(
-            f"{name} is zero or not finite for random inputs, so that nothing can be compared.\n"
+            f"{name} is not finite for random inputs, so that nothing can be compared.\n"
             "Give the block other weights."
         )
-    apart = float((expected.double() - actual.double()).abs().max())
+    apart = float((expected - actual).abs().max())
     if not apart <= TOLERANCE * size:
         channel = _first_apart(expected, actual, TOLERANCE * size)
         raise AssertionError(
-            f"{owner.label}: {name} differs from the masked original's by {apart / size:.3g}, "
-            f"relative, first at kept channel {channel}; at most {TOLERANCE:g} is right.\n"
+            f"{owner.label}: {name} differs from the masked original's by {apart:.3g}, first at "
+            f"kept channel {channel}; its values are up to {size:.3g}.\n"
             "Bind the weights to what their places mean, write the forward as it is, and cut each "
             "tensor with keep.cut."
         )
+    return size
 
 
 def _first_apart(expected: Tensor, actual: Tensor, allowed: float) -> int:
