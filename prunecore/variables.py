@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import keyword
-import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from torch import fx
 
 from prunecore.expressions import names_in, own_name
 from prunecore.signal import Signal
-from prunecore.source import Value, one_line
+from prunecore.source import Value
 
 
 class Variables:
@@ -53,7 +52,7 @@ class Variables:
         is_tensor = isinstance(self._values[node], Signal)
         own = [name for name in names_in(value) if name in self.names.values()]
         if is_tensor and own and _is_part(node):
-            name = self._part(value, own[0], taken)
+            name = self._part(node, own[0], taken)
         else:
             sources = [self._taken_from[name] for name in own if name in self._taken_from]
             free = [name for name in (*sources, *own) if is_tensor and name not in taken]
@@ -61,12 +60,20 @@ class Variables:
         self.names[node] = name
         return name
 
-    def _part(self, value: Value, source: str, taken: Set[str]) -> str:
+    def _part(self, node: fx.Node, source: str, taken: Set[str]) -> str:
         """The name of one of several tensors that are put together: after its first layer."""
-        layers = re.findall(r"self\.(\w+)\(", one_line(value))
-        name = _free(layers[-1:], taken, source.rstrip("0123456789"), 1)
+        layers = [layer for layer in self._layers(node) if _is_name(layer)]
+        name = _free(layers[:1], taken, source.rstrip("0123456789"), 1)
         self._taken_from[name] = source
         return name
+
+    def _layers(self, node: fx.Node) -> Iterator[str]:
+        """The names of the layers that an expression calls, in order."""
+        for source in node.all_input_nodes:
+            if source not in self.names:  # it is part of the expression
+                yield from self._layers(source)
+        if node.op == "call_module":
+            yield own_name(node)
 
 
 def _is_part(node: fx.Node) -> bool:
