@@ -12,7 +12,15 @@ nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["tests"]
 
 # Each plugin under plugins/, with the plugins that it builds on.
-FAMILIES = {"sequential": [], "resnet": ["sequential"]}
+FAMILIES = {
+    "sequential": [],
+    "resnet": ["sequential"],
+    "mobilenet": ["sequential"],
+    "squeezenet": ["sequential"],
+    "googlenet": ["sequential"],
+}
+
+EXAMPLE = "docs/examples/prunecore-experts"  # the plugin that docs/plugins.md goes through
 
 
 def install(session: nox.Session, families: list[str], *groups: str) -> None:
@@ -47,9 +55,40 @@ def tests_plugin(session: nox.Session, family: str) -> None:
     session.run("pytest", f"plugins/prunecore-{family}/tests", *session.posargs)
 
 
-@nox.session(requires=["lint", "tests_core", "tests_plugin"])
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into build/site; a warning is an error."""
+    session.install("--group", "docs")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def example(session: nox.Session) -> None:
+    """Run the example plugin's tests, and prune a network with it, with what it builds on alone."""
+    install(session, ["sequential"], "test")
+    session.install(EXAMPLE)
+    session.run("pytest", f"{EXAMPLE}/tests", *session.posargs)
+    session.run("python", f"{EXAMPLE}/prune.py")
+
+
+@nox.session
+def parts(session: nox.Session) -> None:
+    """Install and uninstall one family: a network of it prunes with it and without."""
+    families = ["sequential", "squeezenet"]
+    session.install(".", *(f"./plugins/prunecore-{family}" for family in families))
+    job = ["prune", "squeezenet1_1", "--level=50", "--input-shape=3,64,64", "--force"]
+    job.append(f"--output={session.create_tmp()}")
+    for family in reversed(families):
+        session.run("prunecore", *job)
+        session.run("uv", "pip", "uninstall", f"prunecore-{family}")
+    said = session.run("prunecore", *job, success_codes=[1], silent=True)
+    if "pip install prunecore-sequential" not in str(said):
+        session.error(f"Without a plugin that knows its layers, it says only: {said}")
+
+
+@nox.session(requires=["lint", "docs", "tests_core", "tests_plugin", "parts", "example"])
 def tests(session: nox.Session) -> None:
-    """Run every check: style and types, each part's tests alone, then all tests together."""
+    """Run every check: style, types and pages, each part's tests alone, then all together."""
     install(session, list(FAMILIES), "test")
     session.run("pytest", *session.posargs)
 

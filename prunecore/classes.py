@@ -55,7 +55,7 @@ def define_classes(
         groups = _grouped(instances, by_height=True)
     for members in groups:
         name = free_name(members[0].class_name, taken | set(texts))
-        writer = _ClassWriter(members, calls, named if members == [root] else {})
+        writer = ClassWriter(members, calls, named if members == [root] else {})
         texts[name] = writer.write(name)
         for index, member in enumerate(members):
             calls[id(member)] = writer.arguments.call(name, index)
@@ -68,8 +68,14 @@ def write_statement(statement: Statement, indent: int) -> str:
     return f"{' ' * indent}{statement.target}{text}"
 
 
-class _ClassWriter:
-    """Writes one class from all of its instances."""
+class ClassWriter:
+    """Writes one class from all of its instances.
+
+    Args:
+        members: the instances.
+        calls: the constructor calls of those that they hold, by id.
+        named: names of constructor arguments that are fixed beforehand, by what they count.
+    """
 
     def __init__(
         self, members: list[Instance], calls: Mapping[int, Call], named: Mapping[Hashable, str]
@@ -83,6 +89,7 @@ class _ClassWriter:
         )
 
     def write(self, name: str) -> str:
+        """The class's text; `arguments` are known afterwards."""
         self._lifted()  # finds the arguments, which get their names together
         self.arguments.name_all()
         fields, body = self._lifted()

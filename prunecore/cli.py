@@ -5,8 +5,6 @@ Whatever needs torch is imported inside the commands, so that `--help` answers a
 
 from __future__ import annotations
 
-import importlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -17,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prunecore import options, values
-from prunecore.errors import PluginError, UsageError
+from prunecore.errors import UsageError
+from prunecore.plugin_commands import plugins
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from prunecore.jobs import Result
-    from prunecore.plugins import Installed
 
 PIPE_WIDTH = 240  # columns of a table that no terminal shows: nothing is wrapped or cut
 
@@ -48,12 +46,27 @@ def main() -> None:
     callback=options.checked(lambda texts: values.read_levels(texts) if texts else None),
     help="How much to remove, above 0 and below 100. May be repeated.",
 )
-@click.option("--mode", help="How channels are scored: l1-norm, random.  [default: l1-norm]")
+@click.option(
+    "--mode", help="How channels are scored: l1-norm, random, random-weighted.  [default: l1-norm]"
+)
 @click.option(
     "--target",
     metavar="|".join(values.TARGETS),
     callback=options.checked(values.read_target),
     help="What the level is a percentage of.  [default: params]",
+)
+@click.option(
+    "--count",
+    type=int,
+    metavar="N",
+    callback=options.checked(values.read_count),
+    help="Write N networks a level, NET_LEVEL_1 to NET_LEVEL_N, each from the next seed.",
+)
+@click.option(
+    "--remove-blocks",
+    is_flag=True,
+    default=None,
+    help="Let residual blocks go as a whole where their inner width has come to the minimum.",
 )
 @options.weights
 @options.input_shape
@@ -87,7 +100,8 @@ def prune(
 ) -> None:
     """Remove channels of MODEL; write the smaller network, its weights and a report.
 
-    The files NET_LEVEL.py, NET_LEVEL.safetensors and NET_LEVEL.json belong together.
+    The files NET_LEVEL.py, NET_LEVEL.safetensors and NET_LEVEL.json belong together. Of several
+    sets, those that are there already, written with the same inputs, are left as they are.
     """
     from prunecore import jobs
     from prunecore.config import Config, read_config
@@ -120,15 +134,22 @@ def _overridden(section: Any, flags: Mapping[str, Any]) -> Any:
 def _show_results(results: Sequence[Result], as_json: bool) -> None:
     from prunecore import report
 
-    reports = [done for done, _ in results]
+    reports = [result.report for result in results]
+    for result in results:
+        if result.resumed:
+            click.echo(
+                f"Skipped {result.path}: written already with the same inputs "
+                "(--force writes it again).",
+                err=True,
+            )
     if as_json:
         for done in reports:
             click.echo(report.report_line(done))
     else:
         _print_table(report.prune_table(reports))
-        for _, path in results:
+        for path in (result.path for result in results if not result.resumed):
             click.echo(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
-    for line in report.whole_lines(reports[0]):
+    for line in dict.fromkeys(line for done in reports for line in report.whole_lines(done)):
         click.echo(line, err=True)
 
 
@@ -203,56 +224,4 @@ def verify(
     )
 
 
-@main.command()
-@click.option("--check", is_flag=True, help="Load each, and say whether it works.")
-@options.as_json
-@options.debug
-def plugins(check: bool, as_json: bool) -> None:
-    """List the installed block families."""
-    from prunecore import plugins as registry
-
-    found = registry.installed()
-    rows = [_checked_plugin(plugin) if check else _listed_plugin(plugin) for plugin in found]
-    for row in rows:
-        click.echo(json.dumps(row, sort_keys=True) if as_json else _plugin_text(row))
-    if not rows:
-        click.echo("No plugin is installed; all families: pip install 'prunecore[all]'", err=True)
-    if any(row.get("status", "").startswith("failed") for row in rows):
-        raise SystemExit(1)
-    if check:
-        registry.load()  # two that work alone may still both own one class
-
-
-def _listed_plugin(plugin: Installed) -> dict[str, Any]:
-    return {
-        "name": plugin.name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "blocked": plugin.blocked,
-    }
-
-
-def _checked_plugin(plugin: Installed) -> dict[str, Any]:
-    importlib.import_module("torchvision.models")  # else families do not name its classes
-    from prunecore import plugins as registry
-
-    row = _listed_plugin(plugin)
-    if plugin.blocked:
-        return row
-    try:
-        loaded = registry.load_one(plugin)
-        hooks = ("prunecore_block_types", "prunecore_functions", "prunecore_criteria")
-        types, *_ = [loaded.gather(hook) for hook in hooks]
-    except PluginError as error:
-        return {**row, "status": f"failed: {error}"}
-    names = sorted(block_type.__qualname__ for block_type in types)
-    return {**row, "status": "ok", "block_types": names, "hooks": list(loaded.hooks)}
-
-
-def _plugin_text(row: Mapping[str, Any]) -> str:
-    state = "blocked" if row["blocked"] else row.get("status", "")
-    lines = [f"{row['name']:16} {row['distribution']} {row['version']}  {state}".rstrip()]
-    for key, title in (("block_types", "blocks"), ("hooks", "hooks")):
-        if row.get(key):
-            lines.append(f"  {title}: {', '.join(row[key])}")
-    return "\n".join(lines)
+main.add_command(plugins)

@@ -45,7 +45,9 @@ class PrunerConfig:
         mode: the importance criterion.
         target: what the levels are percentages of.
         seed: for random scores and for weights that no file gives.
+        remove_blocks: whether residual blocks may go as a whole.
         pruning_perc: the levels, in percent.
+        count: how many networks to write for each level, each from a seed of its own.
     """
 
     project_dir: Path = Path()
@@ -55,7 +57,9 @@ class PrunerConfig:
     mode: str = "l1-norm"
     target: Target = "params"
     seed: int = 0
+    remove_blocks: bool = False
     pruning_perc: tuple[float, ...] = ()
+    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,9 @@ _PRUNER: dict[str, _Reader] = {
     "mode": values.read_text,
     "target": values.read_target,
     "seed": values.read_seed,
+    "remove_blocks": values.read_switch,
     "pruning_perc": values.read_levels,
+    "count": values.read_count,
 }
 _OF_TEXT = (
     values.read_text,

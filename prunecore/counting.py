@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prunecore.dependencies import Dependencies
+from prunecore.records import is_within
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,24 @@ class Counter:
             ],
             dtype=np.int64,
         )
-        names = dependencies.tensors
+        self._names = names = tuple(dependencies.tensors)
         self._along = np.array([dependencies.used_along.get(name, none) for name in names], int)
         uses = np.array([dependencies.macs.get(name, 0) for name in names], dtype=np.int64)
         self._uses = uses // lengths[self._along]
         self._places = np.concatenate([*dependencies.axes, np.zeros(0, dtype=np.int64)])
         self._starts = np.cumsum([0, *lengths[:-2]]) if none else np.zeros(0, dtype=int)
 
-    def cost(self, kept: NDArray[np.bool_]) -> Cost:
+    def cost(self, kept: NDArray[np.bool_], removed_blocks: Sequence[str] = ()) -> Cost:
         """Count for one choice.
 
         Args:
             kept: whether each channel stays, shape `(dependencies.count,)`.
+            removed_blocks: paths of the blocks that go as a whole.
         """
         places = np.append(kept, True)[self._places]
         widths = np.append(np.add.reduceat(places, self._starts, dtype=np.int64), 1)
         sizes = self._free * widths[self._axes].prod(axis=1)
+        if removed_blocks:
+            sizes[[is_within(name, removed_blocks) for name in self._names]] = 0
         params, size = (self._weights @ sizes).tolist()
         return Cost(params, int(self._uses * widths[self._along] @ sizes), size)

@@ -67,6 +67,8 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
     if target is operator.pow:
         return _power(args[0], args[1])
     if target in INFIX:
+        if target is operator.add and _takes_away(node):
+            target, args = operator.sub, (args[0], -args[1])
         sign, level = INFIX[target]
         compares = level == 0  # a chain of comparisons is another thing
         left, right = _operand(args[0], level + compares), _operand(args[1], level + 1)
@@ -79,12 +81,12 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
         return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
     if target in INPLACE:
         return Call(f"operator.{target.__name__}", args, kwargs)
-    return Call(_function_name(target), args, _without_defaults(target, kwargs))
+    return Call(function_name(target), args, without_defaults(target, kwargs))
 
 
 def _power(base: Value, exponent: Value) -> Name:
     """A power; between names and numbers its sign stands without spaces, as ruff has it."""
-    is_number = isinstance(exponent, int | float)
+    is_number = _is_number(exponent)
     left, right = _operand(base, 8), one_line(exponent) if is_number else _operand(exponent, 8)
     hugs = re.fullmatch(r"[\w.]+", left) and (is_number or re.fullmatch(r"[\w.]+", right))
     return Name(f"{left}**{right}" if hugs else f"{left} ** {right}", 7)
@@ -93,9 +95,26 @@ def _power(base: Value, exponent: Value) -> Name:
 def _operand(value: Value, level: int) -> str:
     text = one_line(value)
     own = value.precedence if isinstance(value, Name) else _TIGHT
-    if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+    if _is_number(value) and value < 0:
         own = 6
     return text if own >= level else f"({text})"
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _takes_away(node: fx.Node) -> bool:
+    """Whether a sum is with a negative number, and surely not of a mask, which has no minus."""
+    operands: Any = node.args
+    left, right = operands
+    return (
+        _is_number(right)
+        and right < 0
+        and isinstance(left, fx.Node)
+        and left.target in (operator.add, operator.sub, operator.mul, operator.truediv)
+        and any(isinstance(operand, float) for operand in left.args)
+    )
 
 
 def _index(value: Value) -> str:
@@ -108,15 +127,20 @@ def _index(value: Value) -> str:
     return "..." if value is ... else one_line(value)
 
 
-def _function_name(function: Callable[..., Any]) -> str:
+def function_name(function: Callable[..., Any]) -> str:
+    """How a function is called in a file: `torch.cat`, `F.relu`, `len`."""
     name = function.__name__
     for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
         if getattr(module, name, None) is function:
             return f"{text}.{name}"
+    public = name.removeprefix("special_")
+    if getattr(torch.special, public, None) is function:
+        return f"torch.special.{public}"
     return name if function is len else f"{function.__module__}.{name}"
 
 
-def _without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:
+def without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:
+    """The keywords of a call without those that have their default value."""
     documented = getattr(F, f"_{function.__name__}", function)  # behind F.max_pool2d, say
     try:
         parameters = inspect.signature(documented).parameters
@@ -130,9 +154,11 @@ def _without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) ->
 
 
 def literal(value: Any) -> Any:
-    """fx's immutable containers and the training flag as plain values."""
+    """fx's immutable containers, the training flag and computed numbers as plain values."""
     if isinstance(value, Training):
         return Name("self.training")
+    if isinstance(value, float):
+        return _without_noise(value)
     if isinstance(value, torch.Size):
         return tuple(value)
     if isinstance(value, tuple):
@@ -146,11 +172,30 @@ def literal(value: Any) -> Any:
     return value
 
 
+def _without_noise(value: float) -> float:
+    """A constant without the rounding of what computed it: `0.03` for `(0.485 - 0.5) / -0.5`.
+
+    In float32 and shorter types the two are one number.
+    """
+    plain = float(f"{value:.15g}")  # 15 digits that a person types come back as they are
+    return plain if len(repr(plain)) < len(repr(value)) - 3 else value
+
+
 def names_in(value: Value) -> list[str]:
     """The variables of an expression, in the order in which they are written."""
     tree = ast.parse(one_line(value), mode="eval")
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
     return [node.id for node in sorted(names, key=lambda node: node.col_offset)]
+
+
+def own_name(node: fx.Node) -> str:
+    """A name after the module or function that computes the node."""
+    if node.op == "call_module":
+        *_, last = str(node.target).replace(".", " ").split()
+        return str(node.target).replace(".", "_") if last.isdigit() else last
+    if node.target is getattr:
+        return str(node.args[1])
+    return getattr(node.target, "__name__", str(node.target))
 
 
 def annotation(value: Any) -> str:

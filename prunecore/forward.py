@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import keyword
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,8 +22,8 @@ from prunecore.expressions import (
 )
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
-from prunecore.signal import Signal
 from prunecore.source import LINE, Call, Name, Value, one_line
+from prunecore.variables import Variables
 from prunecore.variants import Variant
 
 _DEEPEST = 4  # calls nested in one statement before it is broken
@@ -61,7 +59,7 @@ class Forward:
 
 
 @dataclass
-class _Expression:
+class Expression:
     """What is computed but not yet written, waiting for its one user."""
 
     node: fx.Node
@@ -83,10 +81,16 @@ def write_forward(
         keep: gives literals that count channels their kept values.
         functions: the rules, for rewriting literals.
     """
-    return _ForwardWriter(variant, keep, functions).write()
+    return ForwardWriter(variant, keep, functions).write()
 
 
-class _ForwardWriter:
+class ForwardWriter:
+    """Writes a traced forward; `value`, `stored`, `breaks` and `is_composite` say how."""
+
+    reserved = frozenset(  # not for variables
+        {"torch", "nn", "F", "math", "operator", "len", "Tensor", "self"}
+    )
+
     def __init__(
         self, variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
     ) -> None:
@@ -95,19 +99,20 @@ class _ForwardWriter:
         self.keep = keep
         self.functions = functions
         self.statements: list[Statement] = []
-        self.pending: list[_Expression] = []
-        self.variables: dict[fx.Node, str] = {}
+        self.pending: list[Expression] = []
         self.uses = {
             node: sum(not _is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
+        self.variables = Variables(self.uses, self.trace.values, self.reserved)
 
     def write(self) -> Forward:
+        """Write it."""
         parameters, returns = [], "Tensor"
         for node in self.trace.graph.nodes:
             if _is_dead(node):
                 continue
             if node.op == "placeholder":
-                self.variables[node] = str(node.target)
+                self.variables.names[node] = str(node.target)
                 parameters.append(_parameter(node, self.trace.values[node]))
             elif node.op == "output":
                 returns = annotation(self._values(node.args[0]))
@@ -130,12 +135,12 @@ class _ForwardWriter:
             self._flush(expression)
             self._assign(expression, set())
 
-    def _build(self, node: fx.Node) -> _Expression:
+    def _build(self, node: fx.Node) -> Expression:
         """The node's expression, its arguments nested into it where that reads well."""
         needed = [source for source in _sources(node) if self._is_pending(source)]
         waiting = self.pending[len(self.pending) - len(needed) :]
         in_order = [expression.node for expression in waiting] == needed
-        if not in_order or self._breaks(node, waiting):
+        if not in_order or self.breaks(node, waiting):
             self._flush()
             waiting = []
         nested = {expression.node: expression for expression in waiting}
@@ -150,7 +155,7 @@ class _ForwardWriter:
             self.uses[source] -= 1
         return expression
 
-    def _breaks(self, node: fx.Node, waiting: list[_Expression]) -> bool:
+    def breaks(self, node: fx.Node, waiting: list[Expression]) -> bool:
         """Whether a statement should end before this node."""
         calls = [expression for expression in waiting if expression.depth > 0]
         if self._is_optional(node):
@@ -163,31 +168,38 @@ class _ForwardWriter:
             not joins and any(expression.composite for expression in calls)
         )
 
-    def _expression(self, node: fx.Node, nested: Mapping[fx.Node, _Expression]) -> _Expression:
+    def _expression(self, node: fx.Node, nested: Mapping[fx.Node, Expression]) -> Expression:
         def written(source: fx.Node) -> Value:
             if source in nested:
                 return nested[source].value
             if source.op == "get_attr":
-                return Name(self_path(self.trace.module, str(source.target)))
-            return Name(self.variables[source])
+                return self.stored(str(source.target))
+            return Name(self.variables.names[source])
 
         args = fx.node.map_arg(node.args, written)
         kwargs = fx.node.map_arg(node.kwargs, written)
         depth = max((expression.depth for expression in nested.values()), default=0)
         if node.op == "output":
-            return _Expression(node, literal(args[0]), depth, False)
+            return Expression(node, literal(args[0]), depth, False)
+        value = self.value(node, tuple(args), dict(kwargs))
+        if self._is_optional(node):
+            return Expression(node, value, depth + 1, True)
+        return Expression(node, value, depth + isinstance(value, Call), self.is_composite(node))
+
+    def stored(self, path: str) -> Value:
+        """A parameter or buffer of the module."""
+        return Name(self_path(self.trace.module, path))
+
+    def value(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
+        """The call of a module or function, given its arguments as they are written."""
         if node.op == "call_module":
             path = self_path(self.trace.module, str(node.target))
             if self._is_optional(node):
                 given = one_line(args[0])
-                choice = f"{given} if {path} is None else {path}({given})"
-                return _Expression(node, Name(choice, 0), depth + 1, True)
-            module = self.trace.module.get_submodule(str(node.target))
-            value = Call(path, literal(args), literal(dict(kwargs)))
-            return _Expression(node, value, depth + 1, any(True for _ in module.children()))
-        args, kwargs = self._rewritten(node, tuple(args), dict(kwargs))
-        value = function_call(node, literal(args), literal(kwargs))
-        return _Expression(node, value, depth + isinstance(value, Call), False)
+                return Name(f"{given} if {path} is None else {path}({given})", 0)
+            return Call(path, literal(args), literal(kwargs))
+        args, kwargs = self._rewritten(node, args, kwargs)
+        return function_call(node, literal(args), literal(kwargs))
 
     def _rewritten(
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -202,41 +214,30 @@ class _ForwardWriter:
         """Whether the node calls a child that other instances of the class lack."""
         return node.op == "call_module" and node.target in self.optional
 
+    def is_composite(self, node: fx.Node) -> bool:
+        """Whether the node calls a module that has children."""
+        return node.op == "call_module" and any(
+            True for _ in self.trace.module.get_submodule(str(node.target)).children()
+        )
+
     def _is_pending(self, node: fx.Node) -> bool:
         return any(expression.node is node for expression in self.pending)
 
-    def _flush(self, last: _Expression | None = None) -> None:
+    def _flush(self, last: Expression | None = None) -> None:
         """Write what waits, in order; the variables that `last` uses keep their meaning."""
         waiting, self.pending = self.pending, []
         for number, expression in enumerate(waiting):
             later = [*waiting[number + 1 :], *([last] if last else [])]
             self._assign(expression, {name for one in later for name in names_in(one.value)})
 
-    def _assign(self, expression: _Expression, needed: set[str]) -> None:
-        name = self._variable(expression, needed)
-        self.statements.append(Statement(f"{name} = ", expression.value))
-        self.variables[expression.node] = name
-
-    def _variable(self, expression: _Expression, needed: set[str]) -> str:
-        """The name of a variable that ends here, else a new one."""
-        taken = needed | {name for node, name in self.variables.items() if self.uses[node] > 0}
-        is_tensor = isinstance(self.trace.values[expression.node], Signal)
-        for name in names_in(expression.value):
-            if is_tensor and name in self.variables.values() and name not in taken:
-                return name
-        is_optional = self._is_optional(expression.node)
-        candidates = ["identity" if is_optional else _own_name(expression.node)]
-        if is_tensor and not expression.composite:
-            candidates.insert(0, "out")
-        good = [name for name in candidates if name.isidentifier() and not keyword.iskeyword(name)]
-        numbered = (f"{good[0] if good else 'out'}{number}" for number in itertools.count(2))
-        return next(n for n in itertools.chain(good, numbered) if n not in taken | _RESERVED)
+    def _assign(self, expression: Expression, needed: set[str]) -> None:
+        node, value = expression.node, expression.value
+        is_optional = self._is_optional(node)
+        name = self.variables.assign(node, value, expression.composite, is_optional, needed)
+        self.statements.append(Statement(f"{name} = ", value))
 
     def _values(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, self.trace.values.__getitem__)
-
-
-_RESERVED = {"torch", "nn", "F", "math", "Tensor", "self"}
 
 
 def _sources(node: fx.Node) -> list[fx.Node]:
@@ -268,16 +269,6 @@ def _mixes(module: nn.Module) -> bool:
     if any(True for _ in module.children()):
         return True
     return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
-
-
-def _own_name(node: fx.Node) -> str:
-    """A name after the module or function that computes the node."""
-    if node.op == "call_module":
-        *_, last = str(node.target).replace(".", " ").split()
-        return str(node.target).replace(".", "_") if last.isdigit() else last
-    if node.target is getattr:
-        return str(node.args[1])
-    return getattr(node.target, "__name__", str(node.target))
 
 
 def _parameter(node: fx.Node, value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore.dependencies import Dependencies
+from prunecore.records import is_within
 from prunecore.signal import Ids, Signal
 
 
@@ -32,14 +33,21 @@ class Keep:
         model: the original network.
         dependencies: its channels.
         kept: whether each channel stays, shape `(dependencies.count,)`.
+        removed_blocks: paths of the residual blocks that go as a whole.
     """
 
     def __init__(
-        self, model: nn.Module, dependencies: Dependencies, kept: NDArray[np.bool_]
+        self,
+        model: nn.Module,
+        dependencies: Dependencies,
+        kept: NDArray[np.bool_],
+        removed_blocks: Sequence[str] = (),
     ) -> None:
         self.model = model
         self.dependencies = dependencies
         self.kept = kept
+        self.removed_blocks = tuple(removed_blocks)
+        self.left_out = (*dependencies.left_out, *removed_blocks)
         self._kept_or_fixed = np.append(kept, True)
         self._names = {id(tensor): name for name, tensor in dependencies.tensors.items()}
         self._paths = {id(module): path for path, module in model.named_modules()}
@@ -87,6 +95,10 @@ class Keep:
         """How many places of 1-d ids stay."""
         channels = self.dependencies.channel_of[ids].tobytes()
         return Width(int(self.mask(ids).sum()), self._index.get(channels, channels))
+
+    def is_of_removed_block(self, tensor: Tensor) -> bool:
+        """Whether a parameter or buffer goes with its block."""
+        return is_within(self._names.get(id(tensor), ""), self.removed_blocks)
 
     def cut(self, tensor: Tensor) -> Tensor:
         """A parameter or buffer without what goes; not copied where all of it stays."""

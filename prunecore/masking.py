@@ -18,6 +18,7 @@ from prunecore.keep import Keep
 def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Module:
     """A float64 copy of the original in eval mode, zero wherever something is not kept.
 
+    Of a block that goes as a whole all tensors are zero, so that it returns what its shortcut does.
     Modules for which zeros would not be inert use the forward that their plugin gave.
 
     Args:
@@ -78,6 +79,9 @@ def _zeros(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tenso
 
 def _masked(tensor: Tensor, keep: Keep, device: torch.device) -> Tensor:
     """Only the rows that stay are read and written: the others are zero from the start."""
+    if keep.is_of_removed_block(tensor):
+        dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
+        return _like(tensor, _zeros(tensor.shape, dtype, device))
     rows = keep.indices(tensor, 0) if tensor.ndim else None
     part = tensor.detach() if rows is None else tensor.detach()[_on(rows, tensor.device)]
     columns = [keep.indices(tensor, axis) for axis in range(1, tensor.ndim)]
@@ -88,6 +92,10 @@ def _masked(tensor: Tensor, keep: Keep, device: torch.device) -> Tensor:
     if rows is not None:
         whole = _zeros(tensor.shape, masked.dtype, device)
         masked = whole.index_copy_(0, _on(rows, device), masked)
+    return _like(tensor, masked)
+
+
+def _like(tensor: Tensor, masked: Tensor) -> Tensor:
     return nn.Parameter(masked, requires_grad=False) if isinstance(tensor, nn.Parameter) else masked
 
 

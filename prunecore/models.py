@@ -204,6 +204,18 @@ def _check_arguments(factory: Callable[..., Any], spec: str, arguments: Mapping[
         for name in arguments:
             if name not in signature.parameters:
                 raise unknown_name(f"argument of {spec}", name, signature.parameters)
+    missing = [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name not in arguments
+    ]
+    if missing:
+        raise UsageError(
+            f"{spec} takes {', '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not "
+            f"given.\nGive each with --model-arg NAME=VALUE."
+        )
     try:
         signature.bind(**arguments)
     except TypeError as error:

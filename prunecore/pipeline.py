@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import keyword
 import re
 from collections.abc import Sequence
@@ -9,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore import plugins as plugin_registry
 from prunecore.alone import check_kinds, naming_the_writer
+from prunecore.blocks import ResidualBlock, find_blocks
 from prunecore.errors import UsageError, unknown_name
 from prunecore.keep import Keep
 from prunecore.plan import TARGETS, Plan, Target, make_plan
@@ -54,6 +58,33 @@ class PrunedModel:
         return save_set(Path(path), self.source, self.weights, self.report, force)
 
 
+@dataclass(frozen=True)
+class Request:
+    """What is asked of one smaller network.
+
+    Attributes:
+        level: percentage of the target to remove, within (0, 100).
+        mode: the importance criterion.
+        target: what the level is a percentage of.
+        seed: of modes that draw.
+        verify: whether to prove the written network right.
+        remove_blocks: whether residual blocks may go as a whole.
+        name: of the factory in the written file; made from the class's name where not given.
+        origin: what the written file says it was made from.
+        fingerprint: of all that the written set depends on; the report holds it.
+    """
+
+    level: float
+    mode: str = "l1-norm"
+    target: Target = "params"
+    seed: int = 0
+    verify: bool = True
+    remove_blocks: bool = False
+    name: str | None = None
+    origin: str | None = None
+    fingerprint: str | None = None
+
+
 def prune(
     model: nn.Module,
     level: float = 50,
@@ -64,7 +95,7 @@ def prune(
     verify: bool = True,
     *,
     name: str | None = None,
-    origin: str | None = None,
+    remove_blocks: bool = False,
 ) -> PrunedModel:
     """Remove whole channels from a network and write the smaller one as source.
 
@@ -72,45 +103,84 @@ def prune(
         model: the network; it is left exactly as it is.
         level: percentage of the target to remove, within (0, 100).
         input_shape: the shape of one input, without the batch.
-        mode: how channels are scored, `l1-norm` or `random`, or a plugin's criterion.
+        mode: how channels are scored: `l1-norm`, `random`, `random-weighted`, or a plugin's.
         target: what the level is a percentage of: `params`, `macs` or `channels`.
-        seed: of mode `random`.
+        seed: of modes that draw.
         verify: whether to prove the written network right; see `prunecore.verify`.
         name: of the factory in the written file; made from the class's name where not given.
-        origin: what the written file says it was made from.
+        remove_blocks: whether a residual block goes as a whole when its inner width has come down
+            to the minimum and its shortcut is the identity.
 
     Raises:
         PrunecoreError: with what is wrong, where, and what to do.
     """
     _check(model, level, input_shape, target)
-    name = _checked_name(name or _snake(type(model).__name__))
-    plugins = plugin_registry.load()
-    criterion = plugins.criterion(mode)
-    dependencies = walk(model, input_shape, plugins)
-    scores = criterion(dependencies, dependencies.tensors, seed)
-    plan = make_plan(dependencies, scores, level, target)
-    keep = Keep(model, dependencies, plan.kept)
-    origin = origin or f"{type(model).__module__}.{type(model).__qualname__}"
-    docstring = _docstring(type(model).__name__, mode, plan, origin)
-    weights = transfer_weights(model, keep, plugins)
-    with naming_the_writer(model, keep, plugins, weights):
-        source = write_network(model, keep, plugins, name, docstring)
-        small = build(source, name, weights)
-        check_kinds(model, small)
-    small.train(model.training)
-    _freeze_like(model, small)
-    report = build_report(
-        name=name,
-        mode=mode.replace("_", "-"),
-        scope="global",
-        seed=seed,
-        plan=plan,
-        keep=keep,
-        dependencies=dependencies,
-        verified=verify_network(model, keep, small, input_shape) if verify else None,
-        plugins=plugins.versions(),
-    )
-    return PrunedModel(small, source, weights, report)
+    request = Request(level, mode, target, seed, verify, remove_blocks, name)
+    return Walked(model, input_shape).prune(request)
+
+
+class Walked:
+    """A network whose channels have been followed: to be pruned at any number of levels.
+
+    Args:
+        model: the network; it is left exactly as it is.
+        input_shape: the shape of one input, without the batch.
+    """
+
+    def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
+        self.model = model
+        self.input_shape = input_shape
+        self.plugins = plugin_registry.load()
+        self.dependencies = walk(model, input_shape, self.plugins)
+
+    @functools.cached_property
+    def _blocks(self) -> list[ResidualBlock]:
+        return find_blocks(self.model, self.dependencies, self.input_shape)
+
+    def scores(self, mode: str, seed: int) -> NDArray[np.float64]:
+        """One score a channel, low goes first."""
+        criterion = self.plugins.criterion(mode)
+        return criterion(self.dependencies, self.dependencies.tensors, seed)
+
+    def prune(self, request: Request) -> PrunedModel:
+        """Score, plan, write, transfer, verify.
+
+        Raises:
+            PrunecoreError: with what is wrong, where, and what to do.
+        """
+        model, dependencies = self.model, self.dependencies
+        name = _checked_name(request.name or _snake(type(model).__name__))
+        plan = make_plan(
+            dependencies,
+            self.scores(request.mode, request.seed),
+            request.level,
+            request.target,
+            blocks=self._blocks if request.remove_blocks else (),
+        )
+        keep = Keep(model, dependencies, plan.kept, plan.removed_blocks)
+        docstring = _docstring(model, request, plan)
+        weights = transfer_weights(model, keep, self.plugins)
+        with naming_the_writer(model, keep, self.plugins, weights):
+            source = write_network(model, keep, self.plugins, name, docstring)
+            small = build(source, name, weights)
+            check_kinds(model, small)
+        small.train(model.training)
+        _freeze_like(model, small)
+        report = build_report(
+            name=name,
+            mode=request.mode.replace("_", "-"),
+            scope="global",
+            seed=request.seed,
+            plan=plan,
+            keep=keep,
+            dependencies=dependencies,
+            verified=verify_network(model, keep, small, self.input_shape)
+            if request.verify
+            else None,
+            plugins=self.plugins.versions(),
+            fingerprint=request.fingerprint,
+        )
+        return PrunedModel(small, source, weights, report)
 
 
 def _freeze_like(model: nn.Module, small: nn.Module) -> None:
@@ -152,15 +222,17 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower().replace("res_net", "resnet")
 
 
-def _docstring(class_name: str, mode: str, plan: Plan, origin: str) -> str:
+def _docstring(model: nn.Module, request: Request, plan: Plan) -> str:
     """What the written file says of itself; nothing that another run would not say."""
     before, after = plan.before, plan.after
     counted = {"params": "parameters", "macs": "MACs", "channels": "channels"}[plan.target]
     params = _amounts(before.params, after.params) + " parameters" * (plan.target != "params")
     figures = f"{params}, {_amounts(before.macs, after.macs)}MACs"
+    origin = request.origin or f"{type(model).__module__}.{type(model).__qualname__}"
     return (
-        f"{class_name} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
-        f"Written by prunecore ({mode}, level {plan.asked:g}) from {origin}. Edit freely.\n"
+        f"{type(model).__name__} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
+        f"Written by prunecore ({request.mode}, level {plan.asked:g}) from {origin}. "
+        "Edit freely.\n"
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from prunecore.blocks import ResidualBlock, closed_blocks
 from prunecore.counting import Cost, Counter
 from prunecore.dependencies import Dependencies
 from prunecore.errors import LevelError, PrunecoreError
@@ -31,6 +32,7 @@ class Plan:
         achieved: the level that the plan reaches, in percent.
         before: what the network takes.
         after: what the network takes with the kept channels alone.
+        removed_blocks: the paths of the residual blocks that go as a whole.
     """
 
     kept: NDArray[np.bool_]
@@ -39,6 +41,7 @@ class Plan:
     achieved: float
     before: Cost
     after: Cost
+    removed_blocks: tuple[str, ...] = ()
 
 
 def make_plan(
@@ -47,6 +50,7 @@ def make_plan(
     level: float,
     target: Target = "params",
     min_channels: int = 2,
+    blocks: Sequence[ResidualBlock] = (),
 ) -> Plan:
     """Remove the channels of the lowest scores over the whole network until the level is reached.
 
@@ -56,6 +60,7 @@ def make_plan(
         level: percentage of the target to remove.
         target: what to count.
         min_channels: what every layer keeps at least.
+        blocks: those that go as a whole when their branch has come down to the minimum.
 
     Raises:
         LevelError: the level cannot be reached; names the highest that can, and what holds it.
@@ -64,28 +69,74 @@ def make_plan(
     order = _removal_order(dependencies, scores, min_channels)
     if not dependencies.removable.any():
         raise PrunecoreError(_nothing_to_prune(dependencies))
-    counter = Counter(dependencies)
-    everything = np.ones(dependencies.count, dtype=bool)
-    before = counter.cost(everything)
-
-    def kept_after(removed: int) -> NDArray[np.bool_]:
-        kept = everything.copy()
-        kept[order[:removed]] = False
-        return kept
-
-    def gone(removed: int) -> float:
-        if target == "channels":
-            return 100.0 * removed / int(dependencies.removable.sum())
-        total = getattr(before, target)
-        left = getattr(counter.cost(kept_after(removed)), target)
-        return float(100 * (1 - left / total))
-
-    highest = gone(len(order))
+    choices = _Choices(dependencies, order, target, min_channels, blocks)
+    most = choices.after(len(order))
+    highest = choices.gone(most)
     if level > highest + TOLERANCE:
         raise LevelError(_unreachable(dependencies, level, highest, target, min_channels))
-    removed = _closest(gone, level, len(order))
-    kept = kept_after(removed)
-    return Plan(kept, target, level, gone(removed), before, counter.cost(kept))
+    removed = _closest(lambda number: choices.gone(choices.after(number)), level, len(order))
+    choice = choices.after(removed)
+    if choice.blocks:  # what their going overshoots is given back elsewhere
+        going = choice.blocks
+        removed = _closest(
+            lambda number: choices.gone(choices.after(number, going)), level, removed
+        )
+        choice = choices.after(removed, going)
+    paths = tuple(block.path for block in choice.blocks)
+    return Plan(
+        kept=choice.kept,
+        target=target,
+        asked=level,
+        achieved=choices.gone(choice),
+        before=choices.before,
+        after=choices.cost(choice),
+        removed_blocks=paths,
+    )
+
+
+@dataclass(frozen=True)
+class _Choice:
+    kept: NDArray[np.bool_]
+    blocks: tuple[ResidualBlock, ...]  # those that go as a whole
+
+
+class _Choices:
+    """What stays for each number of removed channels, and how much of the target that takes."""
+
+    def __init__(
+        self,
+        dependencies: Dependencies,
+        order: NDArray[np.int64],
+        target: Target,
+        min_channels: int,
+        blocks: Sequence[ResidualBlock],
+    ) -> None:
+        self._order, self._target = order, target
+        self._min_channels, self._blocks = min_channels, blocks
+        self._removable = dependencies.removable
+        self._counter = Counter(dependencies)
+        self._everything = np.ones(dependencies.count, dtype=bool)
+        self.before = self._counter.cost(self._everything)
+
+    def after(self, removed: int, going: tuple[ResidualBlock, ...] | None = None) -> _Choice:
+        """The choice without the first channels of the order, and without the blocks that go."""
+        kept = self._everything.copy()
+        kept[self._order[:removed]] = False
+        blocks = closed_blocks(self._blocks, kept, self._min_channels) if going is None else going
+        for block in blocks:
+            kept[block.own] = False
+        return _Choice(kept, blocks)
+
+    def cost(self, choice: _Choice) -> Cost:
+        return self._counter.cost(choice.kept, [block.path for block in choice.blocks])
+
+    def gone(self, choice: _Choice) -> float:
+        """The percentage of the target that a choice removes."""
+        if self._target == "channels":
+            removed = int((self._removable & ~choice.kept).sum())
+            return 100.0 * removed / int(self._removable.sum())
+        left, total = (getattr(cost, self._target) for cost in (self.cost(choice), self.before))
+        return float(100 * (1 - left / total))
 
 
 def _removal_order(

@@ -16,6 +16,7 @@ from prunecore.counting import Counter
 from prunecore.dependencies import Dependencies
 from prunecore.keep import Keep
 from prunecore.plan import Plan
+from prunecore.records import is_within
 from prunecore.signal import FIXED
 
 SCHEMA = 1
@@ -32,6 +33,7 @@ def build_report(
     dependencies: Dependencies,
     verified: Mapping[str, Any] | None,
     plugins: Mapping[str, str],
+    fingerprint: str | None,
 ) -> dict[str, Any]:
     """What was asked, what came out, and what was kept.
 
@@ -45,6 +47,7 @@ def build_report(
         dependencies: the network's channels.
         verified: what the check found, `None` where it was not asked for.
         plugins: distribution name to version.
+        fingerprint: of all that the written set depends on, for jobs that resume.
 
     Returns:
         Plain values, ready for JSON.
@@ -58,6 +61,7 @@ def build_report(
         "target": plan.target,
         "scope": scope,
         "seed": seed,
+        "fingerprint": fingerprint,
         "level": {"asked": plan.asked, "achieved": round(plan.achieved, 4)},
         "before": plan.before.as_dict(),
         "after": plan.after.as_dict(),
@@ -67,8 +71,8 @@ def build_report(
             for layers, places in groups
         ],
         "verified": None if verified is None else dict(verified),
-        "left_out": list(dependencies.left_out),
-        "left_whole": _left_whole(dependencies),
+        "left_out": list(keep.left_out),
+        "left_whole": _left_whole(dependencies, keep.removed_blocks),
         "plugins": dict(plugins),
     }
 
@@ -121,7 +125,7 @@ def build_inspection(
             for layers, places in groups
         ],
         "left_out": list(dependencies.left_out),
-        "left_whole": _left_whole(dependencies),
+        "left_whole": _left_whole(dependencies, removed_blocks=()),
         "plugins": dict(plugins),
     }
 
@@ -209,17 +213,21 @@ def whole_lines(report: Mapping[str, Any]) -> list[str]:
         by_reason.setdefault(entry["reason"], []).append(entry["layer"])
     lines = [f"Left whole: {', '.join(paths)}, because {why}." for why, paths in by_reason.items()]
     if report["left_out"]:
-        lines.append(f"Left out, never reached: {', '.join(report['left_out'])}.")
+        lines.append(f"Left out: {', '.join(report['left_out'])}.")
     return lines
 
 
-def _left_whole(dependencies: Dependencies) -> list[dict[str, str]]:
-    return [{"layer": path, "reason": why} for path, why in dependencies.left_whole.items()]
+def _left_whole(dependencies: Dependencies, removed_blocks: Sequence[str]) -> list[dict[str, str]]:
+    return [
+        {"layer": path, "reason": why}
+        for path, why in dependencies.left_whole.items()
+        if not is_within(path, removed_blocks)
+    ]
 
 
 def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | None]]:
     """Kept indices by axis of each tensor that was cut, under all of its names."""
-    left_out = tuple(f"{path}." for path in dependencies.left_out)
+    left_out = tuple(f"{path}." for path in keep.left_out)
     named = [
         *keep.model.named_parameters(remove_duplicate=False),
         *keep.model.named_buffers(remove_duplicate=False),

@@ -65,7 +65,7 @@ def file_text(
     *_, network = texts
     definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
     body = "\n\n".join(definitions)
-    return f'"""{docstring}"""\n\n{_import_lines(body, writer.imports)}\n\n\n{body}'
+    return f'"""{docstring}"""\n\n{import_lines(body, writer.imports)}\n\n\n{body}'
 
 
 def _network(model: nn.Module, value: Value, name: str) -> Instance:
@@ -122,15 +122,19 @@ def _factory(name: str, network: str) -> str:
 '''
 
 
-def _import_lines(body: str, imports: set[str]) -> str:
+def import_lines(body: str, imports: set[str]) -> str:
     """The imports that the names in a file's body need, sorted."""
     names = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
     lines = imports | {line for name, line in IMPORTS.items() if name in names}
     if from_torch := sorted(names & {"Tensor", "nn"}):
         lines.add(f"from torch import {', '.join(from_torch)}")
-    standard = {line for line in lines if line.split()[1] in sys.stdlib_module_names}
+    standard = {line for line in lines if _package(line) in sys.stdlib_module_names}
     sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
     return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _package(line: str) -> str:
+    return line.split()[1].partition(".")[0]
 
 
 def _import_order(line: str) -> tuple[bool, str]:

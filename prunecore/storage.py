@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,16 +21,17 @@ from prunecore.report import report_text
 SUFFIXES = (".safetensors", ".json", ".py")  # the source last: where it is, the set is whole
 
 
-def set_path(folder: Path, name: str, level: float) -> Path:
+def set_path(folder: Path, name: str, level: float, number: int | None = None) -> Path:
     """Where the source of a written set goes, by a name that can be imported.
 
     Args:
         folder: the folder of the set.
         name: the network's name.
         level: in percent; 12.5 is written `12_5`.
+        number: of the set among several of this level.
     """
     percent = format(Decimal(repr(level)).normalize(), "f").replace(".", "_")
-    return folder / f"{name}_{percent}.py"
+    return folder / f"{name}_{percent}{'' if number is None else f'_{number}'}.py"
 
 
 def check_target(path: Path, force: bool) -> None:
@@ -60,8 +62,50 @@ def check_target(path: Path, force: bool) -> None:
         raise UsageError(f"Cannot write to {path.parent}: no permission to write in {parent}.")
 
 
+def read_fingerprint(path: Path) -> str | None:
+    """The fingerprint of what a whole written set was made from; `None` where there is none.
+
+    Args:
+        path: of its source.
+    """
+    if not all(file.is_file() for file in _files(path)):
+        return None
+    try:
+        fingerprint = read_report(path).get("fingerprint")
+    except PrunecoreError:
+        return None
+    return fingerprint if isinstance(fingerprint, str) else None
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The report of a written set.
+
+    Args:
+        path: of its source.
+
+    Raises:
+        PrunecoreError: it is missing or no report.
+    """
+    file = path.with_suffix(".json")
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        kinds = {"kept": dict, "left_out": list, "model": str}
+        if isinstance(report, dict) and all(isinstance(report[k], t) for k, t in kinds.items()):
+            return report
+    except (OSError, ValueError, KeyError) as error:
+        raise PrunecoreError(
+            f"{file} is not the report of a written set: {type(error).__name__}: {error}\n"
+            "Keep the three files of a set together, or write the set again."
+        ) from error
+    raise PrunecoreError(f"{file} is not the report of a written set.\nWrite the set again.")
+
+
 def save_set(
-    path: Path, source: str, weights: Mapping[str, Tensor], report: Mapping[str, Any], force: bool
+    path: Path,
+    source: str,
+    weights: Mapping[str, Tensor],
+    report: Mapping[str, Any],
+    force: bool,
 ) -> tuple[Path, Path, Path]:
     """Write a network's source, weights and report: all three, or none.
 

@@ -21,7 +21,7 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
         plugins: owners with the hook prunecore_transfer_weights give their blocks' own.
 
     Returns:
-        Tensors by the original's keys, without those of modules that are left out.
+        Tensors by the original's keys, without those of what is left out.
     """
     stored = model.state_dict(keep_vars=True)
     given: dict[str, Tensor] = {}
@@ -31,7 +31,7 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
             answers[id(module)] = _from_owner(module, path, keep, plugins)
         own = answers[id(module)]
         given.update({f"{path}.{key}" if path else key: value for key, value in own.items()})
-    left_out = tuple(f"{path}." for path in keep.dependencies.left_out)
+    left_out = tuple(f"{path}." for path in keep.left_out)
     weights = {}
     taken = {tensor.untyped_storage().data_ptr() for tensor in stored.values()}
     for name, tensor in stored.items():

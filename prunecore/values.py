@@ -53,6 +53,20 @@ def read_seed(value: object) -> int:
     return value
 
 
+def read_count(value: object) -> int:
+    """How many networks to write, 1 or more."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"a count is a whole number above 0, not {value!r}.")
+    return value
+
+
+def read_switch(value: object) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise UsageError(f"it is either true or false, not {value!r}.")
+    return value
+
+
 def read_target(value: object) -> Target:
     """What levels are percentages of."""
     for target in TARGETS:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.records import Trace
+from prunecore.records import Trace, is_within
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,39 @@ def unify(traces: Mapping[str, Trace]) -> dict[str, Variant]:
     return variants
 
 
+def without_blocks(traces: Mapping[str, Trace], removed: Sequence[str]) -> dict[str, Trace]:
+    """The forwards without the calls of blocks that go: each passes its input on.
+
+    Args:
+        traces: the followed forwards, by path.
+        removed: the paths of the blocks.
+    """
+    gone = {path: trace for path, trace in traces.items() if not is_within(path, removed)}
+    for block in removed:
+        parent = next(path for path in _parents(block) if path in gone or not path)
+        if parent in gone:
+            gone[parent] = _without_call(gone[parent], block.removeprefix(f"{parent}."))
+    return gone
+
+
+def _parents(path: str) -> list[str]:
+    """The paths of the modules that hold this one, the innermost first."""
+    parts = path.split(".")
+    return [".".join(parts[:length]) for length in range(len(parts) - 1, -1, -1)]
+
+
+def _without_call(trace: Trace, child: str) -> Trace:
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    graph.output(graph.graph_copy(trace.graph, copies))
+    values = {copies[node]: value for node, value in trace.values.items() if node in copies}
+    for node in list(graph.nodes):
+        if node.op == "call_module" and node.target == child:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    return Trace(trace.module, graph, values, trace.output)
+
+
 def _unify_class(traces: Mapping[str, Trace]) -> dict[str, Variant]:
     full = max(traces.values(), key=lambda trace: len(trace.graph.nodes))
     taken = {path: _aligned(full, trace) for path, trace in traces.items()}
@@ -77,7 +110,9 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
     same: dict[fx.Node, fx.Node] = {}
     values: dict[fx.Node, Any] = {}
     for node in full.graph.nodes:
-        if node.op == "call_module" and node.target in lacking and len(node.args) == 1:
+        if node.op == "call_module" and node.target in lacking:
+            if len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
+                return None  # it does not pass one input on
             same[node] = same[node.args[0]]
         else:
             other = next(others, None)

@@ -17,10 +17,10 @@ from prunecore.errors import UnsupportedError
 from prunecore.forward import Statement, write_forward
 from prunecore.keep import Keep
 from prunecore.plugins import Plugin, Plugins
-from prunecore.records import Visit
+from prunecore.records import Visit, is_within
 from prunecore.signal import Signal
 from prunecore.source import BlockSource, Call, Name, Value, one_line
-from prunecore.variants import Variant, unify
+from prunecore.variants import Variant, unify, without_blocks
 
 _LONGEST_CONSTANT = 64  # elements of a buffer that is written out
 
@@ -58,8 +58,7 @@ class Writer:
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
-        self._variants = unify(keep.dependencies.traces)
-        self._left_out = keep.dependencies.left_out
+        self._variants = unify(without_blocks(keep.dependencies.traces, keep.removed_blocks))
 
     def width(self, tensor: Tensor, axis: int) -> int:
         """The kept width of one axis of a parameter or buffer."""
@@ -73,6 +72,10 @@ class Writer:
         """What the module at a path was first called with and returned, `Signal` for tensor."""
         return self.keep.dependencies.visits[name][0]
 
+    def is_called(self, name: str) -> bool:
+        """Whether the forward calls the module at a path, rather than its children one by one."""
+        return name in self.keep.dependencies.visits
+
     def child(self, module: nn.Module, name: str) -> Value | None:
         """Write the module at a path.
 
@@ -81,8 +84,8 @@ class Writer:
             name: its path in the network.
 
         Returns:
-            Its constructor call; `None` where the forward never reaches it, so that the written
-            network does without.
+            Its constructor call; `None` where the forward never reaches it or where it goes as a
+            whole, so that the written network does without.
 
         Raises:
             PluginError: the plugin that owns it answers with something that cannot be used.
@@ -90,7 +93,7 @@ class Writer:
         if id(module) not in self._paths:
             raise ValueError(f"{type(module).__name__} is not a module of the network")
         path, name = self._paths[id(module)], name.removeprefix(".")  # of the network's own block
-        if any(path == out or path.startswith(f"{out}.") for out in self._left_out):
+        if is_within(path, self.keep.left_out):
             return None
         if path != name:
             if self.keep.model.get_submodule(name) is not module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from prunecore import plugins as plugin_registry
 from prunecore.dependencies import Dependencies, find_dependencies
 from prunecore.errors import PrunecoreError, WeightsError, told
 from prunecore.keep import Keep
+from prunecore.records import is_within
+from prunecore.storage import read_report
 from prunecore.verify import import_file, verify
 
 BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
@@ -60,9 +61,9 @@ def verify_file(file: Path, model: nn.Module, shape: Sequence[int]) -> dict[str,
         VerificationError: the two do not agree.
         PrunecoreError: the set is not complete, or was not made from this network.
     """
-    report = _report(file.with_suffix(".json"))
+    report = read_report(file)
     dependencies = walk(model, shape, plugin_registry.load())
-    keep = _keep(model, dependencies, report["kept"], file)
+    keep = _keep(model, dependencies, report, file)
     weights_file = file.with_suffix(".safetensors")
     try:
         weights = load_file(weights_file)
@@ -73,27 +74,19 @@ def verify_file(file: Path, model: nn.Module, shape: Sequence[int]) -> dict[str,
     return verify(model, keep, _network(file, report["model"], weights), shape)
 
 
-def _report(file: Path) -> Mapping[str, Any]:
-    try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(report, dict) and isinstance(report["kept"], dict) and report["model"]:
-            return report
-    except (OSError, ValueError, KeyError) as error:
-        raise PrunecoreError(
-            f"{file} is not the report of a written set: {type(error).__name__}: {error}\n"
-            "Keep the three files of a set together, or write the set again."
-        ) from error
-    raise PrunecoreError(f"{file} is not the report of a written set.\nWrite the set again.")
-
-
 def _keep(
-    model: nn.Module, dependencies: Dependencies, kept: Mapping[str, Any], file: Path
+    model: nn.Module, dependencies: Dependencies, report: Mapping[str, Any], file: Path
 ) -> Keep:
     """What a report says is kept, as a choice of channels.
 
     Raises:
         PrunecoreError: the report does not fit the network.
     """
+    kept = report["kept"]
+    removed = [path for path in report["left_out"] if path not in dependencies.left_out]
+    for path in removed:
+        if path not in dependencies.visits:
+            raise _made_from_another(file, str(path))
     tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
     tensors.update(model.named_parameters(remove_duplicate=False))
     stays = np.ones(dependencies.count + 1, dtype=bool)  # the last place stands for FIXED
@@ -105,8 +98,10 @@ def _keep(
                 gone = np.ones(len(dependencies.axes[index]), dtype=bool)
                 gone[axes[axis]] = False
                 stays[dependencies.axes[index][gone]] = False
-    keep = Keep(model, dependencies, stays[:-1])
+    keep = Keep(model, dependencies, stays[:-1], removed)
     for name, tensor in dependencies.tensors.items():
+        if is_within(name, removed):
+            continue
         ours = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
         theirs = kept.get(name) or [None] * tensor.ndim
         if [None if axis is None else axis.tolist() for axis in ours] != theirs:

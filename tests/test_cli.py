@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -16,6 +18,7 @@ from torch import nn
 from prunecore import pipeline
 from prunecore.cli import main
 from prunecore.errors import LevelError
+from prunecore.plugins import load
 
 NETS = """
 from torch import nn
@@ -45,29 +48,37 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the stand-in for the job is called with; level 99 cannot be reached."""
     made: list[dict[str, Any]] = []
 
-    def prune(model: nn.Module, level: float, *given: Any, **named: Any) -> pipeline.PrunedModel:
-        print("the user's forward prints")
-        if level == 99:
-            raise LevelError("Level 99 cannot be reached.\nAsk for less.")
-        names = ("input_shape", "mode", "target", "seed", "verify")
-        made.append(
-            {"model": model, "level": level, **dict(zip(names, given, strict=True)), **named}
-        )
-        report = {
-            "schema": 1,
-            "model": named["name"],
-            "mode": given[1],
-            "target": given[2],
-            "level": {"asked": level, "achieved": level},
-            "before": COST,
-            "after": COST,
-            "verified": None,
-            "left_whole": [{"layer": "fc", "reason": "it is shy"}],
-            "left_out": [],
-        }
-        return pipeline.PrunedModel(model, "x = 1\n", {"a": torch.ones(1)}, report)
+    class Walked:
+        def __init__(self, model: nn.Module, input_shape: tuple[int, ...]) -> None:
+            self.model, self.input_shape, self.plugins = model, input_shape, load()
 
-    monkeypatch.setattr(pipeline, "prune", prune)
+        def scores(self, mode: str, seed: int) -> Any:
+            return np.full(3, 0 if mode == "l1-norm" else seed)
+
+        def prune(self, request: pipeline.Request) -> pipeline.PrunedModel:
+            print("the user's forward prints")
+            if request.level == 99:
+                raise LevelError("Level 99 cannot be reached.\nAsk for less.")
+            shape = {"input_shape": self.input_shape}
+            made.append({"model": self.model, **shape, **asdict(request)})
+            mark = made[-1].pop("fingerprint")
+            report = {
+                "schema": 1,
+                "model": request.name,
+                "mode": request.mode,
+                "target": request.target,
+                "level": {"asked": request.level, "achieved": request.level},
+                "before": COST,
+                "after": COST,
+                "kept": {},
+                "fingerprint": mark,
+                "verified": None,
+                "left_whole": [{"layer": "fc", "reason": "it is shy"}],
+                "left_out": [],
+            }
+            return pipeline.PrunedModel(self.model, "x = 1\n", {"a": torch.ones(1)}, report)
+
+    monkeypatch.setattr(pipeline, "Walked", Walked)
     return made
 
 
@@ -105,7 +116,9 @@ def test_prune_writes_the_set_and_shows_a_table(
 
 
 def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
-    arguments = "--level 12.5 --mode random --target macs --seed 3 --no-verify --name small"
+    arguments = (
+        "--level 12.5 --mode random --target macs --seed 3 --no-verify --name small --remove-blocks"
+    )
     shape = "--input-shape 3 --model-arg width=7 --output out/deep"
     assert invoke("prune", "nets.py:tiny", *arguments.split(), *shape.split()).exit_code == 0
     (call,) = calls
@@ -117,6 +130,7 @@ def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, A
         "target": "macs",
         "seed": 3,
         "verify": False,
+        "remove_blocks": True,
         "name": "small",
         "origin": "nets.py:tiny",
     }
@@ -134,6 +148,7 @@ def test_defaults(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
         "target": "params",
         "seed": 0,
         "verify": True,
+        "remove_blocks": False,
         "name": "tiny",
         "origin": "nets.py:tiny",
     }
@@ -184,6 +199,101 @@ def test_an_existing_set_is_replaced_only_by_force(
     assert Path("tiny_30.py").read_text() == "x = 1\n"
 
 
+def test_a_list_resumes_where_it_was_cut_off(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
+    levels = ["--level", "50", "--level", "99", "--level", "30"]
+    assert invoke("prune", "nets.py:tiny", *levels).exit_code == 1
+    Path("tiny_50.py").write_text("edited = 1\n")
+    levels[3] = "70"
+    result = invoke("prune", "nets.py:tiny", *levels, "--json")
+    assert result.exit_code == 0, result.output
+    assert [call["level"] for call in calls] == [50, 70, 30]
+    note = "Skipped tiny_50.py: written already with the same inputs (--force writes it again).\n"
+    assert note in result.stderr
+    asked = [json.loads(line)["level"]["asked"] for line in result.stdout.splitlines()]
+    assert asked == [50, 70, 30]
+    assert Path("tiny_50.py").read_text() == "edited = 1\n"
+    assert invoke("prune", "nets.py:tiny", *levels, "--force").exit_code == 0
+    assert len(calls) == 6
+    assert Path("tiny_50.py").read_text() == "x = 1\n"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "--seed 1",
+        "--mode random",
+        "--target macs",
+        "--remove-blocks",
+        "--model-arg width=5",
+        "--no-verify",
+        "--weights w.pt",
+        "--input-shape 3,8,8",
+    ],
+)
+def test_a_list_does_not_take_sets_of_other_inputs_for_its_own(
+    invoke: Invoke, calls: list[dict[str, Any]], other: str
+) -> None:
+    torch.save({"weight": torch.ones(4, 3), "bias": torch.zeros(4)}, "w.pt")
+    assert invoke("prune", "nets.py:tiny", "--level", "30").exit_code == 0
+    levels = ["--level", "50", "--level", "30", *other.split()]
+    result = invoke("prune", "nets.py:tiny", *levels)
+    assert_fails(result, 2, r"tiny_30.py exists, written with other inputs.\n.*--force")
+    assert len(calls) == 1
+
+
+def test_changed_code_of_the_network_is_another_input(
+    invoke: Invoke, calls: list[dict[str, Any]]
+) -> None:
+    net = (
+        "from torch import nn\nclass Net(nn.Linear):\n    scale = {}\ndef net(): return Net(3, 4)\n"
+    )
+    levels = ["--level", "50", "--level", "30"]
+    for scale, exit_code in ((1, 0), (1, 0), (2, 2)):
+        Path("own.py").write_text(net.format(scale))
+        assert invoke("prune", "own.py:net", *levels).exit_code == exit_code
+    assert len(calls) == 2
+
+
+def test_one_level_alone_is_not_skipped(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
+    assert invoke("prune", "nets.py:tiny", "--level", "50").exit_code == 0
+    result = invoke("prune", "nets.py:tiny", "--level", "50")
+    assert result.exit_code == 2
+    assert "tiny_50.py exists." in result.stderr
+
+
+def test_a_set_that_is_not_whole_is_not_skipped(
+    invoke: Invoke, calls: list[dict[str, Any]]
+) -> None:
+    levels = ["--level", "50", "--level", "30"]
+    assert invoke("prune", "nets.py:tiny", *levels).exit_code == 0
+    Path("tiny_50.json").unlink()
+    result = invoke("prune", "nets.py:tiny", *levels)
+    assert result.exit_code == 2
+    assert "tiny_50.py exists." in result.stderr
+
+
+def test_a_count_writes_so_many_networks_from_seed_after_seed(
+    invoke: Invoke, calls: list[dict[str, Any]]
+) -> None:
+    levels = ["--level", "50", "--level", "30"]
+    job = ["prune", "nets.py:tiny", *levels, "--mode", "random", "--seed", "7", "--count"]
+    assert invoke(*job, "2").exit_code == 0
+    assert [(call["level"], call["seed"]) for call in calls] == [(50, 7), (50, 8), (30, 7), (30, 8)]
+    sources = [file for file in files() if file.endswith(".py")]
+    assert sources == ["tiny_30_1.py", "tiny_30_2.py", "tiny_50_1.py", "tiny_50_2.py"]
+    more = invoke(*job, "3")
+    assert more.exit_code == 0
+    assert more.stderr.count("Skipped") == 4
+    assert len(calls) == 6
+
+
+def test_a_count_of_a_mode_that_draws_nothing_is_refused(
+    invoke: Invoke, calls: list[dict[str, Any]]
+) -> None:
+    result = invoke("prune", "nets.py:tiny", "--level", "50", "--count", "2")
+    assert_fails(result, 2, "Mode l1-norm draws nothing.*\n.*random-weighted")
+
+
 def test_levels_before_one_that_cannot_be_reached_are_kept_and_shown(
     invoke: Invoke, calls: list[dict[str, Any]]
 ) -> None:
@@ -228,6 +338,7 @@ def test_weights_are_loaded(invoke: Invoke, calls: list[dict[str, Any]]) -> None
         ("prune nets.py:tiny --level 50 --target flops", "--target: Unknown target 'flops'"),
         ("prune nets.py:tiny --level 50 --seed x", "'x' is not a valid integer"),
         ("prune nets.py:tiny --level 50 --seed -1", "--seed: a seed is"),
+        ("prune nets.py:tiny --level 50 --count 0", "--count: a count is .* not 0"),
         ("prune nets.py:tiny --level 50 --name ../x", "--name: a network's name"),
         ("prune nets.py:tiny --level 50 --name class", "--name: a network's name"),
         ("prune nets.py:tiny --level 50 --input-shape 3,x", "--input-shape: an input shape"),

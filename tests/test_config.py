@@ -79,6 +79,8 @@ dataset = cifar100
 subset_name = 100
 net_name = small
 seed = 3
+remove_blocks = true
+count = 2
 pruning_perc = {levels}  ; in percent
 [training]
 epochs = 5
@@ -92,7 +94,9 @@ epochs = 5
             subset_name="100",
             net_name="small",
             seed=3,
+            remove_blocks=True,
             pruning_perc=(10.0, 30.0, 50.0),
+            count=2,
         ),
     )
 
@@ -124,6 +128,9 @@ def test_an_ini_file_may_name_the_model_too(tmp_path: Path) -> None:
         ("pruner: {mode: [l1]}", "mode: text belongs here"),
         ("pruner: {target: flops}", r"target: Unknown target 'flops'"),
         ("pruner: {seed: x}", "seed: a seed is a whole number"),
+        ("pruner: {remove_blocks: maybe}", "remove_blocks: it is either true or false"),
+        ("pruner: {count: 0}", "count: a count is a whole number above 0, not 0"),
+        ("pruner: {count: true}", "count: a count is"),
         ("pruner: {project_dir: 3}", "project_dir: text belongs here"),
         ("model: {input_shape: [3, 0]}", "input_shape: an input shape is"),
         ("model: {arguments: [1]}", "arguments: arguments are names"),

@@ -67,6 +67,16 @@ def test_a_long_chain_is_one_component() -> None:
     assert merge(nn.Identity(), records).count == 1
 
 
+def test_a_layer_whose_weight_alone_is_bound_is_not_left_out() -> None:
+    network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    records = Records(count=3)
+    records.visits[""] = []
+    records.bindings[id(network[0].weight), 0] = np.arange(3)
+    found = merge(network, records)
+    assert found.left_out == ("1",)
+    assert found.bound == {"0.weight": {0: 0}}
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -4,20 +4,55 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
+import yaml
 
 from prunecore import hookspecs
+from prunecore.cli import main
+from prunecore.config import ModelConfig, PrunerConfig
 from prunecore.plugins import HOOKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HOOKS_PAGE = ROOT / "docs/hooks.md"
+GUIDE = ROOT / "docs/plugins.md"
+EXAMPLE = ROOT / "docs/examples/prunecore-experts"
+CLI_PAGE = ROOT / "docs/cli.md"
 
 
 def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def described(hook: str) -> str:
+    """A hook's signature and docstring, without its example, in Markdown."""
+    spec = getattr(hookspecs, hook)
+    signature = inspect.signature(spec)
+    parameters = ", ".join(f"{p.name}: {p.annotation}" for p in signature.parameters.values())
+    returns = f" -> {signature.return_annotation}: ..."
+    line = f"def {hook}({parameters}){returns}"
+    line = line if len(line) <= 100 else f"def {hook}(\n    {parameters}\n){returns}"
+    blocks = [f"```py\n{line}\n```"]  # not `python`, which is run
+    for part in inspect.cleandoc(spec.__doc__).split("\n\n"):
+        heading, _, body = part.partition("\n")
+        body = textwrap.dedent(body)
+        if heading == "Args:":
+            blocks.append(re.sub(r"^(\w+):", r"- `\1`:", body, flags=re.MULTILINE))
+        elif heading == "Returns:":
+            blocks.append(f"Returns: {body}")
+        elif heading == "Raises:":
+            blocks.append(re.sub(r"^(\w+):", r"Raises `\1`:", body, flags=re.MULTILINE))
+        elif heading != "Example:":
+            blocks.append(part)
+    return "\n\n".join(blocks)
 
 
 @pytest.mark.parametrize("hook", HOOKS)
@@ -33,11 +68,70 @@ def test_a_hook_is_explained_where_it_is_declared(hook: str) -> None:
     assert hook in [node.name for node in ast.parse(example).body if hasattr(node, "name")]
 
 
+def test_the_page_of_hooks_says_what_their_docstrings_say() -> None:
+    """`DOCS=write` in the environment writes it anew."""
+    text = HOOKS_PAGE.read_text()
+    now = re.sub(
+        r"<!-- (\w+) -->.*?<!-- end -->",
+        lambda match: f"<!-- {match[1]} -->\n\n{described(match[1])}\n\n<!-- end -->",
+        text,
+        flags=re.DOTALL,
+    )
+    if os.environ.get("DOCS") == "write":
+        HOOKS_PAGE.write_text(now)
+    assert now == HOOKS_PAGE.read_text()
+
+
 @pytest.mark.parametrize("hook", HOOKS)
-def test_a_hook_has_a_whole_example_in_the_plugin_guide(hook: str) -> None:
-    guide = (ROOT / "docs/plugins.md").read_text()
-    assert f"`{hook}`" in guide
-    assert any(f"def {hook}(" in block for block in python_blocks(guide))
+def test_a_hook_is_described_and_has_a_whole_example_of_its_own(hook: str) -> None:
+    _, section = HOOKS_PAGE.read_text().split(f"\n## `{hook}`\n")
+    section, _, _ = section.partition("\n## ")
+    assert f"<!-- {hook} -->" in section
+    module, plugin = re.findall(
+        r'^```python title="(prunecore_\w+)\.py"\n(.*?)^```$', section, re.MULTILINE | re.DOTALL
+    )[0]
+    assert f"\n@hookimpl\ndef {hook}(" in plugin
+    assert f' = "{module}"\n' in HOOKS_PAGE.read_text()  # it is installed
+    assert "prunecore.prune(" in "".join(python_blocks(section))
+
+
+def test_the_plugin_guide_goes_through_the_example_plugin() -> None:
+    parts = re.findall(
+        r'^```\w+ title="(.+?)"\n(.*?)^```$', GUIDE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    for name in ("pyproject.toml", "src/prunecore_experts/__init__.py"):
+        shown = "\n\n".join(body for title, body in parts if title == name)
+        assert shown == (EXAMPLE / name).read_text()
+
+
+def test_the_example_plugin_is_short() -> None:
+    assert len((EXAMPLE / "src/prunecore_experts/__init__.py").read_text().splitlines()) < 80
+
+
+def command_lines(command: click.Command, line: str) -> Iterator[str]:
+    """How a command is called, and each command in it."""
+    yield line
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from command_lines(inner, f"{line} {name}")
+
+
+@pytest.mark.parametrize("line", list(command_lines(main, "prunecore")))
+def test_the_command_line_s_page_shows_what_each_command_takes(line: str) -> None:
+    assert f"```console\n$ {line} --help\n```\n\n```text output\n" in CLI_PAGE.read_text()
+
+
+@pytest.mark.parametrize("section", [ModelConfig, PrunerConfig])
+def test_the_command_line_s_page_explains_every_key_of_a_configuration(section: type) -> None:
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| .*\|$", CLI_PAGE.read_text(), re.MULTILINE)
+    assert {field.name for field in fields(section)} <= set(rows)
+
+
+def test_every_page_is_in_the_site_s_navigation_and_on_its_first_page() -> None:
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")}
+    overview, *others = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted([*overview.values(), *others]) == sorted(pages)
+    first = (ROOT / "docs/index.md").read_text()
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", first)) == pages - {"index.md"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from prunecore.dependencies import merge
-from prunecore.importance import l1_norm, random
+from prunecore.importance import l1_norm, random, random_weighted
+from prunecore.plan import make_plan
 from prunecore.records import Records
 
 from . import toy
@@ -148,3 +149,39 @@ def test_random_scores_depend_on_the_seed_alone(find: Callable[..., Any]) -> Non
     assert first.shape == (found.count,)
     assert first.tolist() == again.tolist() != other.tolist()
     assert ((first >= 0) & (first < 1)).all()
+
+
+def wide(find: Callable[..., Any]) -> Any:
+    return find(nn.Sequential(*(nn.Linear(64, 64) for _ in range(9)), nn.Linear(64, 4)), (2, 64))
+
+
+def widths(found: Any, seed: int) -> list[int]:
+    scores = random_weighted(found, found.tensors, seed)
+    kept = make_plan(found, scores, 50).kept
+    return [int(kept[found.axes[index]].sum()) for index in list(found.layers.values())[:-1]]
+
+
+def test_weighted_scores_depend_on_the_seed_alone(find: Callable[..., Any]) -> None:
+    found = wide(find)
+    assert widths(found, 3) == widths(found, 3)
+    assert len({tuple(widths(found, seed)) for seed in range(30)}) == 30
+
+
+def test_weighted_scores_lean_to_either_end_or_to_none(find: Callable[..., Any]) -> None:
+    found = wide(find)
+    leaning = []
+    for seed in range(60):
+        early, late = np.split(np.array(widths(found, seed)[:8]), 2)
+        leaning.append((late.sum() - early.sum()) / (late.sum() + early.sum()))
+    early_heavy, late_heavy = (np.array(leaning) > 0.2).sum(), (np.array(leaning) < -0.2).sum()
+    assert early_heavy >= 10
+    assert late_heavy >= 10
+    assert 60 - early_heavy - late_heavy >= 10
+
+
+def test_layers_differ_more_in_width_than_by_plain_chance(find: Callable[..., Any]) -> None:
+    found = wide(find)
+    plain = make_plan(found, random(found, found.tensors, 0), 50).kept
+    layers = list(found.layers.values())[:-1]
+    chance = np.std([plain[found.axes[index]].sum() for index in layers])
+    assert np.mean([np.std(widths(found, seed)) for seed in range(20)]) > 2 * chance

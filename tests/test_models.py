@@ -169,7 +169,7 @@ def test_a_file_alone_is_not_enough(spec: str) -> None:
         ("own_nets.py:nett", r"Unknown factory of own_nets.py 'nett'. Did you mean 'net'\?"),
         ("own_nets.py:made", r"is a Linear, not a factory"),
         ("own_nets:__name__", r"is a str, not a factory"),
-        ("own_nets.py:needs", r"missing a required argument: 'width'.\n.*--model-arg"),
+        ("own_nets.py:needs", r"takes width, which is not given.\n.*--model-arg"),
     ],
 )
 def test_a_model_that_is_not_there(write: Write, spec: str, message: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore import LevelError, PrunecoreError, UnsupportedError, UsageError, hookimpl
+from prunecore.pipeline import Request, Walked
 from prunecore.report import report_text
 
 pytestmark = pytest.mark.usefixtures("toys_installed")
@@ -181,7 +182,9 @@ def test_the_set_is_saved_and_read_again(model: Net, tmp_path: Path) -> None:
 
 
 def test_the_file_says_what_it_is(model: Net) -> None:
-    small = prunecore.prune(model, 30, SHAPE, name="my_net", origin="somewhere:net")
+    request = Request(30, name="my_net", origin="somewhere:net", fingerprint="abc")
+    small = Walked(model, SHAPE).prune(request)
+    assert small.report["fingerprint"] == "abc"
     docstring = small.source.split('"""')[1]
     assert docstring.startswith(f"Net without {small.report['level']['achieved']:.0f} % of its ")
     assert "Written by prunecore (l1-norm, level 30) from somewhere:net." in docstring
@@ -235,7 +238,8 @@ def test_a_shape_that_the_network_cannot_take(model: Net, shape: Any) -> None:
 
 def test_an_unknown_mode_and_target(model: Net) -> None:
     text = message(lambda: prunecore.prune(model, 50, SHAPE, mode="l1-nrom"), UsageError)
-    assert text == "Unknown mode 'l1-nrom'. Did you mean 'l1-norm'?\nKnown: l1-norm, random."
+    known = "Known: l1-norm, random, random-weighted."
+    assert text == f"Unknown mode 'l1-nrom'. Did you mean 'l1-norm'?\n{known}"
     target: Any = "parms"
     text = message(lambda: prunecore.prune(model, 50, SHAPE, target=target), UsageError)
     assert text.startswith("Unknown target 'parms'. Did you mean 'params'?\nKnown: ")

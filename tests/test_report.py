@@ -20,7 +20,7 @@ from prunecore.keep import Keep
 from prunecore.plan import Plan
 
 KEYS = {"schema", "model", "mode", "target", "scope", "seed", "level", "before", "after"}
-KEYS |= {"kept", "groups", "verified", "left_out", "left_whole", "plugins"}
+KEYS |= {"fingerprint", "kept", "groups", "verified", "left_out", "left_whole", "plugins"}
 
 
 class Net(nn.Module):
@@ -83,6 +83,7 @@ def built() -> dict[str, Any]:
         dependencies=dependencies,
         verified={"max_relative_difference": 1e-15, "inputs": 2},
         plugins={"prunecore": "1.0"},
+        fingerprint=None,
     )
 
 
@@ -184,6 +185,6 @@ def test_what_was_left_whole_and_out_is_said_by_reason(built: dict[str, Any]) ->
     more = [*built["left_whole"], {"layer": "alone", "reason": "softmax mixes it"}]
     assert report.whole_lines({**built, "left_whole": more}) == [
         "Left whole: out, alone, because softmax mixes it.",
-        "Left out, never reached: aux.",
+        "Left out: aux.",
     ]
     assert report.whole_lines({"left_whole": [], "left_out": []}) == []

@@ -39,6 +39,22 @@ def test_a_level_is_written_so_that_the_file_can_be_imported(level: float, name:
     assert storage.set_path(Path("out"), "net", level) == Path("out", name)
 
 
+def test_several_sets_of_a_level_are_numbered() -> None:
+    assert storage.set_path(Path("out"), "net", 12.5, 3) == Path("out/net_12_5_3.py")
+
+
+def test_a_set_tells_what_it_was_made_from(tmp_path: Path) -> None:
+    path = tmp_path / "net_50.py"
+    assert storage.read_fingerprint(path) is None
+    save(path)
+    assert storage.read_fingerprint(path) is None
+    report = {"kept": {}, "left_out": [], "model": "net", "fingerprint": "abc"}
+    storage.save_set(path, "x = 1\n", WEIGHTS, report, force=True)
+    assert storage.read_fingerprint(path) == "abc"
+    path.with_suffix(".safetensors").unlink()
+    assert storage.read_fingerprint(path) is None
+
+
 def test_the_three_files_lie_together(tmp_path: Path) -> None:
     source, weights, report = save(tmp_path / "a/b/net_50.py")
     assert source.read_bytes() == b"x = 1\n"

@@ -141,13 +141,18 @@ def prunecore_calculate_dependencies(
 def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockSource:
     cls = type(block)
     if cls in (nn.Sequential, nn.ModuleList):
-        children = [
-            writer.child(child, f"{name}.{key}" if name else key)
+        children = {
+            key: writer.child(child, f"{name}.{key}" if name else key)
             for key, child in block._modules.items()
-        ]
-        if cls is nn.Sequential:
-            return BlockSource(Call("nn.Sequential", tuple(children)))
-        return BlockSource(Call("nn.ModuleList", (children,)))
+        }
+        stays = [(key, child) for key, child in children.items() if child is not None]
+        if cls is nn.ModuleList:
+            either = [child or Call("nn.Identity") for child in children.values()]
+            return BlockSource(Call("nn.ModuleList", (either,)))
+        if len(stays) == len(children):
+            return BlockSource(Call("nn.Sequential", tuple(children.values())))
+        named = Call("nn.Sequential", (Call("OrderedDict", (stays,)),))
+        return BlockSource(named, imports=frozenset({"from collections import OrderedDict"}))
     if cls in _ARGUMENTS:
         arguments = {key: _argument(block, key, writer) for key in _ARGUMENTS[cls]}
         if cls in (nn.Linear, nn.Conv2d):

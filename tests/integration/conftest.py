@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from .oracle import Subject, Written, check, check_style
 
@@ -25,8 +27,10 @@ Cut = Callable[..., Written]
 def cut(_written_files: Path, request: pytest.FixtureRequest) -> Cut:
     """Write a network with a choice of channels, and check all that must hold of it."""
 
-    def write(subject: Subject, kept: object) -> Written:
-        written = check(subject, kept)
+    def write(
+        subject: Subject, kept: NDArray[np.bool_], removed_blocks: Sequence[str] = ()
+    ) -> Written:
+        written = check(subject, kept, removed_blocks)
         name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name)
         number = len(list(_written_files.iterdir()))
         (_written_files / f"{name}_{number}.py").write_text(written.source)

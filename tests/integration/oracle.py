@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,10 @@ class Subject:
         plugins = load()
         return cls(model, shape, walk(model, shape, plugins), plugins)
 
-    def plan(self, level: float, mode: str, target: Target = "params") -> Plan:
+    def plan(self, level: float, mode: str, target: Target = "params", seed: int = 0) -> Plan:
         """A plan for a level, which it must reach within a point."""
         score = self.plugins.criterion(mode)
-        scores = score(self.dependencies, self.dependencies.tensors, 0)
+        scores = score(self.dependencies, self.dependencies.tensors, seed)
         plan = make_plan(self.dependencies, scores, level, target)
         assert abs(plan.achieved - level) <= 1
         return plan
@@ -60,9 +61,11 @@ class Subject:
                 kept[random.choice(axis)] = True
         return kept
 
-    def write(self, kept: NDArray[np.bool_]) -> tuple[str, Keep]:
-        """The text for a choice of channels."""
-        keep = Keep(self.model, self.dependencies, kept)
+    def write(
+        self, kept: NDArray[np.bool_], removed_blocks: Sequence[str] = ()
+    ) -> tuple[str, Keep]:
+        """The text for a choice of channels and of blocks that go as a whole."""
+        keep = Keep(self.model, self.dependencies, kept, removed_blocks)
         return write_network(self.model, keep, self.plugins, FACTORY, "A network."), keep
 
 
@@ -75,16 +78,16 @@ class Written:
     keep: Keep
 
 
-def check(subject: Subject, kept: NDArray[np.bool_]) -> Written:
+def check(subject: Subject, kept: NDArray[np.bool_], removed_blocks: Sequence[str] = ()) -> Written:
     """Write a network with these channels, and check all that can be checked without ruff."""
-    source, keep = subject.write(kept)
+    source, keep = subject.write(kept, removed_blocks)
     check_imports(source)
     weights = transfer_weights(subject.model, keep, subject.plugins)
     small = build(source, FACTORY, weights)
-    original = _keys(subject.model.state_dict(), subject.dependencies.left_out)
+    original = _keys(subject.model.state_dict(), keep.left_out)
     assert list(small.state_dict()) == original
     verify(subject.model, keep, small, subject.shape)
-    check_counts(subject, kept, small)
+    check_counts(subject, keep, small)
     check_training(small, subject.shape)
     return Written(source, small, keep)
 
@@ -111,9 +114,9 @@ def _imported(nodes: Any) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
-def check_counts(subject: Subject, kept: NDArray[np.bool_], small: nn.Module) -> None:
+def check_counts(subject: Subject, keep: Keep, small: nn.Module) -> None:
     """What is counted without a network is what the network has and does."""
-    cost = Counter(subject.dependencies).cost(kept)
+    cost = Counter(subject.dependencies).cost(keep.kept, keep.removed_blocks)
     stored = [*small.parameters(), *small.buffers()]
     assert cost.params == sum(parameter.numel() for parameter in small.parameters())
     assert cost.bytes == sum(tensor.numel() * tensor.element_size() for tensor in stored)

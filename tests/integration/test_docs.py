@@ -1,7 +1,9 @@
 """The code in the documentation runs, and prints what the page says.
 
 A block marked `output` is what the block before it prints; `DOCS=write` in the environment writes
-it anew.
+it anew. A block with a title is the file of that name, or its next part; a pyproject.toml is as
+good as installed. In a console, `$ echo $?` shows that a command fails, and with which exit
+code.
 """
 
 from __future__ import annotations
@@ -10,23 +12,29 @@ import contextlib
 import io
 import os
 import re
-import subprocess
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from prunecore import plugins
 from prunecore.cli import main
+from prunecore.written import walk
 
 ROOT = Path(__file__).parents[2]
-GUIDE = ROOT / "docs/plugins.md"
-PAGES = sorted({ROOT / "README.md", *(ROOT / "docs").glob("*.md")} - {GUIDE})
+PICTURED = ROOT / "docs/how-it-works.md"
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.MULTILINE | re.DOTALL
-FENCE = re.compile(r"^```(\w+)( output)?\n(.*?)^```$", BLOCK)
+FENCE = re.compile(r'^```(\w+)(?: (output)| title="(.+?)")?\n(.*?)^```$', BLOCK)
+READER = "/home/you/networks"  # stands in the pages for the folder in which they are run
 
 
-def run_python(code: str, names: dict[str, object]) -> str:
+def run_python(code: str, names: dict[str, Any]) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "documentation", "exec"), names)
@@ -35,31 +43,81 @@ def run_python(code: str, names: dict[str, object]) -> str:
 
 def run_console(text: str) -> str:
     """What the `prunecore` commands among the lines print."""
-    printed = ""
-    for line in re.findall(r"^\$ prunecore (.*)", text, re.MULTILINE):
-        result = CliRunner().invoke(main, line.split(), env={"COLUMNS": "100"})
-        assert result.exit_code == 0, result.output
-        printed += re.sub(r" +$", "", result.stdout, flags=re.MULTILINE)
+    printed, exit_code = "", 0
+    for command in re.findall(r"^\$ (.*)", text, re.MULTILINE):
+        if command == "echo $?":
+            assert exit_code != 0, printed
+            printed += f"{exit_code}\n"
+            exit_code = 0
+            continue
+        assert exit_code == 0, printed
+        program, *arguments = shlex.split(command)
+        assert program == "prunecore"
+        result = CliRunner().invoke(main, arguments, env={"COLUMNS": "100"})
+        exit_code = result.exit_code
+        shown = result.output if exit_code else result.stdout
+        printed += re.sub(r" +$", "", shown, flags=re.MULTILINE)
+    assert exit_code == 0, printed
     return printed
 
 
-def run_page(text: str) -> str:
+def install(pyproject: str, folder: Path) -> None:
+    """Let the plugins that a pyproject.toml names be found, as if it were installed."""
+    name, version = re.findall(r'^(?:name|version) = "(.*)"$', pyproject, re.MULTILINE)
+    metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+    _, _, points = pyproject.partition("[project.entry-points.prunecore]\n")
+    points, _, _ = points.replace('"', "").partition("\n\n")
+    (metadata / "entry_points.txt").write_text(f"[prunecore]\n{points}\n")
+    plugins._load_installed.cache_clear()
+
+
+def titled_files(text: str) -> dict[str, str]:
+    """The files that a page's titled blocks are, or are the parts of."""
+    files: dict[str, str] = {}
+    for _, _, title, body in FENCE.findall(text):
+        if title:
+            files[title] = f"{files[title]}\n\n{body}" if title in files else body
+    return files
+
+
+def run_page(text: str, folder: Path) -> str:
     """The page with its outputs as they are now."""
-    names: dict[str, object] = {"__name__": "__main__"}
+    for title, body in titled_files(text).items():
+        (folder / title).parent.mkdir(parents=True, exist_ok=True)
+        (folder / title).write_text(body)
+        if title == "pyproject.toml":
+            install(body, folder)
+    names: dict[str, Any] = {"__name__": "__main__"}
     printed = ""
 
     def run(match: re.Match[str]) -> str:
         nonlocal printed
-        language, is_output, body = match.groups()
+        language, is_output, title, body = match.groups()
         if is_output:
+            assert printed, f"nothing is printed before {match[0]}"
             return f"```{language} output\n{printed.strip()}\n```"
-        if language == "python":
+        if language == "python" and not title:
             printed = run_python(body, names)
         elif language == "console":
             printed = run_console(body)
+        printed = printed.replace(str(folder), READER)
         return match[0]
 
     return FENCE.sub(run, text)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder that a page is run in; what the page imports or installs is gone afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    yield tmp_path
+    for file in [*tmp_path.glob("*.py"), *tmp_path.glob("src/*")]:
+        sys.modules.pop(file.stem, None)
+    plugins._load_installed.cache_clear()
 
 
 def check(page: Path, now: str) -> None:
@@ -69,39 +127,24 @@ def check(page: Path, now: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_code_of_a_page_runs(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    check(page, run_page(page.read_text()))
+def test_the_code_of_a_page_runs(page: Path, folder: Path) -> None:
+    check(page, run_page(page.read_text(), folder))
 
 
-def test_the_plugin_guide_s_plugin_is_found_and_used(tmp_path: Path) -> None:
-    text = GUIDE.read_text()
-    entry_point = re.search(r"^```toml\n\[project\.entry-points\.(\w+)\]\n(.*?)^```$", text, BLOCK)
-    plugin, use = re.findall(r"^```python\n(.*?)^```$", text, BLOCK)
-    assert entry_point is not None
-    metadata = tmp_path / "prunecore_gated-0.1.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Name: prunecore-gated\nVersion: 0.1\n")
-    (metadata / "entry_points.txt").write_text(
-        f"[{entry_point[1]}]\n{entry_point[2]}".replace('"', "")
-    )
-    (tmp_path / "prunecore_gated.py").write_text(plugin)
-    printed = subprocess.run(
-        [sys.executable, "-c", use],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    check(
-        GUIDE,
-        re.sub(
-            r"(?<=^```python output\n).*?(?=^```$)",
-            lambda _: printed.strip() + "\n",
-            text,
-            flags=BLOCK,
-        ),
-    )
+def test_the_picture_shows_the_ids_of_its_network() -> None:
+    picture = (ROOT / "docs/channel-ids.svg").read_text()
+    shown = {
+        name: re.findall(r">([\d=]+)</text>", group)
+        for name, group in re.findall(r'<g id="(\w+)">(.*?)</g>', picture, re.DOTALL)
+    }
+    code = re.findall(r"^```python\n(.*?)^```$", PICTURED.read_text(), BLOCK)[0]
+    names: dict[str, Any] = {}
+    run_python(code, names)
+    found = walk(names["Net"](), (3, 8, 8), plugins.load())
+    for node, signal in found.traces[""].values.items():
+        places = signal.ids.ravel()
+        if node.name in ("add", "cat"):  # where ids have been coupled
+            same = [np.flatnonzero(found.channel_of == found.channel_of[id_]) for id_ in places]
+            assert shown[node.name] == ["=".join(map(str, ids)) for ids in same]
+        elif node.name not in ("image", "head"):
+            assert shown[node.name] == [str(id_) for id_ in places]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import prunecore
+from prunecore.pipeline import Request, Walked
 
 from .networks import NETWORKS, network
 from .oracle import check_imports, check_style
@@ -26,20 +26,20 @@ FILES = {  # network and level to the name in the file
     ("resnet20_decorated_b", 50): "resnet20",
     ("resnet20_lambda", 30): "resnet20_lambda",
     ("functional", 50): "functional",
+    ("mobilenet_v2", 50): "mobilenet_v2",
+    ("mnasnet1_0", 30): "mnasnet1_0",
+    ("squeezenet1_1", 50): "squeezenet1_1",
+    ("googlenet", 50): "googlenet",
+    ("googlenet_cifar", 70): "googlenet_cifar",
 }
 
 
 def written(name: str, level: float, factory: str) -> str:
     is_own = name in NETWORKS
-    return prunecore.prune(
-        network(name),
-        level,
-        (3, 32, 32) if is_own else (3, 224, 224),
-        mode="random",
-        verify=False,
-        name=factory,
-        origin=f"networks.{factory}" if is_own else f"torchvision.models.{factory}",
-    ).source
+    origin = f"networks.{factory}" if is_own else f"torchvision.models.{factory}"
+    request = Request(level, "random", verify=False, name=factory, origin=origin)
+    shape = (3, 32, 32) if is_own else (3, 224, 224)
+    return Walked(network(name), shape).prune(request).source
 
 
 @pytest.mark.parametrize(("name", "level"), FILES)

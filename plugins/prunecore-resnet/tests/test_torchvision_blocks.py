@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -11,10 +10,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
 import prunecore
-from prunecore.channels import Channels
-from prunecore.dependencies import merge
-from prunecore.plugins import Plugins, load
-from prunecore.signal import FIXED, Signal, without_channels
+from prunecore.testing import check_block, check_plugin
 
 SHAPE = (3, 32, 32)
 
@@ -30,35 +26,39 @@ def resnet(block: type[nn.Module], **arguments: object) -> ResNet:
     return model.eval()
 
 
-def coupled(model: nn.Module, plugins: Plugins) -> dict[str, list[list[int]]]:
-    """What every weight axis is bound to, channels numbered as they come."""
-    channels = Channels(model, plugins)
-    x = torch.empty((2, *SHAPE), device="meta")
-    output = channels.through(model, Signal(x, without_channels(4)))
-    channels.pin(output.ids, "it is an output")
-    found = merge(model, channels.records)
-    numbers: dict[int, int] = {FIXED: FIXED}
-    bound = {}
-    for name in sorted(found.bound):
-        arrays = [found.axes[index].tolist() for _, index in sorted(found.bound[name].items())]
-        bound[name] = [[numbers.setdefault(c, len(numbers)) for c in a] for a in arrays]
-    return bound
+def shortcut(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, width, 1, 2, bias=False), nn.BatchNorm2d(width))
 
 
 @pytest.mark.parametrize(
-    "model",
+    "block",
     [
-        partial(resnet, BasicBlock),
-        partial(resnet, Bottleneck),
-        partial(resnet, Bottleneck, groups=32, width_per_group=4),
+        BasicBlock(16, 16),
+        BasicBlock(8, 16, 2, shortcut(8, 16)),
+        BasicBlock(16, 16, norm_layer=partial(nn.GroupNorm, 4)),
+        Bottleneck(64, 16),
+        Bottleneck(32, 16, 2, shortcut(32, 64)),
+        Bottleneck(64, 16, groups=32, base_width=64),
+        Bottleneck(64, 16, groups=4, base_width=64),
+        Bottleneck(64, 16, dilation=2),
     ],
-    ids=["basic", "bottleneck", "grouped"],
+    ids=[
+        "basic",
+        "basic, shortcut",
+        "basic, group norm",
+        "bottleneck",
+        "bottleneck, shortcut",
+        "bottleneck, many groups",
+        "bottleneck, wide groups",
+        "bottleneck, dilation",
+    ],
 )
-def test_the_hook_couples_what_tracing_couples(model: Callable[[], nn.Module]):
-    plugins = load()
-    without = Plugins([plugin for plugin in plugins.all if plugin.name != "resnet"])
-    assert without.owner(BasicBlock) is None
-    assert coupled(model(), plugins) == coupled(model(), without)
+def test_a_block_is_followed_as_it_is_traced_and_written_exactly(block):
+    check_block(block, (block.conv1.in_channels, 6, 6), seeds=range(5))
+
+
+def test_the_plugin_s_hooks_answer_and_its_errors_name_it():
+    check_plugin("resnet")
 
 
 @pytest.mark.parametrize("level", [20, 50, 80])

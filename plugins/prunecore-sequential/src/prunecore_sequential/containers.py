@@ -29,9 +29,13 @@ def without_forward(channels: Channels, _block: nn.Module, *_inputs: Any) -> Non
 
 
 def write_sequential(block: nn.Sequential, name: str, writer: Writer) -> BlockSource:
-    """By number where the original goes by number, else by name."""
+    """By number where the original goes by number, else by name.
+
+    Where a block goes that a call of the container would pass, the others keep their names.
+    """
     children = _children(block, name, writer)
-    if _is_numbered(block):
+    has_gap = list(children) != [str(number) for number in range(len(children))]
+    if _is_numbered(block) and not (has_gap and writer.is_called(name)):
         return BlockSource(Call("nn.Sequential", tuple(_in_places(children))))
     named = Call("OrderedDict", (list(children.items()),))
     imports = frozenset({"from collections import OrderedDict"})

@@ -1,0 +1,91 @@
+"""A traced forward as the statements of a dependency calculator."""
+
+from __future__ import annotations
+
+import keyword
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.expressions import function_name, literal, without_defaults
+from prunecore.forward import Expression, ForwardWriter, Statement
+from prunecore.functions import elementwise
+from prunecore.signal import Signal
+from prunecore.source import Call, Name, Value
+from prunecore.tracing import Training
+
+
+class CalculatorWriter(ForwardWriter):
+    """Writes what a forward does to the channel ids, one operation a line."""
+
+    reserved = ForwardWriter.reserved | {"block", "channels", "inputs", "operator"}
+
+    def statements_of_hook(self) -> list[Statement]:
+        """The body of prunecore_calculate_dependencies."""
+        forward = self.write()
+        names = tuple(Name(parameter.partition(":")[0]) for parameter in forward.parameters)
+        taken = Statement(f"{_unpacked(names)} = ", Name("inputs"))
+        return [taken, *forward.statements]
+
+    def breaks(self, node: fx.Node, waiting: list[Expression]) -> bool:
+        """One operation a line; the last is returned."""
+        return node.op != "output" and any(expression.depth for expression in waiting)
+
+    def is_composite(self, node: fx.Node) -> bool:
+        """What is walked through is never written within another operation."""
+        return False
+
+    def stored(self, path: str) -> Value:
+        """A parameter or buffer of the block."""
+        holder, _, name = path.rpartition(".")
+        return Call("channels.stored", (of_block(self.trace.module, holder), name))
+
+    def value(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
+        """A walk through a child, a coupling, or the rule of a function."""
+        if node.op == "call_module":
+            child = of_block(self.trace.module, str(node.target))
+            return Call("channels.through", (child, *_plain(args)), _plain(kwargs))
+        target = node.target
+        function = getattr(Tensor, target) if isinstance(target, str) else target
+        rule = self.functions.get(function)
+        given = (*node.args, *node.kwargs.values())
+        met = [self.trace.values[arg] for arg in given if isinstance(arg, fx.Node)]
+        if (
+            rule is not None
+            and rule.calculate is elementwise
+            and len(met) == len(given) > 1
+            and all(isinstance(value, Signal) for value in met)
+        ):
+            return Call("channels.couple", (*args, *kwargs.values()))
+        kwargs = without_defaults(function, kwargs)
+        name = f"Tensor.{target}" if isinstance(target, str) else function_name(function)
+        return Call("channels.apply", (Name(name), *_plain(args)), _plain(kwargs))
+
+
+def of_block(block: nn.Module, path: str) -> Name:
+    """How a hook reaches what lies at a path of its block: `block.layers[0].conv`."""
+    text = "block"
+    module: Any = block
+    for part in path.split(".") if path else ():
+        inner = getattr(module, part)
+        if part.isidentifier() and not keyword.iskeyword(part):
+            text += f".{part}"
+        elif part.isdecimal() and hasattr(module, "__getitem__") and module[int(part)] is inner:
+            text += f"[{part}]"
+        else:
+            text = f'getattr({text}, "{part}")'
+        module = inner
+    return Name(text)
+
+
+def _unpacked(names: tuple[Name, ...]) -> str:
+    inside = ", ".join(name.text for name in names)
+    return f"({inside},)" if len(names) == 1 else inside
+
+
+def _plain(value: Any) -> Any:
+    """Arguments as they are written; a network is followed in eval mode."""
+    return literal(
+        pytree.tree_map(lambda leaf: False if isinstance(leaf, Training) else leaf, value)
+    )

@@ -1,0 +1,161 @@
+"""The hooks of a block that was traced, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import nn
+
+from prunecore.classes import ClassWriter, Instance, write_statement
+from prunecore.dependencies import Dependencies
+from prunecore.errors import UnsupportedError
+from prunecore.forward import Statement
+from prunecore.keep import Keep, Width
+from prunecore.plugins import Plugins
+from prunecore.scaffold.calculator import CalculatorWriter, of_block
+from prunecore.source import INDENT, Call, Name, Value
+from prunecore.testing.following import PATH, Followed, Network
+from prunecore.variants import unify
+from prunecore.writer import Writer
+
+_CHILD = "writer.child"
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """The hooks of one class.
+
+    Attributes:
+        source: the class as it is written, its widths and composite children as arguments.
+        calculate: the body of prunecore_calculate_dependencies.
+        write: the body of prunecore_write_block.
+    """
+
+    source: str
+    calculate: str
+    write: str
+
+
+def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
+    """Write the hooks of a network's block.
+
+    Args:
+        network: the block's network.
+        followed: what the walk through it found.
+        plugins: the loaded plugins.
+
+    Raises:
+        UnsupportedError: its forward holds a number of channels that no weight has.
+    """
+    found = followed.dependencies
+    keep = Keep(network, found, np.ones(found.count, dtype=bool))
+    calculator = CalculatorWriter(unify(found.traces)[PATH], keep, plugins.functions)
+    instance = Writer(network, keep, plugins).trace(network.block, PATH).call
+    one = replace(instance, fields=tuple(_as_field(network.block, s) for s in instance.fields))
+    name = type(network.block).__name__
+    written = ClassWriter([one, _another(one)], {}, {})
+    source = written.write(name)
+    call = written.arguments.call(name, 0)
+    return Hooks(
+        source,
+        _body(calculator.statements_of_hook()),
+        _body(_write_hook(call, network.block, found)),
+    )
+
+
+def _body(statements: Sequence[Statement]) -> str:
+    return "\n".join(write_statement(statement, INDENT) for statement in statements)
+
+
+def _as_field(block: nn.Module, field: Statement) -> Statement:
+    """A child's statement; one that needs classes of its own becomes a constructor argument."""
+    if _is_plain(field.value):
+        return field
+    if field.target:
+        key = field.target.removeprefix("self.").removesuffix(" = ")
+        return replace(field, value=_child(block, key))
+    key = field.value.positional[0]
+    return replace(field, value=Call(field.value.function, (key, _child(block, key))))
+
+
+def _child(block: nn.Module, key: str) -> Call:
+    return Call(_CHILD, (of_block(block, key), Name(f'f"{{name}}.{key}"')))
+
+
+def _is_plain(value: Value) -> bool:
+    """Whether a value is made of literals and of what torch has."""
+    if isinstance(value, Call):
+        of_torch = value.function.startswith(("nn.", "torch.", "self."))
+        return of_torch and all(map(_is_plain, [*value.positional, *value.keywords.values()]))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return not isinstance(value, Instance | dict)
+
+
+def _another(instance: Instance) -> Instance:
+    """An instance with other widths and children, so that these are the arguments of its class."""
+
+    def other(statement: Statement) -> Statement:
+        return replace(statement, value=_other(statement.value))
+
+    forward = instance.forward
+    if forward is not None:
+        forward = replace(forward, statements=tuple(map(other, forward.statements)))
+    return replace(instance, fields=tuple(map(other, instance.fields)), forward=forward)
+
+
+def _other(value: Value) -> Value:
+    if isinstance(value, Width):
+        return Width(value + 1, value.channels)
+    if isinstance(value, Call):
+        if value.function == _CHILD:
+            return Call("another")
+        return replace(
+            value,
+            positional=tuple(map(_other, value.positional)),
+            keywords={key: _other(inner) for key, inner in value.keywords.items()},
+        )
+    if isinstance(value, list | tuple):
+        return type(value)(map(_other, value))
+    return value
+
+
+def _write_hook(call: Call, block: nn.Module, found: Dependencies) -> list[Statement]:
+    """The constructor call, its widths first by name."""
+    arguments = dict(zip(call.names, call.positional, strict=True))
+    widths = [
+        Statement(f"{name} = ", _expression(width, block, found))
+        for name, width in arguments.items()
+    ]
+    keywords = {
+        name: _expression(value, block, found) if isinstance(value, Width) else value
+        for name, value in call.keywords.items()
+    }
+    given: list[Value] = [call.function, tuple(map(Name, arguments))]
+    given += [keywords] if keywords else []
+    given += [dict(call.defaults)] if call.defaults else []
+    source = Call("BlockSource", (Name("call"), {call.function: Name("SOURCE")}))
+    return [*widths, Statement("call = ", Call("Call", tuple(given))), Statement("return ", source)]
+
+
+def _expression(width: Width, block: nn.Module, found: Dependencies) -> Value:
+    """What gives a kept width when another block is written."""
+    for name, axes in found.bound.items():
+        for axis, index in axes.items():
+            if index == width.channels:
+                return Call("writer.width", (of_block(block, _within(name)), axis))
+    for (path, attribute), index in found.widths.items():
+        if index == width.channels:
+            return Call("writer.argument", (of_block(block, _within(path)), attribute))
+    raise UnsupportedError(
+        PATH,
+        type(block).__name__,
+        f"its forward holds the number {width}, which counts channels that no weight has",
+        "Compute it from the shape of a tensor, x.shape[1].",
+    )
+
+
+def _within(path: str) -> str:
+    return path.removeprefix(f"{PATH}.")

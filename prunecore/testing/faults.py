@@ -1,0 +1,118 @@
+"""Whether an error that a plugin causes names it: stand-ins for its hooks fail one by one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from prunecore.dependencies import find_dependencies
+from prunecore.hookspecs import hookimpl
+from prunecore.keep import Keep
+from prunecore.plugins import Plugin, Plugins, register
+from prunecore.source import BlockSource, Call
+from prunecore.testing.following import PATH, Network
+from prunecore.transfer import transfer_weights
+from prunecore.writer import Writer
+
+
+class _Block(nn.Module):
+    """A block that the stand-ins own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def _block_types() -> Sequence[type[nn.Module]]:
+    return [_Block]
+
+
+def _calculate(block: Any, inputs: Any, channels: Any) -> Any:
+    return inputs[0]
+
+
+def _write(block: Any, name: Any, writer: Any) -> BlockSource:
+    return BlockSource(Call("nn.Identity"))
+
+
+def _transfer(block: Any, name: Any, keep: Any) -> dict[str, Tensor]:
+    return {}
+
+
+def _gives_none() -> dict[str, Any]:
+    return {}
+
+
+_STAND_INS: dict[str, Callable[..., Any]] = {
+    "prunecore_block_types": _block_types,
+    "prunecore_calculate_dependencies": _calculate,
+    "prunecore_write_block": _write,
+    "prunecore_transfer_weights": _transfer,
+    "prunecore_functions": _gives_none,
+    "prunecore_criteria": _gives_none,
+}
+
+
+def _raises() -> Any:
+    raise RuntimeError("a fault of the check's own")
+
+
+_FAULTS: dict[str, Callable[[], Any]] = {
+    "raises": _raises,
+    "returns None": lambda: None,
+    "returns an object": object,
+}
+
+
+def check_errors(plugin: Plugin) -> None:
+    """Check that each of a plugin's hooks, where it fails, is named with its plugin and block.
+
+    Raises:
+        AssertionError: an error names less, or there is none.
+    """
+    for hook in plugin.hooks:
+        parts = [plugin.label, hook]
+        if "block" in inspect.signature(_STAND_INS[hook]).parameters:
+            parts.append(PATH)
+        for what, fault in _FAULTS.items():
+            message = _message(plugin, hook, fault)
+            for part in parts:
+                if part not in message:
+                    raise AssertionError(
+                        f"Where {hook} of {plugin.label} {what}, the error does not name {part}: "
+                        f"{message or 'there is none'}"
+                    )
+
+
+def _message(plugin: Plugin, hook: str, fault: Callable[[], Any]) -> str:
+    """What is said where one hook of a plugin of this name and version fails."""
+
+    @functools.wraps(_STAND_INS[hook])
+    def failing(*_: Any) -> Any:
+        return fault()
+
+    module = types.SimpleNamespace(
+        **{name: hookimpl(stand_in) for name, stand_in in _STAND_INS.items() if name != hook},
+        **{hook: hookimpl(failing)},
+    )
+    try:
+        _use_all_hooks(Plugins([register(module, plugin.name, plugin.label)]))
+    except Exception as error:  # what is not a PluginError names nothing, which is then said
+        return str(error)
+    return ""
+
+
+def _use_all_hooks(plugins: Plugins) -> None:
+    """A job in small."""
+    network = Network(_Block())
+    found = find_dependencies(network, [torch.empty((1, 1), device="meta")], plugins)
+    keep = Keep(network, found, np.ones(found.count, dtype=bool))
+    Writer(network, keep, plugins).child(network.block, PATH)
+    transfer_weights(network, keep, plugins)
+    _ = plugins.functions, plugins.criteria
