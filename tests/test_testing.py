@@ -344,7 +344,7 @@ def writing(old: str, new: str) -> Callable[..., BlockSource]:
         (writing("self.down = ", "self.last = "), "cannot be built: WeightsError"),
         (writing(".act = nn.ReLU", ".act = nn.ReLUU"), "cannot be built: AttributeError"),
         (writing("self.act(self", "self.acts(self"), "cannot be run: AttributeError"),
-        (writing("return x", "return (x"), "Python"),
+        (writing("return x", "return (x"), "defines Gated in text that does not compile"),
         (writing("        return", "        import numpy\n        return"), "imports numpy"),
         (writing("self.act(self.up(x))", "self.act(self.up(x.view(2, -1)))"), "cannot be run"),
         (writing("return x + ", "return x[:, :1] + "), "differs from the masked original's by"),
@@ -369,7 +369,7 @@ def test_a_block_that_is_written_wrongly(use: Any, fault: Any, says: str) -> Non
             lambda block, keep: keep.cut(block.scale).flip(0),
             "differs from the masked original's by",
         ),
-        (lambda block, keep: block.scale.clone(), "cannot be built: WeightsError"),
+        (lambda block, keep: block.scale.clone(), "gives scale in shape (6,)"),
     ],
     ids=["permuted", "not cut"],
 )
@@ -389,8 +389,8 @@ def test_a_hook_that_raises_is_named_with_the_block(use: Any) -> None:
 
     use(calculate_dependencies=raises)
     message = refused(Gated(6, 10), (6,))
-    assert "prunecore-gated 0.1: prunecore_calculate_dependencies raised RuntimeError" in message
-    assert "for block: it is broken" in message
+    hook = "prunecore-gated 0.1: prunecore_calculate_dependencies for block"
+    assert f"{hook} raised RuntimeError: it is broken" in message
 
 
 def test_inputs_that_the_block_cannot_take(use: Any) -> None:
