@@ -19,6 +19,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Give the text that a page is made from."""
     if page.file.src_uri == "changelog.md":
         markdown = changelog()
+    # The examples lie in the repository: on the site, a link to them would lead nowhere.
+    markdown = re.sub(r"\[([^\]]+)\]\(examples/[^)]+\)", r"\1", markdown)
     return re.sub(r"^```(\w+) output$", r'```\1 title="Output"', markdown, flags=re.MULTILINE)
 
 

@@ -2,8 +2,8 @@
 
 A block marked `output` is what the block before it prints; `DOCS=write` in the environment writes
 it anew. A block with a title is the file of that name, or its next part; a pyproject.toml is as
-good as installed.
-In a console, `$ echo $?` shows that a command fails, and with which exit code.
+good as installed. In a console, `$ echo $?` shows that a command fails, and with which exit
+code.
 """
 
 from __future__ import annotations

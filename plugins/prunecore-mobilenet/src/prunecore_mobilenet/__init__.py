@@ -1,0 +1,77 @@
+"""Inverted residual blocks, for prunecore: torchvision's, and the user's own by a decorator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
+from prunecore_mobilenet import (
+    efficientnet,
+    mnasnet,
+    mobilenet_v2,
+    mobilenet_v3,
+    squeeze_excitation,
+    stochastic_depth,
+)
+from prunecore_mobilenet.decorators import BLOCKS, mb_conv
+from prunecore_mobilenet.kinds import Kind, torchvision_class
+
+__all__ = ["mb_conv"]
+
+_KINDS: Mapping[str, Kind] = {
+    "torchvision.models.mobilenetv2.InvertedResidual": mobilenet_v2.KIND,
+    "torchvision.models.mnasnet._InvertedResidual": mnasnet.KIND,
+    "torchvision.models.mobilenetv3.InvertedResidual": mobilenet_v3.KIND,
+    "torchvision.models.efficientnet.MBConv": efficientnet.MB_CONV,
+    "torchvision.models.efficientnet.FusedMBConv": efficientnet.FUSED_MB_CONV,
+    squeeze_excitation.CLASS: squeeze_excitation.KIND,
+    stochastic_depth.CLASS: stochastic_depth.KIND,
+}
+
+
+def _torchvision_types() -> dict[type[nn.Module], Kind]:
+    """torchvision's blocks; a model that came from it has imported them already."""
+    found = {torchvision_class(path): kind for path, kind in _KINDS.items()}
+    return {cls: kind for cls, kind in found.items() if cls is not None}
+
+
+def _usual(block: nn.Module) -> tuple[Kind, Any] | None:
+    """The kind of a torchvision block and its layers, if those are as usual."""
+    kinds = _torchvision_types()
+    kind = next((kinds[cls] for cls in type(block).__mro__ if cls in kinds), None)
+    if kind is None or block._parameters or block._buffers:  # a derived class may have its own
+        return None
+    layers = kind.read(block)
+    return None if layers is None else (kind, layers)
+
+
+@hookimpl
+def prunecore_block_types() -> Sequence[type[nn.Module]]:
+    """torchvision's blocks of mobile networks, and every decorated class."""
+    return [*_torchvision_types(), *BLOCKS]
+
+
+@hookimpl
+def prunecore_calculate_dependencies(
+    block: nn.Module, inputs: tuple[Signal, ...], channels: Channels
+) -> Any:
+    """The branch and the shortcut are coupled where they meet."""
+    usual = _usual(block)
+    if usual is not None:
+        kind, _ = usual
+        return kind.calculate(block, inputs[0], channels)
+    BLOCKS.description(block)  # complains about a name that the block does not have
+    return channels.trace(block, *inputs)
+
+
+@hookimpl
+def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockSource:
+    """torchvision's blocks as a person would write them; any other as its forward is."""
+    usual = _usual(block)
+    if usual is not None:
+        kind, layers = usual
+        return kind.write(block, layers, writer)
+    return writer.trace(block, name)
