@@ -67,6 +67,8 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
     if target is operator.pow:
         return _power(args[0], args[1])
     if target in INFIX:
+        if target is operator.add and _takes_away(node):
+            target, args = operator.sub, (args[0], -args[1])
         sign, level = INFIX[target]
         compares = level == 0  # a chain of comparisons is another thing
         left, right = _operand(args[0], level + compares), _operand(args[1], level + 1)
@@ -84,7 +86,7 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
 
 def _power(base: Value, exponent: Value) -> Name:
     """A power; between names and numbers its sign stands without spaces, as ruff has it."""
-    is_number = isinstance(exponent, int | float)
+    is_number = _is_number(exponent)
     left, right = _operand(base, 8), one_line(exponent) if is_number else _operand(exponent, 8)
     hugs = re.fullmatch(r"[\w.]+", left) and (is_number or re.fullmatch(r"[\w.]+", right))
     return Name(f"{left}**{right}" if hugs else f"{left} ** {right}", 7)
@@ -93,9 +95,26 @@ def _power(base: Value, exponent: Value) -> Name:
 def _operand(value: Value, level: int) -> str:
     text = one_line(value)
     own = value.precedence if isinstance(value, Name) else _TIGHT
-    if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+    if _is_number(value) and value < 0:
         own = 6
     return text if own >= level else f"({text})"
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _takes_away(node: fx.Node) -> bool:
+    """Whether a sum is with a negative number, and surely not of a mask, which has no minus."""
+    operands: Any = node.args
+    left, right = operands
+    return (
+        _is_number(right)
+        and right < 0
+        and isinstance(left, fx.Node)
+        and left.target in (operator.add, operator.sub, operator.mul, operator.truediv)
+        and any(isinstance(operand, float) for operand in left.args)
+    )
 
 
 def _index(value: Value) -> str:
@@ -135,9 +154,11 @@ def without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> 
 
 
 def literal(value: Any) -> Any:
-    """fx's immutable containers and the training flag as plain values."""
+    """fx's immutable containers, the training flag and computed numbers as plain values."""
     if isinstance(value, Training):
         return Name("self.training")
+    if isinstance(value, float):
+        return _without_noise(value)
     if isinstance(value, torch.Size):
         return tuple(value)
     if isinstance(value, tuple):
@@ -149,6 +170,15 @@ def literal(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return Name(str(value))
     return value
+
+
+def _without_noise(value: float) -> float:
+    """A constant without the rounding of what computed it: `0.03` for `(0.485 - 0.5) / -0.5`.
+
+    In float32 and shorter types the two are one number.
+    """
+    plain = float(f"{value:.15g}")  # 15 digits that a person types come back as they are
+    return plain if len(repr(plain)) < len(repr(value)) - 3 else value
 
 
 def names_in(value: Value) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import keyword
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,13 +18,12 @@ from prunecore.expressions import (
     function_call,
     literal,
     names_in,
-    own_name,
     self_path,
 )
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
-from prunecore.signal import Signal
 from prunecore.source import LINE, Call, Name, Value, one_line
+from prunecore.variables import Variables
 from prunecore.variants import Variant
 
 _DEEPEST = 4  # calls nested in one statement before it is broken
@@ -90,7 +87,9 @@ def write_forward(
 class ForwardWriter:
     """Writes a traced forward; `value`, `stored`, `breaks` and `is_composite` say how."""
 
-    reserved = frozenset({"torch", "nn", "F", "math", "Tensor", "self"})  # not for variables
+    reserved = frozenset(  # not for variables
+        {"torch", "nn", "F", "math", "operator", "len", "Tensor", "self"}
+    )
 
     def __init__(
         self, variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
@@ -101,10 +100,10 @@ class ForwardWriter:
         self.functions = functions
         self.statements: list[Statement] = []
         self.pending: list[Expression] = []
-        self.variables: dict[fx.Node, str] = {}
         self.uses = {
             node: sum(not _is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
+        self.variables = Variables(self.uses, self.trace.values, self.reserved)
 
     def write(self) -> Forward:
         """Write it."""
@@ -113,7 +112,7 @@ class ForwardWriter:
             if _is_dead(node):
                 continue
             if node.op == "placeholder":
-                self.variables[node] = str(node.target)
+                self.variables.names[node] = str(node.target)
                 parameters.append(_parameter(node, self.trace.values[node]))
             elif node.op == "output":
                 returns = annotation(self._values(node.args[0]))
@@ -175,7 +174,7 @@ class ForwardWriter:
                 return nested[source].value
             if source.op == "get_attr":
                 return self.stored(str(source.target))
-            return Name(self.variables[source])
+            return Name(self.variables.names[source])
 
         args = fx.node.map_arg(node.args, written)
         kwargs = fx.node.map_arg(node.kwargs, written)
@@ -232,24 +231,10 @@ class ForwardWriter:
             self._assign(expression, {name for one in later for name in names_in(one.value)})
 
     def _assign(self, expression: Expression, needed: set[str]) -> None:
-        name = self._variable(expression, needed)
-        self.statements.append(Statement(f"{name} = ", expression.value))
-        self.variables[expression.node] = name
-
-    def _variable(self, expression: Expression, needed: set[str]) -> str:
-        """The name of a variable that ends here, else a new one."""
-        taken = needed | {name for node, name in self.variables.items() if self.uses[node] > 0}
-        is_tensor = isinstance(self.trace.values[expression.node], Signal)
-        for name in names_in(expression.value):
-            if is_tensor and name in self.variables.values() and name not in taken:
-                return name
-        is_optional = self._is_optional(expression.node)
-        candidates = ["identity" if is_optional else own_name(expression.node)]
-        if is_tensor and not expression.composite:
-            candidates.insert(0, "out")
-        good = [name for name in candidates if name.isidentifier() and not keyword.iskeyword(name)]
-        numbered = (f"{good[0] if good else 'out'}{number}" for number in itertools.count(2))
-        return next(n for n in itertools.chain(good, numbered) if n not in taken | self.reserved)
+        node, value = expression.node, expression.value
+        is_optional = self._is_optional(node)
+        name = self.variables.assign(node, value, expression.composite, is_optional, needed)
+        self.statements.append(Statement(f"{name} = ", value))
 
     def _values(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, self.trace.values.__getitem__)

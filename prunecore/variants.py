@@ -110,7 +110,9 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
     same: dict[fx.Node, fx.Node] = {}
     values: dict[fx.Node, Any] = {}
     for node in full.graph.nodes:
-        if node.op == "call_module" and node.target in lacking and len(node.args) == 1:
+        if node.op == "call_module" and node.target in lacking:
+            if len(node.args) != 1 or not isinstance(node.args[0], fx.Node):
+                return None  # it does not pass one input on
             same[node] = same[node.args[0]]
         else:
             other = next(others, None)

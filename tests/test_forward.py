@@ -180,6 +180,33 @@ def training_flag(net: Any, x: Tensor) -> Tensor:
     return net.last(F.dropout(x, 0.3, net.training))
 
 
+def branches(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    joined = torch.cat([torch.sigmoid(net.b(x)) * 0.123456789, torch.relu(net.c(x)) * x], 0)
+    return net.last(joined)
+
+
+def parts_of_one(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    parts = [torch.tanh(x) * 0.25 + shift for shift in (0.123456789, 0.5, 0.75)]
+    return net.last(net.b(torch.stack(parts).sum(0)))
+
+
+def nested_concatenations(net: Any, x: Tensor) -> Tensor:
+    """The inner one must not take over what the outer one's other part still reads."""
+    x = net.a(x)
+    b = net.b(x)
+    inner = torch.cat([torch.sigmoid(b) * 0.123456789, torch.tanh(b) * 0.123456789], 0)
+    return net.last(torch.cat([inner, net.c(x), torch.relu(x) * 0.123456789, x - b], 0))
+
+
+def a_part_used_again(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    b, c = net.b(x), torch.sin(x) * 0.123456789
+    joined = torch.cat([b, c, torch.cos(x) * 0.123456789], 0)
+    return net.last(torch.cat([joined, c + net.c(c), b * x], 0))
+
+
 CASES = [
     residual,
     inplace_after_branch,
@@ -204,6 +231,10 @@ CASES = [
     infinities,
     unused,
     training_flag,
+    branches,
+    parts_of_one,
+    nested_concatenations,
+    a_part_used_again,
 ]
 
 
@@ -245,6 +276,11 @@ def test_written_forwards_are_formatted_as_ruff_does(
         (lambda a, b: a.exp() ** b, "a.exp() ** b"),
         (lambda a, b: 2**a + b, "2**a + b"),
         (lambda a, b: a - -2 * b, "a - -2 * b"),
+        (lambda a, b: b * 0.5 + -2 + a, "b * 0.5 - 2 + a"),
+        (lambda a, b: a + -2, "a + -2"),
+        (lambda a, b: (a > 0.5) + -1, "(a > 0.5) + -1"),  # torch subtracts nothing from a mask
+        (lambda a, b: a * 0.5 + (0.485 - 0.5) / 0.5, "a * 0.5 - 0.03"),
+        (lambda a, b: a * (0.1 + 0.2) + 1 / 3, "a * 0.3 + 0.3333333333333333"),
         (lambda a, b: (a > 0) & (b > 0), "(a > 0) & (b > 0)"),
         (lambda a, b: ((a > 0) | (b > 0)) ^ (a < b), "((a > 0) | (b > 0)) ^ (a < b)"),
         (lambda a, b: (a > 0) | (b > 0) & (a < b), "(a > 0) | (b > 0) & (a < b)"),
@@ -318,6 +354,26 @@ x = self.a(x)
 out = self.c(x)
 x = self.b(x)
 return self.last(x - out)""",
+        ),
+        (
+            branches,
+            """\
+x = self.a(x)
+b = torch.sigmoid(self.b(x)) * 0.123456789
+c = torch.relu(self.c(x)) * x
+x = torch.cat([b, c], 0)
+return self.last(x)""",
+        ),
+        (
+            parts_of_one,
+            """\
+x = self.a(x)
+x1 = torch.tanh(x) * 0.25 + 0.123456789
+x2 = torch.tanh(x) * 0.25 + 0.5
+x3 = torch.tanh(x) * 0.25 + 0.75
+x = torch.stack([x1, x2, x3]).sum(0)
+x = self.b(x)
+return self.last(x)""",
         ),
         (
             training_flag,

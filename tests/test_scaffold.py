@@ -255,9 +255,9 @@ def test_the_calculator_has_a_line_for_each_operation(block: Path) -> None:
     assert body(text, "prunecore_calculate_dependencies").splitlines() == [
         "(x,) = inputs",
         "out = channels.through(block.up, x)",
-        "out = channels.through(block.inner, out)",
+        "inner = channels.through(block.inner, out)",
         "side = channels.through(block.side, x)",
-        "out = channels.apply(torch.cat, [out, side], dim=1)",
+        "out = channels.apply(torch.cat, [inner, side], dim=1)",
         "out = channels.through(block.down, out)",
         "out = channels.apply(F.dropout, out, p=0.1, training=False)",
         'out = channels.couple(channels.stored(block, "scale"), out)',

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from prunecore.variants import unify
@@ -104,3 +105,38 @@ def test_a_child_that_changes_what_it_passes_on_is_followed(cut: Callable[..., A
     for seed in range(3):
         result = cut(model, 3, seed=seed)
         assert "x if self.shortcut is None else self.shortcut(x)" in result.text
+
+
+class Dense(nn.Module):
+    """Each layer reads all that the earlier ones made."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        for number in range(layers):
+            self.add_module(f"layer{number}", Gathering(6 * (number + 1), 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [x]
+        for layer in self.children():
+            features.append(layer(features))
+        return features[-1]
+
+
+class Gathering(nn.Module):
+    """Reads a list of tensors."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(inputs, outputs)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return self.layer(torch.cat(features, 1))
+
+
+def test_a_child_that_reads_a_list_stands_for_no_input(
+    find: Callable[..., Any], cut: Callable[..., Any]
+) -> None:
+    found = variants(find, Dense(2), Dense(3))
+    assert found["1"].trace is not found["2"].trace
+    assert found["1"].optional == frozenset()
+    cut(nn.Sequential(nn.Linear(3, 6), Dense(2), Dense(3), nn.Linear(6, 2)), 3)

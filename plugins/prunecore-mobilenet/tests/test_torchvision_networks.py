@@ -16,7 +16,7 @@ from torchvision import models
 
 import prunecore
 from prunecore.plugins import load
-from prunecore.testing import check_block
+from prunecore.testing import check_block, check_plugin
 
 SHAPE = (3, 32, 32)
 # What a written network has, and, but for them, no class but its own.
@@ -150,3 +150,7 @@ def test_every_block_is_followed_as_its_forward_is(name):
         if type(block).__name__ != "StochasticDepth":  # which has no channels of its own
             check_block(block, shape, seeds=[len(blocks)])
     assert blocks
+
+
+def test_the_plugin_s_hooks_answer_and_its_errors_name_it():
+    check_plugin("mobilenet")

@@ -1,0 +1,32 @@
+"""The decorator that puts a user's own inception blocks in this family's care."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from torch import nn
+
+from prunecore import DecoratedBlocks
+
+Block = TypeVar("Block", bound=type[nn.Module])
+
+BLOCKS = DecoratedBlocks()
+
+
+def inception(
+    *, lType: str = "inception", convs: Sequence[str], downsampling: Sequence[str] = ()
+) -> Callable[[Block], Block]:
+    """Put a block class that concatenates branches in this family's care.
+
+    The class itself is not changed.
+
+    Args:
+        lType: names the block type.
+        convs: the attributes that are its convolutions, in order.
+        downsampling: the attributes that make up the shortcut, where it has layers.
+
+    Raises:
+        prunecore.UsageError: at the first use, for a name that the class does not have.
+    """
+    return BLOCKS.mark("inception", lType, convs, downsampling)

@@ -1,0 +1,181 @@
+"""torchvision's blocks of GoogLeNet and Inception v3, and how the usual ones are written.
+
+After Szegedy et al., "Going Deeper with Convolutions", 2015, arXiv 1409.4842, and "Rethinking the
+Inception Architecture for Computer Vision", 2016, arXiv 1512.00567, and torchvision's
+`googlenet.py` and `inception.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunecore import BlockSource, Call, Channels, Signal, Writer
+from prunecore_googlenet import dependencies, written
+
+# A module and the name of a constructor argument to its value, the original or the kept one.
+Read = Callable[[nn.Module, str], Any]
+
+_MOST_BY_PLACE = 8  # widths, beside the input's, that can be told apart without their names
+_OPTIONS = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of torchvision's blocks.
+
+    Attributes:
+        written: the class as it is written.
+        calculate: follows the channels through it.
+        branches: the paths of its `BasicConv2d`, for each argument of the written class but the
+            first; several where an argument lists the widths of a branch.
+    """
+
+    written: type[nn.Module]
+    calculate: Callable[[Any, Signal, Channels], Signal]
+    branches: tuple[str | tuple[str, ...], ...] = ()
+
+
+def is_usual(kind: Kind, block: Any) -> bool:
+    """Whether a block has the layers that the written class makes of its widths."""
+    layers = dict(block.named_modules(remove_duplicate=False))
+    if not all(type(layers.get(path)) is nn.Conv2d for path in _convolutions(kind)):
+        return False
+    call = _call(kind, block, getattr)
+    with torch.device("meta"):
+        usual = kind.written(*call.positional, **call.keywords)
+    return _contents(block) == _contents(usual)
+
+
+def write(kind: Kind, block: Any, writer: Writer) -> BlockSource:
+    """Write a usual block as torchvision does."""
+    call = _call(kind, block, writer.argument)
+    definitions = {name: _text(name) for name in ("BasicConv2d", call.function)}
+    return BlockSource(call, definitions, frozenset({"from typing import Any"}))
+
+
+def kinds() -> dict[type[nn.Module], Kind]:
+    """The kind of each class of torchvision; a model that came from it has imported them."""
+    found: dict[type[nn.Module], Kind] = {}
+    for name, members in _KINDS.items():
+        module = sys.modules.get(f"torchvision.models.{name}")
+        if module is not None:
+            found |= {getattr(module, kind.written.__name__): kind for kind in members}
+    return found
+
+
+def _convolutions(kind: Kind) -> list[str]:
+    """The paths of a block's convolutions; the first one reads the block's input."""
+    branches = ([branch] if isinstance(branch, str) else branch for branch in kind.branches)
+    return [f"{path}.conv" for branch in branches for path in branch] or ["conv"]
+
+
+def _call(kind: Kind, block: nn.Module, read: Read) -> Call:
+    """The constructor call with the widths that `read` gives."""
+    name, names = kind.written.__name__, tuple(inspect.signature(kind.written).parameters)
+    first, *others = (block.get_submodule(path) for path in _convolutions(kind))
+    in_channels = read(first, "in_channels")
+    if kind is BASIC_CONV:
+        widths = (in_channels, read(first, "out_channels"))
+        options = {option: _once(read(first, option)) for option in ("kernel_size", *_OPTIONS)}
+        return Call(name, widths, options, _OPTIONS, names[:2])
+    made = iter([read(conv, "out_channels") for conv in (first, *others)])
+    branches = [
+        next(made) if isinstance(branch, str) else [next(made) for _ in branch]
+        for branch in kind.branches
+    ]
+    if len(others) < _MOST_BY_PLACE:
+        return Call(name, (in_channels, *branches), names=names)
+    return Call(name, (in_channels,), dict(zip(names[1:], branches, strict=True)), names=names[:1])
+
+
+def _once(value: Any) -> Any:
+    """One number for both axes where they are equal."""
+    return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
+
+
+def _contents(block: nn.Module) -> object:
+    """The layers within a block, with what they were made with, and the names of its tensors."""
+    known = kinds()
+    _, *inner = block.named_modules(remove_duplicate=False)
+    layers = []
+    for name, module in inner:
+        kind = known.get(type(module))
+        layers.append((name, kind.written if kind else type(module), module.extra_repr()))
+    return layers, list(block.state_dict())
+
+
+@functools.cache
+def _text(name: str) -> str:
+    """The text of a written class."""
+    return inspect.getsource(getattr(written, name))
+
+
+BASIC_CONV = Kind(written.BasicConv2d, dependencies.basic_conv)
+INCEPTION = Kind(
+    written.Inception,
+    dependencies.inception,
+    ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1"),
+)
+INCEPTION_A = Kind(
+    written.InceptionA,
+    dependencies.inception_a,
+    (
+        "branch1x1",
+        ("branch5x5_1", "branch5x5_2"),
+        ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
+        "branch_pool",
+    ),
+)
+INCEPTION_B = Kind(
+    written.InceptionB,
+    dependencies.inception_b,
+    ("branch3x3", ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3")),
+)
+INCEPTION_C = Kind(
+    written.InceptionC,
+    dependencies.inception_c,
+    (
+        "branch1x1",
+        ("branch7x7_1", "branch7x7_2", "branch7x7_3"),
+        tuple(f"branch7x7dbl_{number}" for number in range(1, 6)),
+        "branch_pool",
+    ),
+)
+INCEPTION_D = Kind(
+    written.InceptionD,
+    dependencies.inception_d,
+    (
+        ("branch3x3_1", "branch3x3_2"),
+        ("branch7x7x3_1", "branch7x7x3_2", "branch7x7x3_3", "branch7x7x3_4"),
+    ),
+)
+INCEPTION_E = Kind(
+    written.InceptionE,
+    dependencies.inception_e,
+    (
+        "branch1x1",
+        ("branch3x3_1", "branch3x3_2a", "branch3x3_2b"),
+        ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3a", "branch3x3dbl_3b"),
+        "branch_pool",
+    ),
+)
+
+_KINDS: Mapping[str, tuple[Kind, ...]] = {  # by the module of torchvision.models
+    "googlenet": (BASIC_CONV, INCEPTION),
+    "inception": (
+        BASIC_CONV,
+        INCEPTION_A,
+        INCEPTION_B,
+        INCEPTION_C,
+        INCEPTION_D,
+        INCEPTION_E,
+    ),
+}

@@ -1,0 +1,46 @@
+"""Fire modules, for prunecore: torchvision's, and the user's own through a decorator."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
+from prunecore_squeezenet import torchvision_fire
+from prunecore_squeezenet.decorators import BLOCKS, fire
+
+__all__ = ["fire"]
+
+
+@hookimpl
+def prunecore_block_types() -> Sequence[type[nn.Module]]:
+    """torchvision's `Fire`, which a model that came from it has imported, and decorated classes."""
+    module = sys.modules.get("torchvision.models.squeezenet")
+    return list(BLOCKS) if module is None else [module.Fire, *BLOCKS]
+
+
+@hookimpl
+def prunecore_calculate_dependencies(
+    block: nn.Module, inputs: tuple[Signal, ...], channels: Channels
+) -> Any:
+    """The channels of all branches stand one after the other."""
+    if _is_usual_fire(block):
+        return torchvision_fire.calculate(block, inputs[0], channels)
+    return channels.trace(block, *inputs)
+
+
+@hookimpl
+def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockSource:
+    """torchvision's `Fire` as torchvision writes it; any other block as its forward is."""
+    if _is_usual_fire(block):
+        return torchvision_fire.write(block, writer)
+    return writer.trace(block, name)
+
+
+def _is_usual_fire(block: nn.Module) -> bool:
+    """Whether a block is torchvision's with its usual layers; others are followed as they are."""
+    is_decorated = BLOCKS.description(block) is not None  # complains about a name that is not there
+    return not is_decorated and torchvision_fire.is_usual(block)

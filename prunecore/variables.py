@@ -1,0 +1,108 @@
+"""The names of a written forward's variables."""
+
+from __future__ import annotations
+
+import itertools
+import keyword
+from collections.abc import Iterator, Mapping, Set
+from typing import Any
+
+from torch import fx
+
+from prunecore.expressions import names_in, own_name
+from prunecore.signal import Signal
+from prunecore.source import Value
+
+
+class Variables:
+    """The variables of a forward that is being written.
+
+    Args:
+        uses: how many nodes that are yet to be written use each node.
+        values: what each node computes, `Signal` for tensor.
+        reserved: names that no variable may have.
+
+    Attributes:
+        names: the variables that hold what is computed, by node.
+    """
+
+    def __init__(
+        self, uses: Mapping[fx.Node, int], values: Mapping[fx.Node, Any], reserved: Set[str]
+    ) -> None:
+        self.names: dict[fx.Node, str] = {}
+        self._uses = uses
+        self._values = values
+        self._reserved = reserved
+        self._taken_from: dict[str, str] = {}  # the variable that a part was computed of
+
+    def assign(
+        self, node: fx.Node, value: Value, composite: bool, optional: bool, needed: set[str]
+    ) -> str:
+        """Name the variable that holds a node: one that ends here, else a new one.
+
+        Args:
+            node: what is computed.
+            value: its expression.
+            composite: whether it is the call of a module that has children.
+            optional: whether it is the call of a module that other instances lack.
+            needed: variables that expressions which are written later read.
+        """
+        live = {name for other, name in self.names.items() if self._uses[other] > 0}
+        taken = self._reserved | needed | live
+        is_tensor = isinstance(self._values[node], Signal)
+        own = [name for name in names_in(value) if name in self.names.values()]
+        if is_tensor and own and _is_part(node):
+            name = self._part(node, own[0], taken)
+        else:
+            sources = [self._taken_from[name] for name in own if name in self._taken_from]
+            free = [name for name in (*sources, *own) if is_tensor and name not in taken]
+            name = free[0] if free else _new(node, is_tensor and not composite, optional, taken)
+        self.names[node] = name
+        return name
+
+    def _part(self, node: fx.Node, source: str, taken: Set[str]) -> str:
+        """The name of one of several tensors that are put together: after its first layer."""
+        layers = [layer for layer in self._layers(node) if _is_name(layer)]
+        name = _free(layers[:1], taken, source.rstrip("0123456789"), 1)
+        self._taken_from[name] = source
+        return name
+
+    def _layers(self, node: fx.Node) -> Iterator[str]:
+        """The names of the layers that an expression calls, in order."""
+        for source in node.all_input_nodes:
+            if source not in self.names:  # it is part of the expression
+                yield from self._layers(source)
+        if node.op == "call_module":
+            yield own_name(node)
+
+
+def _is_part(node: fx.Node) -> bool:
+    """Whether a tensor goes into a list that a function puts together, and is no such list."""
+    return not _joined(node) and any(node in one for user in node.users for one in _joined(user))
+
+
+def _joined(node: fx.Node) -> list[list[fx.Node]]:
+    """The lists of several tensors among a function's arguments."""
+    if node.op == "output":
+        return []
+    lists = [argument for argument in node.args if isinstance(argument, list | tuple)]
+    nodes = [[item for item in items if isinstance(item, fx.Node)] for items in lists]
+    return [items for items in nodes if len(items) > 1]
+
+
+def _new(node: fx.Node, is_out: bool, optional: bool, taken: Set[str]) -> str:
+    names = [*(["out"] if is_out else []), "identity" if optional else own_name(node)]
+    good = [name for name in names if _is_name(name)]
+    return _free(good, taken, good[0] if good else "out", 2)
+
+
+def _free(names: list[str], taken: Set[str], stem: str, first: int) -> str:
+    """The first of these names that can be had, else the stem with a number."""
+    numbered = (f"{stem}{number}" for number in itertools.count(first))
+    return next(
+        name for name in itertools.chain(names, numbered) if _is_name(name) and name not in taken
+    )
+
+
+def _is_name(text: str) -> bool:
+    return text.isidentifier() and not keyword.iskeyword(text)
