@@ -12,7 +12,13 @@ nox.options.default_venv_backend = "uv"
 nox.options.sessions = ["tests"]
 
 # Each plugin under plugins/, with the plugins that it builds on.
-FAMILIES = {"sequential": [], "resnet": ["sequential"]}
+FAMILIES = {
+    "sequential": [],
+    "resnet": ["sequential"],
+    "mobilenet": ["sequential"],
+    "squeezenet": ["sequential"],
+    "googlenet": ["sequential"],
+}
 
 EXAMPLE = "docs/examples/prunecore-experts"  # the plugin that docs/plugins.md goes through
 
@@ -65,7 +71,22 @@ def example(session: nox.Session) -> None:
     session.run("python", f"{EXAMPLE}/prune.py")
 
 
-@nox.session(requires=["lint", "docs", "tests_core", "tests_plugin", "example"])
+@nox.session
+def parts(session: nox.Session) -> None:
+    """Install and uninstall one family: a network of it prunes with it and without."""
+    families = ["sequential", "squeezenet"]
+    session.install(".", *(f"./plugins/prunecore-{family}" for family in families))
+    job = ["prune", "squeezenet1_1", "--level=50", "--input-shape=3,64,64", "--force"]
+    job.append(f"--output={session.create_tmp()}")
+    for family in reversed(families):
+        session.run("prunecore", *job)
+        session.run("uv", "pip", "uninstall", f"prunecore-{family}")
+    said = session.run("prunecore", *job, success_codes=[1], silent=True)
+    if "pip install prunecore-sequential" not in str(said):
+        session.error(f"Without a plugin that knows its layers, it says only: {said}")
+
+
+@nox.session(requires=["lint", "docs", "tests_core", "tests_plugin", "parts", "example"])
 def tests(session: nox.Session) -> None:
     """Run every check: style, types and pages, each part's tests alone, then all together."""
     install(session, list(FAMILIES), "test")

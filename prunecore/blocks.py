@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from prunecore.care import telling_where
 from prunecore.dependencies import ChannelArray, Dependencies
 from prunecore.keep import Keep
 from prunecore.masking import masked_original
@@ -73,6 +74,9 @@ def find_blocks(
         model: the network; it is left exactly as it is.
         dependencies: its channels.
         shape: of one input, without the batch.
+
+    Raises:
+        VerificationError: the network cannot be run in float64.
     """
     candidates = {
         path: visits[0]
@@ -164,7 +168,8 @@ def _returning_their_input(
         return lambda _module, args: given.update({path: args[0].clone()})
 
     handles = [copy.get_submodule(path).register_forward_pre_hook(record(path)) for path in paths]
-    run_on(copy, copy, inputs)
+    with telling_where(copy, dependencies.visits, inputs):
+        run_on(copy, copy, inputs)
     for handle in handles:
         handle.remove()
     return {path for path, x in given.items() if _returns(copy.get_submodule(path), x)}

@@ -19,7 +19,15 @@ from prunecore.functions import Operation
 from prunecore.interpreting import interpret
 from prunecore.plugins import Plugins
 from prunecore.records import MaskedForward, Records, Visit, is_within
-from prunecore.signal import Ids, Signal, along, reshape_ids, shaped, without_channels
+from prunecore.signal import (
+    Ids,
+    Signal,
+    along,
+    are_handed_out,
+    reshape_ids,
+    shaped,
+    without_channels,
+)
 from prunecore.sizes import counted, depending
 from prunecore.source import is_of_torch
 from prunecore.tracing import trace_level
@@ -45,6 +53,11 @@ class Channels:
         self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
         self._at = [""]  # the paths of the modules that the walk is inside of
 
+    @property
+    def path(self) -> str:
+        """The path of the module that the walk is in."""
+        return self._at[-1]
+
     # Walking
 
     def through(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
@@ -58,8 +71,15 @@ class Channels:
         Returns:
             What its forward returns, a `Signal` for each tensor.
         """
+        if id(module) not in self._paths:
+            raise ValueError(f"{type(module).__name__} is not a module of the network")
         path = self._paths[id(module)]
         owner = self._plugins.owner(type(module))
+        for given in inputs:
+            if isinstance(given, Tensor | nn.Module | np.ndarray):
+                raise TypeError(f"{path} is called with {type(given).__name__}, not a Signal")
+        depth = len(self.records.open)
+        self.records.open.append((path, Visit(inputs, None, owner)))
         with self._inside(path):
             if owner is None:
                 output = self.trace(module, *inputs, **keywords)
@@ -73,10 +93,8 @@ class Channels:
                     inputs=inputs,
                     channels=self,
                 )
-                if not _stands_for_tensors(output):
-                    hook = "prunecore_calculate_dependencies"
-                    raise owner.wrong_answer(hook, path, output, "a Signal for each tensor")
-        self.records.visits.setdefault(path, []).append(Visit(inputs, output))
+        del self.records.open[depth:]
+        self.records.visits.setdefault(path, []).append(Visit(inputs, output, owner))
         if is_within(path, self.records.protected):
             for leaf in pytree.tree_leaves(output):
                 if isinstance(leaf, Signal):
@@ -207,6 +225,8 @@ class Channels:
                 f"axis {axis} of a tensor of shape {tuple(tensor.shape)} cannot be bound to "
                 f"ids of shape {ids.shape}"
             )
+        if not are_handed_out(ids, self.records.count):
+            raise ValueError(f"axis {axis} of a tensor is bound to ids that were not handed out")
         key = (id(tensor), axis)
         self.join(self.records.bindings.setdefault(key, ids), ids)
         if filters:
@@ -334,11 +354,3 @@ class Channels:
     def _where(self) -> tuple[str, str]:
         path = self._at[-1]
         return path, type(self._model.get_submodule(path)).__name__
-
-
-def _stands_for_tensors(output: Any) -> bool:
-    """Whether an answer holds a `Signal`, and nothing that one should stand in the place of."""
-    leaves = pytree.tree_leaves(output)
-    return any(isinstance(leaf, Signal) for leaf in leaves) and not any(
-        isinstance(leaf, Tensor | nn.Module | np.ndarray) for leaf in leaves
-    )

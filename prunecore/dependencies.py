@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels import Channels
+from prunecore.errors import PrunecoreError, UnsupportedError
 from prunecore.plugins import Plugins
 from prunecore.records import MaskedForward, Records, Trace, Visit, is_within
+from prunecore.returned import find_wrong_answer
 from prunecore.signal import FIXED, Ids, Signal, without_channels
 
 # Numbers of channels: 0, 1, ... in the order in which layers first make them; FIXED for places
@@ -77,11 +79,18 @@ def find_dependencies(model: nn.Module, inputs: Sequence[Tensor], plugins: Plugi
     Raises:
         UnsupportedError: the walk meets what it does not understand.
         InputShapeError: the network cannot take inputs of these shapes.
+        PluginError: a plugin answers wrongly.
     """
     channels = Channels(model, plugins)
-    output = channels.through(
-        model, *(Signal(tensor, without_channels(tensor.ndim)) for tensor in inputs)
-    )
+    signals = [Signal(tensor, without_channels(tensor.ndim)) for tensor in inputs]
+    try:
+        output = channels.through(model, *signals)
+    except PrunecoreError as error:
+        if not (
+            isinstance(error, UnsupportedError) and error.__context__ is None
+        ):  # not on purpose
+            find_wrong_answer(model, channels.records, inputs, error)
+        raise
     for leaf in pytree.tree_leaves(output):
         if isinstance(leaf, Signal):
             channels.pin(leaf.ids, OUTPUT)

@@ -50,6 +50,11 @@ class VerificationError(PrunecoreError):
     """The written network does not compute what the masked original does."""
 
 
+def told(error: BaseException) -> str:
+    """What was raised, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known, with the known ones and the nearest of them."""
     names = sorted(known)

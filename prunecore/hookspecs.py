@@ -23,7 +23,7 @@ hookspec = pluggy.HookspecMarker("prunecore")
 hookimpl = pluggy.HookimplMarker("prunecore")
 
 
-@hookspec
+@hookspec(firstresult=True)
 def prunecore_block_types() -> Sequence[type[nn.Module]]:  # type: ignore[empty-body]
     """Name the module classes that this plugin owns.
 
@@ -116,7 +116,7 @@ def prunecore_transfer_weights(block: nn.Module, name: str, keep: Keep) -> dict[
     """
 
 
-@hookspec
+@hookspec(firstresult=True)
 def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:  # type: ignore[empty-body]
     """Give the rules for functions that a traced forward may call.
 
@@ -132,7 +132,7 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:  # type:
     """
 
 
-@hookspec
+@hookspec(firstresult=True)
 def prunecore_criteria() -> Mapping[str, Criterion]:  # type: ignore[empty-body]
     """Give importance criteria by the name that `--mode` takes.
 

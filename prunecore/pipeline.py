@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore import plugins as plugin_registry
+from prunecore.alone import check_kinds, naming_the_writer
 from prunecore.blocks import ResidualBlock, find_blocks
 from prunecore.errors import UsageError, unknown_name
 from prunecore.keep import Keep
 from prunecore.plan import TARGETS, Plan, Target, make_plan
 from prunecore.report import build_report
-from prunecore.source_file import IMPORTED, write_network
+from prunecore.source import IMPORTED
+from prunecore.source_file import write_network
 from prunecore.storage import save_set
 from prunecore.transfer import transfer_weights
 from prunecore.verify import verify as verify_network
@@ -157,9 +159,11 @@ class Walked:
         )
         keep = Keep(model, dependencies, plan.kept, plan.removed_blocks)
         docstring = _docstring(model, request, plan)
-        source = write_network(model, keep, self.plugins, name, docstring)
         weights = transfer_weights(model, keep, self.plugins)
-        small = build(source, name, weights)
+        with naming_the_writer(model, keep, self.plugins, weights):
+            source = write_network(model, keep, self.plugins, name, docstring)
+            small = build(source, name, weights)
+            check_kinds(model, small)
         small.train(model.training)
         _freeze_like(model, small)
         report = build_report(

@@ -62,8 +62,8 @@ def _checked_plugin(plugin: Installed) -> dict[str, Any]:
         return row
     try:
         loaded = registry.load_one(plugin)
-        owns = "prunecore_block_types" in loaded.hooks
-        types = loaded.gather("prunecore_block_types") if owns else []
+        hooks = ("prunecore_block_types", "prunecore_functions", "prunecore_criteria")
+        types, *_ = [loaded.gather(hook) for hook in hooks]
     except PluginError as error:
         return {**row, "status": f"failed: {error}"}
     names = sorted(block_type.__qualname__ for block_type in types)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from prunecore import hookspecs
-from prunecore.errors import PluginError, PrunecoreError, unknown_name
+from prunecore.errors import PluginError, PrunecoreError, told, unknown_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,59 +50,66 @@ class Plugin:
     hooks: tuple[str, ...]  # the hooks that it implements
     relay: pluggy.HookRelay = field(repr=False)
 
+    @property
+    def is_core(self) -> bool:
+        """Whether these are prunecore's own rules or criteria."""
+        return self.label.split(" ")[0] == GROUP
+
     def call(self, hook: str, path: str, **arguments: Any) -> Any:
         """Call one of the plugin's hooks for the block at `path`.
 
         Raises:
-            PluginError: the hook is not there, raises, or returns `None`.
+            PluginError: the hook is not there, raises, or answers with what cannot be used.
         """
         if hook not in self.hooks:
             raise PluginError(
                 f"{self.label} owns the class of {path or 'the network'} but has no hook {hook}.\n"
                 f"Install a complete version of it, or block it: {BLOCK_VARIABLE}={self.name}."
             )
-        answer = self.ask(hook, f" for {path or 'the network'}", **arguments)
-        if answer is None:
-            raise PluginError(
-                f"{self.label}: {hook} returned None for {path or 'the network'}, a block of a "
-                "class that it owns.\n"
-                f"Report it to the plugin's author, or block it: {BLOCK_VARIABLE}={self.name}."
-            )
-        return answer
+        return self._answer(hook, f"{hook} for {path or 'the network'}", arguments)
 
-    def wrong_answer(self, hook: str, path: str, answer: Any, expected: str) -> PluginError:
-        """The error for an answer that cannot be used."""
+    def gather(self, hook: str) -> Any:
+        """What the plugin answers to a hook without arguments; nothing where it has no such hook.
+
+        Raises:
+            PluginError: the hook raises, or answers with what cannot be used.
+        """
+        return self._answer(hook, hook, {}) if hook in self.hooks else {}
+
+    def _answer(self, hook: str, what: str, arguments: Mapping[str, Any]) -> Any:
+        from prunecore.answers import checked  # imports torch, which a list of plugins does without
+
+        with self.blamed(what):
+            answer = getattr(self.relay, hook)(**arguments)
+        return checked(self, hook, what, answer, arguments)
+
+    @contextmanager
+    def blamed(self, what: str) -> Iterator[None]:
+        """Report what is raised within as the plugin's; an error of prunecore's passes as it is.
+
+        Args:
+            what: the hook or rule that is called, and for which module.
+        """
+        try:
+            yield
+        except PrunecoreError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a stranger's code raises
+            raise self.error(f"{what} raised {told(error)}") from error
+
+    def error(self, what: str) -> PluginError:
+        """The error for what the plugin does wrong, told without its name and full stop."""
         return PluginError(
-            f"{self.label}: {hook} returned {type(answer).__name__} for {path or 'the network'}, "
-            f"not {expected}.\n"
+            f"{self.label}: {what.rstrip('.')}.\n"
             f"Report it to the plugin's author, or block it: {BLOCK_VARIABLE}={self.name}."
         )
 
-    def gather(self, hook: str) -> Any:
-        """What the plugin answers to a hook without arguments.
-
-        Raises:
-            PluginError: the hook raises, or returns `None`.
-        """
-        answers = self.ask(hook)
-        if not answers:
-            raise PluginError(
-                f"{self.label}: {hook} returned None.\n"
-                f"Report it to the plugin's author, or block it: {BLOCK_VARIABLE}={self.name}."
-            )
-        return answers[0]
-
-    def ask(self, hook: str, where: str = "", **arguments: Any) -> Any:
-        """Call a hook that the plugin has; what it raises is reported with the plugin's name."""
-        try:
-            return getattr(self.relay, hook)(**arguments)
-        except PrunecoreError:
-            raise
-        except Exception as error:  # whatever a stranger's code raises
-            raise PluginError(
-                f"{self.label}: {hook} raised {type(error).__name__}{where}: {error}\n"
-                f"Report it to the plugin's author, or block it: {BLOCK_VARIABLE}={self.name}."
-            ) from error
+    def disagrees(self, other: Plugin, what: str) -> PluginError:
+        """The error for what two plugins do that only one of them may, told as in `error`."""
+        if other is self:
+            return self.error(what)
+        blocks = [f"{BLOCK_VARIABLE}={one.name}" for one in (other, self) if not one.is_core]
+        return PluginError(f"{self.label}: {what}.\nBlock one of them: {' or '.join(blocks)}.")
 
 
 class Plugins:
@@ -111,18 +119,13 @@ class Plugins:
         self.all = plugins
         self._owners: dict[type, Plugin] = {}
         for plugin in plugins:
-            if "prunecore_block_types" in plugin.hooks:
-                for block_type in plugin.gather("prunecore_block_types"):
-                    self._claim(plugin, block_type)
-
-    def _claim(self, plugin: Plugin, block_type: type) -> None:
-        other = self._owners.setdefault(block_type, plugin)
-        if other is not plugin:
-            raise PluginError(
-                f"{other.label} and {plugin.label} both own {block_type.__qualname__}.\n"
-                f"Block one of them: {BLOCK_VARIABLE}={other.name} or "
-                f"{BLOCK_VARIABLE}={plugin.name}."
-            )
+            for block_type in plugin.gather("prunecore_block_types"):
+                what = f"prunecore_block_types names {block_type.__qualname__}"
+                _claim(self._owners, block_type, plugin, what)
+        # the rules for functions, and the importance criteria, of all plugins together
+        self.functions: Mapping[Callable[..., Any], FunctionRule]
+        self.functions = self._gathered("prunecore_functions")
+        self.criteria: Mapping[str, Criterion] = self._gathered("prunecore_criteria")
 
     def owner(self, block_type: type[nn.Module]) -> Plugin | None:
         """The plugin that owns a class.
@@ -134,22 +137,11 @@ class Plugins:
                 return None if _overrides(block_type, base) else self._owners[base]
         return None
 
-    @functools.cached_property
-    def functions(self) -> Mapping[Callable[..., Any], FunctionRule]:
-        """The rules for functions, of all plugins together."""
-        return self._gathered("prunecore_functions")
-
-    @functools.cached_property
-    def criteria(self) -> Mapping[str, Criterion]:
-        """The importance criteria, of all plugins together."""
-        return self._gathered("prunecore_criteria")
-
     def criterion(self, name: str) -> Criterion:
-        """The criterion of a mode; a hyphen or an underscore, either is read."""
-        wanted = name.replace("_", "-")
-        if wanted not in self.criteria:
+        """The criterion of a mode."""
+        if hyphened(name) not in self.criteria:
             raise unknown_name("mode", name, self.criteria)
-        return self.criteria[wanted]
+        return self.criteria[hyphened(name)]
 
     def versions(self) -> dict[str, str]:
         """Distribution name to version, the core among them."""
@@ -159,17 +151,24 @@ class Plugins:
         gathered: dict[Any, Any] = {}
         givers: dict[Any, Plugin] = {}
         for plugin in self.all:
-            if hook in plugin.hooks:
-                for key, value in plugin.gather(hook).items():
-                    other = givers.setdefault(key, plugin)
-                    if other is not plugin:
-                        name = getattr(key, "__name__", key)
-                        raise PluginError(
-                            f"{other.label} and {plugin.label} both give {name} in {hook}.\n"
-                            f"Block one of them: {BLOCK_VARIABLE}={plugin.name}."
-                        )
-                    gathered[key] = value
+            for key, value in plugin.gather(hook).items():
+                name = getattr(key, "__name__", key)
+                same = key.lower() if isinstance(key, str) else key  # what a person takes for one
+                _claim(givers, same, plugin, f"{hook} gives {name}")
+                gathered[key] = value
         return gathered
+
+
+def hyphened(name: str) -> str:
+    """A mode's name; a hyphen or an underscore, either is read."""
+    return name.replace("_", "-")
+
+
+def _claim(claims: dict[Any, Plugin], key: Any, plugin: Plugin, what: str) -> None:
+    """Note whose something is, which can be only one plugin's."""
+    other = claims.setdefault(key, plugin)
+    if other is not plugin:
+        raise plugin.disagrees(other, f"{what}, as that of {other.label} does")
 
 
 def _overrides(cls: type, base: type) -> bool:
@@ -213,13 +212,24 @@ def load_one(plugin: Installed) -> Plugin:
     """Import one plugin and check its hooks.
 
     Raises:
-        PluginError: it does not import, or has a hook that does not exist.
+        PluginError: it was made for other versions, does not import, or has a hook that does not
+            exist.
     """
+    from prunecore.requirements import unmet  # needs a while, which listing plugins need not take
+
+    start = f"Failed to load plugin {plugin.name} ({plugin})"
+    if plugin.entry_point.dist and (wrong := unmet(plugin.entry_point.dist)):
+        name, why = wrong
+        raise PluginError(
+            f"{start}: {why}.\n"
+            f"Install versions that fit, pip install --upgrade {plugin.distribution} {name}, "
+            f"or block it: {BLOCK_VARIABLE}={plugin.name}."
+        )
     try:
         module = plugin.entry_point.load()
-    except Exception as error:  # whatever a stranger's module raises on import
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises on import
         raise PluginError(
-            f"Failed to load plugin {plugin.name} ({plugin}): {type(error).__name__}: {error}\n"
+            f"{start}: {told(error)}\n"
             f"Reinstall it in a version that fits prunecore {version('prunecore')}, or block it: "
             f"{BLOCK_VARIABLE}={plugin.name}."
         ) from error

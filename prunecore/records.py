@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, fx, nn
 
 from prunecore.signal import Ids
+
+if TYPE_CHECKING:
+    from prunecore.plugins import Plugin
 
 # The forward that stands for a module's own in the masked original:
 # (module, the kept places, *inputs) -> output
@@ -27,10 +30,11 @@ class Trace:
 
 @dataclass(frozen=True)
 class Visit:
-    """One call of a module: what it was called with, and what it returned."""
+    """One call of a module: what it was called with, what it returned, and which plugin said so."""
 
     inputs: tuple[Any, ...]
     output: Any
+    owner: Plugin | None = None
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Records:
     used_along: dict[int, Ids | None] = field(default_factory=dict)  # ... for each of these places
     traces: dict[str, Trace] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
+    open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
     protected: list[str] = field(default_factory=list)  # paths of layers that are not to be cut

@@ -29,6 +29,27 @@ class Signal:
     ids: Ids
     parameter: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse ids that cannot be those of the tensor.
+
+        Raises:
+            TypeError: `meta` holds values, or `ids` is not an array of int64.
+            ValueError: the shape of `ids` does not fit the tensor's.
+        """
+        if not (isinstance(self.meta, Tensor) and self.meta.is_meta):
+            raise TypeError("the tensor that a Signal stands for is not on the meta device")
+        if not (isinstance(self.ids, np.ndarray) and self.ids.dtype == np.int64):
+            raise TypeError("the ids of a Signal are not an array of int64")
+        sizes, shape = self.ids.shape, self.meta.shape
+        if sizes != shape and (
+            len(sizes) != len(shape)
+            or any(size not in (1, whole) for size, whole in zip(sizes, shape, strict=True))
+        ):
+            raise ValueError(
+                f"ids of shape {sizes} do not fit a tensor of shape {tuple(shape)}: along each "
+                "axis there are as many as the tensor has places, or one"
+            )
+
     @property
     def shape(self) -> tuple[int, ...]:
         """The tensor's shape; the first axis is the batch."""
@@ -52,6 +73,11 @@ class Signal:
 def without_channels(rank: int) -> Ids:
     """The ids of a tensor in which every place always stays."""
     return np.full((1,) * rank, FIXED, dtype=np.int64)
+
+
+def are_handed_out(ids: Ids, count: int) -> bool:
+    """Whether each of these is `FIXED` or among the `count` ids that were handed out."""
+    return not ids.size or bool(ids.min() >= FIXED and ids.max() < count)
 
 
 def along(axis: int, rank: int, ids: Ids) -> Ids:

@@ -14,6 +14,16 @@ from torch import nn
 LINE = 88  # columns
 INDENT = 4
 
+IMPORTS = {  # name in a file to the import that it needs
+    "math": "import math",
+    "operator": "import operator",
+    "OrderedDict": "from collections import OrderedDict",
+    "torch": "import torch",
+    "F": "from torch.nn import functional as F",
+}
+
+IMPORTED = frozenset({*IMPORTS, "Tensor", "nn"})  # names that nothing else in a file may have
+
 REQUIRED = inspect.Parameter.empty  # the default of a parameter that has none
 
 Value: TypeAlias = Any  # a literal, a Call, a Name, or a list, tuple or dict of them

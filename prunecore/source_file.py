@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from prunecore.classes import Instance, define_classes
+from prunecore.errors import UsageError
 from prunecore.expressions import self_path
 from prunecore.forward import Statement
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins
 from prunecore.signal import Signal
-from prunecore.source import Name, Value, is_of_torch, signature
+from prunecore.source import IMPORTED, IMPORTS, Name, Value, is_of_torch, signature
 from prunecore.writer import Writer
-
-_IMPORTS = {  # name in the file to the import that it needs
-    "math": "import math",
-    "operator": "import operator",
-    "OrderedDict": "from collections import OrderedDict",
-    "torch": "import torch",
-    "F": "from torch.nn import functional as F",
-}
-
-IMPORTED = frozenset({*_IMPORTS, "Tensor", "nn"})  # names that nothing else in a file may have
 
 
 def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, docstring: str) -> str:
@@ -46,8 +37,31 @@ def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, doc
     writer = Writer(model, keep, plugins)
     root = _network(model, writer.child(model, ""), name)
     root = replace(root, fields=(*root.fields, *_ties(model, writer)))
-    taken = {*writer.definitions, *IMPORTED, name}
-    texts, _ = define_classes(root, taken, _output_argument(keep))
+    if name in writer.definers:
+        plugin, path = writer.definers[name]
+        raise UsageError(
+            f"The name {name!r} is that of what {plugin.label} defines for {path}.\n"
+            "Give the network another (--name)."
+        )
+    return file_text(root, writer, name, docstring, _output_argument(keep))
+
+
+def file_text(
+    root: Instance, writer: Writer, name: str, docstring: str, named: Mapping[Hashable, str]
+) -> str:
+    """The text of a file.
+
+    Args:
+        root: the network, or a part of it.
+        writer: what wrote it; has the definitions that it needs.
+        name: the factory's name.
+        docstring: the file's, without its quotes.
+        named: names of the root's constructor arguments, by the channels that they count.
+
+    Raises:
+        SyntaxError: a plugin's text does not compile.
+    """
+    texts, _ = define_classes(root, {*writer.definers, *IMPORTED, name}, named)
     *_, network = texts
     definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
     body = "\n\n".join(definitions)
@@ -111,7 +125,7 @@ def _factory(name: str, network: str) -> str:
 def import_lines(body: str, imports: set[str]) -> str:
     """The imports that the names in a file's body need, sorted."""
     names = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
-    lines = imports | {line for name, line in _IMPORTS.items() if name in names}
+    lines = imports | {line for name, line in IMPORTS.items() if name in names}
     if from_torch := sorted(names & {"Tensor", "nn"}):
         lines.add(f"from torch import {', '.join(from_torch)}")
     standard = {line for line in lines if _package(line) in sys.stdlib_module_names}

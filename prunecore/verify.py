@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from prunecore.care import cared_for, telling_where
 from prunecore.errors import PrunecoreError, VerificationError
 from prunecore.keep import Keep
 from prunecore.masking import as_double, masked_original
+from prunecore.returned import check_answers, watch
 from prunecore.signal import Signal
 
 TOLERANCE = 1e-9  # relative, in float64
@@ -48,7 +50,7 @@ def import_file(path: Path) -> ModuleType:
     sys.dont_write_bytecode = True
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file raises
+    except (Exception, SystemExit) as error:  # whatever the file raises
         raise PrunecoreError(
             f"{path} raises {type(error).__name__} on import: {error}\n"
             "Correct the file, or write it again."
@@ -81,25 +83,20 @@ def verify(
         VerificationError: they differ by more than `TOLERANCE`.
     """
     inputs = sample_inputs(model, shape)
-    device = inputs.device
-    paths = _compared_paths(model, written)
-    original = masked_original(model, keep, device)
-    expected = _Recorder(_kept_places(keep, device)).run(original, original, paths, inputs)
-    del original  # its memory is what the other run needs
+    run_both = functools.partial(_run_both, model, keep, written, inputs)
+    expected, actual = run_both(_compared_paths(model, written))
     if not all(math.isfinite(trace.size) for trace in expected.values()):
         raise VerificationError(
             "The original computes values that are not finite, so that nothing can be compared.\n"
             "Give it trained weights (--weights), or pass --no-verify."
         )
-    in_double = functools.partial(
-        functional_call, written, as_double(written, device), tie_weights=False
-    )
-    actual = _Recorder({}).run(written, in_double, paths, inputs)
     path, difference = _largest_difference(expected, actual)
     if not difference <= TOLERANCE:
+        first = _first_difference(*run_both(_visited_paths(keep, written))) or path
         raise VerificationError(
             f"The written network differs from the masked original by {difference:.3g}, relative, "
-            f"first at {path or 'its output'}; at most {TOLERANCE:g} is right.\n"
+            f"first at {cared_for(first, model, keep.dependencies.visits)}; at most "
+            f"{TOLERANCE:g} is right.\n"
             "This is a fault of prunecore or of a plugin: please report it with the network."
         )
     bound = next(bound for bound in _BOUNDS if difference <= bound)
@@ -127,23 +124,12 @@ def run_on(network: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor)
         network: the network; it is left as it was.
         forward: runs it.
         inputs: with the batch.
-
-    Raises:
-        VerificationError: it cannot be run in float64 on inputs of this shape.
     """
     was_training = network.training
     network.eval()
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(0)  # some layers draw numbers in eval mode, too
-        try:
-            forward(inputs.clone())
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise VerificationError(
-                f"{type(network).__name__} cannot be run in float64 on inputs of shape "
-                f"{tuple(inputs.shape)}: {str(error).splitlines()[0]}\n"
-                "Take what ties its forward to another type or batch size out of it, or pass "
-                "--no-verify."
-            ) from error
+        forward(inputs.clone())
     network.train(was_training)
 
 
@@ -155,6 +141,8 @@ class _Trace:
     size: float
     shape: tuple[int, ...]
 
+
+_Traces = dict[tuple[str, int], _Trace]  # by path, and number of the tensor that it returned
 
 # The channel axis of a tensor and its kept places; `None` where all stay.
 _Places = tuple[int, Tensor] | None
@@ -179,7 +167,7 @@ class _Recorder:
         forward: Callable[[Tensor], Any],
         paths: Mapping[str, str],
         inputs: Tensor,
-    ) -> dict[tuple[str, int], _Trace]:
+    ) -> _Traces:
         """Run a network in eval mode on a copy of the inputs.
 
         Args:
@@ -188,12 +176,13 @@ class _Recorder:
             paths: the modules to record, and the path that each is recorded under.
             inputs: with the batch.
         """
-        traces: dict[tuple[str, int], _Trace] = {}
+        traces: _Traces = {}
         numbers: Counter[str] = Counter()  # of the tensors that a module returned so far
 
         def record(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
             for tensor in (leaf for leaf in pytree.tree_leaves(output) if torch.is_tensor(leaf)):
-                places = self._places[path][numbers[path]] if path in self._places else None
+                known = self._places.get(path, ())
+                places = known[numbers[path]] if numbers[path] < len(known) else None
                 kept = tensor if places is None else tensor.index_select(*places)
                 traces[path, numbers[path]] = self._trace(kept)
                 numbers[path] += 1
@@ -217,6 +206,36 @@ class _Recorder:
         return _Trace(float(projection), math.sqrt(float(flat @ flat)), tuple(tensor.shape))
 
 
+def _run_both(
+    model: nn.Module,
+    keep: Keep,
+    written: nn.Module,
+    inputs: Tensor,
+    paths: Mapping[str, str],
+) -> tuple[_Traces, _Traces]:
+    """What the masked original and the written network compute at some paths.
+
+    Raises:
+        PluginError: a block of the original returns other tensors than its plugin said.
+        VerificationError: one of the two cannot be run.
+    """
+    visits = keep.dependencies.visits
+    original = masked_original(model, keep, inputs.device)
+    runs = watch(original, visits, len(inputs))
+    try:
+        with telling_where(original, visits, inputs):
+            recorder = _Recorder(_kept_places(keep, inputs.device))
+            expected = recorder.run(original, original, paths, inputs)
+    finally:
+        check_answers(visits, runs, visits[""][0].inputs[0].shape[0])
+    del original  # its memory is what the other run needs
+    in_double = functools.partial(
+        functional_call, written, as_double(written, inputs.device), tie_weights=False
+    )
+    with telling_where(written, visits, inputs):
+        return expected, _Recorder({}).run(written, in_double, paths, inputs)
+
+
 def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
     """The network and its layers that mix channels, by path, and the first path of each."""
     first = {id(module): path for path, module in model.named_modules()}
@@ -226,6 +245,12 @@ def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
         for path, module in model.named_modules(remove_duplicate=False)
         if path in there and (not path or any(p.ndim > 1 for p in module.parameters(recurse=False)))
     }
+
+
+def _visited_paths(keep: Keep, written: nn.Module) -> dict[str, str]:
+    """Every module that the walk met and the written network has, by path."""
+    there = {path for path, _ in written.named_modules(remove_duplicate=False)}
+    return {path: path for path in keep.dependencies.visits if path in there}
 
 
 def _kept_places(keep: Keep, device: torch.device) -> dict[str, list[_Places]]:
@@ -246,9 +271,7 @@ def _kept_places(keep: Keep, device: torch.device) -> dict[str, list[_Places]]:
     }
 
 
-def _largest_difference(
-    expected: Mapping[tuple[str, int], _Trace], actual: Mapping[tuple[str, int], _Trace]
-) -> tuple[str, float]:
+def _largest_difference(expected: _Traces, actual: _Traces) -> tuple[str, float]:
     """The first module, in order of execution, that is off, and the largest difference."""
     if expected.keys() != actual.keys():
         return "", math.inf
@@ -260,3 +283,12 @@ def _largest_difference(
             return key[0], math.inf if ours.shape != theirs.shape else difference
         largest = max(largest, difference)
     return "", largest
+
+
+def _first_difference(expected: _Traces, actual: _Traces) -> str:
+    """The first module that is off, of those that both networks call."""
+    keys = [key for key, trace in expected.items() if key in actual and math.isfinite(trace.size)]
+    path, _ = _largest_difference(
+        {key: expected[key] for key in keys}, {key: actual[key] for key in keys}
+    )
+    return path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,16 +12,32 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.classes import Instance
-from prunecore.errors import PluginError, UnsupportedError
+from prunecore.definitions import check_imports, defined_names
+from prunecore.errors import UnsupportedError
 from prunecore.forward import Statement, write_forward
 from prunecore.keep import Keep
-from prunecore.plugins import Plugins
+from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal
 from prunecore.source import BlockSource, Call, Name, Value, one_line
 from prunecore.variants import Variant, unify, without_blocks
 
 _LONGEST_CONSTANT = 64  # elements of a buffer that is written out
+
+
+@dataclass(frozen=True)
+class Written:
+    """A module as it is written.
+
+    Attributes:
+        path: its path in the network.
+        owner: the plugin that wrote it; `None` where the core did.
+        source: its text.
+    """
+
+    path: str
+    owner: Plugin | None
+    source: BlockSource
 
 
 class Writer:
@@ -34,7 +51,9 @@ class Writer:
 
     def __init__(self, model: nn.Module, keep: Keep, plugins: Plugins) -> None:
         self.keep = keep
+        self.written: list[Written] = []  # in order, inner blocks first
         self.definitions: dict[str, str] = {}
+        self.definers: dict[str, tuple[Plugin, str]] = {}  # of each name: who, for which block
         self.imports: set[str] = set()
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._plugins = plugins
@@ -71,18 +90,22 @@ class Writer:
         Raises:
             PluginError: the plugin that owns it answers with something that cannot be used.
         """
+        if id(module) not in self._paths:
+            raise ValueError(f"{type(module).__name__} is not a module of the network")
         path, name = self._paths[id(module)], name.removeprefix(".")  # of the network's own block
         if is_within(path, self.keep.left_out):
             return None
         if path != name:
+            if self.keep.model.get_submodule(name) is not module:
+                raise ValueError(f"{path} is written as {name}, which is another module")
             self.ties.append((name, path))
         owner = self._plugins.owner(type(module))
         if owner is None:
-            return self.trace(module, path).call
-        source = owner.call("prunecore_write_block", path, block=module, name=path, writer=self)
-        if not isinstance(source, BlockSource):
-            raise owner.wrong_answer("prunecore_write_block", path, source, "a BlockSource")
-        self._define(source, owner.label, path)
+            source = self.trace(module, path)
+        else:
+            source = owner.call("prunecore_write_block", path, block=module, name=path, writer=self)
+            self._define(source, owner, path)
+        self.written.append(Written(path, owner, source))
         return source.call
 
     def trace(self, module: nn.Module, name: str) -> BlockSource:
@@ -152,14 +175,20 @@ class Writer:
         keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
         return Call("torch.tensor", (self.keep.cut(buffer).tolist(),), keywords)
 
-    def _define(self, source: BlockSource, label: str, path: str) -> None:
+    def _define(self, source: BlockSource, owner: Plugin, path: str) -> None:
+        what = f"prunecore_write_block for {path or 'the network'}"
+        check_imports(source.imports - self.imports, owner, what)
         self.imports |= source.imports
         for name, text in source.definitions.items():
-            if self.definitions.setdefault(name, text) != text:
-                raise PluginError(
-                    f"{label} defines {name} for {path or 'the network'} otherwise than it is "
-                    "defined already.\nReport it to the plugin's author."
-                )
+            if self.definitions.get(name) == text:
+                continue
+            for defined in sorted(defined_names(name, text, owner, what)):
+                if defined in self.definers:
+                    other, elsewhere = self.definers[defined]
+                    what = f"{what} defines {defined} in another text than {other.label} for"
+                    raise owner.disagrees(other, f"{what} {elsewhere}")
+                self.definers[defined] = (owner, path or "the network")
+            self.definitions[name] = text
 
     def _channels(self, value: Any) -> Hashable:
         """What names the channels that a block's first input or output carries."""

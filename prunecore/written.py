@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from prunecore import plugins as plugin_registry
 from prunecore.dependencies import Dependencies, find_dependencies
-from prunecore.errors import PrunecoreError, WeightsError
+from prunecore.errors import PrunecoreError, WeightsError, told
 from prunecore.keep import Keep
 from prunecore.records import is_within
 from prunecore.storage import read_report
@@ -141,10 +141,11 @@ def _network(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
             f"{file} has no factory {name}.\nGive the .py file of a written set as it was written."
         )
     with torch.device("meta"):
-        network: nn.Module = factory()
+        network = _made(file, factory)
     if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
         with torch.random.fork_rng(devices=[]):  # as it is initialised, too
-            network = factory()  # it has constants of its own, which meta tensors cannot hold
+            # it has constants of its own, which meta tensors cannot hold
+            network = _made(file, factory)
     try:
         network.load_state_dict(_tied(network, weights), strict=True, assign=True)
     except RuntimeError as error:
@@ -153,6 +154,16 @@ def _network(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
             "Write the set again; if that does not help, report it with the network."
         ) from error
     return network
+
+
+def _made(file: Path, factory: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:  # whatever the file's classes raise
+        raise PrunecoreError(
+            f"The network of {file.name} cannot be built: {told(error)}\n"
+            "Correct the file, or write it again."
+        ) from error
 
 
 def _tied(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -98,6 +98,7 @@ class _Distribution:
     def __init__(self, name: str, version: str) -> None:
         self.name = name
         self.version = version
+        self.requires: list[str] = []
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ class Distribution:
     def __init__(self, name: str) -> None:
         self.name = name
         self.version = "1.2"
+        self.requires: list[str] = []
 
 
 Install = Callable[..., None]
@@ -141,11 +142,42 @@ def test_a_broken_plugin_does_not_hide_the_others(install: Install) -> None:
     assert "prunecore_block_types returned None" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("hook", "value", "told"),
+    [
+        ("prunecore_block_types", [int], "names <class 'int'>, which is not a torch.nn.Module"),
+        ("prunecore_functions", {len: 3}, "gives 3 for len, which is not a FunctionRule"),
+        ("prunecore_criteria", {"l2": 3}, "gives 3 for l2, which cannot be called"),
+    ],
+)
+def test_whatever_can_be_asked_is_checked(
+    install: Install, hook: str, value: Any, told: str
+) -> None:
+    def answer() -> Any:
+        return value
+
+    install(wrong={hook: hookimpl(answer)})
+    result = run("--check")
+    assert result.exit_code == 1
+    assert f"failed: prunecore-wrong 1.2: {hook} {told}" in result.stdout
+
+
+def test_a_plugin_that_exits_is_one_that_fails(install: Install) -> None:
+    install(leaving={"prunecore_criteria": hookimpl(lambda: sys.exit(0))}, good=owning(Block))
+    result = run("--check")
+    assert result.exit_code == 1
+    assert "prunecore-leaving 1.2: prunecore_criteria raised SystemExit: 0." in result.stdout
+    assert "good             prunecore-good 1.2  ok" in result.stdout
+
+
 def test_two_that_own_one_class_fail_together(install: Install) -> None:
     install(first=owning(Block), second=owning(Block))
     result = run("--check")
     assert result.exit_code == 1
-    assert "prunecore-first 1.2 and prunecore-second 1.2 both own Block" in result.stderr
+    assert (
+        "prunecore-second 1.2: prunecore_block_types names Block, as that of prunecore-first 1.2 "
+        "does.\nBlock one of them: PRUNECORE_BLOCK=first or PRUNECORE_BLOCK=second."
+    ) in result.stderr
 
 
 def test_json_is_an_object_a_line(install: Install) -> None:

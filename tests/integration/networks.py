@@ -13,11 +13,15 @@ from torch import Tensor, nn
 
 from prunecore_resnet import basic_block
 
+from . import cifar
+
 
 def from_torchvision(name: str) -> nn.Module:
     """A network of torchvision with made-up trained weights."""
+    # what their weights are at first does not matter, and torchvision warns if nobody says it
+    arguments = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     with torch.device("meta"):
-        model: nn.Module = getattr(torchvision.models, name)()
+        model: nn.Module = getattr(torchvision.models, name)(**arguments)
     return filled(model.to_empty(device="cpu"))
 
 
@@ -178,6 +182,9 @@ NETWORKS = {
     "resnet20_decorated_b": lambda: filled(ResNet20(DecoratedBlock, "B")),
     "resnet20_lambda": lambda: filled(ResNet20(LambdaBlock, "A")),
     "functional": lambda: filled(Functional()),
+    "mobilenet_v2_cifar": lambda: filled(cifar.MobileNetV2()),
+    "squeezenet_cifar": lambda: filled(cifar.SqueezeNet()),
+    "googlenet_cifar": lambda: filled(cifar.GoogLeNet()),
 }
 
 

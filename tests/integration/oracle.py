@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.blocks import ResidualBlock
 from prunecore.counting import Counter
 from prunecore.dependencies import Dependencies
 from prunecore.keep import Keep
@@ -44,17 +43,11 @@ class Subject:
         plugins = load()
         return cls(model, shape, walk(model, shape, plugins), plugins)
 
-    def plan(
-        self,
-        level: float,
-        mode: str,
-        target: Target = "params",
-        blocks: Sequence[ResidualBlock] = (),
-    ) -> Plan:
+    def plan(self, level: float, mode: str, target: Target = "params", seed: int = 0) -> Plan:
         """A plan for a level, which it must reach within a point."""
         score = self.plugins.criterion(mode)
-        scores = score(self.dependencies, self.dependencies.tensors, 0)
-        plan = make_plan(self.dependencies, scores, level, target, blocks=blocks)
+        scores = score(self.dependencies, self.dependencies.tensors, seed)
+        plan = make_plan(self.dependencies, scores, level, target)
         assert abs(plan.achieved - level) <= 1
         return plan
 

@@ -26,6 +26,11 @@ FILES = {  # network and level to the name in the file
     ("resnet20_decorated_b", 50): "resnet20",
     ("resnet20_lambda", 30): "resnet20_lambda",
     ("functional", 50): "functional",
+    ("mobilenet_v2", 50): "mobilenet_v2",
+    ("mnasnet1_0", 30): "mnasnet1_0",
+    ("squeezenet1_1", 50): "squeezenet1_1",
+    ("googlenet", 50): "googlenet",
+    ("googlenet_cifar", 70): "googlenet_cifar",
 }
 
 

@@ -21,12 +21,30 @@ MODES = ["random", "l1-norm"]
 LEVELS = [10, 30, 50, 70, 90]
 
 # Networks that are cut in a second, and what is tried with them: every level in every mode.
-SMALL = [*NETWORKS, "alexnet", "resnet18", "resnet34", "resnet50", "resnext50_32x4d"]
+SMALL = [
+    *NETWORKS,
+    "alexnet",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnext50_32x4d",
+    "mobilenet_v2",
+    "mnasnet0_5",
+    "mnasnet1_0",
+    "squeezenet1_0",
+    "squeezenet1_1",
+    "googlenet",
+]
 # Networks whose weights alone take a second to copy.
 LARGE = ["vgg11", "vgg16_bn", "resnet101", "wide_resnet50_2"]
 # Networks that are planned and written, without weights, but not run.
-HUGE = ["resnet152", "wide_resnet101_2", "resnext101_32x8d", "resnext101_64x4d", "vgg19_bn"]
-SIDES = {"alexnet": 64}  # of the input, where 32 is too small
+HUGE = ["resnet152", "wide_resnet101_2", "resnext101_32x8d", "resnext101_64x4d"]
+HUGE += ["vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg19", "vgg19_bn"]
+# Networks whose branches are concatenated, one after the other or within one another.
+CONCATENATED = ["squeezenet1_0", "squeezenet1_1", "squeezenet_cifar", "googlenet"]
+CONCATENATED += ["googlenet_cifar", "inception_v3", "densenet121"]
+SIDES = dict.fromkeys(["alexnet", "squeezenet1_0", "squeezenet1_1"], 64)  # where 32 is too small
+SIDES["inception_v3"] = 96
 
 ALL = [*SMALL, *LARGE]
 
@@ -76,6 +94,17 @@ def test_huge_networks_are_counted_as_they_are_built(name: str, level: float) ->
         small = build(source, FACTORY, transfer_weights(model, keep, subject.plugins))
     assert plan.after.params == sum(parameter.numel() for parameter in small.parameters())
     assert list(small.state_dict()) == list(model.state_dict())
+
+
+@pytest.mark.parametrize("subject", ["resnet20_plain_b", "googlenet_cifar"], indirect=True)
+def test_weighted_scores_give_networks_of_one_size_that_differ(cut: Cut, subject: Subject) -> None:
+    texts, macs = set(), []
+    for seed in range(8):
+        plan = subject.plan(50, "random-weighted", seed=seed)
+        texts.add(cut(subject, plan.kept).source)
+        macs.append(plan.after.macs)
+    assert len(texts) == 8
+    assert max(macs) > 1.3 * min(macs)
 
 
 @pytest.mark.parametrize("subject", ["resnet50", "functional"], indirect=True)
@@ -150,11 +179,49 @@ def test_half_precision_stays_as_it_is(dtype: torch.dtype) -> None:
     verify(subject.model, keep, small, subject.shape)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [*ALL, *HUGE])
+@pytest.mark.parametrize("subject", CONCATENATED, indirect=True)
 @pytest.mark.parametrize("mode", MODES)
-def test_every_fifth_level_at_full_size(cut: Cut, name: str, mode: str) -> None:
-    side = 32 if name in NETWORKS else 224
+@pytest.mark.parametrize("level", [80, 85, 90, 95])
+def test_concatenated_channels_keep_their_order_at_high_levels(
+    cut: Cut, subject: Subject, mode: str, level: float
+) -> None:
+    keep = cut(subject, subject.plan(level, mode).kept).keep
+    for tensor in subject.dependencies.tensors.values():
+        for axis in range(tensor.ndim):
+            kept = keep.indices(tensor, axis)
+            assert kept is None or (np.diff(kept) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("subject", "reader"),
+    [
+        ("squeezenet1_1", "features.10.squeeze"),
+        ("googlenet", "inception4b.branch1.conv"),
+        ("googlenet_cifar", "b4.b1.0"),
+    ],
+    indirect=["subject"],
+)
+@pytest.mark.parametrize("level", [80, 95])
+def test_channels_in_another_order_after_a_concatenation_are_found(
+    subject: Subject, reader: str, level: float
+) -> None:
+    source, keep = subject.write(subject.plan(level, "random").kept)
+    weights = transfer_weights(subject.model, keep, subject.plugins)
+    weight = weights[f"{reader}.weight"]
+    assert weight.shape[1] > 2
+    weights[f"{reader}.weight"] = weight.flip(1)
+    with pytest.raises(VerificationError):
+        verify(subject.model, keep, build(source, FACTORY, weights), subject.shape)
+
+
+SWEPT = [*ALL, *HUGE, "inception_v3"]  # every network named in the README, and more
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SWEPT)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_fifth_level(cut: Cut, name: str, mode: str) -> None:
+    side = 32 if name in NETWORKS else max(64, SIDES.get(name, 0))
     subject = Subject.of(network(name), 3, side, side)
     for level in range(5, 100, 5):
         cut(subject, subject.plan(level, mode).kept)
