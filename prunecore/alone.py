@@ -47,7 +47,12 @@ def naming_the_writer(
         for block in writer.written:
             so_far.definitions |= block.source.definitions
             so_far.imports |= block.source.imports
-            _build_alone(block, model.get_submodule(block.path), so_far, weights)
+            try:
+                _build_alone(block, model.get_submodule(block.path), so_far, weights)
+            except (PrunecoreError, SyntaxError) as error:
+                if block.owner is None:
+                    break  # what lies around it cannot be built, either
+                raise block.owner.error(_what_is_wrong(block, error)) from error
         raise
 
 
@@ -77,16 +82,13 @@ def _build_alone(
         for name, tensor in weights.items()
         if name.startswith(join(block.path, ""))
     }
-    try:
-        text = file_text(Instance("Alone", fields, None, None, None), writer, "alone", "", {})
-        check_kinds(original, build(text, "alone", own).get_submodule(_ALONE))
-    except (PrunecoreError, SyntaxError) as error:
-        if block.owner is None:
-            return  # the text is the core's, so that the error as it came is the best there is
-        what = f"prunecore_write_block for {block.path or 'the network'} gives text that"
-        if isinstance(error, SyntaxError):
-            reason = f"does not compile: {error.msg}: {block.source.call}"
-        else:
-            cause = told(error.__cause__) if error.__cause__ else str(error).splitlines()[0]
-            reason = f"does not make the block: {cause}"
-        raise block.owner.error(f"{what} {reason}") from error
+    text = file_text(Instance("Alone", fields, None, None, None), writer, "alone", "", {})
+    check_kinds(original, build(text, "alone", own).get_submodule(_ALONE))
+
+
+def _what_is_wrong(block: Written, error: PrunecoreError | SyntaxError) -> str:
+    what = f"prunecore_write_block for {block.path or 'the network'} gives text that"
+    if isinstance(error, SyntaxError):
+        return f"{what} does not compile: {error.msg}: {block.source.call}"
+    cause = told(error.__cause__) if error.__cause__ else str(error).splitlines()[0]
+    return f"{what} does not make the block: {cause}"

@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import prunecore
 from prunecore import BlockSource, Call, PrunecoreError
 from prunecore.alone import check_kinds
+from prunecore.written import build
 
+from . import toy
 from .strangers import (
     TEXT,
     Block,
@@ -170,8 +173,26 @@ def test_a_child_in_a_place_of_another_name(install: Callable[..., None]) -> Non
 def test_a_fault_of_the_core_is_told_as_it_is(
     install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def build(source: str, name: str, weights: Any) -> Any:
+    """The core writes `Block`, which a Sequential of the toys holds."""
+
+    def broken(text: str, name: str, weights: Any) -> nn.Module:
+        if "class Block" in text:
+            raise PrunecoreError("It is broken.\nReport it.")
+        return build(text, name, weights)
+
+    install(toy=toy)
+    monkeypatch.setattr("prunecore.pipeline.build", broken)
+    monkeypatch.setattr("prunecore.alone.build", broken)
+    assert message(lambda: prunecore.prune(Net(), 30, (3,)), PrunecoreError) == (
+        "It is broken.\nReport it."
+    )
+
+
+def test_what_can_be_built_alone_is_not_at_fault(
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(text: str, name: str, weights: Any) -> nn.Module:
         raise PrunecoreError("It is broken.\nReport it.")
 
-    monkeypatch.setattr("prunecore.pipeline.build", build)
+    monkeypatch.setattr("prunecore.pipeline.build", broken)
     assert message(prune_with(install), PrunecoreError) == "It is broken.\nReport it."
