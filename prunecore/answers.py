@@ -160,8 +160,7 @@ def _checked_rule(plugin: Plugin, function: Callable[..., Any], rule: FunctionRu
 
     def calculate(channels: Channels, operation: Operation) -> Any:
         where = f"{what} in {channels.path or 'the network'}"
-        with plugin.blamed(where):
-            output = rule.calculate(channels, operation)
+        output = plugin.guarded(where, rule.calculate, channels, operation)
         wrong = "returned None" if output is None else None
         wrong = wrong or _in_place_of_tensors(pytree.tree_leaves(output), channels)
         if wrong:
@@ -171,9 +170,11 @@ def _checked_rule(plugin: Plugin, function: Callable[..., Any], rule: FunctionRu
     def rewrite(arguments: Any, result: Signal, keep: Keep) -> Any:
         where = f"{what} in {_holder(result, keep)}"
         assert rule.rewrite is not None
-        with plugin.blamed(where):
-            args, kwargs = rule.rewrite(arguments, result, keep)
-        return tuple(args), dict(kwargs)
+        written = plugin.guarded(where, rule.rewrite, arguments, result, keep)
+        kinds = [type(part) for part in written] if isinstance(written, tuple) else []
+        if kinds != [tuple, dict]:
+            raise plugin.error(f"{where} returned {written!r}, not arguments and keywords")
+        return written
 
     return replace(rule, calculate=calculate, rewrite=rewrite if rule.rewrite else None)
 
@@ -191,8 +192,7 @@ def _checked_criterion(plugin: Plugin, name: str, criterion: Criterion) -> Crite
     what = f"the criterion {name} of prunecore_criteria"
 
     def scored(dependencies: Any, tensors: Mapping[str, Tensor], seed: int) -> Any:
-        with plugin.blamed(what):
-            scores = criterion(dependencies, tensors, seed)
+        scores = plugin.guarded(what, criterion, dependencies, tensors, seed)
         kind = scores.dtype if isinstance(scores, np.ndarray) else type(scores).__name__
         if not (isinstance(kind, np.dtype) and kind.kind in "iuf"):
             raise plugin.error(f"{what} returned {kind}, not an array of real numbers")

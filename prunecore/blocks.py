@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from prunecore.care import telling_where
 from prunecore.dependencies import ChannelArray, Dependencies
 from prunecore.keep import Keep
 from prunecore.masking import masked_original
+from prunecore.recording import run_on
 from prunecore.records import Visit, is_within
 from prunecore.signal import FIXED, Signal
 from prunecore.source import is_of_torch
-from prunecore.verify import run_on, sample_inputs
+from prunecore.verify import sample_inputs
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,7 @@ def _returning_their_input(
         return lambda _module, args: given.update({path: args[0].clone()})
 
     handles = [copy.get_submodule(path).register_forward_pre_hook(record(path)) for path in paths]
-    with telling_where(copy, dependencies.visits, inputs):
-        run_on(copy, copy, inputs)
+    run_on(copy, copy, inputs, dependencies.visits)
     for handle in handles:
         handle.remove()
     return {path for path, x in given.items() if _returns(copy.get_submodule(path), x)}

@@ -19,15 +19,7 @@ from prunecore.functions import Operation
 from prunecore.interpreting import interpret
 from prunecore.plugins import Plugins
 from prunecore.records import MaskedForward, Records, Visit, is_within
-from prunecore.signal import (
-    Ids,
-    Signal,
-    along,
-    are_handed_out,
-    reshape_ids,
-    shaped,
-    without_channels,
-)
+from prunecore.signal import Ids, Signal, along, reshape_ids, shaped, without_channels
 from prunecore.sizes import counted, depending
 from prunecore.source import is_of_torch
 from prunecore.tracing import trace_level
@@ -225,8 +217,6 @@ class Channels:
                 f"axis {axis} of a tensor of shape {tuple(tensor.shape)} cannot be bound to "
                 f"ids of shape {ids.shape}"
             )
-        if not are_handed_out(ids, self.records.count):
-            raise ValueError(f"axis {axis} of a tensor is bound to ids that were not handed out")
         key = (id(tensor), axis)
         self.join(self.records.bindings.setdefault(key, ids), ids)
         if filters:

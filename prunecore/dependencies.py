@@ -109,7 +109,11 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     bound: dict[str, dict[int, int]] = {}
     filters, layers = [], {}
     for (key, axis), ids in records.bindings.items():
-        bound.setdefault(names[key], {})[axis] = index = axes.index(ids)
+        try:
+            index = axes.index(ids)
+        except IndexError as error:
+            raise _bound_to_nothing(records, names[key]) from error
+        bound.setdefault(names[key], {})[axis] = index
         if (key, axis) in records.filters:
             filters.append((names[key], axis, index))
             layers[records.filters[key, axis]] = index
@@ -149,6 +153,20 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         channel_of=channel_of,
         axes=tuple(axes.arrays),
     )
+
+
+def _bound_to_nothing(records: Records, name: str) -> PrunecoreError:
+    """The error for a tensor that is bound to ids that were not handed out."""
+    path = name
+    while path:
+        path = path.rpartition(".")[0]
+        for visit in records.visits.get(path, ()):
+            if visit.owner:
+                return visit.owner.error(
+                    f"prunecore_calculate_dependencies for {path or 'the network'} binds {name} to "
+                    f"ids that were not handed out: {records.count} were"
+                )
+    return PrunecoreError(f"{name} is bound to ids that were not handed out.\nReport it.")
 
 
 class _Axes:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
@@ -79,19 +78,23 @@ class Plugin:
     def _answer(self, hook: str, what: str, arguments: Mapping[str, Any]) -> Any:
         from prunecore.answers import checked  # imports torch, which a list of plugins does without
 
-        with self.blamed(what):
-            answer = getattr(self.relay, hook)(**arguments)
+        answer = self.guarded(what, getattr(self.relay, hook), **arguments)
         return checked(self, hook, what, answer, arguments)
 
-    @contextmanager
-    def blamed(self, what: str) -> Iterator[None]:
-        """Report what is raised within as the plugin's; an error of prunecore's passes as it is.
+    def guarded(self, what: str, job: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
+        """What a job of the plugin's returns.
 
         Args:
-            what: the hook or rule that is called, and for which module.
+            what: the hook or rule that it is, and for which module.
+            job: called with the inputs and keywords.
+            inputs: of the job.
+            keywords: of the job.
+
+        Raises:
+            PluginError: for whatever it raises; an error of prunecore's passes as it is.
         """
         try:
-            yield
+            return job(*inputs, **keywords)
         except PrunecoreError:
             raise
         except (Exception, SystemExit) as error:  # whatever a stranger's code raises

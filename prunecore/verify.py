@@ -6,9 +6,7 @@ import functools
 import importlib.util
 import math
 import sys
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,10 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from prunecore.care import cared_for, telling_where
+from prunecore.care import cared_for
 from prunecore.errors import PrunecoreError, VerificationError
 from prunecore.keep import Keep
 from prunecore.masking import as_double, masked_original
+from prunecore.recording import Places, Recorder, Traces
 from prunecore.returned import check_answers, watch
 from prunecore.signal import Signal
 
@@ -33,7 +32,6 @@ _BOUNDS = (1e-12, 1e-11, 1e-10, TOLERANCE)
 
 _PLACES = 3 * 224 * 224  # input values to verify with: small inputs come several at a time
 _MOST_INPUTS = 8
-_NOISE = 65537  # a prime
 
 
 def import_file(path: Path) -> ModuleType:
@@ -117,102 +115,13 @@ def sample_inputs(model: nn.Module, shape: Sequence[int]) -> Tensor:
     return torch.randn(count, *shape, dtype=torch.float64, generator=generator).to(device)
 
 
-def run_on(network: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor) -> None:
-    """Run a network in eval mode on a copy of the inputs, without gradients.
-
-    Args:
-        network: the network; it is left as it was.
-        forward: runs it.
-        inputs: with the batch.
-    """
-    was_training = network.training
-    network.eval()
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(0)  # some layers draw numbers in eval mode, too
-        forward(inputs.clone())
-    network.train(was_training)
-
-
-@dataclass(frozen=True)
-class _Trace:
-    """What stays of a tensor: its inner product with fixed noise, its norm and its shape."""
-
-    projection: float
-    size: float
-    shape: tuple[int, ...]
-
-
-_Traces = dict[tuple[str, int], _Trace]  # by path, and number of the tensor that it returned
-
-# The channel axis of a tensor and its kept places; `None` where all stay.
-_Places = tuple[int, Tensor] | None
-
-
-class _Recorder:
-    """Records what the layers of a network return, and what the network does.
-
-    A projection on noise differs when the tensor does, takes no memory, and is taken at once,
-    before an in-place operation overwrites the tensor.
-    """
-
-    def __init__(self, places: Mapping[str, Sequence[_Places]]) -> None:
-        self._places = places
-        generator = torch.Generator().manual_seed(1)
-        # repeats, at a prime distance: a channel that moves as a whole meets other noise
-        self._noise = torch.randn(_NOISE, dtype=torch.float64, generator=generator)
-
-    def run(
-        self,
-        network: nn.Module,
-        forward: Callable[[Tensor], Any],
-        paths: Mapping[str, str],
-        inputs: Tensor,
-    ) -> _Traces:
-        """Run a network in eval mode on a copy of the inputs.
-
-        Args:
-            network: the network; it is left as it was.
-            forward: runs it.
-            paths: the modules to record, and the path that each is recorded under.
-            inputs: with the batch.
-        """
-        traces: _Traces = {}
-        numbers: Counter[str] = Counter()  # of the tensors that a module returned so far
-
-        def record(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-            for tensor in (leaf for leaf in pytree.tree_leaves(output) if torch.is_tensor(leaf)):
-                known = self._places.get(path, ())
-                places = known[numbers[path]] if numbers[path] < len(known) else None
-                kept = tensor if places is None else tensor.index_select(*places)
-                traces[path, numbers[path]] = self._trace(kept)
-                numbers[path] += 1
-
-        modules = {network.get_submodule(name): path for name, path in paths.items()}
-        handles = [
-            module.register_forward_hook(functools.partial(record, path))
-            for module, path in modules.items()
-        ]
-        run_on(network, forward, inputs)
-        for handle in handles:
-            handle.remove()
-        return traces
-
-    def _trace(self, tensor: Tensor) -> _Trace:
-        flat = tensor.to(torch.float64).flatten()
-        noise = self._noise.to(flat.device)
-        whole = len(flat) - len(flat) % _NOISE
-        projection = (flat[:whole].view(-1, _NOISE) @ noise).sum()
-        projection += flat[whole:] @ noise[: len(flat) - whole]
-        return _Trace(float(projection), math.sqrt(float(flat @ flat)), tuple(tensor.shape))
-
-
 def _run_both(
     model: nn.Module,
     keep: Keep,
     written: nn.Module,
     inputs: Tensor,
     paths: Mapping[str, str],
-) -> tuple[_Traces, _Traces]:
+) -> tuple[Traces, Traces]:
     """What the masked original and the written network compute at some paths.
 
     Raises:
@@ -223,17 +132,15 @@ def _run_both(
     original = masked_original(model, keep, inputs.device)
     runs = watch(original, visits, len(inputs))
     try:
-        with telling_where(original, visits, inputs):
-            recorder = _Recorder(_kept_places(keep, inputs.device))
-            expected = recorder.run(original, original, paths, inputs)
+        recorder = Recorder(_kept_places(keep, inputs.device), visits)
+        expected = recorder.run(original, original, paths, inputs)
     finally:
         check_answers(visits, runs, visits[""][0].inputs[0].shape[0])
     del original  # its memory is what the other run needs
     in_double = functools.partial(
         functional_call, written, as_double(written, inputs.device), tie_weights=False
     )
-    with telling_where(written, visits, inputs):
-        return expected, _Recorder({}).run(written, in_double, paths, inputs)
+    return expected, Recorder({}, visits).run(written, in_double, paths, inputs)
 
 
 def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
@@ -253,10 +160,10 @@ def _visited_paths(keep: Keep, written: nn.Module) -> dict[str, str]:
     return {path: path for path in keep.dependencies.visits if path in there}
 
 
-def _kept_places(keep: Keep, device: torch.device) -> dict[str, list[_Places]]:
+def _kept_places(keep: Keep, device: torch.device) -> dict[str, list[Places]]:
     """For each tensor that each module returns, in order, what stays of it."""
 
-    def places(signal: Signal) -> _Places:
+    def places(signal: Signal) -> Places:
         for axis in signal.channel_axes:
             return axis, torch.from_numpy(keep.mask(signal.ids.ravel()).nonzero()[0]).to(device)
         return None
@@ -271,7 +178,7 @@ def _kept_places(keep: Keep, device: torch.device) -> dict[str, list[_Places]]:
     }
 
 
-def _largest_difference(expected: _Traces, actual: _Traces) -> tuple[str, float]:
+def _largest_difference(expected: Traces, actual: Traces) -> tuple[str, float]:
     """The first module, in order of execution, that is off, and the largest difference."""
     if expected.keys() != actual.keys():
         return "", math.inf
@@ -285,7 +192,7 @@ def _largest_difference(expected: _Traces, actual: _Traces) -> tuple[str, float]
     return "", largest
 
 
-def _first_difference(expected: _Traces, actual: _Traces) -> str:
+def _first_difference(expected: Traces, actual: Traces) -> str:
     """The first module that is off, of those that both networks call."""
     keys = [key for key, trace in expected.items() if key in actual and math.isfinite(trace.size)]
     path, _ = _largest_difference(
