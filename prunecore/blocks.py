@@ -74,6 +74,9 @@ def find_blocks(
         model: the network; it is left exactly as it is.
         dependencies: its channels.
         shape: of one input, without the batch.
+
+    Raises:
+        VerificationError: the network cannot be run in float64.
     """
     candidates = {
         path: visits[0]

@@ -192,3 +192,12 @@ def test_json_is_an_object_a_line(install: Install) -> None:
         "block_types": ["Block"],
         "hooks": ["prunecore_block_types"],
     }
+
+
+def test_the_list_s_options_are_not_for_a_new_plugin(install: Install) -> None:
+    install()
+    result = run("--check", "new", "mine")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "Error: --check and --json go with the list, prunecore plugins, alone.\n"
+    )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,12 @@ def factory():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toys_installed: None) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toys_installed: None) -> Iterator[Path]:
     """The current folder, in which a module of blocks lies."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_blocks.py").write_text(BLOCKS)
-    monkeypatch.delitem(sys.modules, "own_blocks", raising=False)
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("own_blocks", None)
 
 
 def new(*arguments: str) -> Result:

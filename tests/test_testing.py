@@ -17,11 +17,16 @@ from torch import Tensor, nn
 from prunecore import (
     BlockSource,
     Call,
+    FunctionRule,
+    PluginError,
     PrunecoreError,
     Signal,
+    elementwise,
     hookimpl,
+    plugins,
 )
-from prunecore.testing import check_block
+from prunecore.plugins import Plugin
+from prunecore.testing import check_block, check_plugin
 
 from . import toy as toy_plugin
 from .toy import Centre, Dense, Scale
@@ -336,15 +341,21 @@ def writing(old: str, new: str) -> Callable[..., BlockSource]:
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        (ignores_what_is_kept, "cannot be built: WeightsError"),
-        (swaps_widths, "cannot be built: WeightsError"),
+        (ignores_what_is_kept, "does not make the block: RuntimeError"),
+        (swaps_widths, "does not make the block: RuntimeError"),
         (writes_widths_into_the_class, "writes Gated otherwise where other channels are kept"),
         (writing("x + ", "x - "), "output 1 of Gated differs from the masked original's by"),
         (writing("self.act(self.up(x))", "self.up(x)"), "differs from the masked original's by"),
-        (writing("self.down = ", "self.last = "), "cannot be built: WeightsError"),
-        (writing(".act = nn.ReLU", ".act = nn.ReLUU"), "cannot be built: AttributeError"),
+        (
+            writing("self.down = ", "self.last = "),
+            "does not make the block: RuntimeError",
+        ),
+        (
+            writing(".act = nn.ReLU", ".act = nn.ReLUU"),
+            "does not make the block: AttributeError",
+        ),
         (writing("self.act(self", "self.acts(self"), "cannot be run: AttributeError"),
-        (writing("return x", "return (x"), "in text that does not compile"),
+        (writing("return x", "return (x"), "defines Gated in text that does not compile: "),
         (writing("        return", "        import numpy\n        return"), "imports numpy"),
         (writing("self.act(self.up(x))", "self.act(self.up(x.view(2, -1)))"), "cannot be run"),
         (writing("return x + ", "return x[:, :1] + "), "differs from the masked original's by"),
@@ -369,7 +380,7 @@ def test_a_block_that_is_written_wrongly(use: Any, fault: Any, says: str) -> Non
             lambda block, keep: keep.cut(block.scale).flip(0),
             "differs from the masked original's by",
         ),
-        (lambda block, keep: block.scale.clone(), "kept of it is the shape (2,)"),
+        (lambda block, keep: block.scale.clone(), "gives scale in shape (6,)"),
     ],
     ids=["permuted", "not cut"],
 )
@@ -389,10 +400,8 @@ def test_a_hook_that_raises_is_named_with_the_block(use: Any) -> None:
 
     use(calculate_dependencies=raises)
     message = refused(Gated(6, 10), (6,))
-    assert (
-        "prunecore-gated 0.1: prunecore_calculate_dependencies for block raised RuntimeError: it "
-        "is broken."
-    ) in message
+    hook = "prunecore_calculate_dependencies for block"
+    assert f"prunecore-gated 0.1: {hook} raised RuntimeError: it is broken" in message
 
 
 def test_inputs_that_the_block_cannot_take(use: Any) -> None:
@@ -431,3 +440,92 @@ def test_outputs_that_are_always_zero(use: Any) -> None:
         write_block=lambda block, name, writer: BlockSource(Call("nn.Threshold", (99.0, 0.0))),
     )
     assert "Gone returns zeros for random inputs" in refused(Gone(), (6,))
+
+
+# A plugin as it is installed
+
+
+def l2(dependencies: Any, tensors: Any, seed: int) -> Any:
+    return np.random.default_rng(seed).random(dependencies.count)
+
+
+def test_right_plugins_pass(use: Any) -> None:
+    use(
+        transfer_weights=lambda block, name, keep: {},
+        functions=lambda: {torch.special.expit: FunctionRule(elementwise)},
+        criteria=lambda: {"l2-norm": l2},
+    )
+    check_plugin("gated")
+    check_plugin("toy")
+
+
+def test_a_plugin_without_blocks_passes(install: Install) -> None:
+    install(
+        rules=family(
+            block_types=None, calculate_dependencies=None, write_block=None, criteria=lambda: {}
+        )
+    )
+    check_plugin("rules")
+
+
+def wrong(name: str = "gated") -> str:
+    with pytest.raises((AssertionError, PrunecoreError)) as failure:
+        check_plugin(name)
+    return str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("hooks", "says"),
+    [
+        ({"write_block": None}, "owns classes but has no hook prunecore_write_block."),
+        ({"block_types": None}, "has prunecore_calculate_dependencies, which is never called"),
+        ({"block_types": lambda: ["Gated"]}, "which is not a torch.nn.Module class"),
+        ({"block_types": lambda: None}, "prunecore_block_types returned None"),
+        ({"functions": lambda: [torch.cat]}, "prunecore_functions returned list"),
+        ({"functions": lambda: {torch.cat: elementwise}}, "which is not a FunctionRule"),
+        ({"criteria": lambda: {"L2 norm": l2}}, "a mode 'L2 norm'.\n"),
+        ({"criteria": lambda: {"l2": None}}, "which cannot be called"),
+        ({"criteria": lambda: {"l2": lambda d, t, s: l2(d, t, s)[1:]}}, "scores of shape (11,)"),
+        ({"criteria": lambda: {"l2": lambda d, t, s: l2(d, t, s) / 0}}, "that are not finite"),
+        ({"criteria": lambda: {"l2": lambda d, t, s: t["third"]}}, "raised KeyError: 'third'"),
+        (
+            {"criteria": lambda: {"l2": lambda d, t, s: l2(d, t, None)}},
+            "the mode l2 scores otherwise the second time",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_a_plugin_that_answers_wrongly(use: Any, hooks: dict[str, Any], says: str) -> None:
+    use(**hooks)
+    message = wrong()
+    assert "prunecore-gated 0.1" in message
+    assert says in message
+
+
+def test_a_plugin_that_is_not_there(use: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    use()
+    assert "Unknown plugin 'gate'. Did you mean 'gated'?" in wrong("gate")
+    monkeypatch.setenv(plugins.BLOCK_VARIABLE, "gated")
+    assert "Plugin gated is blocked." in wrong()
+
+
+def test_a_plugin_that_another_is_in_the_way_of(install: Install) -> None:
+    install(gated=family(), other=family())
+    assert "prunecore-gated 0.1" in wrong("other")
+
+
+@pytest.mark.parametrize("hidden", ["prunecore-gated 0.1", "prunecore_write_block", "block.block"])
+def test_an_error_that_does_not_name_the_plugin(
+    use: Any, hidden: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use()
+    error = Plugin.error
+
+    def says_less(plugin: Plugin, what: str) -> PluginError:
+        return PluginError(str(error(plugin, what)).replace(hidden, ""))
+
+    monkeypatch.setattr(Plugin, "error", says_less)
+    message = wrong()
+    assert message.startswith("Where prunecore_")
+    assert f"the error does not name {hidden}: " in message

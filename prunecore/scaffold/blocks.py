@@ -70,7 +70,7 @@ def write_for_block(
             "Give the shape of each of its inputs, without the batch: --input-shape C,H,W."
         ) from error
     except UnsupportedError as error:
-        remedy = f"{error.remedy} To write that by hand, {_BY_HAND}"
+        remedy = f"{error.remedy.rstrip('.')}. To write that by hand, {_BY_HAND}"
         raise UnsupportedError(error.path, error.class_name, error.reason, remedy) from error
     cls = type(block)
     values = _plugin_values(cls, hooks_of(network, followed, plugins))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from prunecore.alone import check_kinds, naming_the_writer
 from prunecore.counting import Counter
 from prunecore.keep import Keep
 from prunecore.masking import as_double, masked_original
@@ -45,19 +46,13 @@ def check_written(
     """
     writer = Writer(network, keep, plugins)
     writer.child(network.block, PATH)
-    for name, text in writer.definitions.items():
-        _check_text(name, text, owner)
-    for line in writer.imports:
-        _check_text(f"the import {line!r}", line, owner)
-    text = write_network(network, keep, plugins, "network", "A network of one block.")
+    for text in (*writer.definitions.values(), *writer.imports):
+        _check_imports(text, owner)
     weights = transfer_weights(network, keep, plugins)
-    try:
+    with naming_the_writer(network, keep, plugins, weights):
+        text = write_network(network, keep, plugins, "network", "A network of one block.")
         small = build(text, "network", weights).eval()
-    except Exception as error:  # whatever a stranger's text raises
-        raise AssertionError(
-            f"What {owner.label} writes of {_named(network)} cannot be built: "
-            f"{type(error).__name__}: {error}\n\n{text}"
-        ) from error
+        check_kinds(network, small)
     counted = Counter(followed.dependencies).cost(keep.kept).params
     has = sum(parameter.numel() for parameter in small.parameters())
     if counted != has:
@@ -69,12 +64,12 @@ def check_written(
     return writer.definitions, _compare(network, followed, keep, owner, small)
 
 
-def _check_text(name: str, text: str, owner: Plugin) -> None:
+def _check_imports(text: str, owner: Plugin) -> None:
     """A text needs only torch and the standard library."""
     for module in _imported(ast.parse(text)):
         if module != "torch" and module not in sys.stdlib_module_names:
             raise AssertionError(
-                f"What {owner.label} writes of {name} imports {module}.\n"
+                f"{owner.label}: prunecore_write_block gives text that imports {module}.\n"
                 "A written file has torch and the standard library alone."
             )
 

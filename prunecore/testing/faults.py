@@ -21,6 +21,8 @@ from prunecore.testing.following import PATH, Network
 from prunecore.transfer import transfer_weights
 from prunecore.writer import Writer
 
+_PATH = f"{PATH}.{PATH}"  # no other word of a message
+
 
 class _Block(nn.Module):
     """A block that the stand-ins own."""
@@ -79,7 +81,7 @@ def check_errors(plugin: Plugin) -> None:
     for hook in plugin.hooks:
         parts = [plugin.label, hook]
         if "block" in inspect.signature(_STAND_INS[hook]).parameters:
-            parts.append(PATH)
+            parts.append(_PATH)
         for what, fault in _FAULTS.items():
             message = _message(plugin, hook, fault)
             for part in parts:
@@ -110,9 +112,8 @@ def _message(plugin: Plugin, hook: str, fault: Callable[[], Any]) -> str:
 
 def _use_all_hooks(plugins: Plugins) -> None:
     """A job in small."""
-    network = Network(_Block())
+    network = Network(Network(_Block()))
     found = find_dependencies(network, [torch.empty((1, 1), device="meta")], plugins)
     keep = Keep(network, found, np.ones(found.count, dtype=bool))
-    Writer(network, keep, plugins).child(network.block, PATH)
+    Writer(network, keep, plugins).child(network.get_submodule(_PATH), _PATH)
     transfer_weights(network, keep, plugins)
-    _ = plugins.functions, plugins.criteria

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +12,12 @@ from prunecore import plugins as plugin_registry
 from prunecore.channels import Channels
 from prunecore.dependencies import Dependencies, merge
 from prunecore.errors import unknown_name
-from prunecore.functions import FunctionRule
 from prunecore.plugins import BLOCK_VARIABLE, Plugin, Plugins
 from prunecore.testing.faults import check_errors
 
 _FOR_OWNERS = ("prunecore_calculate_dependencies", "prunecore_write_block")
-_BLOCK_HOOKS = (*_FOR_OWNERS, "prunecore_transfer_weights")
+_OF_BLOCKS = (*_FOR_OWNERS, "prunecore_transfer_weights")
+_WITHOUT_BLOCK = ("prunecore_block_types", "prunecore_functions", "prunecore_criteria")
 
 
 def check_plugin(name: str) -> None:
@@ -39,109 +36,55 @@ def check_plugin(name: str) -> None:
     if found[name].blocked:
         raise AssertionError(f"Plugin {name} is blocked.\nTake it out of {BLOCK_VARIABLE}.")
     plugin = plugin_registry.load_one(found[name])
-    _check_block_types(plugin)
-    _check_functions(plugin)
+    _check_hooks(plugin)
+    for hook in _WITHOUT_BLOCK:
+        plugin.gather(hook)
     _check_criteria(plugin)
-    together = plugin_registry.load()
-    _ = together.functions, together.criteria  # no other plugin gives the same
+    plugin_registry.load()  # no other plugin claims the same
     check_errors(plugin)
 
 
-def _check_block_types(plugin: Plugin) -> None:
-    hook = "prunecore_block_types"
-    if hook not in plugin.hooks:
-        idle = [name for name in _BLOCK_HOOKS if name in plugin.hooks]
-        if idle:
+def _check_hooks(plugin: Plugin) -> None:
+    """Whoever owns classes has the hooks that owners need, and whoever has these owns classes."""
+    missing = [hook for hook in _FOR_OWNERS if hook not in plugin.hooks]
+    idle = [hook for hook in _OF_BLOCKS if hook in plugin.hooks]
+    if "prunecore_block_types" in plugin.hooks:
+        if missing:
             raise AssertionError(
-                f"{plugin.label} has {idle[0]}, which is never called, as it has no {hook}."
+                f"{plugin.label} owns classes but has no hook {missing[0]}.\n"
+                f"An owner has {' and '.join(_FOR_OWNERS)}."
             )
-        return
-    for block_type in _each(plugin, hook, "module classes"):
-        if not (inspect.isclass(block_type) and issubclass(block_type, nn.Module)):
-            raise AssertionError(
-                f"{plugin.label}: {hook} names {block_type!r}, not a module class."
-            )
-    missing = [name for name in _FOR_OWNERS if name not in plugin.hooks]
-    if missing:
+    elif idle:
         raise AssertionError(
-            f"{plugin.label} owns blocks but has no {missing[0]}.\nAn owner has all of "
-            f"{', '.join(_FOR_OWNERS)}."
+            f"{plugin.label} has {idle[0]}, which is never called: it owns no class.\n"
+            "Name its classes in prunecore_block_types."
         )
-
-
-def _each(plugin: Plugin, hook: str, what: str) -> list[Any]:
-    answer = plugin.gather(hook)
-    if not isinstance(answer, Iterable) or isinstance(answer, str | Mapping):
-        raise AssertionError(
-            f"{plugin.label}: {hook} returned {type(answer).__name__}, not a sequence of {what}."
-        )
-    return list(answer)
-
-
-def _mapping(plugin: Plugin, hook: str) -> Mapping[Any, Any]:
-    answer = plugin.gather(hook)
-    if not isinstance(answer, Mapping):
-        raise AssertionError(
-            f"{plugin.label}: {hook} returned {type(answer).__name__}, not a mapping."
-        )
-    return answer
-
-
-def _check_functions(plugin: Plugin) -> None:
-    hook = "prunecore_functions"
-    if hook not in plugin.hooks:
-        return
-    for function, rule in _mapping(plugin, hook).items():
-        name = getattr(function, "__name__", repr(function))
-        if not callable(function) or not isinstance(rule, FunctionRule):
-            raise AssertionError(
-                f"{plugin.label}: {hook} gives {type(rule).__name__} for {name}, not a "
-                "FunctionRule for a function."
-            )
-        if not callable(rule.calculate) or not (rule.rewrite is None or callable(rule.rewrite)):
-            raise AssertionError(
-                f"{plugin.label}: {hook} gives {name} a rule that cannot be called.\n"
-                "FunctionRule takes the functions calculate and, if needed, rewrite."
-            )
 
 
 def _check_criteria(plugin: Plugin) -> None:
-    hook = "prunecore_criteria"
-    if hook not in plugin.hooks:
-        return
-    dependencies = _small_network()
-    for name, criterion in _mapping(plugin, hook).items():
-        if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+    """Each criterion gives one finite number a channel, the same for the same seed."""
+    found = _small_network()
+    for name, criterion in plugin.gather("prunecore_criteria").items():
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
             raise AssertionError(
-                f"{plugin.label}: {hook} names a mode {name!r}.\n"
+                f"{plugin.label}: prunecore_criteria names a mode {name!r}.\n"
                 "A mode is lower-case words joined by hyphens."
             )
-        scores = [_scores(plugin, name, criterion, dependencies) for _ in range(2)]
-        if scores[0].shape != (dependencies.count,) or not np.isfinite(scores[0]).all():
+        first, second = (criterion(found, found.tensors, 0) for _ in range(2))
+        if not np.isfinite(first).all():
             raise AssertionError(
-                f"{plugin.label}: the mode {name} gives scores of shape {scores[0].shape} for "
-                f"{dependencies.count} channels; it must give one finite number for each."
+                f"{plugin.label}: the mode {name} gives scores that are not finite.\n"
+                "Give every channel a number, those too that make no filter."
             )
-        if not np.array_equal(*scores):
+        if not np.array_equal(first, second):
             raise AssertionError(
                 f"{plugin.label}: the mode {name} scores otherwise the second time, with the same "
                 "seed.\nDraw every number from a generator of that seed."
             )
 
 
-def _scores(
-    plugin: Plugin, name: str, criterion: Callable[..., Any], dependencies: Dependencies
-) -> Any:
-    try:
-        return np.asarray(criterion(dependencies, dependencies.tensors, 0), dtype=np.float64)
-    except Exception as error:  # whatever a stranger's code raises
-        raise AssertionError(
-            f"{plugin.label}: the mode {name} raised {type(error).__name__}: {error}"
-        ) from error
-
-
 def _small_network() -> Dependencies:
-    """Two layers of weights, the second without its bias bound."""
+    """The channels of two layers, whose weights are bound by hand: the core knows no layer."""
     generator = torch.Generator().manual_seed(0)
     network = nn.Module()
     network.first = nn.Parameter(torch.randn(8, 3, 3, 3, generator=generator))

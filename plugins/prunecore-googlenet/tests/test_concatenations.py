@@ -109,7 +109,6 @@ def test_concatenations_are_exact_where_little_is_left(name, level, mode, varied
     ("network", "name", "axis"),
     [
         ("nested", "1.c.conv", 1),  # after the inner concatenation
-        ("nested", "2.a.conv", 1),
         ("summed", "2.right.conv", 1),
         ("turned", "1.fc", 1),
         ("passed", "2.branch3x3.conv", 1),
@@ -117,7 +116,6 @@ def test_concatenations_are_exact_where_little_is_left(name, level, mode, varied
         ("reduced", "2.branch3x3dbl_1.conv", 1),
         ("reduced", "2.branch3x3_2a.conv", 0),
         ("reduced", "5", 1),  # after two within one
-        ("googlenet", "inception4e.branch2.0.conv", 1),
         ("googlenet", "fc", 1),
     ],
 )
@@ -131,5 +129,5 @@ def test_channels_out_of_order_are_found(network, name, axis, mode, varied, tmp_
     assert weight.shape[axis] > 1
     weights[f"{name}.weight"] = weight.roll(1, dims=axis).contiguous()
     save_file(weights, file.with_suffix(".safetensors"))
-    with pytest.raises(prunecore.VerificationError, match=rf"first at {name} \("):
+    with pytest.raises(prunecore.VerificationError, match=rf"first at {name}\b"):
         verify_file(file, model, shape)
