@@ -62,6 +62,10 @@ class Channels:
 
         Returns:
             What its forward returns, a `Signal` for each tensor.
+
+        Raises:
+            ValueError: the module is not the network's.
+            TypeError: an input is a tensor or an array, not a `Signal`.
         """
         if id(module) not in self._paths:
             raise ValueError(f"{type(module).__name__} is not a module of the network")

@@ -89,6 +89,7 @@ class Writer:
 
         Raises:
             PluginError: the plugin that owns it answers with something that cannot be used.
+            ValueError: the module is not the network's, or not at this path.
         """
         if id(module) not in self._paths:
             raise ValueError(f"{type(module).__name__} is not a module of the network")
