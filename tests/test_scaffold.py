@@ -296,7 +296,7 @@ def test_the_project_s_own_test_passes(block: Path, install: Callable[..., None]
 def test_the_plugin_owns_nothing_where_the_block_is_not_imported(
     block: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "own_blocks")
+    del sys.modules["own_blocks"]
     names: dict[str, Any] = {}
     exec((block / "src/prunecore_own/__init__.py").read_text(), names)
     assert names["prunecore_block_types"]() == []
