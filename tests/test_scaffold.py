@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,13 @@ def factory():
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toys_installed: None) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toys_installed: None) -> Iterator[Path]:
     """The current folder, in which a module of blocks lies."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_blocks.py").write_text(BLOCKS)
-    monkeypatch.delitem(sys.modules, "own_blocks", raising=False)
-    return tmp_path
+    sys.modules.pop("own_blocks", None)
+    yield tmp_path
+    sys.modules.pop("own_blocks", None)
 
 
 def new(*arguments: str) -> Result:
@@ -328,8 +329,8 @@ def test_several_inputs_have_a_shape_each(folder: Path, install: Callable[..., N
 def test_projects_are_as_ruff_has_them(folder: Path, block: Path) -> None:
     new("mine")
     new("two", "--block", "own_blocks:Two", "--input-shape", "4", "--input-shape", "4")
-    for command in (["check", "--select", "E,F,W"], ["format", "--diff"]):
-        ruff = [sys.executable, "-m", "ruff", *command, "-q", "--isolated", "--no-cache"]
+    for command in (["check", "--select", "E,F,I,W"], ["format", "--diff"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "-q", "--no-cache"]
         projects = sorted(path.name for path in folder.glob("prunecore-*"))
         assert projects == ["prunecore-mine", "prunecore-own", "prunecore-two"]
         done = subprocess.run(

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,15 +35,16 @@ class Block(nn.Module):
 """
 OWN = ["--block", "own_blocks:Block", "--model-arg", "channels=8", "--model-arg", "width=12"]
 
-GOOGLENET = [f"--model-arg={one}" for one in ("in_channels=8", "out_channels=12", "kernel_size=3")]
+SHUFFLE = [f"--model-arg={argument}" for argument in ("inp=8", "oup=16", "stride=2")]
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "own_blocks", raising=False)
     (tmp_path / "own_blocks.py").write_text(BLOCKS)
-    return tmp_path
+    sys.modules.pop("own_blocks", None)
+    yield tmp_path
+    sys.modules.pop("own_blocks", None)
 
 
 def run_tests(project: Path) -> str:
@@ -72,7 +74,7 @@ def run_tests(project: Path) -> str:
         [],
         OWN,
         [*OWN, "--model-arg", "groups=4", "--input-shape", "8,5,5"],
-        ["--block", "torchvision.models.googlenet:BasicConv2d", *GOOGLENET],
+        ["--block", "torchvision.models.shufflenetv2:InvertedResidual", *SHUFFLE],
     ],
     ids=["example", "block", "groups", "torchvision"],
 )
