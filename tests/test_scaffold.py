@@ -68,6 +68,11 @@ class Slices(Two):
         return self.dense(x).view(-1, 2, 3)
 
 
+class Joined(Two):
+    def forward(self, x):
+        return torch.cat([self.dense(x), x], 1) * 2
+
+
 class Silent(nn.Module):
     def forward(self, x):
         return x
@@ -324,6 +329,19 @@ def test_several_inputs_have_a_shape_each(folder: Path, install: Callable[..., N
     assert (
         "check_block(block, (4,), (1,))" in (folder / "prunecore-two/tests/test_two.py").read_text()
     )
+
+
+def test_what_is_put_together_has_a_name_of_its_own(folder: Path) -> None:
+    text = written(
+        new("joined", "--block", "own_blocks:Joined"),
+        folder / "prunecore-joined/src/prunecore_joined/__init__.py",
+    )
+    assert body(text, "prunecore_calculate_dependencies").splitlines() == [
+        "(x,) = inputs",
+        "dense = channels.through(block.dense, x)",
+        "x = channels.apply(torch.cat, [dense, x], 1)",
+        "return channels.apply(operator.mul, x, 2)",
+    ]
 
 
 def test_projects_are_as_ruff_has_them(folder: Path, block: Path) -> None:
