@@ -68,6 +68,11 @@ class Slices(Two):
         return self.dense(x).view(-1, 2, 3)
 
 
+class Joined(Two):
+    def forward(self, x):
+        return torch.cat([self.dense(x), x], 1) * 2
+
+
 class Silent(nn.Module):
     def forward(self, x):
         return x
@@ -83,6 +88,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toys_installed: None
     """The current folder, in which a module of blocks lies."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_blocks.py").write_text(BLOCKS)
+    sys.modules.pop("own_blocks", None)
     yield tmp_path
     sys.modules.pop("own_blocks", None)
 
@@ -325,11 +331,24 @@ def test_several_inputs_have_a_shape_each(folder: Path, install: Callable[..., N
     )
 
 
+def test_what_is_put_together_has_a_name_of_its_own(folder: Path) -> None:
+    text = written(
+        new("joined", "--block", "own_blocks:Joined"),
+        folder / "prunecore-joined/src/prunecore_joined/__init__.py",
+    )
+    assert body(text, "prunecore_calculate_dependencies").splitlines() == [
+        "(x,) = inputs",
+        "dense = channels.through(block.dense, x)",
+        "x = channels.apply(torch.cat, [dense, x], 1)",
+        "return channels.apply(operator.mul, x, 2)",
+    ]
+
+
 def test_projects_are_as_ruff_has_them(folder: Path, block: Path) -> None:
     new("mine")
     new("two", "--block", "own_blocks:Two", "--input-shape", "4", "--input-shape", "4")
-    for command in (["check", "--select", "E,F,W"], ["format", "--diff"]):
-        ruff = [sys.executable, "-m", "ruff", *command, "-q", "--isolated", "--no-cache"]
+    for command in (["check", "--select", "E,F,I,W"], ["format", "--diff"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "-q", "--no-cache"]
         projects = sorted(path.name for path in folder.glob("prunecore-*"))
         assert projects == ["prunecore-mine", "prunecore-own", "prunecore-two"]
         done = subprocess.run(
