@@ -299,9 +299,7 @@ def test_the_project_s_own_test_passes(block: Path, install: Callable[..., None]
     run_test(block, install)
 
 
-def test_the_plugin_owns_nothing_where_the_block_is_not_imported(
-    block: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_plugin_owns_nothing_where_the_block_is_not_imported(block: Path) -> None:
     del sys.modules["own_blocks"]
     names: dict[str, Any] = {}
     exec((block / "src/prunecore_own/__init__.py").read_text(), names)
