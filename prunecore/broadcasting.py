@@ -9,12 +9,12 @@ import torch
 from prunecore.signal import Signal, along, shaped, without_channels
 
 if TYPE_CHECKING:
-    from prunecore.channels import Channels
+    from prunecore.algebra import Algebra
 
 _CROSSWISE = "it meets channels that lie along another axis"
 
 
-def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
+def broadcast_together(channels: Algebra, a: Signal, b: Signal) -> Signal:
     """Couple two tensors where they meet after broadcasting; the result's `Signal`.
 
     Channels that meet a size of 1 pass it; channels that meet others become one with them; those
@@ -47,7 +47,7 @@ def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
     return Signal(shaped(shape), ids)
 
 
-def _adopt(channels: Channels, signal: Signal, other: Signal) -> Signal:
+def _adopt(channels: Algebra, signal: Signal, other: Signal) -> Signal:
     """A parameter takes its ids from what it meets."""
     offset = signal.ndim - other.ndim
     axes = other.channel_axes

@@ -177,8 +177,9 @@ def _index(channels: Channels, operation: Operation) -> Any:
         return operation.function(tensor, index)
     items = list(index) if isinstance(index, tuple) else [index]
     if any(not isinstance(item, int | slice | type(None) | type(...)) for item in items):
+        kinds = " and ".join(_kind(item) for item in items)
         channels.refuse(
-            f"its forward indexes a tensor with {index!r}",
+            f"its forward indexes a tensor with {kinds}",
             "Index with integers and slices, or give a rule in a plugin "
             "(hook prunecore_functions).",
         )
@@ -198,6 +199,11 @@ def _index(channels: Channels, operation: Operation) -> Any:
         axis += 1
     ids = tensor.ids[tuple(items)]
     return Signal(meta, ids if ids.size > 1 else ids.reshape([1] * meta.ndim))
+
+
+def _kind(item: Any) -> str:
+    """What an index is, for a message: a tensor's own text would fill pages."""
+    return "a tensor" if isinstance(item, Signal) else repr(item)
 
 
 def _attribute(channels: Channels, operation: Operation) -> Any:

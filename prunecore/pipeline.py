@@ -169,7 +169,6 @@ class Walked:
         report = build_report(
             name=name,
             mode=request.mode.replace("_", "-"),
-            scope="global",
             seed=request.seed,
             plan=plan,
             keep=keep,

@@ -26,7 +26,6 @@ def build_report(
     *,
     name: str,
     mode: str,
-    scope: str,
     seed: int,
     plan: Plan,
     keep: Keep,
@@ -40,7 +39,6 @@ def build_report(
     Args:
         name: the network's name.
         mode: the criterion.
-        scope: what channels were ranked together.
         seed: of the scores.
         plan: the level and the costs.
         keep: the kept indices.
@@ -59,7 +57,7 @@ def build_report(
         "model": name,
         "mode": mode,
         "target": plan.target,
-        "scope": scope,
+        "scope": "global",  # all channels are ranked together
         "seed": seed,
         "fingerprint": fingerprint,
         "level": {"asked": plan.asked, "achieved": round(plan.achieved, 4)},

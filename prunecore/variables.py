@@ -55,7 +55,8 @@ class Variables:
             name = self._part(node, own[0], taken)
         else:
             sources = [self._taken_from[name] for name in own if name in self._taken_from]
-            free = [name for name in (*sources, *own) if is_tensor and name not in taken]
+            whole = [name for name in (*sources, *own) if name not in self._taken_from]
+            free = [name for name in whole if is_tensor and name not in taken]
             name = free[0] if free else _new(node, is_tensor and not composite, optional, taken)
         self.names[node] = name
         return name

@@ -428,6 +428,8 @@ def test_a_function_without_a_rule_is_refused_by_name(
 def test_an_index_by_a_list_or_a_tensor_is_refused(find: Callable[..., Any]) -> None:
     with pytest.raises(UnsupportedError, match=r"indexes a tensor with .*\[0, 2\]"):
         find(One(lambda x: x[:, [0, 2]]), (2, 3, SIZE, SIZE))
+    with pytest.raises(UnsupportedError, match=r"indexes a tensor with a tensor\.\n"):
+        find(One(lambda x: x[x > 0]), (2, 3, SIZE, SIZE))
 
 
 def test_an_attribute_that_is_not_known_is_refused(find: Callable[..., Any]) -> None:

@@ -76,7 +76,6 @@ def built() -> dict[str, Any]:
     return report.build_report(
         name="net",
         mode="l1-norm",
-        scope="global",
         seed=3,
         plan=Plan(kept, "params", 50.0, 50.123456, Cost(9, 8, 7), Cost(6, 5, 4)),
         keep=Keep(model, dependencies, kept),

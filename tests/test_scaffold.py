@@ -68,6 +68,11 @@ class Slices(Two):
         return self.dense(x).view(-1, 2, 3)
 
 
+class Joined(Two):
+    def forward(self, x):
+        return torch.cat([self.dense(x), x], 1) * 2
+
+
 class Silent(nn.Module):
     def forward(self, x):
         return x
@@ -83,6 +88,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toys_installed: None
     """The current folder, in which a module of blocks lies."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_blocks.py").write_text(BLOCKS)
+    sys.modules.pop("own_blocks", None)
     yield tmp_path
     sys.modules.pop("own_blocks", None)
 
@@ -293,10 +299,8 @@ def test_the_project_s_own_test_passes(block: Path, install: Callable[..., None]
     run_test(block, install)
 
 
-def test_the_plugin_owns_nothing_where_the_block_is_not_imported(
-    block: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "own_blocks")
+def test_the_plugin_owns_nothing_where_the_block_is_not_imported(block: Path) -> None:
+    del sys.modules["own_blocks"]
     names: dict[str, Any] = {}
     exec((block / "src/prunecore_own/__init__.py").read_text(), names)
     assert names["prunecore_block_types"]() == []
@@ -325,11 +329,24 @@ def test_several_inputs_have_a_shape_each(folder: Path, install: Callable[..., N
     )
 
 
+def test_what_is_put_together_has_a_name_of_its_own(folder: Path) -> None:
+    text = written(
+        new("joined", "--block", "own_blocks:Joined"),
+        folder / "prunecore-joined/src/prunecore_joined/__init__.py",
+    )
+    assert body(text, "prunecore_calculate_dependencies").splitlines() == [
+        "(x,) = inputs",
+        "dense = channels.through(block.dense, x)",
+        "x = channels.apply(torch.cat, [dense, x], 1)",
+        "return channels.apply(operator.mul, x, 2)",
+    ]
+
+
 def test_projects_are_as_ruff_has_them(folder: Path, block: Path) -> None:
     new("mine")
     new("two", "--block", "own_blocks:Two", "--input-shape", "4", "--input-shape", "4")
-    for command in (["check", "--select", "E,F,W"], ["format", "--diff"]):
-        ruff = [sys.executable, "-m", "ruff", *command, "-q", "--isolated", "--no-cache"]
+    for command in (["check", "--select", "E,F,I,W"], ["format", "--diff"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "-q", "--no-cache"]
         projects = sorted(path.name for path in folder.glob("prunecore-*"))
         assert projects == ["prunecore-mine", "prunecore-own", "prunecore-two"]
         done = subprocess.run(

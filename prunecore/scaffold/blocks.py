@@ -83,13 +83,10 @@ def write_for_block(
         requirements=_requirements(network, followed, plugins),
         further={
             **values,
-            "imports": "\n".join(
-                sorted((f"from {cls.__module__} import {cls.__name__}", _KIT_IMPORT))
-            ),
+            **_place_values(cls, project),
             "call": render(Call(cls.__name__, (), arguments), 4, len("block = ")),
             "shape": ", ".join(str(tuple(shape)) for shape in shapes),
             "instances": _INSTANCES,
-            "pytest": _pytest_section(cls, project),
         },
     )
 
@@ -185,12 +182,19 @@ def _requirements(network: Network, followed: Followed, plugins: Plugins) -> lis
     return [pin(*label.split(" ")) for label in (core, *sorted(labels))]
 
 
-def _pytest_section(cls: type, project: Project) -> str:
-    """Where the tests find the block's module, unless it is installed."""
+def _place_values(cls: type, project: Project) -> dict[str, str]:
+    """How the tests import the block: as what is installed, or from where its module lies."""
+    own = f"from {cls.__module__} import {cls.__name__}"
     file = inspect.getsourcefile(cls)
     if file is None or "site-packages" in Path(file).parts:
-        return ""
+        imports = "\n".join(sorted((own, _KIT_IMPORT)))
+        return {"imports": imports, "sources": '"src"', "pytest": ""}
     levels = cls.__module__.count(".") + (Path(file).name == "__init__.py")
     root = Path(file).resolve().parents[levels]
     path = Path(os.path.relpath(root, project.folder.resolve())).as_posix()
-    return f'\n[tool.pytest.ini_options]\npythonpath = ["{path}"]  # where {cls.__module__} is\n'
+    return {
+        "imports": f"{_KIT_IMPORT}\n\n{own}",
+        "sources": f'"src", "{path}"',
+        "pytest": f"\n[tool.pytest.ini_options]\n"
+        f'pythonpath = ["{path}"]  # where {cls.__module__} is\n',
+    }

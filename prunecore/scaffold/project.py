@@ -86,7 +86,7 @@ def write_example(project: Project) -> None:
         block=EXAMPLE,
         summary="An example block",
         requirements=[pin(each, version("prunecore")) for each in _FOR_EXAMPLE],
-        further={"instances": "", "pytest": ""},
+        further={"instances": "", "sources": '"src"', "pytest": ""},
     )
 
 

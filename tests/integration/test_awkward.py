@@ -213,7 +213,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "index_list": (
         lambda: Between(lambda x: x[:, [0, 2, 5, 3]], out=4),
-        "its forward indexes a tensor with (slice(None, None, None), [0, 2, 5, 3])",
+        "its forward indexes a tensor with slice(None, None, None) and [0, 2, 5, 3]",
     ),
     "index_select": (
         lambda: Between(lambda x: torch.index_select(x, 1, torch.tensor([0, 2])), out=2),

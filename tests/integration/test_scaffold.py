@@ -42,6 +42,7 @@ SHUFFLE = [f"--model-arg={argument}" for argument in ("inp=8", "oup=16", "stride
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_blocks.py").write_text(BLOCKS)
+    sys.modules.pop("own_blocks", None)
     yield tmp_path
     sys.modules.pop("own_blocks", None)
 

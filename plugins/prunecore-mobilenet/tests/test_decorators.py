@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torchvision.models.mobilenetv2 import InvertedResidual
 
 import prunecore
 from prunecore import UsageError
@@ -67,3 +68,16 @@ def test_a_name_that_the_class_does_not_have_is_told_at_the_first_use(names):
         "@mb_conv on Block names 'deepwise', which the class does not have. "
         "Did you mean 'depthwise'?\nIts children: expand, depthwise, project."
     )
+
+
+def test_a_decorated_class_with_a_forward_of_its_own_is_not_torchvision_s():
+    @mb_conv(convs=["conv"])
+    class Halved(InvertedResidual):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * 0.5
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Halved(8, 8, 1, 2), nn.Conv2d(8, 4, 1))
+    small = prunecore.prune(model, 30, (3, 8, 8))
+    assert small.report["verified"]
+    assert "* 0.5" in small.source

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 import prunecore
 from prunecore import UsageError
@@ -102,3 +103,16 @@ def test_names_are_a_list_of_texts(convs):
 def test_only_module_classes_are_decorated():
     with pytest.raises(UsageError, match=r"not a torch\.nn\.Module class"):
         bottleneck(convs=["conv1"])(lambda x: x)
+
+
+def test_a_decorated_class_with_a_forward_of_its_own_is_not_torchvision_s():
+    @basic_block(convs=["conv1", "conv2"])
+    class Halved(BasicBlock):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * 0.5
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), Halved(8, 8), nn.Conv2d(8, 4, 1))
+    small = prunecore.prune(model, 30, (3, 8, 8))
+    assert small.report["verified"]
+    assert "* 0.5" in small.source

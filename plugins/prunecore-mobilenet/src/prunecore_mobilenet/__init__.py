@@ -40,6 +40,8 @@ def _torchvision_types() -> dict[type[nn.Module], Kind]:
 
 def _usual(block: nn.Module) -> tuple[Kind, Any] | None:
     """The kind of a torchvision block and its layers, if those are as usual."""
+    if BLOCKS.description(block) is not None:  # complains about a name that is not there
+        return None
     kinds = _torchvision_types()
     kind = next((kinds[cls] for cls in type(block).__mro__ if cls in kinds), None)
     if kind is None or block._parameters or block._buffers:  # a derived class may have its own
@@ -63,7 +65,6 @@ def prunecore_calculate_dependencies(
     if usual is not None:
         kind, _ = usual
         return kind.calculate(block, inputs[0], channels)
-    BLOCKS.description(block)  # complains about a name that the block does not have
     return channels.trace(block, *inputs)
 
 

@@ -28,6 +28,8 @@ def _torchvision_types() -> dict[type[nn.Module], torchvision_blocks.Kind]:
 
 def _torchvision_kind(block: nn.Module) -> torchvision_blocks.Kind | None:
     """The kind of a torchvision block with its usual layers; others are followed as they are."""
+    if BLOCKS.description(block) is not None:  # complains about a name that is not there
+        return None
     kinds = _torchvision_types()
     kind = next((kinds[cls] for cls in type(block).__mro__ if cls in kinds), None)
     return kind if kind and torchvision_blocks.is_usual(kind, block) else None
@@ -47,7 +49,6 @@ def prunecore_calculate_dependencies(
     kind = _torchvision_kind(block)
     if kind is not None:
         return torchvision_blocks.calculate(kind, block, inputs[0], channels)
-    BLOCKS.description(block)  # complains about a name that the block does not have
     return channels.trace(block, *inputs)
 
 

@@ -1,0 +1,212 @@
+"""The algebra of channel ids: hand them out, bind weights to them, couple and pin them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.broadcasting import broadcast_together
+from prunecore.decorators import protected_layers
+from prunecore.errors import InputShapeError, UnsupportedError
+from prunecore.plugins import Plugins
+from prunecore.records import MaskedForward, Records
+from prunecore.signal import Ids, Signal, reshape_ids, without_channels
+from prunecore.source import is_of_torch
+
+LAYERS = "sequential"  # the plugin that nearly every network needs
+
+
+class Algebra:
+    """What may be done with the channels of a network, apart from walking through it.
+
+    Args:
+        model: the network. It is read, never changed.
+        plugins: the loaded plugins.
+    """
+
+    def __init__(self, model: nn.Module, plugins: Plugins) -> None:
+        self.records = Records()
+        self._model = model
+        self._plugins = plugins
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        stored = [*model.named_parameters(), *model.named_buffers()]
+        self._stored = {id(tensor) for _, tensor in stored}
+        self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
+        self._at = [""]  # the paths of the modules that the walk is inside of
+
+    @property
+    def path(self) -> str:
+        """The path of the module that the walk is in."""
+        return self._at[-1]
+
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a torch function on meta tensors, for the shape of what it returns.
+
+        Signals among the arguments stand for their meta tensors.
+
+        Raises:
+            InputShapeError: the shapes do not fit.
+        """
+        args, kwargs = pytree.tree_map(
+            lambda leaf: leaf.meta if isinstance(leaf, Signal) else leaf, (args, kwargs)
+        )
+        try:
+            return function(*args, **kwargs)
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+            shapes = [
+                str(tuple(leaf.shape[1:]))
+                for leaf in pytree.tree_leaves((args, kwargs))
+                if isinstance(leaf, Tensor)
+            ]
+            path, name = self._where()
+            message = (str(error) or type(error).__name__).splitlines()[0]
+            raise InputShapeError(
+                f"{path or 'The network'} ({name}) cannot take a tensor of shape "
+                f"{shapes[0] if shapes else '()'}: {message}\n"
+                "Give the input shape that the network was made for (--input-shape)."
+            ) from error
+
+    # Handing out, binding, coupling, pinning
+
+    def fresh(self, count: int) -> Ids:
+        """Hand out ids, shape `(count,)`, for channels that a layer produces."""
+        first = self.records.count
+        self.records.count += count
+        return np.arange(first, first + count, dtype=np.int64)
+
+    def bind(
+        self, tensor: Tensor | None, axis: int, ids: Ids | None, filters: bool = False
+    ) -> None:
+        """Bind one axis of a parameter or buffer to channels: it is cut as they are.
+
+        Args:
+            tensor: a parameter or buffer of the network; `None` is passed over.
+            axis: its axis.
+            ids: shape `(tensor.shape[axis],)`; `None`, no channels along it, is passed over.
+            filters: whether the places along the axis are the filters that make the channels.
+        """
+        if tensor is None:
+            return
+        if id(tensor) not in self._stored:
+            self.refuse(
+                "one of its weights is computed each time, not stored",
+                "Make it a plain parameter first, for instance with "
+                "torch.nn.utils.parametrize.remove_parametrizations.",
+            )
+        if ids is None:
+            return
+        if ids.shape != (tensor.shape[axis],):
+            raise ValueError(
+                f"axis {axis} of a tensor of shape {tuple(tensor.shape)} cannot be bound to "
+                f"ids of shape {ids.shape}"
+            )
+        key = (id(tensor), axis)
+        self.join(self.records.bindings.setdefault(key, ids), ids)
+        if filters:
+            self.records.filters.setdefault(key, self._at[-1])
+
+    def width(self, module: nn.Module, attribute: str, ids: Ids | None) -> None:
+        """Declare that a module's constructor argument counts these channels."""
+        if ids is not None:
+            known = self.records.widths.setdefault((self._paths[id(module)], attribute), ids)
+            self.join(known, ids)
+
+    def couple(self, *signals: Signal) -> Signal:
+        """Couple tensors that meet place by place, after broadcasting; the result's `Signal`."""
+        result = signals[0]
+        for other in signals[1:]:
+            result = broadcast_together(self, result, other)
+        return result
+
+    def pin(self, ids: Ids, reason: str) -> None:
+        """Keep these channels whole.
+
+        Args:
+            ids: any shape.
+            reason: completes "left whole because ...".
+        """
+        self.records.pins.append((ids.ravel(), reason))
+
+    def join(self, first: Ids, second: Ids) -> None:
+        """Make the channels at equal places of two arrays of equal shape one channel each."""
+        if first is not second:
+            self.records.couplings.append((first.ravel(), second.ravel()))
+
+    def axis(self, signal: Signal, axis: int) -> Ids | None:
+        """The channels along one axis, shape `(signal.shape[axis],)`; `None` where there are none.
+
+        Channels that also differ along another axis are coupled across it.
+        """
+        ids = signal.ids
+        if ids.shape[axis] == 1:
+            return None
+        rows = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
+        for column in range(1, rows.shape[1]):
+            self.join(rows[:, 0], rows[:, column])
+        return np.ascontiguousarray(rows[:, 0])
+
+    def pin_axes(self, signal: Signal, axes: Any, operation: str) -> Signal:
+        """Keep whole what lies along axes that an operation mixes; the same tensor without it."""
+        ids = signal.ids
+        for axis in axes:
+            if ids.shape[axis] > 1:
+                self.pin(ids, f"{operation} mixes it")
+                ids = without_channels(signal.ndim)
+        return Signal(signal.meta, ids)
+
+    def reshape(self, signal: Signal, meta: Tensor) -> Signal:
+        """The signal after a row-major reshape to the shape of `meta`."""
+        ids = reshape_ids(signal.ids, signal.shape, tuple(meta.shape), self.join)
+        return Signal(meta, ids)
+
+    # Counting and checking
+
+    def count_macs(self, weight: Tensor, times: int, along: Ids | None = None) -> None:
+        """Count multiply-accumulates: each element of `weight` is used `times` times an input.
+
+        Args:
+            weight: of a layer.
+            times: how often, in the original.
+            along: the channels, if any, among the places that it is used at; each has its share.
+        """
+        self.records.macs[id(weight)] = self.records.macs.get(id(weight), 0) + times
+        known = self.records.used_along.setdefault(id(weight), along)
+        if known is not along:
+            for ids in (known, along):
+                if ids is not None:
+                    self.pin(ids, "a layer that works along it is used elsewhere, too")
+
+    def leave_whole(self, module: nn.Module, reason: str) -> None:
+        """Report that a layer is not cut, and why."""
+        self.records.left_whole.setdefault(self._paths[id(module)], reason)
+
+    def masked_forward(self, module: nn.Module, ids: Ids | None, forward: MaskedForward) -> None:
+        """Give the forward that the masked original uses, where zeros would not be inert.
+
+        Args:
+            module: a module that normalises over channels, say.
+            ids: the channels along the axis that it mixes.
+            forward: called with the module, the kept places of `ids` and the inputs.
+        """
+        if ids is not None:
+            self.records.masked_forwards[self._paths[id(module)]] = (ids, forward)
+
+    def refuse(self, reason: str, remedy: str) -> NoReturn:
+        """Stop: the module that the walk is in is not understood.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        path, name = self._where()
+        has_layers = any(plugin.name == LAYERS for plugin in self._plugins.all)
+        if not has_layers and is_of_torch(type(self._model.get_submodule(path))):
+            remedy = f"Install the plugin of torch.nn's layers: pip install prunecore-{LAYERS}"
+        raise UnsupportedError(path, name, reason, remedy)
+
+    def _where(self) -> tuple[str, str]:
+        path = self._at[-1]
+        return path, type(self._model.get_submodule(path)).__name__
