@@ -84,6 +84,10 @@ class Request:
     origin: str | None = None
     fingerprint: str | None = None
 
+    def __post_init__(self) -> None:
+        """Name the mode as reports and files do, whichever way it was written."""
+        object.__setattr__(self, "mode", self.mode.replace("_", "-"))
+
 
 def prune(
     model: nn.Module,
@@ -168,7 +172,7 @@ class Walked:
         _freeze_like(model, small)
         report = build_report(
             name=name,
-            mode=request.mode.replace("_", "-"),
+            mode=request.mode,
             seed=request.seed,
             plan=plan,
             keep=keep,

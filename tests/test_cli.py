@@ -184,7 +184,7 @@ pruner:
     flags = "--level 40 --mode l1_norm --seed 0 --output out --model-arg width=6"
     assert invoke("prune", "--config", "job/run.yaml", *flags.split()).exit_code == 0
     (call,) = calls
-    assert (call["mode"], call["seed"], call["model"].out_features) == ("l1_norm", 0, 6)
+    assert (call["mode"], call["seed"], call["model"].out_features) == ("l1-norm", 0, 6)
     assert "tiny_40.py" in files("out/cifar100/aquatic")
 
 

@@ -191,6 +191,12 @@ def test_the_file_says_what_it_is(model: Net) -> None:
     assert "def my_net(weights: str | None = None, **arguments: int) -> Net:" in small.source
 
 
+def test_an_underscore_in_a_mode_makes_no_other_file(model: Net) -> None:
+    small, other = (prunecore.prune(model, 30, SHAPE, mode=m) for m in ("l1-norm", "l1_norm"))
+    assert small.source == other.source
+    assert small.report == other.report
+
+
 @pytest.mark.parametrize(
     ("name", "factory"),
     [("Net", "net"), ("MyNet", "my_net"), ("ResNet", "resnet"), ("VGG", "vgg"), ("Net2", "net2")],
