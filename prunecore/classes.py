@@ -5,6 +5,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from prunecore.arguments import Arguments, Role, alike, equal, free_name
 from prunecore.forward import Forward, Statement
@@ -129,15 +130,29 @@ class ClassWriter:
         if isinstance(first, Call) and alike(values):
             return self._call(values, role, stored)
         if any(map(_counts, values)) and all(
-            isinstance(v, type(first)) and len(v) == len(first) for v in values
+            isinstance(v, type(first)) and _places(v) == _places(first) for v in values
         ):
+            if isinstance(first, dict):
+                return {key: self._value([v[key] for v in values], role, stored) for key in first}
             columns = zip(*values, strict=True)
             return type(first)(self._value(column, role, stored) for column in columns)
         if equal(values):
             return first
         if default is REQUIRED and any(value is None for value in values):
             default = None
-        return self.arguments.lift(values, role, stored, default)
+        return self.arguments.lift([self._as_calls(v) for v in values], role, stored, default)
+
+    def _as_calls(self, value: Value) -> Value:
+        """A value with the constructor calls of the instances within it."""
+        if isinstance(value, Instance):
+            return self.calls[id(value)]
+        if isinstance(value, Call):
+            positional = tuple(map(self._as_calls, value.positional))
+            keywords = {key: self._as_calls(inner) for key, inner in value.keywords.items()}
+            return replace(value, positional=positional, keywords=keywords)
+        if isinstance(value, dict):
+            return {key: self._as_calls(inner) for key, inner in value.items()}
+        return type(value)(map(self._as_calls, value)) if isinstance(value, list | tuple) else value
 
     def _call(self, calls: Sequence[Call], role: Role, stored: bool) -> Call:
         first = calls[0]
@@ -180,10 +195,16 @@ class ClassWriter:
 
 
 def _counts(value: Value) -> bool:
-    """Whether a list or tuple holds widths, or what may hold them."""
-    return isinstance(value, list | tuple) and any(
-        isinstance(item, Width | Call | Instance | list | tuple) for item in value
+    """Whether a list, tuple or dictionary holds widths, or what may hold them."""
+    items = value.values() if isinstance(value, dict) else value
+    return isinstance(value, dict | list | tuple) and any(
+        isinstance(item, Width | Call | Instance | dict | list | tuple) for item in items
     )
+
+
+def _places(value: Value) -> list[Any]:
+    """The keys of a dictionary, the places of a list or tuple."""
+    return list(value) if isinstance(value, dict) else list(range(len(value)))
 
 
 def _attribute(statement: Statement) -> str:
@@ -257,6 +278,8 @@ def _without_widths(value: Value) -> Value:
             positional=tuple(map(_without_widths, value.positional)),
             keywords={key: _without_widths(inner) for key, inner in value.keywords.items()},
         )
+    if isinstance(value, dict):
+        return {key: _without_widths(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(map(_without_widths, value))
     return value
