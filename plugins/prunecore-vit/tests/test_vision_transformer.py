@@ -1,4 +1,4 @@
-"""torchvision's vision transformers: exact, written as a person would, and what else they may be."""
+"""torchvision's vision transformers: exact, and written as a person would."""
 
 from __future__ import annotations
 
