@@ -130,8 +130,3 @@ def test_a_block_with_other_layers_is_written_as_its_forward_is() -> None:
     small = prune(model, 50)
     assert small.report["verified"]
     assert "class MultiheadAttention(nn.Module):" in small.source
-
-
-def test_whole_blocks_may_go() -> None:
-    small = prunecore.prune(original(), 90, SHAPE, mode="random", name="vit", remove_blocks=True)
-    assert small.report["verified"]

@@ -9,15 +9,23 @@ from typing import Any
 from torch import nn
 
 from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
-from prunecore_swin import swin
+from prunecore_swin import maxvit, swin
 
 # (follows a block, writes it)
 Kind = tuple[Callable[[Any, Signal, Channels], Signal], Callable[[Any, str, Writer], BlockSource]]
 
-_KINDS: Mapping[str, Mapping[str, Kind]] = {  # by the module of torchvision.models, and class
-    "swin_transformer": {
+_KINDS: Mapping[str, Mapping[str, Kind]] = {  # by module and class of torchvision
+    "models.swin_transformer": {
         "ShiftedWindowAttention": (swin.follow_attention, swin.write_attention),
+        "ShiftedWindowAttentionV2": (swin.follow_attention_v2, swin.write_attention_v2),
         "PatchMerging": (swin.follow_merging, swin.write_merging),
+        "PatchMergingV2": (swin.follow_merging_v2, swin.write_merging),
+    },
+    "models.maxvit": {
+        "RelativePositionalMultiHeadAttention": (maxvit.follow, maxvit.write),
+    },
+    "ops.misc": {
+        "Permute": (swin.follow_permute, swin.write_permute),
     },
 }
 
@@ -26,7 +34,7 @@ def _kinds() -> dict[type[nn.Module], Kind]:
     """How each class is followed and written; a model from torchvision has imported that."""
     found: dict[type[nn.Module], Kind] = {}
     for name, kinds in _KINDS.items():
-        module = sys.modules.get(f"torchvision.models.{name}")
+        module = sys.modules.get(f"torchvision.{name}")
         if module is not None:
             found |= {getattr(module, cls): kind for cls, kind in kinds.items()}
     return found

@@ -7,9 +7,11 @@ arXiv 2103.14030, and torchvision's `swin_transformer.py`.
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 
 from prunecore import BlockSource, Call, Channels, Signal, Writer, along
@@ -50,6 +52,27 @@ def write_attention(block: Any, name: str, writer: Writer) -> BlockSource:
     return BlockSource(call, texts(*_WINDOWS, call.function), _IMPORTS)
 
 
+def follow_attention_v2(block: Any, x: Signal, channels: Channels) -> Signal:
+    """Follow attention by cosines, its position biases made by a small MLP, one output a head."""
+    out, heads = follow_windows(block, x, channels)
+    channels.bind(block.logit_scale, 0, heads)
+    table = channels.stored(block, "relative_coords_table")
+    bias = channels.axis(channels.through(block.cpb_mlp, table), 3)
+    if bias is not None:  # more than one head
+        channels.join(bias, heads)
+    return out
+
+
+def write_attention_v2(block: Any, name: str, writer: Writer) -> BlockSource:
+    """Write the attention of the second version."""
+    call = attention_call("ShiftedWindowAttentionV2", block, writer)
+    width, heads, head_width, window = call.positional
+    by_place = (width, heads, head_width, writer.width(block.cpb_mlp[0].weight, 0), window)
+    names = ("width", "heads", "head_width", "bias_width", "window_size")
+    call = replace(call, positional=by_place, names=names)
+    return BlockSource(call, texts(*_WINDOWS, "coordinates", call.function), _IMPORTS)
+
+
 def attention_call(function: str, block: Any, writer: Writer) -> Call:
     """The constructor call of an attention in windows."""
     head_width = block.proj.in_features // block.num_heads
@@ -72,6 +95,12 @@ def follow_merging(block: Any, x: Signal, channels: Channels) -> Signal:
     return channels.through(block.reduction, merged)  # type: ignore[no-any-return]
 
 
+def follow_merging_v2(block: Any, x: Signal, channels: Channels) -> Signal:
+    """Follow the reduction of two by two places and the norm after it."""
+    reduced = channels.through(block.reduction, _side_by_side(x, channels))
+    return channels.through(block.norm, reduced)  # type: ignore[no-any-return]
+
+
 def _side_by_side(x: Signal, channels: Channels) -> Signal:
     x = attention.last_alone(channels, x, "patch merging")
     *batch, height, width, count = x.shape
@@ -81,15 +110,26 @@ def _side_by_side(x: Signal, channels: Channels) -> Signal:
 
 
 def write_merging(block: Any, name: str, writer: Writer) -> BlockSource:
-    """Write the merging of two by two places."""
+    """Write the merging of two by two places, of either version."""
+    function = next(cls.__name__ for cls in type(block).__mro__ if hasattr(written, cls.__name__))
     width = writer.width(block.reduction.weight, 1) // 4
     by_place = (width, writer.width(block.reduction.weight, 0))
-    call = Call("PatchMerging", by_place, {"eps": block.norm.eps}, {"eps": 1e-5})
-    return BlockSource(call, texts("side_by_side", "PatchMerging"), frozenset({"import torch"}))
+    names = ("width", "out_width")
+    call = Call(function, by_place, {"eps": block.norm.eps}, {"eps": 1e-5}, names)
+    return BlockSource(call, texts("side_by_side", function), frozenset({"import torch"}))
+
+
+def follow_permute(block: Any, x: Signal, channels: Channels) -> Signal:
+    """The axes change places."""
+    return channels.apply(torch.permute, x, block.dims)  # type: ignore[no-any-return]
+
+
+def write_permute(block: Any, name: str, writer: Writer) -> BlockSource:
+    """Write torchvision's module for `torch.permute`."""
+    call = Call("Permute", (list(block.dims),), names=("dims",))
+    return BlockSource(call, texts("Permute"))
 
 
 def texts(*names: str) -> dict[str, str]:
     """The texts of written functions and classes."""
     return {name: inspect.getsource(getattr(written, name)) for name in names}
-
-
