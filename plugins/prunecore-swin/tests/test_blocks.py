@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import nn
-from torchvision.models.maxvit import RelativePositionalMultiHeadAttention
+from torchvision.models.maxvit import (
+    PartitionAttentionLayer,
+    RelativePositionalMultiHeadAttention,
+)
 from torchvision.models.swin_transformer import (
     PatchMerging,
     PatchMergingV2,
@@ -49,6 +54,14 @@ def test_the_keys_of_the_second_version_have_no_bias() -> None:
 @pytest.mark.parametrize("heads", [1, 3])
 def test_attention_of_maxvit(heads: int) -> None:
     check(RelativePositionalMultiHeadAttention(4 * heads, 4, 9), 5, 9, 4 * heads)
+
+
+@pytest.mark.parametrize("kind", ["window", "grid"])
+def test_a_layer_of_maxvit_is_followed_as_its_forward_is(kind: str) -> None:
+    layer = functools.partial(PartitionAttentionLayer, 12, 4, 3, kind, (6, 6), 2)
+    for norm in (nn.LayerNorm, functools.partial(nn.LayerNorm, eps=0.1)):  # usual, and not
+        check_block(layer(nn.GELU, norm, 0.1, 0.2, 0.3), (12, 6, 6))
+    check_block(layer(nn.SiLU, nn.LayerNorm, 0.0, 0.0, 0.0), (12, 6, 6))
 
 
 @pytest.mark.parametrize("merging", [PatchMerging, PatchMergingV2])

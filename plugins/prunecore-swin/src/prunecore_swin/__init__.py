@@ -12,7 +12,7 @@ from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
 from prunecore_swin import maxvit, swin
 
 # (follows a block, writes it)
-Kind = tuple[Callable[[Any, Signal, Channels], Signal], Callable[[Any, str, Writer], BlockSource]]
+Kind = tuple[Callable[..., Signal], Callable[[Any, str, Writer], BlockSource]]
 
 _KINDS: Mapping[str, Mapping[str, Kind]] = {  # by module and class of torchvision
     "models.swin_transformer": {
@@ -22,7 +22,11 @@ _KINDS: Mapping[str, Mapping[str, Kind]] = {  # by module and class of torchvisi
         "PatchMergingV2": (swin.follow_merging_v2, swin.write_merging),
     },
     "models.maxvit": {
-        "RelativePositionalMultiHeadAttention": (maxvit.follow, maxvit.write),
+        "RelativePositionalMultiHeadAttention": (maxvit.follow_attention, maxvit.write_attention),
+        "PartitionAttentionLayer": (maxvit.follow_layer, maxvit.write_layer),
+        "WindowPartition": (maxvit.follow_partition, maxvit.write_plain),
+        "WindowDepartition": (maxvit.follow_departition, maxvit.write_plain),
+        "SwapAxes": (maxvit.follow_swap, maxvit.write_swap),
     },
     "ops.misc": {
         "Permute": (swin.follow_permute, swin.write_permute),
@@ -53,11 +57,11 @@ def prunecore_block_types() -> Sequence[type[nn.Module]]:
 
 @hookimpl
 def prunecore_calculate_dependencies(
-    block: nn.Module, inputs: tuple[Signal, ...], channels: Channels
+    block: nn.Module, inputs: tuple[Any, ...], channels: Channels
 ) -> Signal:
     """Whole heads go, and the width that runs past all of them."""
     follow, _ = _kind(block)
-    return follow(block, inputs[0], channels)
+    return follow(block, channels, *inputs)
 
 
 @hookimpl

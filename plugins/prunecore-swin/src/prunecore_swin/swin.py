@@ -29,14 +29,14 @@ _WINDOWS = ("to_windows", "from_windows", "relative_position_index", "over_windo
 _IMPORTS = frozenset({"import torch", "from collections.abc import Callable"})
 
 
-def follow_attention(block: Any, x: Signal, channels: Channels) -> Signal:
+def follow_attention(block: Any, channels: Channels, x: Signal) -> Signal:
     """Follow attention in windows with a table of position biases, one column a head."""
-    out, heads = follow_windows(block, x, channels)
+    out, heads = follow_windows(block, channels, x)
     channels.bind(block.relative_position_bias_table, 1, heads)
     return out
 
 
-def follow_windows(block: Any, x: Signal, channels: Channels) -> tuple[Signal, Any]:
+def follow_windows(block: Any, channels: Channels, x: Signal) -> tuple[Signal, Any]:
     """Follow attention in windows; returns what it makes, and one id a head."""
     x = attention.last_alone(channels, x, "attention in windows")
     (rows, columns), (_, height, width, _) = block.window_size, x.shape
@@ -52,9 +52,9 @@ def write_attention(block: Any, name: str, writer: Writer) -> BlockSource:
     return BlockSource(call, texts(*_WINDOWS, call.function), _IMPORTS)
 
 
-def follow_attention_v2(block: Any, x: Signal, channels: Channels) -> Signal:
+def follow_attention_v2(block: Any, channels: Channels, x: Signal) -> Signal:
     """Follow attention by cosines, its position biases made by a small MLP, one output a head."""
-    out, heads = follow_windows(block, x, channels)
+    out, heads = follow_windows(block, channels, x)
     channels.bind(block.logit_scale, 0, heads)
     table = channels.stored(block, "relative_coords_table")
     bias = channels.axis(channels.through(block.cpb_mlp, table), 3)
@@ -89,13 +89,13 @@ def attention_call(function: str, block: Any, writer: Writer) -> Call:
     return Call(function, (*by_place, tuple(block.window_size)), keywords, _DEFAULTS, names)
 
 
-def follow_merging(block: Any, x: Signal, channels: Channels) -> Signal:
+def follow_merging(block: Any, channels: Channels, x: Signal) -> Signal:
     """Follow the norm and reduction of two by two places, their channels one after another."""
     merged = channels.through(block.norm, _side_by_side(x, channels))
     return channels.through(block.reduction, merged)  # type: ignore[no-any-return]
 
 
-def follow_merging_v2(block: Any, x: Signal, channels: Channels) -> Signal:
+def follow_merging_v2(block: Any, channels: Channels, x: Signal) -> Signal:
     """Follow the reduction of two by two places and the norm after it."""
     reduced = channels.through(block.reduction, _side_by_side(x, channels))
     return channels.through(block.norm, reduced)  # type: ignore[no-any-return]
@@ -119,7 +119,7 @@ def write_merging(block: Any, name: str, writer: Writer) -> BlockSource:
     return BlockSource(call, texts("side_by_side", function), frozenset({"import torch"}))
 
 
-def follow_permute(block: Any, x: Signal, channels: Channels) -> Signal:
+def follow_permute(block: Any, channels: Channels, x: Signal) -> Signal:
     """The axes change places."""
     return channels.apply(torch.permute, x, block.dims)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""MaxViT's attention as it is written: its text here is its text in a written file."""
+"""MaxViT's classes as they are written: a class's text here is its text in a written file."""
 # ruff: noqa: D101, D102 # that text goes without docstrings, as torchvision's does
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ class RelativePositionalMultiHeadAttention(nn.Module):
         heads: int,
         head_width: int,
         size: int,
-        scale_factor: float,
+        scale_width: int,  # of all heads before any went
         out_width: int | None = None,  # where it is not the width
     ) -> None:
         super().__init__()
         self.n_heads = heads
         self.head_dim = head_width
         self.size = size
-        self.scale_factor = scale_factor
+        self.scale_factor = scale_width**-0.5
 
         inner = heads * head_width  # need not be the width
         self.to_qkv = nn.Linear(width, 3 * inner)
@@ -45,3 +45,85 @@ class RelativePositionalMultiHeadAttention(nn.Module):
         bias = bias.permute(2, 0, 1)
         out = F.scaled_dot_product_attention(q, k, v, bias, scale=self.scale_factor)
         return self.merge(out.transpose(2, 3).flatten(3))
+
+
+class WindowPartition(nn.Module):
+    def forward(self, x: Tensor, p: int) -> Tensor:
+        # (batch, channels, height, width) to (batch, windows, places, channels)
+        x = x.unflatten(3, (-1, p)).unflatten(2, (-1, p))
+        return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(1, 2)
+
+
+class WindowDepartition(nn.Module):
+    def forward(
+        self,
+        x: Tensor,
+        p: int,
+        h_partitions: int,
+        w_partitions: int,
+    ) -> Tensor:
+        # (batch, windows, places, channels) to (batch, channels, height, width)
+        x = x.unflatten(2, (p, p)).unflatten(1, (h_partitions, w_partitions))
+        return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+class SwapAxes(nn.Module):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__()
+        self.a = a
+        self.b = b
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(self.a, self.b)
+
+
+class PartitionAttentionLayer(nn.Module):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        head_width: int,
+        mlp_width: int,
+        p: int,
+        size: int,
+        scale_width: int,
+        stochastic_dropout: nn.Module,
+        grid: bool = False,
+        attention_dropout: float = 0.0,
+        mlp_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.p = p
+        self.partition_op = WindowPartition()
+        self.departition_op = WindowDepartition()
+        # a grid's places of attention lie as far apart as its windows
+        self.partition_swap = SwapAxes(-2, -3) if grid else nn.Identity()
+        self.departition_swap = SwapAxes(-2, -3) if grid else nn.Identity()
+
+        self.attn_layer = nn.Sequential(
+            nn.LayerNorm(width),
+            RelativePositionalMultiHeadAttention(
+                width,
+                heads,
+                head_width,
+                size,
+                scale_width,
+            ),
+            nn.Dropout(attention_dropout),
+        )
+        self.mlp_layer = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, mlp_width),
+            nn.GELU(),
+            nn.Linear(mlp_width, width),
+            nn.Dropout(mlp_dropout),
+        )
+        self.stochastic_dropout = stochastic_dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, _, height, width = x.shape
+        x = self.partition_swap(self.partition_op(x, self.p))
+        x = x + self.stochastic_dropout(self.attn_layer(x))
+        x = x + self.stochastic_dropout(self.mlp_layer(x))
+        x = self.departition_swap(x)
+        return self.departition_op(x, self.p, height // self.p, width // self.p)
