@@ -60,7 +60,9 @@ class Channels(Algebra):
                 output = self.trace(module, *inputs, **keywords)
             else:
                 if keywords:
-                    inputs = inspect.signature(module.forward).bind(*inputs, **keywords).args
+                    call = inspect.signature(module.forward).bind(*inputs, **keywords)
+                    call.apply_defaults()  # else what stands behind a default would be lost
+                    inputs = call.args
                 output = owner.call(
                     "prunecore_calculate_dependencies",
                     path,

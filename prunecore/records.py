@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from prunecore.signal import Ids
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # The forward that stands for a module's own in the masked original:
 # (module, the kept places, *inputs) -> output
-MaskedForward = Callable[..., Tensor]
+MaskedForward = Callable[..., Any]
 
 # The function that stands for another in the masked original: (the kept places, *arguments)
 MaskedFunction = Callable[..., Any]
