@@ -19,6 +19,7 @@ from prunecore.interpreting import interpret
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal, along, shaped, without_channels
 from prunecore.sizes import counted, depending
+from prunecore.supplied import constants
 from prunecore.tracing import trace_level
 
 
@@ -87,6 +88,13 @@ class Channels(Algebra):
                 f"{path or 'The network'} ({type(module).__name__}) cannot be called with "
                 f"{len(inputs)} input(s): {error}.\nGive a forward that takes one tensor."
             ) from error
+        chosen = constants(supplied)
+        if self.records.constants.setdefault(path, chosen) != chosen:
+            self.refuse(
+                f"it is called with {chosen} in one place, and with "
+                f"{self.records.constants[path]} in another, which makes it do different things",
+                "Call two modules, or give it the same arguments.",
+            )
         trace = interpret(self, module, trace_level(module, path, supplied), supplied)
         self.records.traces.setdefault(path, trace)
         return trace.output

@@ -55,6 +55,7 @@ class Records:
     traces: dict[str, Trace] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned
+    constants: dict[str, dict[str, Any]] = field(default_factory=dict)  # path to such arguments
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
     protected: list[str] = field(default_factory=list)  # paths of layers that are not to be cut

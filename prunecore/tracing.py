@@ -12,6 +12,7 @@ from typing import Any
 from torch import fx, nn
 
 from prunecore.errors import UnsupportedError
+from prunecore.supplied import arguments
 
 
 class Training(int):
@@ -36,22 +37,10 @@ class _OneLevel(fx.Tracer):
         is_module: bool,
         concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
     ) -> tuple[Any, list[Any]]:
-        positional: list[Any] = [self.root]
-        keywords: dict[str, Any] = {}
-        for name, parameter in list(inspect.signature(root_fn).parameters.items())[1:]:
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                count = len(self.supplied.get(name, ()))
-                positional += [self._placeholder(f"{name}_{i}", ()) for i in range(count)]
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                continue
-            elif name in self.supplied:
-                default = () if parameter.default is parameter.empty else (parameter.default,)
-                value = self._placeholder(name, default)
-                if parameter.kind is parameter.KEYWORD_ONLY:
-                    keywords[name] = value
-                else:
-                    positional.append(value)
-        return functools.partial(root_fn, **keywords) if keywords else root_fn, positional
+        signature = inspect.signature(root_fn)
+        positional, keywords = arguments(signature, self.supplied, self._placeholder)
+        function = functools.partial(root_fn, **keywords) if keywords else root_fn
+        return function, [self.root, *positional]
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         return self.create_proxy("placeholder", name, default, {})
@@ -83,22 +72,34 @@ def trace_level(module: nn.Module, path: str, supplied: Mapping[str, Any]) -> fx
     shadow.training = Training(0)  # type: ignore[assignment]
     for registry in ("_modules", "_parameters", "_buffers"):
         shadow.__dict__[registry] = dict(getattr(module, registry))
+    tracer = _OneLevel(supplied)
+    tracer.traced_func_name = _forward_of(module).__name__
     try:
-        return _OneLevel(supplied).trace(shadow)
+        return tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error) from error
 
 
+def _forward_of(module: nn.Module) -> Callable[..., Any]:
+    """The method that is a module's forward: some choose one of several in their constructor."""
+    chosen = vars(module).get("forward")
+    if inspect.ismethod(chosen) and getattr(type(module), chosen.__name__, None) is chosen.__func__:
+        method: Callable[..., Any] = chosen.__func__
+        return method
+    return type(module).forward
+
+
 def _untraceable(module: nn.Module, path: str, error: Exception) -> UnsupportedError:
     name = type(module).__name__
-    if type(module).forward is nn.Module.forward:
+    forward = _forward_of(module)
+    if forward is nn.Module.forward:
         return UnsupportedError(
             path,
             name,
             "it has no forward",
             "Call its children from the forward of the module that holds it.",
         )
-    source = inspect.getsourcefile(type(module).forward)
+    source = inspect.getsourcefile(forward)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == source]
     where = f" at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`" if own else ""
