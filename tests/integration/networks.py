@@ -175,6 +175,33 @@ class Functional(nn.Module):
         return self.fc(F.relu(flat + viewed * 0.5 + literal + mean))
 
 
+def vision_transformer() -> nn.Module:
+    """torchvision's, for images of CIFAR's size."""
+    model: nn.Module = torchvision.models.VisionTransformer(
+        image_size=32,
+        patch_size=8,
+        num_layers=4,
+        num_heads=8,
+        hidden_dim=64,
+        mlp_dim=128,
+        num_classes=10,
+    )
+    return filled(model)
+
+
+def swin() -> nn.Module:
+    """torchvision's, for images of CIFAR's size."""
+    model: nn.Module = torchvision.models.SwinTransformer(
+        patch_size=[2, 2],
+        embed_dim=24,
+        depths=[2, 2],
+        num_heads=[3, 6],
+        window_size=[4, 4],
+        num_classes=10,
+    )
+    return filled(model)
+
+
 NETWORKS = {
     "resnet20_plain_a": lambda: filled(ResNet20(PlainBlock, "A")),
     "resnet20_plain_b": lambda: filled(ResNet20(PlainBlock, "B")),
@@ -185,6 +212,8 @@ NETWORKS = {
     "mobilenet_v2_cifar": lambda: filled(cifar.MobileNetV2()),
     "squeezenet_cifar": lambda: filled(cifar.SqueezeNet()),
     "googlenet_cifar": lambda: filled(cifar.GoogLeNet()),
+    "vit_cifar": vision_transformer,
+    "swin_cifar": swin,
 }
 
 

@@ -132,7 +132,13 @@ def macs(model: nn.Module, shape: tuple[int, ...]) -> int:
         places = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
         counted.append(places.numel() * module.weight[0].numel())
 
+    def count_attention(module: Any, inputs: tuple[Tensor], output: Any) -> None:
+        # its weight of queries, keys and values is no layer's
+        counted.append(inputs[0][..., 0].numel() * module.in_proj_weight.numel())
+
     for module in model.modules():
+        if hasattr(module, "in_proj_weight"):
+            module.register_forward_hook(count_attention)
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             module.register_forward_hook(count)
     with torch.no_grad():

@@ -31,6 +31,8 @@ FILES = {  # network and level to the name in the file
     ("squeezenet1_1", 50): "squeezenet1_1",
     ("googlenet", 50): "googlenet",
     ("googlenet_cifar", 70): "googlenet_cifar",
+    ("vit_cifar", 50): "vit_cifar",
+    ("swin_cifar", 50): "swin_cifar",
 }
 
 
