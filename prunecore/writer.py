@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.classes import Instance
 from prunecore.definitions import check_imports, defined_names
 from prunecore.errors import UnsupportedError
-from prunecore.forward import Statement, write_forward
+from prunecore.forward import write_forward
+from prunecore.instances import Instance, derived
 from prunecore.keep import Keep
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal
-from prunecore.source import BlockSource, Call, Name, Value, one_line
+from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, one_line
+from prunecore.statements import Statement
 from prunecore.variants import Variant, unify, without_blocks
 
 _LONGEST_CONSTANT = 64  # elements of a buffer that is written out
@@ -107,7 +108,21 @@ class Writer:
             source = owner.call("prunecore_write_block", path, block=module, name=path, writer=self)
             self._define(source, owner, path)
         self.written.append(Written(path, owner, source))
-        return source.call
+        return self._named(module, path, source.call)
+
+    def _named(self, module: nn.Module, path: str, call: Value) -> Value:
+        """A container under the name of the class that makes it, if that is not torch's own."""
+        if not isinstance(call, Call) or is_of_torch(type(module)) or not module._modules:
+            return call
+        base = getattr(nn, call.function.removeprefix("nn."), None)
+        if not (isinstance(base, type) and isinstance(module, base)):
+            return call
+        return derived(call, type(module).__name__, *self._ends(path))
+
+    def _ends(self, path: str) -> tuple[Hashable, Hashable]:
+        """What names the channels that a module is given and returns."""
+        visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
+        return self._channels(visits[0].inputs), self._channels(visits[0].output)
 
     def trace(self, module: nn.Module, name: str) -> BlockSource:
         """Write a module as a class of its own, its forward as it was traced."""
@@ -116,13 +131,11 @@ class Writer:
         forward = (
             None if variant is None else write_forward(variant, self.keep, self._plugins.functions)
         )
-        visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
         instance = Instance(
             type(module).__name__,
             (*self._tensors(module, path), *self._children(module, path, variant)),
             forward,
-            self._channels(visits[0].inputs),
-            self._channels(visits[0].output),
+            *self._ends(path),
         )
         return BlockSource(instance)
 

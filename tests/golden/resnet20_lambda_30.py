@@ -8,15 +8,15 @@ from torch.nn import functional as F
 
 
 class LambdaLayer(nn.Module):
-    def __init__(self, pad_width: int, pad_width2: int) -> None:
+    def __init__(self, pad_width1: int, pad_width2: int) -> None:
         super().__init__()
-        self.pad_width = pad_width
+        self.pad_width1 = pad_width1
         self.pad_width2 = pad_width2
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(
             x[:, :, ::2, ::2],
-            (0, 0, 0, 0, self.pad_width, self.pad_width2),
+            (0, 0, 0, 0, self.pad_width1, self.pad_width2),
             value=0,
         )
 
