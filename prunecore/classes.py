@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from prunecore.arguments import Arguments, Role, alike, equal, free_name, kind_of_layer
 from prunecore.instances import (
@@ -143,8 +144,10 @@ class ClassWriter:
         if isinstance(first, Call) and alike(values):
             return self._call(values, role, stored)
         if any(map(_counts, values)) and all(
-            isinstance(v, type(first)) and len(v) == len(first) for v in values
+            isinstance(v, type(first)) and _places(v) == _places(first) for v in values
         ):
+            if isinstance(first, dict):
+                return {key: self._value([v[key] for v in values], role, stored) for key in first}
             columns = zip(*values, strict=True)
             return type(first)(self._value(column, role, stored) for column in columns)
         if equal(values):
@@ -195,10 +198,16 @@ class ClassWriter:
 
 
 def _counts(value: Value) -> bool:
-    """Whether a list or tuple holds widths, or what may hold them."""
-    return isinstance(value, list | tuple) and any(
-        isinstance(item, Width | Call | Instance | list | tuple) for item in value
+    """Whether a list, tuple or dictionary holds widths, or what may hold them."""
+    items = value.values() if isinstance(value, dict) else value
+    return isinstance(value, dict | list | tuple) and any(
+        isinstance(item, Width | Call | dict | list | tuple) for item in items
     )
+
+
+def _places(value: Value) -> list[Any]:
+    """The keys of a dictionary, the places of a list or tuple."""
+    return list(value) if isinstance(value, dict) else list(range(len(value)))
 
 
 def _attribute(statement: AnyStatement) -> str:

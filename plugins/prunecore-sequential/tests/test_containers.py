@@ -136,3 +136,42 @@ def test_a_class_that_overrides_a_method_is_not_owned(plugins):
 def test_layers_that_are_not_understood_are_not_owned():
     for cls in (nn.MultiheadAttention, nn.LSTM, nn.Embedding, nn.Bilinear, nn.CrossEntropyLoss):
         assert cls not in prunecore_block_types()
+
+
+class Twofold(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 1)
+
+    def forward(self, x):
+        return 2 * self.conv(x)
+
+
+class Branches(nn.Module):
+    def __init__(self, *names):
+        super().__init__()
+        self.branches = nn.ModuleDict({name: Twofold(8) for name in names})
+
+    def forward(self, x):
+        return sum(branch(x) for branch in self.branches.values())
+
+
+@pytest.mark.parametrize("names", [("left", "right"), ("left", "middle", "right")])
+def test_dictionaries_of_the_users_own_blocks(names):
+    first, second = Branches("left", "right"), Branches(*names)
+    written(nn.Sequential(nn.Conv2d(3, 8, 1), first, second, nn.Conv2d(8, 4, 1)), (3, 5, 5))
+
+
+class Held(nn.Module):
+    def __init__(self, *names):
+        super().__init__()
+        self.branches = nn.ModuleDict({name: Twofold(8) for name in names})
+
+    def forward(self, x):
+        first, second = self.branches.values()
+        return first(x) + second(x)
+
+
+def test_dictionaries_of_other_keys_are_an_argument():
+    chain = nn.Sequential(nn.Conv2d(3, 8, 1), Held("a", "b"), Held("c", "d"), nn.Conv2d(8, 4, 1))
+    written(chain, (3, 5, 5))
