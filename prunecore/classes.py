@@ -8,9 +8,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prunecore.arguments import Arguments, Role, alike, equal, free_name
-from prunecore.forward import Forward, Statement
+from prunecore.forward import Forward
 from prunecore.keep import Width
-from prunecore.source import INDENT, REQUIRED, Call, Name, Value, one_line, render, signature
+from prunecore.source import INDENT, REQUIRED, Call, Name, Value, signature
+from prunecore.statements import (
+    AnyStatement,
+    Statement,
+    values_of,
+    with_values,
+    write_statements,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +70,6 @@ def define_classes(
     return texts, calls[id(root)]
 
 
-def write_statement(statement: Statement, indent: int) -> str:
-    """A statement as its line or lines."""
-    text = render(statement.value, indent, len(statement.target))
-    return f"{' ' * indent}{statement.target}{text}"
-
-
 class ClassWriter:
     """Writes one class from all of its instances.
 
@@ -101,7 +102,7 @@ class ClassWriter:
         ]
         return self._text(name, fields, body)
 
-    def _lifted(self) -> tuple[list[Statement], list[Statement]]:
+    def _lifted(self) -> tuple[list[AnyStatement], list[AnyStatement]]:
         """The statements of the constructor and of the forward, for all instances at once."""
         fields = [
             self._statement(statements, _attribute(statements[0]), stored=False)
@@ -114,10 +115,11 @@ class ClassWriter:
         ]
 
     def _statement(
-        self, statements: Sequence[Statement], attribute: str, stored: bool
-    ) -> Statement:
-        values = [statement.value for statement in statements]
-        return Statement(statements[0].target, self._value(values, (attribute, ""), stored))
+        self, statements: Sequence[AnyStatement], attribute: str, stored: bool
+    ) -> AnyStatement:
+        columns = zip(*map(values_of, statements), strict=True)
+        values = iter([self._value(column, (attribute, ""), stored) for column in columns])
+        return with_values(statements[0], lambda _: next(values))
 
     def _value(
         self, values: Sequence[Value], role: Role, stored: bool, default: Value = REQUIRED
@@ -177,7 +179,7 @@ class ClassWriter:
         }
         return replace(first, positional=positional, keywords=keywords)
 
-    def _text(self, name: str, fields: list[Statement], body: list[Statement]) -> str:
+    def _text(self, name: str, fields: list[AnyStatement], body: list[AnyStatement]) -> str:
         parameters = ["self", *(argument.parameter for argument in self.arguments)]
         base = self.members[0].base
         if base == "nn.Module":
@@ -185,12 +187,12 @@ class ClassWriter:
         lines = [
             f"class {name}({base}):",
             signature("__init__", parameters, "None", INDENT),
-            *(write_statement(statement, 2 * INDENT) for statement in fields),
+            write_statements(fields, 2 * INDENT),
         ]
         forward = self.members[0].forward
         if forward is not None:
             head = signature("forward", ["self", *forward.parameters], forward.returns, INDENT)
-            lines += ["", head, *(write_statement(statement, 2 * INDENT) for statement in body)]
+            lines += ["", head, write_statements(body, 2 * INDENT)]
         return "\n".join(lines) + "\n"
 
 
@@ -263,8 +265,8 @@ def _skeleton(instance: Instance) -> str:
     fields = " ".join(statement.target for statement in instance.fields)
     if instance.forward is None:
         return fields
-    body = "\n".join(
-        s.target + one_line(_without_widths(s.value)) for s in instance.forward.statements
+    body = write_statements(
+        [with_values(statement, _without_widths) for statement in instance.forward.statements], 0
     )
     return f"{fields}\n{instance.forward.parameters}\n{body}"
 

@@ -23,24 +23,12 @@ from prunecore.expressions import (
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
 from prunecore.source import LINE, Call, Name, Value, one_line
+from prunecore.statements import AnyStatement, Statement
 from prunecore.variables import Variables
 from prunecore.variants import Variant
 
 _DEEPEST = 4  # calls nested in one statement before it is broken
 _BODY = 8  # columns that a forward's statements are indented by
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One line of a method: `target = value`, `return value`, or a value alone.
-
-    Attributes:
-        target: what stands before the value, with its space: `x = `, `return `, or nothing.
-        value: the expression.
-    """
-
-    target: str
-    value: Value
 
 
 @dataclass(frozen=True)
@@ -55,7 +43,7 @@ class Forward:
 
     parameters: tuple[str, ...]
     returns: str
-    statements: tuple[Statement, ...]
+    statements: tuple[AnyStatement, ...]
 
 
 @dataclass
@@ -98,7 +86,7 @@ class ForwardWriter:
         self.optional = variant.optional
         self.keep = keep
         self.functions = functions
-        self.statements: list[Statement] = []
+        self.statements: list[AnyStatement] = []
         self.pending: list[Expression] = []
         self.uses = {
             node: sum(not _is_dead(user) for user in node.users) for node in self.trace.graph.nodes

@@ -13,11 +13,11 @@ from torch import nn
 from prunecore.classes import Instance, define_classes
 from prunecore.errors import UsageError
 from prunecore.expressions import self_path
-from prunecore.forward import Statement
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins
 from prunecore.signal import Signal
 from prunecore.source import IMPORTED, IMPORTS, Name, Value, is_of_torch, signature
+from prunecore.statements import Statement
 from prunecore.writer import Writer
 
 

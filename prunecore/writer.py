@@ -14,12 +14,13 @@ from torch.utils import _pytree as pytree
 from prunecore.classes import Instance
 from prunecore.definitions import check_imports, defined_names
 from prunecore.errors import UnsupportedError
-from prunecore.forward import Statement, write_forward
+from prunecore.forward import write_forward
 from prunecore.keep import Keep
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal
 from prunecore.source import BlockSource, Call, Name, Value, one_line
+from prunecore.statements import Statement
 from prunecore.variants import Variant, unify, without_blocks
 
 _LONGEST_CONSTANT = 64  # elements of a buffer that is written out

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from prunecore.classes import ClassWriter, Instance, write_statement
+from prunecore.classes import ClassWriter, Instance
 from prunecore.dependencies import Dependencies
 from prunecore.errors import UnsupportedError
-from prunecore.forward import Statement
 from prunecore.keep import Keep, Width
 from prunecore.plugins import Plugins
 from prunecore.scaffold.calculator import CalculatorWriter, of_block
 from prunecore.source import INDENT, Call, Name, Value
+from prunecore.statements import AnyStatement, Statement, with_values, write_statements
 from prunecore.testing.following import PATH, Followed, Network
 from prunecore.variants import unify
 from prunecore.writer import Writer
@@ -65,8 +65,8 @@ def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
     )
 
 
-def _body(statements: Sequence[Statement]) -> str:
-    return "\n".join(write_statement(statement, INDENT) for statement in statements)
+def _body(statements: Sequence[AnyStatement]) -> str:
+    return write_statements(statements, INDENT)
 
 
 def _as_field(block: nn.Module, field: Statement) -> Statement:
@@ -97,13 +97,12 @@ def _is_plain(value: Value) -> bool:
 def _another(instance: Instance) -> Instance:
     """An instance with other widths and children, so that these are the arguments of its class."""
 
-    def other(statement: Statement) -> Statement:
-        return replace(statement, value=_other(statement.value))
-
     forward = instance.forward
     if forward is not None:
-        forward = replace(forward, statements=tuple(map(other, forward.statements)))
-    return replace(instance, fields=tuple(map(other, instance.fields)), forward=forward)
+        statements = (with_values(statement, _other) for statement in forward.statements)
+        forward = replace(forward, statements=tuple(statements))
+    fields = (replace(field, value=_other(field.value)) for field in instance.fields)
+    return replace(instance, fields=tuple(fields), forward=forward)
 
 
 def _other(value: Value) -> Value:
@@ -122,7 +121,7 @@ def _other(value: Value) -> Value:
     return value
 
 
-def _write_hook(call: Call, block: nn.Module, found: Dependencies) -> list[Statement]:
+def _write_hook(call: Call, block: nn.Module, found: Dependencies) -> list[AnyStatement]:
     """The constructor call, its widths first by name."""
     arguments = dict(zip(call.names, call.positional, strict=True))
     widths = [
