@@ -29,6 +29,13 @@ def install(session: nox.Session, families: list[str], *groups: str) -> None:
     everything = set(families) == set(FAMILIES)
     tools = [option for group in groups for option in ("--group", group)]
     session.install(".[all]" if everything else ".", *plugins, *tools)
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""  # torch is compiled once, not at every start
+
+
+def run_tests(session: nox.Session, *arguments: str) -> None:
+    """Run tests side by side, one process a core."""
+    session.env["OMP_NUM_THREADS"] = "1"
+    session.run("pytest", "-n=auto", "--dist=worksteal", *arguments, *session.posargs)
 
 
 @nox.session
@@ -44,7 +51,7 @@ def lint(session: nox.Session) -> None:
 def tests_core(session: nox.Session) -> None:
     """Run the core's tests with no plugin installed."""
     install(session, [], "test")
-    session.run("pytest", "tests", "--ignore=tests/integration", *session.posargs)
+    run_tests(session, "tests", "--ignore=tests/integration")
 
 
 @nox.session
@@ -52,7 +59,7 @@ def tests_core(session: nox.Session) -> None:
 def tests_plugin(session: nox.Session, family: str) -> None:
     """Run one plugin's tests with it alone, and what it builds on."""
     install(session, [*FAMILIES[family], family], "test")
-    session.run("pytest", f"plugins/prunecore-{family}/tests", *session.posargs)
+    run_tests(session, f"plugins/prunecore-{family}/tests")
 
 
 @nox.session
@@ -90,14 +97,14 @@ def parts(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run every check: style, types and pages, each part's tests alone, then all together."""
     install(session, list(FAMILIES), "test")
-    session.run("pytest", *session.posargs)
+    run_tests(session)
 
 
 @nox.session
 def sweep(session: nox.Session) -> None:
     """Run the tests that take too long for every day."""
     install(session, list(FAMILIES), "test")
-    session.run("pytest", "-m", "slow", *session.posargs)
+    run_tests(session, "-m=slow")
 
 
 @nox.session

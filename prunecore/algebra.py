@@ -13,7 +13,7 @@ from prunecore.broadcasting import broadcast_together
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.plugins import Plugins
-from prunecore.records import MaskedForward, Records
+from prunecore.records import MaskedForward, MaskedFunction, Records
 from prunecore.signal import Ids, Signal, reshape_ids, without_channels
 from prunecore.source import is_of_torch
 
@@ -34,9 +34,10 @@ class Algebra:
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
         stored = [*model.named_parameters(), *model.named_buffers()]
-        self._stored = {id(tensor) for _, tensor in stored}
+        self._stored = {id(tensor): name for name, tensor in stored}
         self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
         self._at = [""]  # the paths of the modules that the walk is inside of
+        self._call: str | None = None  # the call of a traced forward that is followed
 
     @property
     def path(self) -> str:
@@ -114,6 +115,10 @@ class Algebra:
         if ids is not None:
             known = self.records.widths.setdefault((self._paths[id(module)], attribute), ids)
             self.join(known, ids)
+
+    def holder(self, tensor: Tensor) -> nn.Module:
+        """The module that holds a parameter or buffer of the network."""
+        return self._model.get_submodule(self._stored[id(tensor)].rpartition(".")[0])
 
     def couple(self, *signals: Signal) -> Signal:
         """Couple tensors that meet place by place, after broadcasting; the result's `Signal`."""
@@ -194,6 +199,26 @@ class Algebra:
         """
         if ids is not None:
             self.records.masked_forwards[self._paths[id(module)]] = (ids, forward)
+
+    def masked_function(self, ids: Ids | None, function: MaskedFunction) -> None:
+        """Give what the masked original calls in the place of the function that is followed.
+
+        A plugin that follows a function with `apply` gives its block's `masked_forward` itself;
+        channels that such a call mixes are left whole.
+
+        Args:
+            ids: the channels along the axis that it mixes.
+            function: called with the kept places of `ids` and the arguments of the call.
+        """
+        if ids is None:
+            return
+        if self._call is None:
+            self.pin(ids, "a plugin calls a function that mixes it")
+            return
+        known, _ = self.records.masked_functions.setdefault(
+            (self.path, self._call), (ids, function)
+        )
+        self.join(known, ids)
 
     def refuse(self, reason: str, remedy: str) -> NoReturn:
         """Stop: the module that the walk is in is not understood.

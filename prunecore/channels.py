@@ -112,6 +112,13 @@ class Channels(Algebra):
                 "plugin (hook prunecore_functions).",
             )
 
+    def follow(self, call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Follow a function call of the traced forward that the walk is in, by the call's name."""
+        self._call = call
+        result = self.apply(function, *args, **kwargs)
+        self._call = None
+        return result
+
     def stored(self, module: nn.Module, name: str) -> Signal:
         """A parameter or buffer that a forward uses directly; it has ids of its own.
 

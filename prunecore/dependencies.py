@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels import Channels
 from prunecore.errors import PrunecoreError, UnsupportedError
 from prunecore.plugins import Plugins
-from prunecore.records import MaskedForward, Records, Trace, Visit, is_within
+from prunecore.records import MaskedForward, MaskedFunction, Records, Trace, Visit, is_within
 from prunecore.returned import find_wrong_answer
 from prunecore.signal import FIXED, Ids, Signal, without_channels
 
@@ -35,7 +35,8 @@ class Dependencies:
         axes: the distinct arrays of channels that axes are bound to.
         bound: tensor name to `{axis: index into axes}`.
         filters: (tensor name, axis, index into axes) of the filters that make channels.
-        layers: path to the index into axes of the channels that the layer makes.
+        layers: path to the index into axes of the channels that the layer makes; the further
+            weights of a module that has several go by their own names.
         widths: (module path, constructor argument) to the index into axes that it counts.
         tensors: the parameters and buffers that the network reaches, by name, tied ones once.
         macs: tensor name to the uses of each of its elements for one input.
@@ -46,6 +47,8 @@ class Dependencies:
         left_whole: path of a layer that is not cut at all to the reason.
         protected: paths of the layers that the user wants whole.
         masked_forwards: path to (index into axes, forward in the masked original).
+        masked_functions: path to name of a call in its trace to (index into axes, function in the
+            masked original).
         channel_of: the channel of each id, and, last, of `FIXED`.
     """
 
@@ -65,6 +68,7 @@ class Dependencies:
     left_whole: Mapping[str, str]
     protected: tuple[str, ...]
     masked_forwards: Mapping[str, tuple[int, MaskedForward]]
+    masked_functions: Mapping[str, Mapping[str, tuple[int, MaskedFunction]]]
     channel_of: ChannelArray
 
 
@@ -116,7 +120,8 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         bound.setdefault(names[key], {})[axis] = index
         if (key, axis) in records.filters:
             filters.append((names[key], axis, index))
-            layers[records.filters[key, axis]] = index
+            layer = records.filters[key, axis]
+            layers[names[key] if layer in layers else layer] = index
     reasons = _reasons(records, channel_of)
     made = np.concatenate([axes.arrays[index] for index in layers.values()] or [_NONE])
     removable = np.bincount(made[made >= 0], minlength=count) > 0
@@ -127,6 +132,9 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
             reason = reasons.get(int(axes.arrays[index][0]), "it is coupled with what always stays")
             if reason != OUTPUT and not is_within(path, records.protected):
                 left_whole.setdefault(path, reason)
+    masked_functions: dict[str, dict[str, tuple[int, MaskedFunction]]] = {}
+    for (path, call), (ids, function) in records.masked_functions.items():
+        masked_functions.setdefault(path, {})[call] = (axes.index(ids), function)
     return Dependencies(
         count=count,
         removable=removable,
@@ -150,6 +158,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
             path: (axes.index(ids), forward)
             for path, (ids, forward) in records.masked_forwards.items()
         },
+        masked_functions=masked_functions,
         channel_of=channel_of,
         axes=tuple(axes.arrays),
     )

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prunecore.signal import Signal, shaped
@@ -99,3 +101,11 @@ def spatial(axes: int) -> Calculate:
         return tuple(Signal(meta, ids) for meta in result)
 
     return calculate
+
+
+def everywhere(names: str, rule: FunctionRule) -> dict[Callable[..., Any], FunctionRule]:
+    """A rule for the functions and methods of these names, the in-place forms among them."""
+    forms = [form for name in names.split() for form in (name, f"{name}_")]
+    spaces = (torch, F, Tensor, torch.special)
+    found = [getattr(space, form) for space in spaces for form in forms if hasattr(space, form)]
+    return dict.fromkeys(found, rule)

@@ -25,7 +25,7 @@ def interpret(
         graph: its forward, every child a leaf.
         supplied: what the forward is called with, by parameter name.
     """
-    inputs = iter(_one_by_one(module, supplied))
+    inputs = iter(one_by_one(inspect.signature(module.forward), supplied))
     values: dict[fx.Node, Any] = {}
     output = None
     for node in graph.nodes:
@@ -43,13 +43,13 @@ def interpret(
             output = args[0]
         else:
             function = getattr(Tensor, node.target) if node.op == "call_method" else node.target
-            values[node] = channels.apply(function, *args, **kwargs)
+            values[node] = channels.follow(node.name, function, *args, **kwargs)
     return Trace(module, graph, values, output)
 
 
-def _one_by_one(module: nn.Module, supplied: Mapping[str, Any]) -> list[Any]:
-    """The arguments, those of `*args` one by one."""
-    parameters = inspect.signature(module.forward).parameters
+def one_by_one(signature: inspect.Signature, supplied: Mapping[str, Any]) -> list[Any]:
+    """The arguments of a forward in the order of a trace's inputs, those of `*args` one by one."""
+    parameters = signature.parameters
     return [
         value
         for name, given in supplied.items()

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from prunecore.errors import PrunecoreError
 from prunecore.keep import Keep
+from prunecore.replaying import replay
 
 
 def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Module:
     """A float64 copy of the original in eval mode, zero wherever something is not kept.
 
     Of a block that goes as a whole all tensors are zero, so that it returns what its shortcut does.
-    Modules for which zeros would not be inert use the forward that their plugin gave.
+    Modules for which zeros would not be inert use the forward that their plugin gave. Where it is a
+    function of a module's own forward, the trace of that forward is run with another in its place.
 
     Args:
         model: the original; the copy has no hooks, and shares no tensor with it.
@@ -45,6 +47,14 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
         module = masked.get_submodule(path)
         kept = torch.from_numpy(keep.place(index)).to(device)
         module.forward = functools.partial(forward, module, kept)
+    for path, calls in keep.dependencies.masked_functions.items():
+        module = masked.get_submodule(path)
+        replaced = {
+            call: functools.partial(function, torch.from_numpy(keep.place(index)).to(device))
+            for call, (index, function) in calls.items()
+        }
+        graph = keep.dependencies.traces[path].graph
+        module.forward = functools.partial(replay, module, graph, replaced)
     return masked.eval()
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # (module, the kept places, *inputs) -> output
 MaskedForward = Callable[..., Tensor]
 
+# The function that stands for another in the masked original: (the kept places, *arguments)
+MaskedFunction = Callable[..., Any]
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -56,6 +59,10 @@ class Records:
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
     protected: list[str] = field(default_factory=list)  # paths of layers that are not to be cut
     masked_forwards: dict[str, tuple[Ids, MaskedForward]] = field(default_factory=dict)
+    # (path of the module, name of the call in its trace)
+    masked_functions: dict[tuple[str, str], tuple[Ids, MaskedFunction]] = field(
+        default_factory=dict
+    )
 
 
 def is_within(name: str, paths: Collection[str]) -> bool:

@@ -107,7 +107,7 @@ def build_inspection(
         "layers": [
             {
                 "layer": path,
-                "class": type(model.get_submodule(path)).__name__,
+                "class": type(_holder(model, path)).__name__,
                 "channels": len(dependencies.axes[index]),
                 **_layer_cost(dependencies, path),
                 "group": number_of[path],
@@ -269,12 +269,18 @@ def _places(dependencies: Dependencies, layers: Sequence[str]) -> NDArray[np.int
     return places
 
 
+def _holder(model: nn.Module, path: str) -> nn.Module:
+    """A layer, or the module that holds a weight which counts as one."""
+    paths = {name for name, _ in model.named_modules()}
+    return model.get_submodule(path if path in paths else path.rpartition(".")[0])
+
+
 def _layer_cost(dependencies: Dependencies, path: str) -> dict[str, int]:
     """What one module takes, without its children."""
     own = {
         name: tensor
         for name, tensor in dependencies.tensors.items()
-        if name.rpartition(".")[0] == path
+        if path in (name, name.rpartition(".")[0])
     }
     return {
         "params": sum(t.numel() for t in own.values() if isinstance(t, nn.Parameter)),

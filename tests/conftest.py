@@ -26,6 +26,7 @@ from prunecore.counting import Counter
 from prunecore.dependencies import Dependencies, find_dependencies
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins, register
+from prunecore.replaying import replay
 from prunecore.source_file import write_network
 from prunecore.transfer import transfer_weights
 from prunecore.verify import verify
@@ -213,6 +214,14 @@ def masked(model: nn.Module, keep: Keep) -> nn.Module:
     for path, (index, forward) in keep.dependencies.masked_forwards.items():
         module: Any = model.get_submodule(path)
         module.forward = functools.partial(forward, module, torch.from_numpy(keep.place(index)))
+    for path, calls in keep.dependencies.masked_functions.items():
+        module = model.get_submodule(path)
+        graph = keep.dependencies.traces[path].graph
+        replaced = {
+            call: functools.partial(function, torch.from_numpy(keep.place(index)))
+            for call, (index, function) in calls.items()
+        }
+        module.forward = functools.partial(replay, module, graph, replaced)
     return model
 
 

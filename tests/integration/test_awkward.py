@@ -130,6 +130,9 @@ FREE: dict[str, Callable[[], nn.Module]] = {
     "size_in_a_reshape": lambda: Between(lambda x: x.view(x.size(0), x.size(1), -1).view(x.shape)),
     "size_of_another": lambda: Between(size_of_another),
     "size_of_maps": lambda: Between(lambda x: x / (x.shape[2] * x.shape[3])),
+    "layer_norm_function": lambda: Between(lambda x: F.layer_norm(x, x.shape[1:])),
+    "group_norm_function": lambda: Between(lambda x: F.group_norm(x, 3)),
+    "instance_norm_function": lambda: Between(lambda x: F.instance_norm(x)),
 }
 
 # Some stay: the layer that makes them, and why.
@@ -264,18 +267,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "its forward calls einsum",
     ),
     "matmul": (lambda: Between(attended), "its forward calls matmul"),
-    "layer_norm_function": (
-        lambda: Between(lambda x: F.layer_norm(x, x.shape[1:])),
-        "its forward calls layer_norm",
-    ),
-    "group_norm_function": (
-        lambda: Between(lambda x: F.group_norm(x, 3)),
-        "its forward calls group_norm",
-    ),
-    "instance_norm_function": (
-        lambda: Between(lambda x: F.instance_norm(x)),
-        "its forward calls instance_norm",
-    ),
     "normalize": (lambda: Between(lambda x: F.normalize(x, dim=1)), "its forward calls normalize"),
     "sort": (lambda: Between(lambda x: x.sort(1)[0]), "its forward calls sort"),
     "topk": (lambda: Between(lambda x: x.topk(3, 1).values, out=3), "its forward calls topk"),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunecore import BlockSource, Channels, hookimpl
+from prunecore import BlockSource, Channels, FunctionRule, hookimpl
 from prunecore_sequential import (
     activations,
     containers,
     convolution,
+    functional,
     normalization,
     shapes,
     writing,
@@ -51,3 +52,9 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
     """The constructor call, as the layer's attributes tell it."""
     source: BlockSource = _WRITERS.get(torch_class(block), writing.write_layer)(block, name, writer)
     return source
+
+
+@hookimpl
+def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
+    """The layers of `torch.nn.functional`."""
+    return functional.RULES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -61,14 +61,10 @@ def _bind_channels(channels: Channels, layer: BatchNorm | InstanceNorm, ids: Ids
 def group_norm(channels: Channels, layer: nn.GroupNorm, x: Signal) -> Signal:
     """Groups of channels, each normalised by itself: whole groups go, or positions of all."""
     expect_size(channels, x, 1, layer.num_channels)
-    x = channels.pin_axes(x, range(2, x.ndim), "group_norm")
-    ids = channels.axis(x, 1)
-    if ids is None:
-        return x
-    if whole_groups(layer.num_channels, layer.num_groups):
-        channels.width(layer, "num_groups", couple_groups(channels, layer.num_groups, ids))
+    x, ids, units = by_groups(channels, x, layer.num_groups)
+    if units is not None:
+        channels.width(layer, "num_groups", units)
     else:
-        couple_positions(channels, layer.num_groups, ids)
         channels.masked_forward(layer, ids, _group_norm_over_kept)
     channels.bind(layer.weight, 0, ids)
     channels.bind(layer.bias, 0, ids)
@@ -76,37 +72,77 @@ def group_norm(channels: Channels, layer: nn.GroupNorm, x: Signal) -> Signal:
     return x
 
 
+def by_groups(channels: Channels, x: Signal, groups: int) -> tuple[Signal, Ids | None, Ids | None]:
+    """What a group norm does to channels.
+
+    Returns:
+        Its output, its channels, and one channel of each group where whole groups go.
+    """
+    x = channels.pin_axes(x, range(2, x.ndim), "group_norm")
+    ids = channels.axis(x, 1)
+    if ids is None:
+        return x, None, None
+    if whole_groups(len(ids), groups):
+        return x, ids, couple_groups(channels, groups, ids)
+    couple_positions(channels, groups, ids)
+    return x, ids, None
+
+
 def _group_norm_over_kept(module: nn.GroupNorm, kept: Tensor, x: Tensor) -> Tensor:
-    weight, bias = _cut(module.weight, 0, kept), _cut(module.bias, 0, kept)
-    part = F.group_norm(x.index_select(1, kept), module.num_groups, weight, bias, module.eps)
+    return group_norm_over_kept(kept, x, module.num_groups, module.weight, module.bias, module.eps)
+
+
+def group_norm_over_kept(
+    kept: Tensor,
+    x: Tensor,
+    groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise over the kept places of axis 1, zeros elsewhere; as `F.group_norm` else."""
+    weight, bias = cut(weight, 0, kept), cut(bias, 0, kept)
+    part = F.group_norm(x.index_select(1, kept), groups, weight, bias, eps)
     return torch.zeros_like(x).index_copy(1, kept, part)
 
 
 def layer_norm(channels: Channels, layer: Any, x: Signal) -> Signal:
     """LayerNorm and RMSNorm, over the last axes; channels along one of them can go."""
-    rank = len(layer.normalized_shape)
-    for axis, size in enumerate(layer.normalized_shape, start=-rank):
-        expect_size(channels, x, axis, size)
-    mixed = [axis for axis in x.channel_axes if axis >= x.ndim - rank]
-    if not mixed:
+    x, axis = over_last_axes(channels, x, layer.normalized_shape)
+    if axis is None:
         return x
-    if len(mixed) > 1:
-        return channels.pin_axes(x, mixed, "layer_norm")
-    ids = channels.axis(x, mixed[0])
+    ids = channels.axis(x, axis)
     for tensor in (layer.weight, _bias(layer)):
-        channels.bind(tensor, mixed[0] - (x.ndim - rank), ids)
-    forward = functools.partial(_layer_norm_over_kept, mixed[0] - x.ndim)
+        channels.bind(tensor, axis - (x.ndim - len(layer.normalized_shape)), ids)
+    forward = functools.partial(_layer_norm_over_kept, axis - x.ndim)
     channels.masked_forward(layer, ids, forward)
     return x
+
+
+def over_last_axes(
+    channels: Channels, x: Signal, shape: Sequence[int]
+) -> tuple[Signal, int | None]:
+    """What a norm over the last axes, of this shape, does to channels.
+
+    Returns:
+        Its output, and the axis of it along which it normalises over channels.
+    """
+    rank = len(shape)
+    for axis, size in enumerate(shape, start=-rank):
+        expect_size(channels, x, axis, size)
+    mixed = [axis for axis in x.channel_axes if axis >= x.ndim - rank]
+    if len(mixed) > 1:
+        return channels.pin_axes(x, mixed, "layer_norm"), None
+    return x, mixed[0] if mixed else None
 
 
 def _layer_norm_over_kept(axis: int, module: Any, kept: Tensor, x: Tensor) -> Tensor:
     """Normalise over the kept places of an axis, counted from the last one."""
     part = x.index_select(axis, kept)
     shape = part.shape[-len(module.normalized_shape) :]
-    weight = _cut(module.weight, axis, kept)
+    weight = cut(module.weight, axis, kept)
     if isinstance(module, nn.LayerNorm):
-        part = F.layer_norm(part, shape, weight, _cut(module.bias, axis, kept), module.eps)
+        part = F.layer_norm(part, shape, weight, cut(module.bias, axis, kept), module.eps)
     else:
         part = F.rms_norm(part, list(shape), weight, module.eps)
     return torch.zeros_like(x).index_copy(axis, kept, part)
@@ -117,7 +153,8 @@ def _bias(layer: Any) -> Tensor | None:
     return getattr(layer, "bias", None)
 
 
-def _cut(tensor: Tensor | None, axis: int, kept: Tensor) -> Tensor | None:
+def cut(tensor: Tensor | None, axis: int, kept: Tensor) -> Tensor | None:
+    """The kept places of a weight, if there is one."""
     return None if tensor is None else tensor.index_select(axis, kept)
 
 

@@ -44,9 +44,12 @@ def write_layer(layer: nn.Module, _name: str, writer: Writer) -> BlockSource:
 
 def write_layer_norm(layer: Any, name: str, writer: Writer) -> BlockSource:
     """LayerNorm and RMSNorm, over the kept widths of their input's last axes."""
-    x = writer.first_call(name).inputs[0]
     rank = len(layer.normalized_shape)
-    shape = tuple(writer.keep.size(x, axis) for axis in range(x.ndim - rank, x.ndim))
+    if layer.weight is not None:
+        shape = tuple(writer.width(layer.weight, axis) for axis in range(rank))
+    else:
+        x = writer.first_call(name).inputs[0]
+        shape = tuple(writer.keep.size(x, axis) for axis in range(x.ndim - rank, x.ndim))
     arguments = {
         parameter: _argument(layer, parameter, writer)
         for parameter in _parameters(torch_class(layer))

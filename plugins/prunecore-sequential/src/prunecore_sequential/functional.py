@@ -1,0 +1,258 @@
+"""The layers of `torch.nn.functional`, given weights that the calling module holds."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prunecore import Channels, FunctionRule, Operation, Signal
+from prunecore_sequential.kernels import Kernel, convolve, multiply
+from prunecore_sequential.normalization import (
+    by_groups,
+    cut,
+    group_norm_over_kept,
+    over_last_axes,
+)
+
+if TYPE_CHECKING:
+    from prunecore import Keep
+    from prunecore_sequential.rules import Ids
+
+# (args, kwargs) as they are written
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+_NAMES = {  # of the arguments after the input, in order, up to the last that matters here
+    "linear": "weight bias",
+    "prelu": "weight",
+    "conv1d conv2d conv3d": "weight bias stride padding dilation groups",
+    "conv_transpose1d conv_transpose2d conv_transpose3d": (
+        "weight bias stride padding output_padding groups"
+    ),
+    "batch_norm": "running_mean running_var weight bias training",
+    "instance_norm": "running_mean running_var weight bias use_input_stats",
+    "group_norm": "num_groups weight bias",
+    "layer_norm": "normalized_shape weight bias",
+    "rms_norm": "normalized_shape weight",
+}
+_PLACES = {
+    function: {name: place for place, name in enumerate(names.split(), start=1)}
+    for functions, names in _NAMES.items()
+    for function in functions.split()
+}
+
+
+def _given(operation: Operation, name: str, default: Any = None) -> Any:
+    """One of a layer's arguments."""
+    return operation.argument(_PLACES[operation.name][name], name, default)
+
+
+def _weight(channels: Channels, operation: Operation, name: str) -> Tensor | None:
+    """One of a layer's tensors, which the calling module must hold."""
+    given = _given(operation, name)
+    if given is None:
+        return None
+    if given.parameter is None:
+        channels.refuse(
+            f"its forward computes the {name} that it calls {operation.name} with",
+            "Store it as a parameter, or write a plugin that owns the class "
+            "(hook prunecore_calculate_dependencies).",
+        )
+    tensor: Tensor = given.parameter
+    return tensor
+
+
+def _kernel(channels: Channels, operation: Operation, filters: int = 0) -> Kernel:
+    weight = _weight(channels, operation, "weight")
+    assert weight is not None  # torch takes no layer without one
+    groups = _given(operation, "groups", 1) if "groups" in _PLACES[operation.name] else 1
+    return Kernel(weight, _weight(channels, operation, "bias"), groups, filters)
+
+
+def _declare(channels: Channels, weight: Tensor | None, **widths: Ids | None) -> None:
+    """Declare what the constructor of the layer that holds a weight is told, if one does.
+
+    A forward may call a function with the weights of a layer that it holds.
+    """
+    if weight is None:
+        return
+    holder = channels.holder(weight)
+    for name, ids in widths.items():
+        if hasattr(holder, name):
+            channels.width(holder, name, ids)
+
+
+def linear(channels: Channels, operation: Operation) -> Signal:
+    """New channels along the last axis."""
+    x, meta = operation.tensor, operation.run(channels)
+    kernel = _kernel(channels, operation)
+    made = multiply(channels, kernel, x, meta)
+    if made is None:
+        return Signal(meta, x.ids)
+    _declare(channels, kernel.weight, in_features=made.entering, out_features=made.leaving)
+    return made.signal
+
+
+def convolution(filters: int, channels: Channels, operation: Operation) -> Signal:
+    """New channels; `filters` is the axis of the weight that makes them."""
+    meta = operation.run(channels)
+    kernel = _kernel(channels, operation, filters)
+    made = convolve(channels, kernel, operation.tensor, meta)
+    _declare(
+        channels,
+        kernel.weight,
+        in_channels=made.entering,
+        out_channels=made.leaving,
+        groups=made.units,
+    )
+    return made.signal
+
+
+def prelu(channels: Channels, operation: Operation) -> Signal:
+    """Place by place; a slope for each channel, or one for all."""
+    x, slope = operation.tensor, _weight(channels, operation, "weight")
+    operation.run(channels)
+    if slope is not None and slope.numel() > 1:
+        ids = channels.axis(x, 1)
+        channels.bind(slope, 0, ids)
+        _declare(channels, slope, num_parameters=ids)
+    return Signal(x.meta, x.ids)
+
+
+def by_channel(channels: Channels, operation: Operation) -> Signal:
+    """Batch norm and instance norm: each channel by itself."""
+    x = operation.tensor
+    operation.run(channels)
+    counts_batch = operation.name == "batch_norm"
+    if counts_batch and not (_given(operation, "training") or _given(operation, "running_mean")):
+        channels.refuse("its forward calls batch_norm without statistics", "Give it some.")
+    mixes_batch = counts_batch and _given(operation, "training", False)
+    others = [axis for axis in range(0 if mixes_batch else 2, x.ndim) if axis != 1]
+    if mixes_batch or not counts_batch:
+        x = channels.pin_axes(x, others, operation.name)
+    ids = channels.axis(x, 1)
+    for name in ("running_mean", "running_var", "weight", "bias"):
+        tensor = _weight(channels, operation, name)
+        channels.bind(tensor, 0, ids)
+        _declare(channels, tensor, num_features=ids)
+    return Signal(x.meta, x.ids)
+
+
+def group_norm(channels: Channels, operation: Operation) -> Signal:
+    """Whole groups go, or positions of all."""
+    operation.run(channels)
+    x, ids, units = by_groups(channels, operation.tensor, _given(operation, "num_groups"))
+    for name in ("weight", "bias"):
+        tensor = _weight(channels, operation, name)
+        channels.bind(tensor, 0, ids)
+        _declare(channels, tensor, num_channels=ids, num_groups=units)
+    if units is None:
+        channels.masked_function(ids, group_norm_over_kept)
+    return Signal(x.meta, x.ids)
+
+
+def layer_norm(channels: Channels, operation: Operation) -> Signal:
+    """LayerNorm and RMSNorm, over the last axes."""
+    shape = _given(operation, "normalized_shape")
+    shape = (shape,) if isinstance(shape, int) else shape
+    x, axis = over_last_axes(channels, operation.tensor, shape)
+    if axis is not None:
+        ids = channels.axis(x, axis)
+        for name in _PLACES[operation.name].keys() & {"weight", "bias"}:
+            tensor = _weight(channels, operation, name)
+            channels.bind(tensor, axis - (x.ndim - len(shape)), ids)
+        over_kept = functools.partial(_over_kept, operation.function, axis - x.ndim)
+        channels.masked_function(ids, over_kept)
+    return Signal(x.meta, x.ids)
+
+
+def _over_kept(
+    function: Callable[..., Tensor],
+    axis: int,
+    kept: Tensor,
+    input: Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    """Normalise over the kept places of an axis, counted from the last one."""
+    shape, *weights = [*args, *([kwargs.pop("normalized_shape")] if not args else [])]
+    part = input.index_select(axis, kept)
+    weights = [cut(w, axis, kept) if isinstance(w, Tensor) else w for w in weights]
+    named = {
+        name: cut(value, axis, kept) if isinstance(value, Tensor) else value
+        for name, value in kwargs.items()
+    }
+    part = function(part, part.shape[-len(shape) :], *weights, **named)
+    return torch.zeros_like(input).index_copy(axis, kept, part)
+
+
+def _write_shape(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
+    """The shape that a norm is over, in the kept widths."""
+
+    def kept(shape: Any) -> Any:
+        if not isinstance(shape, list | tuple):
+            return shape
+        return type(shape)(
+            keep.size(result, axis) if type(size) is int else size
+            for axis, size in enumerate(shape, start=result.ndim - len(shape))
+        )
+
+    return _with(arguments, "normalized_shape", kept)
+
+
+def _write_groups(name: str, place: int) -> Callable[..., Arguments]:
+    """The number of groups that stay."""
+
+    def write(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
+        def kept(groups: Any) -> Any:
+            axes = result.channel_axes
+            if type(groups) is not int or groups == 1 or not axes:
+                return groups
+            each_group = result.ids.reshape(groups, -1)
+            rows = keep.mask(each_group).any(axis=1)
+            return groups if rows.all() else keep.count(each_group[:, 0])
+
+        return _with(arguments, name, kept, place)
+
+    return write
+
+
+def _with(
+    arguments: Arguments, name: str, change: Callable[[Any], Any], place: int = 1
+) -> Arguments:
+    """The arguments with one of them changed."""
+    args, kwargs = arguments
+    if name in kwargs:
+        return args, {**kwargs, name: change(kwargs[name])}
+    if place < len(args):
+        return (*args[:place], change(args[place]), *args[place + 1 :]), kwargs
+    return arguments
+
+
+def _rules() -> dict[Callable[..., Any], FunctionRule]:
+    grouped = _write_groups("groups", 6)
+    rules = {
+        "linear": FunctionRule(linear),
+        "prelu": FunctionRule(prelu),
+        "batch_norm": FunctionRule(by_channel),
+        "instance_norm": FunctionRule(by_channel),
+        "group_norm": FunctionRule(group_norm, _write_groups("num_groups", 1)),
+        "layer_norm": FunctionRule(layer_norm, _write_shape),
+        "rms_norm": FunctionRule(layer_norm, _write_shape),
+    }
+    for axes in (1, 2, 3):
+        rules[f"conv{axes}d"] = FunctionRule(functools.partial(convolution, 0), grouped)
+        rules[f"conv_transpose{axes}d"] = FunctionRule(functools.partial(convolution, 1), grouped)
+    return {
+        getattr(space, name): rule
+        for name, rule in rules.items()
+        for space in (F, torch)
+        if hasattr(space, name)
+    }
+
+
+RULES: Mapping[Callable[..., Any], FunctionRule] = _rules()
