@@ -26,6 +26,7 @@ class Argument:
         roles: all places where it stands.
         default: what it need not be given as, or `REQUIRED`.
         stored: whether the forward reads it, from an attribute of its name.
+        is_starred: whether its items are given one by one.
         name: given when all arguments are known.
     """
 
@@ -33,6 +34,7 @@ class Argument:
     role: Role
     default: Value
     stored: bool = False
+    is_starred: bool = False
     roles: set[Role] = field(default_factory=set)
     name: str = ""
 
@@ -65,6 +67,8 @@ class Argument:
         kind = kinds.pop() if len(kinds) == 1 else " | ".join(sorted(kinds))
         if any(value is None for value in self.values):
             kind += " | None"
+        if self.is_starred:
+            return f"*{self.name}: nn.Module"
         if self.default is REQUIRED:
             return f"{self.name}: {kind}"
         return f"{self.name}: {kind} = {one_line(self.default)}"
@@ -126,11 +130,19 @@ class Arguments:
                 argument.name = name
             taken.add(argument.name)
 
+        if len(self._by_key) == 1:
+            (only,) = self
+            only.is_starred = all(map(_are_layers, only.values))
+
     def __iter__(self) -> Iterator[Argument]:
         return iter(self._by_key.values())
 
     def call(self, function: str, instance: int) -> Call:
         """The constructor call of one instance; numbers by place, what has a default by name."""
+        if len(self._by_key) == 1:
+            (only,) = self
+            if only.is_starred:
+                return Call(function, tuple(only.values[instance]))
         by_place = [a for a in self if a.is_by_place]
         by_name = [a for a in self if not a.is_by_place]
         return Call(
@@ -208,12 +220,20 @@ def _identifier(text: str) -> str:
     return f"arg_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
 
 
+def _are_layers(value: Value) -> bool:
+    return isinstance(value, list) and all(isinstance(item, Call) for item in value)
+
+
 def _kind(value: Value) -> str:
     if isinstance(value, Call):
         return "nn.Module"
     if isinstance(value, tuple):
         kinds = {_kind(item) for item in value}
         return f"tuple[{kinds.pop()}, ...]" if len(kinds) == 1 else "tuple"
+    if isinstance(value, list | dict) and value:
+        kinds = {_kind(item) for item in (value.values() if isinstance(value, dict) else value)}
+        kind = " | ".join(sorted(kinds))
+        return f"dict[str, {kind}]" if isinstance(value, dict) else f"list[{kind}]"
     if isinstance(value, Width):
         return "int"
     if isinstance(value, Name):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from prunecore.arguments import Arguments, Role, alike, equal, free_name, kind_of_layer
+from prunecore.held import initialise, numbered
 from prunecore.instances import (
     Instance,
     differing_lasts,
@@ -106,6 +107,8 @@ class ClassWriter:
 
     def _fields(self) -> list[AnyStatement]:
         """The statements of the constructor; a last layer that only some have is appended."""
+        if self.members[0].base != "nn.Module" and not self.members[0].inline:
+            return [Statement("", self._initialised()), *self._own_fields()]
         rows: list[tuple[AnyStatement, ...]] = [member.fields for member in self.members]
         lasts = differing_lasts(rows) if self.members[0].inline else None
         if lasts is not None:
@@ -125,6 +128,30 @@ class ClassWriter:
         if default is None:
             return [*fields, Compound(f"if {argument.text} is not None", (append,))]
         return [*fields, append]
+
+    def _own_fields(self) -> list[AnyStatement]:
+        return [
+            self._statement(statements, _attribute(statements[0]), stored=False)
+            for statements in zip(*(member.fields for member in self.members), strict=True)
+        ]
+
+    def _initialised(self) -> Call:
+        """The call of the constructor of the container that the class derives from."""
+        base = self.members[0].base
+        held = [resolved(dict(member.held), self.calls) for member in self.members]
+        keys = [list(children) for children in held]
+        if keys.count(keys[0]) == len(keys):
+            columns = {key: [children[key] for children in held] for key in keys[0]}
+            return initialise(
+                base,
+                {key: self._value(column, (key, ""), False) for key, column in columns.items()},
+            )
+        if (star := numbered(base, keys)) is None:
+            layers = self.arguments.lift(held, ("layers", ""), False, REQUIRED)
+            return Call("super().__init__", (layers,))
+        lists = [list(children.values()) for children in held]
+        layers = self.arguments.lift(lists, ("layers", ""), False, REQUIRED)
+        return Call("super().__init__", (Name(star.format(layers.text)),))
 
     def _statement(
         self, statements: Sequence[AnyStatement], attribute: str, stored: bool

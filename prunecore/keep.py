@@ -96,6 +96,10 @@ class Keep:
         channels = self.dependencies.channel_of[ids].tobytes()
         return Width(int(self.mask(ids).sum()), self._index.get(channels, channels))
 
+    def is_left_out(self, module: nn.Module) -> bool:
+        """Whether the written network does without a module."""
+        return is_within(self._paths[id(module)], self.left_out)
+
     def is_of_removed_block(self, tensor: Tensor) -> bool:
         """Whether a parameter or buffer goes with its block."""
         return is_within(self._names.get(id(tensor), ""), self.removed_blocks)

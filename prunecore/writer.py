@@ -13,9 +13,10 @@ from torch.utils import _pytree as pytree
 
 from prunecore.definitions import check_imports, defined_names
 from prunecore.errors import UnsupportedError
-from prunecore.forward import write_forward
+from prunecore.held import container_of, in_places
 from prunecore.instances import Instance, derived
 from prunecore.keep import Keep
+from prunecore.loop_writer import write_forward
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal
@@ -131,28 +132,27 @@ class Writer:
         forward = (
             None if variant is None else write_forward(variant, self.keep, self._plugins.functions)
         )
-        instance = Instance(
-            type(module).__name__,
-            (*self._tensors(module, path), *self._children(module, path, variant)),
-            forward,
-            *self._ends(path),
-        )
-        return BlockSource(instance)
+        tensors = self._tensors(module, path)
+        children = self._children(module, path, variant)
+        name, ends, base = type(module).__name__, self._ends(path), container_of(module)
+        if base is not None and None not in children.values():
+            held = in_places(base, children)
+            return BlockSource(Instance(name, tuple(tensors), forward, *ends, base, held=held))
+        fields = [_field(key, child) for key, child in children.items()]
+        return BlockSource(Instance(name, (*tensors, *fields), forward, *ends))
 
-    def _children(self, module: nn.Module, path: str, variant: Variant | None) -> list[Statement]:
+    def _children(
+        self, module: nn.Module, path: str, variant: Variant | None
+    ) -> dict[str, Value | None]:
         """The children that the forward reaches, and `None` for those that other instances have."""
         keys = tuple(module._modules) if variant is None else variant.children
-        fields = []
+        children = {}
         for key in keys:
-            child = getattr(module, key, None)
+            child = module._modules.get(key)
             value = None if child is None else self.child(child, join(path, key))
-            if value is None and (variant is None or key not in variant.optional):
-                continue
-            if key.isidentifier() and not keyword.iskeyword(key):
-                fields.append(Statement(f"self.{key} = ", value))
-            else:
-                fields.append(Statement("", Call("self.add_module", (key, value))))
-        return fields
+            if value is not None or (variant is not None and key in variant.optional):
+                children[key] = value
+        return children
 
     def _tensors(self, module: nn.Module, path: str) -> list[Statement]:
         """The module's own parameters and buffers."""
@@ -212,6 +212,12 @@ class Writer:
         if not leaf.channel_axes:
             return one_line(leaf.shape[1])
         return self.keep.count(leaf.ids.ravel()).channels
+
+
+def _field(key: str, child: Value | None) -> Statement:
+    if key.isidentifier() and not keyword.iskeyword(key):
+        return Statement(f"self.{key} = ", child)
+    return Statement("", Call("self.add_module", (key, child)))
 
 
 def join(path: str, key: str) -> str:

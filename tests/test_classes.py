@@ -289,7 +289,12 @@ def test_a_loop_over_a_list_of_modules(cut: Callable[..., Any]) -> None:
             return self.last(x)
 
     result = cut(Net(), 3)
-    assert "self.blocks[0](" in result.forward
+    assert result.forward.splitlines() == [
+        "x = self.stem(x)",
+        "for block in self.blocks:",
+        "    x = block(x)",
+        "return self.last(x)",
+    ]
     assert result.text.count("Residual(") == 3
 
 

@@ -54,7 +54,11 @@ def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
     keep = Keep(network, found, np.ones(found.count, dtype=bool))
     calculator = CalculatorWriter(unify(found.traces)[PATH], keep, plugins.functions)
     instance = Writer(network, keep, plugins).trace(network.block, PATH).call
-    one = replace(instance, fields=tuple(_as_field(network.block, s) for s in instance.fields))
+    one = replace(
+        instance,
+        fields=tuple(_as_field(network.block, s) for s in instance.fields),
+        held={key: _as_held(network.block, key, child) for key, child in instance.held.items()},
+    )
     name = type(network.block).__name__
     written = ClassWriter([one, _another(one)], {}, {})
     source = written.write(name)
@@ -80,6 +84,11 @@ def _as_field(block: nn.Module, field: AnyStatement) -> AnyStatement:
         return replace(field, value=_child(block, key))
     key = field.value.positional[0]
     return replace(field, value=Call(field.value.function, (key, _child(block, key))))
+
+
+def _as_held(block: nn.Module, key: str, child: Value) -> Value:
+    child = _inlined(child)
+    return child if _is_plain(child) else _child(block, key)
 
 
 def _inlined(value: Value) -> Value:
@@ -112,7 +121,8 @@ def _another(instance: Instance) -> Instance:
     forward = instance.forward
     if forward is not None:
         forward = replace(forward, statements=others(forward.statements))
-    return replace(instance, fields=others(instance.fields), forward=forward)
+    held = _other(dict(instance.held))
+    return replace(instance, fields=others(instance.fields), forward=forward, held=held)
 
 
 def _other(value: Value) -> Value:
