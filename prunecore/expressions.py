@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import keyword
 import math
@@ -183,9 +184,14 @@ def _without_noise(value: float) -> float:
 
 def names_in(value: Value) -> list[str]:
     """The variables of an expression, in the order in which they are written."""
-    tree = ast.parse(one_line(value), mode="eval")
+    return list(_names_in(one_line(value)))
+
+
+@functools.lru_cache(4096)
+def _names_in(text: str) -> tuple[str, ...]:
+    tree = ast.parse(text, mode="eval")
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    return [node.id for node in sorted(names, key=lambda node: node.col_offset)]
+    return tuple(node.id for node in sorted(names, key=lambda node: node.col_offset))
 
 
 def own_name(node: fx.Node) -> str:

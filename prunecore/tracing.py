@@ -94,7 +94,8 @@ def trace_level(module: nn.Module, path: str, supplied: Mapping[str, Any]) -> fx
     for registry in ("_modules", "_parameters", "_buffers"):
         shadow.__dict__[registry] = dict(getattr(module, registry))
     tracer = _OneLevel(module, supplied)
-    tracer.traced_func_name = _forward_of(module).__name__
+    if "forward" in vars(module):  # the method that it chose; else a class's own, whatever its name
+        tracer.traced_func_name = _forward_of(module).__name__
     try:
         return tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
