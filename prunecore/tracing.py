@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from prunecore.deciding import Decider, Undecided
 from prunecore.errors import UnsupportedError
-from prunecore.supplied import arguments
+from prunecore.supplied import arguments, put_together
 
 
 class Training(int):
@@ -97,9 +97,11 @@ def trace_level(module: nn.Module, path: str, supplied: Mapping[str, Any]) -> fx
     if "forward" in vars(module):  # the method that it chose; else a class's own, whatever its name
         tracer.traced_func_name = _forward_of(module).__name__
     try:
-        return tracer.trace(shadow)
+        graph = tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error) from error
+    put_together(graph, supplied)
+    return graph
 
 
 def _forward_of(module: nn.Module) -> Callable[..., Any]:
