@@ -107,7 +107,7 @@ class ClassWriter:
 
     def _fields(self) -> list[AnyStatement]:
         """The statements of the constructor; a last layer that only some have is appended."""
-        if self.members[0].base != "nn.Module" and not self.members[0].inline:
+        if self.members[0].held is not None:
             return [Statement("", self._initialised()), *self._own_fields()]
         rows: list[tuple[AnyStatement, ...]] = [member.fields for member in self.members]
         lasts = differing_lasts(rows) if self.members[0].inline else None
@@ -138,7 +138,7 @@ class ClassWriter:
     def _initialised(self) -> Call:
         """The call of the constructor of the container that the class derives from."""
         base = self.members[0].base
-        held = [resolved(dict(member.held), self.calls) for member in self.members]
+        held = [resolved(dict(member.held or {}), self.calls) for member in self.members]
         keys = [list(children) for children in held]
         if keys.count(keys[0]) == len(keys):
             columns = {key: [children[key] for children in held] for key in keys[0]}

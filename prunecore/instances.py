@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from prunecore.forward import Forward
 from prunecore.keep import Width
@@ -23,7 +23,7 @@ class Instance:
         entering: the channels that its input carries.
         leaving: the channels that its output carries.
         base: what it derives from; its constructor is called among the fields if not `nn.Module`.
-        held: what it holds as the container that it derives from, by key.
+        held: what it holds as the container that it derives from, by key, if it derives from one.
         inline: the call of its base that does as well, where its class adds nothing but a name.
     """
 
@@ -34,7 +34,7 @@ class Instance:
     leaving: Hashable
     base: str = "nn.Module"
     inline: Call | None = None
-    held: Mapping[str, Value] = field(default_factory=dict)
+    held: Mapping[str, Value] | None = None
 
 
 def derived(call: Call, class_name: str, entering: Hashable, leaving: Hashable) -> Instance:
@@ -133,7 +133,7 @@ def within(root: Instance) -> Iterator[Instance]:
 
 def _held_by(instance: Instance) -> Iterator[Instance]:
     """The instances within one, without those within them."""
-    yield from _held(instance.held)
+    yield from _held(dict(instance.held or {}))
     for statement in instance.fields:
         for value in values_of(statement):
             yield from _held(value)

@@ -244,7 +244,7 @@ class _Finder:
         gathered = dict(found.gathered)
         columns = {column[-1]: column for column in zip(*turns, strict=True)}
         for user in self.nodes[found.start + len(turns) * found.period :]:
-            for items in _lists((user.args, user.kwargs)):
+            for items in (x for given in _given(user) for x in _lists(given)):
                 column = columns.get(items[-1], ())
                 begin = tuple(items[: len(items) - len(column)])
                 if not column or tuple(items) != (*begin, *column):
@@ -272,12 +272,16 @@ class _Finder:
             if any(value in node.all_input_nodes for node in loop.turns[0][place + 1 :]):
                 return False
         end = self.number[loop.turns[-1][-1]] + 1
-        return not any(uses((user.args, user.kwargs)) for user in self.nodes[end:])
+        return not any(uses(given) for user in self.nodes[end:] for given in _given(user))
 
 
 def is_one_of(value: Any, lists: Mapping[tuple[fx.Node, ...], Any]) -> bool:
     """Whether an argument is a list or tuple of just these nodes."""
     return _are_nodes(value) and tuple(value) in lists
+
+
+def _given(node: fx.Node) -> list[Any]:
+    return [*node.args, *node.kwargs.values()]
 
 
 def _are_nodes(value: Any) -> bool:

@@ -185,6 +185,12 @@ def in_reverse(self: Any, x: Tensor) -> Tensor:
     return self.last(x)
 
 
+def reading_each_by_itself(self: Any, x: Tensor) -> Tensor:
+    x = self.stem(x)
+    a, b, c = (layer(x) for layer in self.layers)
+    return self.last(torch.addcmul(a, b, c))
+
+
 def with_other_numbers(self: Any, x: Tensor) -> Tensor:
     x = self.stem(x)
     for number, layer in enumerate(self.layers):
@@ -271,7 +277,15 @@ def test_what_repeats_is_a_loop(cut: Callable[..., Any], run: Forward, lines: li
 
 
 @pytest.mark.parametrize(
-    "run", [swapping, crossing, reading_an_early_turn, in_reverse, with_other_numbers]
+    "run",
+    [
+        swapping,
+        crossing,
+        reading_an_early_turn,
+        in_reverse,
+        reading_each_by_itself,
+        with_other_numbers,
+    ],
 )
 def test_what_does_not_quite_repeat_is_written_out(cut: Callable[..., Any], run: Forward) -> None:
     result = cut(net(run, 3), 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,7 +57,7 @@ def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
     one = replace(
         instance,
         fields=tuple(_as_field(network.block, s) for s in instance.fields),
-        held={key: _as_held(network.block, key, child) for key, child in instance.held.items()},
+        held=_as_held(network.block, instance.held),
     )
     name = type(network.block).__name__
     written = ClassWriter([one, _another(one)], {}, {})
@@ -86,9 +86,11 @@ def _as_field(block: nn.Module, field: AnyStatement) -> AnyStatement:
     return replace(field, value=Call(field.value.function, (key, _child(block, key))))
 
 
-def _as_held(block: nn.Module, key: str, child: Value) -> Value:
-    child = _inlined(child)
-    return child if _is_plain(child) else _child(block, key)
+def _as_held(block: nn.Module, held: Mapping[str, Value] | None) -> Mapping[str, Value] | None:
+    if held is None:
+        return None
+    plain = {key: _inlined(child) for key, child in held.items()}
+    return {k: child if _is_plain(child) else _child(block, k) for k, child in plain.items()}
 
 
 def _inlined(value: Value) -> Value:
@@ -121,7 +123,7 @@ def _another(instance: Instance) -> Instance:
     forward = instance.forward
     if forward is not None:
         forward = replace(forward, statements=others(forward.statements))
-    held = _other(dict(instance.held))
+    held = instance.held and _other(dict(instance.held))
     return replace(instance, fields=others(instance.fields), forward=forward, held=held)
 
 
