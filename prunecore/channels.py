@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,13 @@ from torch.utils import _pytree as pytree
 
 from prunecore.algebra import Algebra
 from prunecore.errors import InputShapeError
+from prunecore.forwards import Forwards
 from prunecore.functions import Operation
 from prunecore.interpreting import interpret
+from prunecore.plugins import Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal, along, shaped, without_channels
 from prunecore.sizes import counted, depending
-from prunecore.tracing import trace_level
 
 
 class Channels(Algebra):
@@ -28,7 +31,24 @@ class Channels(Algebra):
     Args:
         model: the network. It is read, never changed.
         plugins: the loaded plugins.
+        drop: paths of modules that training is to do without.
     """
+
+    def __init__(self, model: nn.Module, plugins: Plugins, drop: Collection[str] = ()) -> None:
+        super().__init__(model, plugins)
+        self.modes = Forwards(drop)
+        self._in_eval: Channels | None = None  # the walk of eval mode, where this one is training's
+
+    def in_training(self) -> Channels:
+        """The walk of the network as training takes it: what both follow is coupled.
+
+        A tensor that both reach has one binding for each axis, which makes the channels of both
+        walks the same. What is counted and visited is the walk's own.
+        """
+        walk = copy.copy(self)
+        walk.records = replace(self.records, macs={}, used_along={}, traces={}, visits={}, open=[])
+        walk._in_eval = self
+        return walk
 
     def through(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
         """Follow the channels through a module: its owner's hook answers, or its own forward.
@@ -48,6 +68,7 @@ class Channels(Algebra):
         if id(module) not in self._paths:
             raise ValueError(f"{type(module).__name__} is not a module of the network")
         path = self._paths[id(module)]
+        self.modes.check(path, in_training=self._in_eval is not None)
         owner = self._plugins.owner(type(module))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
@@ -85,8 +106,15 @@ class Channels(Algebra):
                 f"{path or 'The network'} ({type(module).__name__}) cannot be called with "
                 f"{len(inputs)} input(s): {error}.\nGive a forward that takes one tensor."
             ) from error
-        trace = interpret(self, module, trace_level(module, path, supplied), supplied)
+        graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
+        trace = interpret(self, module, graph, supplied)
         self.records.traces.setdefault(path, trace)
+        if self._in_eval is not None and path not in self._in_eval.records.traces:
+            # only training calls it, and it might be told to run in eval mode all the same
+            graph = self.modes.graph(module, path, supplied, in_training=False)
+            if graph is not trace.graph:
+                in_eval = interpret(self, module, graph, supplied)
+                self._in_eval.records.traces[path] = in_eval
         return trace.output
 
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -114,7 +142,8 @@ class Channels(Algebra):
 
     def follow(self, call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow a function call of the traced forward that the walk is in, by the call's name."""
-        self._call = call
+        # verification replays a call by its name, which is another one in the other mode
+        self._call = None if self.path in self.modes.differing else call
         result = self.apply(function, *args, **kwargs)
         self._call = None
         return result

@@ -8,7 +8,7 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from prunecore.signal import Signal
 from prunecore.source import Call, Name, Value, one_line, same
-from prunecore.tracing import Training
+from prunecore.training import Training
 
 INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
     operator.or_: ("|", 1),
@@ -161,6 +161,8 @@ def literal(value: Any) -> Any:
         return _without_noise(value)
     if isinstance(value, torch.Size):
         return tuple(value)
+    if _is_named(value):
+        return Call(type(value).__name__, tuple(literal(item) for item in value))
     if isinstance(value, tuple):
         return tuple(literal(item) for item in value)
     if isinstance(value, list):
@@ -204,9 +206,32 @@ def annotation(value: Any) -> str:
         return "Tensor"
     if isinstance(value, list):
         return f"list[{annotation(value[0])}]" if value else "list[Tensor]"
+    if _is_named(value):
+        return type(value).__name__
     if isinstance(value, tuple):
         return f"tuple[{', '.join(annotation(item) for item in value)}]"
     if isinstance(value, dict):
         inner = annotation(next(iter(value.values()))) if value else "Tensor"
         return f"dict[str, {inner}]"
     return "None" if value is None else type(value).__name__
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def named_tuples(value: Any) -> dict[str, Mapping[str, str]]:
+    """The classes of the named tuples in what a forward returns: fields and annotations by name."""
+    found: dict[str, Mapping[str, str]] = {}
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            found |= named_tuples(item)
+    if _is_named(value):
+        fields = dict(zip(value._fields, value, strict=True))
+        found[type(value).__name__] = {
+            field: "Tensor | None" if item is None else annotation(item)
+            for field, item in fields.items()
+        }
+    return found

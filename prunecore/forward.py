@@ -17,6 +17,7 @@ from prunecore.expressions import (
     annotation,
     function_call,
     literal,
+    named_tuples,
     names_in,
     self_path,
 )
@@ -39,11 +40,13 @@ class Forward:
         parameters: as they stand in the signature, without `self`.
         returns: the return annotation.
         statements: its body.
+        tuples: the classes of named tuples that it returns, by name: fields and annotations.
     """
 
     parameters: tuple[str, ...]
     returns: str
     statements: tuple[AnyStatement, ...]
+    tuples: Mapping[str, Mapping[str, str]]
 
 
 @dataclass
@@ -54,22 +57,6 @@ class Expression:
     value: Value
     depth: int
     composite: bool  # the call of a module that has children
-
-
-def write_forward(
-    variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
-) -> Forward:
-    """Write a module's traced forward.
-
-    Operations keep their order. What is used once is nested into its user, until the nesting
-    grows deep or a layer that mixes channels begins.
-
-    Args:
-        variant: the forward, followed, and the children that other instances lack.
-        keep: gives literals that count channels their kept values.
-        functions: the rules, for rewriting literals.
-    """
-    return ForwardWriter(variant, keep, functions).write()
 
 
 class ForwardWriter:
@@ -88,28 +75,41 @@ class ForwardWriter:
         self.functions = functions
         self.statements: list[AnyStatement] = []
         self.pending: list[Expression] = []
+        self.parameters: list[str] = []
+        self.returns: list[str] = []  # the annotations of what is returned
+        self.tuples: dict[str, Mapping[str, str]] = {}
         self.uses = {
-            node: sum(not _is_dead(user) for user in node.users) for node in self.trace.graph.nodes
+            node: sum(not is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
         self.variables = Variables(self.uses, self.trace.values, self.reserved)
 
     def write(self) -> Forward:
         """Write it."""
-        parameters, returns = [], "Tensor"
         for node in self.trace.graph.nodes:
-            if _is_dead(node):
-                continue
-            if node.op == "placeholder":
-                self.variables.names[node] = str(node.target)
-                parameters.append(_parameter(node, self.trace.values[node]))
-            elif node.op == "output":
-                returns = annotation(self._values(node.args[0]))
-                expression = self._build(node)
-                self._flush(expression)
-                self.statements.append(Statement("return ", expression.value))
-            elif node.op != "get_attr":
-                self._add(node)
-        return Forward(tuple(parameters), returns, tuple(self.statements))
+            if not is_dead(node):
+                self.write_node(node)
+        return self.forward()
+
+    def forward(self) -> Forward:
+        """What has been written."""
+        returns = " | ".join(dict.fromkeys(self.returns))
+        tuples = self.tuples
+        return Forward(tuple(self.parameters), returns, tuple(self.statements), tuples)
+
+    def write_node(self, node: fx.Node) -> None:
+        """Write a node, or let it wait for its one user."""
+        if node.op == "placeholder":
+            self.variables.names[node] = str(node.target)
+            self.parameters.append(_parameter(node, self.trace.values[node]))
+        elif node.op == "output":
+            values = self._values(node.args[0])
+            self.returns.append(annotation(values))
+            self.tuples |= named_tuples(values)
+            expression = self._build(node)
+            self.flush(expression)
+            self.statements.append(Statement("return ", expression.value))
+        elif node.op != "get_attr":
+            self._add(node)
 
     def _add(self, node: fx.Node) -> None:
         expression = self._build(node)
@@ -117,10 +117,10 @@ class ForwardWriter:
         if users == 1 and not self._is_optional(node):
             self.pending.append(expression)
         elif users == 0:
-            self._flush(expression)
+            self.flush(expression)
             self.statements.append(Statement("", expression.value))
         else:
-            self._flush(expression)
+            self.flush(expression)
             self._assign(expression, set())
 
     def _build(self, node: fx.Node) -> Expression:
@@ -129,12 +129,12 @@ class ForwardWriter:
         waiting = self.pending[len(self.pending) - len(needed) :]
         in_order = [expression.node for expression in waiting] == needed
         if not in_order or self.breaks(node, waiting):
-            self._flush()
+            self.flush()
             waiting = []
         nested = {expression.node: expression for expression in waiting}
         expression = self._expression(node, nested)
         if nested and len(one_line(expression.value)) + _BODY + len("return ") > LINE:
-            self._flush()
+            self.flush()
             nested = {}
             expression = self._expression(node, nested)
         if nested:
@@ -158,11 +158,7 @@ class ForwardWriter:
 
     def _expression(self, node: fx.Node, nested: Mapping[fx.Node, Expression]) -> Expression:
         def written(source: fx.Node) -> Value:
-            if source in nested:
-                return nested[source].value
-            if source.op == "get_attr":
-                return self.stored(str(source.target))
-            return Name(self.variables.names[source])
+            return nested[source].value if source in nested else self.written(source)
 
         args = fx.node.map_arg(node.args, written)
         kwargs = fx.node.map_arg(node.kwargs, written)
@@ -173,6 +169,12 @@ class ForwardWriter:
         if self._is_optional(node):
             return Expression(node, value, depth + 1, True)
         return Expression(node, value, depth + isinstance(value, Call), self.is_composite(node))
+
+    def written(self, node: fx.Node) -> Value:
+        """What has been computed, as later statements name it."""
+        if node.op == "get_attr":
+            return self.stored(str(node.target))
+        return Name(self.variables.names[node])
 
     def stored(self, path: str) -> Value:
         """A parameter or buffer of the module."""
@@ -211,7 +213,7 @@ class ForwardWriter:
     def _is_pending(self, node: fx.Node) -> bool:
         return any(expression.node is node for expression in self.pending)
 
-    def _flush(self, last: Expression | None = None) -> None:
+    def flush(self, last: Expression | None = None) -> None:
         """Write what waits, in order; the variables that `last` uses keep their meaning."""
         waiting, self.pending = self.pending, []
         for number, expression in enumerate(waiting):
@@ -234,11 +236,11 @@ def _sources(node: fx.Node) -> list[fx.Node]:
     return [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
 
 
-def _is_dead(node: fx.Node) -> bool:
+def is_dead(node: fx.Node) -> bool:
     """Whether nothing uses the node, and computing it changes nothing."""
     if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
         return False
-    return not _is_in_place(node) and all(_is_dead(user) for user in node.users)
+    return not _is_in_place(node) and all(is_dead(user) for user in node.users)
 
 
 def _is_in_place(node: fx.Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,12 @@ class Records:
     traces: dict[str, Trace] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned
+    only_in_training: Set[str] = frozenset()  # paths that eval mode does not reach
+    # the calls of training, where that does something else
+    training_visits: dict[str, list[Visit]] = field(default_factory=dict)
+    as_in_eval: Set[str] = frozenset()  # paths of what is to train as it runs in eval mode
+    absent: Set[str] = frozenset()  # paths that training is to do without
+    lacks_training: bool = False  # whether something that only training does is left out
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
     protected: list[str] = field(default_factory=list)  # paths of layers that are not to be cut

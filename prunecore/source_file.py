@@ -61,7 +61,7 @@ def file_text(
     Raises:
         SyntaxError: a plugin's text does not compile.
     """
-    texts, _ = define_classes(root, {*writer.definers, *IMPORTED, name}, named)
+    texts, _ = define_classes(root, {*writer.definers, *writer.tuples, *IMPORTED, name}, named)
     *_, network = texts
     definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
     body = "\n\n".join(definitions)

@@ -61,6 +61,11 @@ class Variables:
         self.names[node] = name
         return name
 
+    def fresh(self, node: fx.Node) -> str:
+        """A name that no variable has had, after what computes a node."""
+        taken = self._reserved | set(self.names.values())
+        return _new(node, True, False, taken)
+
     def _part(self, node: fx.Node, source: str, taken: Set[str]) -> str:
         """The name of one of several tensors that are put together: after its first layer."""
         layers = [layer for layer in self._layers(node) if _is_name(layer)]

@@ -72,7 +72,8 @@ def _parents(path: str) -> list[str]:
 def _without_call(trace: Trace, child: str) -> Trace:
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    graph.output(graph.graph_copy(trace.graph, copies))
+    for node in trace.graph.nodes:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
     values = {copies[node]: value for node, value in trace.values.items() if node in copies}
     for node in list(graph.nodes):
         if node.op == "call_module" and node.target == child:
@@ -129,7 +130,7 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
 
 
 def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:
-    if (node.op, node.target) != (other.op, other.target):
+    if (node.op, node.target, node.meta) != (other.op, other.target, other.meta):
         return False
     ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
     theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.branches import write_forward
 from prunecore.classes import Instance
 from prunecore.definitions import check_imports, defined_names
 from prunecore.errors import UnsupportedError
-from prunecore.forward import write_forward
 from prunecore.keep import Keep
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
@@ -54,6 +54,7 @@ class Writer:
         self.keep = keep
         self.written: list[Written] = []  # in order, inner blocks first
         self.definitions: dict[str, str] = {}
+        self.tuples: dict[str, Mapping[str, str]] = {}  # fields and annotations by name
         self.definers: dict[str, tuple[Plugin, str]] = {}  # of each name: who, for which block
         self.imports: set[str] = set()
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
@@ -117,6 +118,9 @@ class Writer:
         forward = (
             None if variant is None else write_forward(variant, self.keep, self._plugins.functions)
         )
+        if forward is not None:
+            for kind, fields in forward.tuples.items():
+                self._define_tuple(kind, fields, module, path)
         visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
         instance = Instance(
             type(module).__name__,
@@ -176,6 +180,21 @@ class Writer:
         is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
         keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
         return Call("torch.tensor", (self.keep.cut(buffer).tolist(),), keywords)
+
+    def _define_tuple(
+        self, name: str, fields: Mapping[str, str], module: nn.Module, path: str
+    ) -> None:
+        """Define the class of a named tuple that a forward returns."""
+        known = self.tuples.setdefault(name, fields)
+        if list(known) != list(fields):
+            raise UnsupportedError(
+                path,
+                type(module).__name__,
+                f"it returns a named tuple {name} of other fields than another module",
+                "Give one of the two classes another name.",
+            )
+        rows = [f"    {field}: {annotation}" for field, annotation in known.items()]
+        self.definitions[name] = "\n".join([f"class {name}(NamedTuple):", *rows]) + "\n"
 
     def _define(self, source: BlockSource, owner: Plugin, path: str) -> None:
         what = f"prunecore_write_block for {path or 'the network'}"
