@@ -23,6 +23,7 @@ from prunecore.plugins import Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal, along, shaped, without_channels
 from prunecore.sizes import counted, depending
+from prunecore.supplied import constants
 
 
 class Channels(Algebra):
@@ -80,7 +81,9 @@ class Channels(Algebra):
                 output = self.trace(module, *inputs, **keywords)
             else:
                 if keywords:
-                    inputs = inspect.signature(module.forward).bind(*inputs, **keywords).args
+                    call = inspect.signature(module.forward).bind(*inputs, **keywords)
+                    call.apply_defaults()  # else what stands behind a default would be lost
+                    inputs = call.args
                 output = owner.call(
                     "prunecore_calculate_dependencies",
                     path,
@@ -106,6 +109,13 @@ class Channels(Algebra):
                 f"{path or 'The network'} ({type(module).__name__}) cannot be called with "
                 f"{len(inputs)} input(s): {error}.\nGive a forward that takes one tensor."
             ) from error
+        chosen = constants(supplied)
+        if self.records.constants.setdefault(path, chosen) != chosen:
+            self.refuse(
+                f"it is called with {chosen} in one place, and with "
+                f"{self.records.constants[path]} in another, which makes it do different things",
+                "Call two modules, or give it the same arguments.",
+            )
         graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
         trace = interpret(self, module, graph, supplied)
         self.records.traces.setdefault(path, trace)

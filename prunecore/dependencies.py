@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ class Dependencies:
         macs: tensor name to the uses of each of its elements for one input.
         used_along: tensor name to the index into axes of the places that it is used at.
         traces: the forwards that were followed, by path.
+        constants: what traced forwards are called with that is no tensor or number, by path.
         visits: the calls of each module that eval mode or else training reaches, by path.
         training_visits: those of training, where that does something else than eval mode.
         left_out: paths of the modules that are not reached, the outermost of each; `training` where
@@ -66,6 +68,7 @@ class Dependencies:
     macs: Mapping[str, int]
     used_along: Mapping[str, int]
     traces: Mapping[str, Trace]
+    constants: Mapping[str, Mapping[str, Any]]
     visits: Mapping[str, Sequence[Visit]]
     left_out: tuple[str, ...]
     only_in_training: Collection[str]
@@ -148,6 +151,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
             if ids is not None
         },
         traces=records.traces,
+        constants=records.constants,
         visits=records.visits,
         left_out=(*left_out, TRAINING) if records.lacks_training else left_out,
         only_in_training=records.only_in_training,

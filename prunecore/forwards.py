@@ -6,6 +6,7 @@ from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from prunecore.errors import UsageError
 from prunecore.modes import Modes
@@ -71,8 +72,7 @@ class Forwards:
         Raises:
             UnsupportedError: it cannot be traced.
         """
-        lengths = (len(value) if isinstance(value, tuple) else 1 for value in supplied.values())
-        key = (path, *zip(supplied, lengths, strict=True))
+        key = path, str(pytree.tree_structure(dict(supplied)))
         if key not in self._modes:
             both = TRAINING not in self._drop
             self._modes[key] = trace_level(module, path, supplied, both)

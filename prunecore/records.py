@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from prunecore.signal import Ids
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # The forward that stands for a module's own in the masked original:
 # (module, the kept places, *inputs) -> output
-MaskedForward = Callable[..., Tensor]
+MaskedForward = Callable[..., Any]
 
 # The function that stands for another in the masked original: (the kept places, *arguments)
 MaskedFunction = Callable[..., Any]
@@ -55,6 +55,7 @@ class Records:
     traces: dict[str, Trace] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned
+    constants: dict[str, dict[str, Any]] = field(default_factory=dict)  # path to such arguments
     only_in_training: Set[str] = frozenset()  # paths that eval mode does not reach
     # the calls of training, where that does something else
     training_visits: dict[str, list[Visit]] = field(default_factory=dict)

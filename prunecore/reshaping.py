@@ -20,6 +20,14 @@ def _reshape(channels: Channels, operation: Operation) -> Signal:
     return channels.reshape(operation.tensor, operation.run(channels))
 
 
+def _expand(channels: Channels, operation: Operation) -> Signal:
+    """Places repeated along axes of size 1, and along new ones before the others."""
+    tensor, meta = operation.tensor, operation.run(channels)
+    added = meta.ndim - tensor.ndim
+    parameter = None if added else tensor.parameter
+    return Signal(meta, tensor.ids.reshape((1,) * added + tensor.ids.shape), parameter)
+
+
 def _write_sizes(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
     """Literal sizes of a reshape: those that count channels become the kept widths."""
     (tensor, *sizes), keywords = arguments
@@ -83,6 +91,7 @@ def _stack(channels: Channels, operation: Operation) -> Signal:
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("flatten squeeze unsqueeze", FunctionRule(_reshape)),
     **everywhere("reshape view", FunctionRule(_reshape, _write_sizes)),
+    **everywhere("expand", FunctionRule(_expand, _write_sizes)),
     **everywhere("unflatten", FunctionRule(_reshape, _write_unflatten)),
     **everywhere(
         "permute transpose swapaxes swapdims movedim moveaxis t", FunctionRule(_rearrange)

@@ -15,6 +15,7 @@ from torch import fx, nn
 
 from prunecore.errors import UnsupportedError
 from prunecore.modes import Modes, alike
+from prunecore.supplied import arguments
 from prunecore.training import TRAINING, Training
 
 
@@ -36,22 +37,10 @@ class _OneLevel(fx.Tracer):
         is_module: bool,
         concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
     ) -> tuple[Any, list[Any]]:
-        positional: list[Any] = [self.root]
-        keywords: dict[str, Any] = {}
-        for name, parameter in list(inspect.signature(root_fn).parameters.items())[1:]:
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                count = len(self.supplied.get(name, ()))
-                positional += [self._placeholder(f"{name}_{i}", ()) for i in range(count)]
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                continue
-            elif name in self.supplied:
-                default = () if parameter.default is parameter.empty else (parameter.default,)
-                value = self._placeholder(name, default)
-                if parameter.kind is parameter.KEYWORD_ONLY:
-                    keywords[name] = value
-                else:
-                    positional.append(value)
-        return functools.partial(root_fn, **keywords) if keywords else root_fn, positional
+        signature = inspect.signature(root_fn)
+        positional, keywords = arguments(signature, self.supplied, self._placeholder)
+        function = functools.partial(root_fn, **keywords) if keywords else root_fn
+        return function, [self.root, *positional]
 
     def create_arg(self, a: Any) -> Any:
         """What a node is given: a named tuple as it is, not as the call that makes it."""
@@ -147,8 +136,12 @@ def _trace(
             holder._modules[key] = _shadow(holder.get_submodule(key))
             holder = holder.get_submodule(key)
         holder._modules[name] = None
+    tracer = _OneLevel(supplied)
+    forward = _forward_of(module)
+    if forward is not type(module).forward:
+        tracer.traced_func_name = forward.__name__
     try:
-        return _OneLevel(supplied).trace(shadow)
+        return tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error, bool(flag)) from error
 
@@ -161,18 +154,28 @@ def _shadow(module: nn.Module) -> nn.Module:
     return shadow
 
 
+def _forward_of(module: nn.Module) -> Callable[..., Any]:
+    """The method that is a module's forward: some choose one of several in their constructor."""
+    chosen = vars(module).get("forward")
+    if inspect.ismethod(chosen) and getattr(type(module), chosen.__name__, None) is chosen.__func__:
+        method: Callable[..., Any] = chosen.__func__
+        return method
+    return type(module).forward
+
+
 def _untraceable(
     module: nn.Module, path: str, error: Exception, in_training: bool
 ) -> UnsupportedError:
     name = type(module).__name__
-    if type(module).forward is nn.Module.forward:
+    forward = _forward_of(module)
+    if forward is nn.Module.forward:
         return UnsupportedError(
             path,
             name,
             "it has no forward",
             "Call its children from the forward of the module that holds it.",
         )
-    source = inspect.getsourcefile(type(module).forward)
+    source = inspect.getsourcefile(forward)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == source]
     where = f" at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`" if own else ""
