@@ -187,7 +187,7 @@ class Channels(Algebra):
     def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
         """What a forward computes without a tensor of the network, such as from sizes."""
         ids = [] if function is operator.getitem else counted(leaves)
-        if ids and type(result) in (int, float):
+        if ids and type(result) in (bool, int, float):
             return depending(result, ids)
         for each in ids:
             self.pin(each, f"{function.__name__} depends on how many there are")

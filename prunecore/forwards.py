@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from prunecore.errors import UsageError
 from prunecore.modes import Modes
 from prunecore.records import is_within
+from prunecore.signal import Signal
 from prunecore.tracing import trace_level, trace_training
 from prunecore.training import TRAINING
 
@@ -72,7 +73,9 @@ class Forwards:
         Raises:
             UnsupportedError: it cannot be traced.
         """
-        key = path, str(pytree.tree_structure(dict(supplied)))
+        leaves, structure = pytree.tree_flatten(dict(supplied))
+        shapes = tuple(leaf.shape if isinstance(leaf, Signal) else None for leaf in leaves)
+        key = path, str(structure), shapes
         if key not in self._modes:
             both = TRAINING not in self._drop
             self._modes[key] = trace_level(module, path, supplied, both)

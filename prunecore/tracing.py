@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from prunecore.deciding import Decider, Undecided
 from prunecore.errors import UnsupportedError
 from prunecore.modes import Modes, alike
 from prunecore.supplied import arguments
@@ -24,9 +25,10 @@ class _OneLevel(fx.Tracer):
 
     proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
 
-    def __init__(self, supplied: Mapping[str, Any]) -> None:
+    def __init__(self, module: nn.Module, supplied: Mapping[str, Any]) -> None:
         super().__init__()
         self.supplied = supplied
+        self._decider = Decider(module, supplied)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -47,6 +49,25 @@ class _OneLevel(fx.Tracer):
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         return super().create_arg(a)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """A node for a child that is called."""
+        if self._decider.is_computing:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        """A node for a parameter or buffer that is read."""
+        if self._decider.is_computing:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Which way a branch goes, where sizes decide it."""
+        try:
+            return self._decider.decide(obj)
+        except Undecided:
+            return super().to_bool(obj)
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         return self.create_proxy("placeholder", name, default, {})
@@ -136,7 +157,7 @@ def _trace(
             holder._modules[key] = _shadow(holder.get_submodule(key))
             holder = holder.get_submodule(key)
         holder._modules[name] = None
-    tracer = _OneLevel(supplied)
+    tracer = _OneLevel(module, supplied)
     forward = _forward_of(module)
     if forward is not type(module).forward:
         tracer.traced_func_name = forward.__name__
