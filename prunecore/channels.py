@@ -80,8 +80,9 @@ class Channels(Algebra):
             if owner is None:
                 output = self.trace(module, *inputs, **keywords)
             else:
+                if keywords or not path:  # the network is called as the user asked
+                    call = self._bound(module, inputs, keywords)
                 if keywords:
-                    call = inspect.signature(module.forward).bind(*inputs, **keywords)
                     call.apply_defaults()  # else what stands behind a default would be lost
                     inputs = call.args
                 output = owner.call(
@@ -102,13 +103,7 @@ class Channels(Algebra):
     def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
         """Follow the channels through a module's own forward, whoever owns its class."""
         path = self._paths[id(module)]
-        try:
-            supplied = inspect.signature(module.forward).bind(*inputs, **keywords).arguments
-        except TypeError as error:
-            raise InputShapeError(
-                f"{path or 'The network'} ({type(module).__name__}) cannot be called with "
-                f"{len(inputs)} input(s): {error}.\nGive a forward that takes one tensor."
-            ) from error
+        supplied = self._bound(module, inputs, keywords).arguments
         chosen = constants(supplied)
         if self.records.constants.setdefault(path, chosen) != chosen:
             self.refuse(
@@ -194,6 +189,19 @@ class Channels(Algebra):
         if isinstance(result, Tensor):
             return Signal(result.to("meta"), without_channels(result.ndim))
         return result
+
+    def _bound(
+        self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> inspect.BoundArguments:
+        """What a module's forward is called with, by the names of its parameters."""
+        try:
+            return inspect.signature(module.forward).bind(*inputs, **keywords)
+        except TypeError as error:
+            raise InputShapeError(
+                f"{self._paths[id(module)] or 'The network'} ({type(module).__name__}) cannot be "
+                f"called with {len(inputs)} input(s): {error}.\nGive a shape for each of the "
+                "network's inputs (--input-shape, once for each)."
+            ) from error
 
     @contextmanager
     def _inside(self, path: str) -> Iterator[None]:

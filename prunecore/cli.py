@@ -187,7 +187,7 @@ def inspect(
 
     loaded_plugins = plugins.load()
     with redirect_stdout(sys.stderr):
-        loaded = jobs.part_of(models.load_model(model, arguments, seed=0), module)
+        loaded = jobs.part_of(models.load_structure(model, arguments), module)
         shape = input_shape or loaded.input_shape
         dependencies = written.walk(loaded.model, shape, loaded_plugins)
     inspection = report.build_inspection(

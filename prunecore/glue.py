@@ -119,6 +119,7 @@ _ELEMENTWISE = """
     celu elu gelu hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu6 rrelu selu
     silu softsign softshrink tanhshrink threshold masked_fill
     dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d feature_dropout
+    bernoulli normal uniform rand_like randn_like
 """
 _OPERATORS = """
     add sub mul truediv floordiv mod pow neg pos abs lt le gt ge eq ne and_ or_ xor invert

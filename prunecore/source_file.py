@@ -128,9 +128,22 @@ def import_lines(body: str, imports: set[str]) -> str:
     lines = imports | {line for name, line in IMPORTS.items() if name in names}
     if from_torch := sorted(names & {"Tensor", "nn"}):
         lines.add(f"from torch import {', '.join(from_torch)}")
+    lines = _joined(lines)
     standard = {line for line in lines if _package(line) in sys.stdlib_module_names}
     sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
     return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _joined(lines: set[str]) -> set[str]:
+    """What is imported from one module, in one line."""
+    names: dict[str, set[str]] = {}
+    for line in lines:
+        source, imported, taken = line.partition(" import ")
+        names.setdefault(source, set()).update(taken.split(", ") if imported else ())
+    return {
+        f"{source} import {', '.join(sorted(taken))}" if taken else source
+        for source, taken in names.items()
+    }
 
 
 def _package(line: str) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels import Channels
-from prunecore.errors import PrunecoreError, UnsupportedError, unknown_name
+from prunecore.errors import InputShapeError, PrunecoreError, UnsupportedError, unknown_name
 from prunecore.modes import merged
 from prunecore.plugins import Plugins
 from prunecore.records import Records
@@ -18,6 +18,7 @@ from prunecore.signal import Signal, without_channels
 from prunecore.training import TRAINING
 
 OUTPUT = "it is an output of the network"
+_LEAVE_OUT = f"Or leave out what only training does (--drop {TRAINING})."
 
 
 def walk_modes(
@@ -62,7 +63,11 @@ def walk_modes(
     try:
         _follow(training, model, signals)
     except UnsupportedError as error:
-        raise _only_in_training(error) from error
+        raise UnsupportedError(
+            error.path, error.class_name, error.reason, f"{error.remedy} {_LEAVE_OUT}"
+        ) from error
+    except InputShapeError as error:
+        raise InputShapeError(f"In training: {error} {_LEAVE_OUT}") from error
     records.count = training.records.count
     if walk.modes.differing == walk.modes.as_in_eval:
         return records
@@ -82,9 +87,3 @@ def _follow(walk: Channels, model: nn.Module, signals: Sequence[Signal]) -> None
     for leaf in pytree.tree_leaves(output):
         if isinstance(leaf, Signal):
             walk.pin(leaf.ids, OUTPUT)
-
-
-def _only_in_training(error: UnsupportedError) -> UnsupportedError:
-    """The error for what only training meets, which can be left out."""
-    remedy = f"{error.remedy}\nOr leave out what only training does (--drop {TRAINING})."
-    return UnsupportedError(error.path, error.class_name, error.reason, remedy)
