@@ -56,9 +56,15 @@ class ResidualBlock:
             for _, made in open_layers:
                 if trunk[made].any():
                     return False
-                if kept[made].all() or kept[made].sum() > min_channels:
+                if kept[made].all() or _can_go_on(made[kept[made]], min_channels):
                     reached[made] = True
         return True
+
+
+def _can_go_on(made: ChannelArray, min_channels: int) -> bool:
+    """Whether a layer that makes these channels may lose another one: a head has many places."""
+    _, places = np.unique(made, return_counts=True)
+    return len(made) - int(places.min(initial=len(made))) >= min_channels
 
 
 def find_blocks(

@@ -73,7 +73,8 @@ def _network(model: nn.Module, value: Value, name: str) -> Instance:
     if isinstance(value, Instance):
         return value
     own = type(model).__name__
-    class_name = own if not is_of_torch(type(model)) else name.title().replace("_", "")
+    is_taken = is_of_torch(type(model)) or own == value.function
+    class_name = name.title().replace("_", "") if is_taken else own
     statement = Statement("", replace(value, function="super().__init__"))
     return Instance(class_name, (statement,), None, None, None, base=value.function)
 
