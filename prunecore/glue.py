@@ -110,7 +110,7 @@ def _count(channels: Channels, operation: Operation) -> Any:
 
 _ELEMENTWISE = """
     abs add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or ceil
-    clamp clamp_max clamp_min clip clone contiguous copysign cos cosh detach div divide eq erf
+    clamp clamp_max clamp_min clip copysign cos cosh div divide eq erf
     erfc exp exp2 expm1 fix float_power floor floor_divide fmax fmin fmod frac ge greater gt
     hardshrink hypot isfinite isinf isnan le lerp less log log10 log1p log2 logical_and
     logical_not logical_or logical_xor logit lt maximum minimum mul multiply nan_to_num ne neg
@@ -139,7 +139,7 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
     return {
         **dict.fromkeys(operators, FunctionRule(elementwise)),
         **everywhere(_ELEMENTWISE, FunctionRule(elementwise)),
-        **everywhere("to float double half bfloat16 type_as", FunctionRule(_cast)),
+        **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
         **everywhere("size", FunctionRule(_size)),
         **everywhere("dim ndimension numel", FunctionRule(_count)),
         **reshaping.RULES,

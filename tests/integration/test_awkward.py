@@ -133,22 +133,32 @@ FREE: dict[str, Callable[[], nn.Module]] = {
     "layer_norm_function": lambda: Between(lambda x: F.layer_norm(x, x.shape[1:])),
     "group_norm_function": lambda: Between(lambda x: F.group_norm(x, 3)),
     "instance_norm_function": lambda: Between(lambda x: F.instance_norm(x)),
+    "strided_slice": lambda: Between(lambda x: x[:, ::2], out=6),
+    "slice": lambda: Between(lambda x: x[:, 2:7], out=5),
+    "slices_and_cat": lambda: Between(lambda x: torch.cat([x[:, 6:], x[:, :6]], 1)),
+    "flip": lambda: Between(lambda x: x.flip(1)),
+    "flip_function": lambda: Between(lambda x: torch.flip(x, [1])),
+    "flip_of_maps": lambda: Between(lambda x: x.flip([2, 3])),
+    "roll": lambda: Between(lambda x: x.roll(3, 1)),
+    "roll_of_maps": lambda: Between(lambda x: torch.roll(x, (1, 2), (2, 3))),
+    "channel_shuffle": lambda: Between(applied, nn.ChannelShuffle(3)),
+    "index_list": lambda: Between(lambda x: x[:, [0, 2, 5, 3]], out=4),
+    "narrow": lambda: Between(lambda x: x.narrow(1, 2, 5), out=5),
+    "repeat": lambda: Between(lambda x: x.repeat(1, 2, 1, 1), out=24),
+    "repeat_of_maps": lambda: Between(lambda x: x.repeat(1, 1, 2, 1)),
+    "repeat_interleave": lambda: Between(lambda x: x.repeat_interleave(2, 1), out=24),
+    "tile": lambda: Between(lambda x: x.tile(1, 2, 1, 1), out=24),
+    "expand": lambda: Between(lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 4, 4)),
+    "expand_as": lambda: Between(lambda x: x.mean((2, 3), keepdim=True).expand_as(x)),
+    "chunk": lambda: Between(swapped_halves),
+    "split": lambda: Between(gated, out=6),
 }
 
 # Some stay: the layer that makes them, and why.
 WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
-    "strided_slice": (
-        lambda: Between(lambda x: x[:, ::2], out=6),
-        {"before": "a slice cuts through it"},
-    ),
-    "slice": (lambda: Between(lambda x: x[:, 2:7], out=5), {"before": "a slice cuts through it"}),
-    "select": (
-        lambda: Between(lambda x: x[:, 3:4] + x[:, 4].unsqueeze(1), out=1),
-        {"before": "a slice cuts through it"},
-    ),
-    "slices_and_cat": (
-        lambda: Between(lambda x: torch.cat([x[:, 6:], x[:, :6]], 1)),
-        {"before": "a slice cuts through it"},
+    "unbind": (
+        lambda: Between(lambda x: torch.stack(x.unbind(1)[:5], 1), out=5),
+        {"before": "a function takes it alone"},
     ),
     "one_output": (
         lambda: Between(applied, nn.Conv2d(WIDTH, 1, 3), out=1),
@@ -202,52 +212,14 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
 
 # Refused: part of the reason.
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "flip": (lambda: Between(lambda x: x.flip(1)), "its forward calls flip"),
-    "flip_function": (lambda: Between(lambda x: torch.flip(x, [1])), "its forward calls flip"),
-    "flip_of_maps": (lambda: Between(lambda x: x.flip([2, 3])), "its forward calls flip"),
-    "roll": (lambda: Between(lambda x: x.roll(3, 1)), "its forward calls roll"),
-    "roll_of_maps": (
-        lambda: Between(lambda x: torch.roll(x, (1, 2), (2, 3))),
-        "its forward calls roll",
-    ),
-    "channel_shuffle": (
-        lambda: Between(applied, nn.ChannelShuffle(3)),
-        "its forward calls channel_shuffle",
-    ),
-    "index_list": (
-        lambda: Between(lambda x: x[:, [0, 2, 5, 3]], out=4),
-        "its forward indexes a tensor with slice(None, None, None) and [0, 2, 5, 3]",
-    ),
     "index_select": (
         lambda: Between(lambda x: torch.index_select(x, 1, torch.tensor([0, 2])), out=2),
         "its forward uses a tensor that is neither a parameter nor a buffer",
     ),
-    "narrow": (lambda: Between(lambda x: x.narrow(1, 2, 5), out=5), "its forward calls narrow"),
-    "repeat": (lambda: Between(lambda x: x.repeat(1, 2, 1, 1), out=24), "its forward calls repeat"),
-    "repeat_of_maps": (lambda: Between(lambda x: x.repeat(1, 1, 2, 1)), "its forward calls repeat"),
-    "repeat_interleave": (
-        lambda: Between(lambda x: x.repeat_interleave(2, 1), out=24),
-        "its forward calls repeat_interleave",
-    ),
-    "tile": (lambda: Between(lambda x: x.tile(1, 2, 1, 1), out=24), "its forward calls tile"),
-    "expand": (
-        lambda: Between(lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 4, 4)),
-        "its forward calls expand",
-    ),
-    "expand_as": (
-        lambda: Between(lambda x: x.mean((2, 3), keepdim=True).expand_as(x)),
-        "its forward calls expand_as",
-    ),
     "view_as": (lambda: Between(lambda x: x.flatten(1).view_as(x)), "its forward calls view_as"),
-    "chunk": (lambda: Between(swapped_halves), "its forward calls chunk"),
-    "split": (lambda: Between(gated, out=6), "its forward calls split"),
     "split_by_size": (
         lambda: Between(lambda x: sum(x.split(4, 1)), out=4),
         "its forward cannot be traced at ",
-    ),
-    "unbind": (
-        lambda: Between(lambda x: torch.stack(x.unbind(1)[:5], 1), out=5),
-        "its forward calls unbind",
     ),
     "glu_function": (lambda: Between(lambda x: F.glu(x, 1), out=6), "its forward calls glu"),
     "pixel_shuffle_function": (
