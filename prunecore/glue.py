@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from prunecore import indexing, reductions, reshaping
+from prunecore import folding, indexing, products, reductions, reshaping
 from prunecore.functions import Arguments, FunctionRule, Operation, elementwise, everywhere, spatial
 from prunecore.hookspecs import hookimpl
 from prunecore.signal import Ids, Signal, along
@@ -117,7 +117,8 @@ _ELEMENTWISE = """
     negative positive pow reciprocal relu remainder round rsqrt rsub sgn sigmoid sign sin sinc
     sinh softplus sqrt square sub subtract tan tanh true_divide trunc where xlogy
     celu elu gelu hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu6 rrelu selu
-    silu softsign softshrink tanhshrink threshold masked_fill
+    silu softsign softshrink tanhshrink threshold masked_fill fill zero copy
+    zeros_like ones_like full_like empty_like
     dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d feature_dropout
 """
 _OPERATORS = """
@@ -145,6 +146,8 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
         **reshaping.RULES,
         **reductions.RULES,
         **indexing.RULES,
+        **folding.RULES,
+        **products.RULES,
         **_pools(1),
         **_pools(2),
         **_pools(3),

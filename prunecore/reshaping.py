@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prunecore.functions import Arguments, FunctionRule, Operation, everywhere
 from prunecore.moving import moved
@@ -67,6 +68,13 @@ def _rearrange(channels: Channels, operation: Operation) -> Signal:
     )
 
 
+def _reshape_as(channels: Channels, operation: Operation) -> Signal:
+    """To the shape of another tensor, which stays its shape only if the two are cut alike."""
+    other: Signal = operation.argument(1, "other")
+    reshaped = channels.reshape(operation.tensor, operation.run(channels))
+    return Signal(reshaped.meta, channels.couple(reshaped, other).ids)
+
+
 def _same_places(channels: Channels, operation: Operation) -> Signal:
     """Another copy of the tensor."""
     tensor = operation.tensor
@@ -77,14 +85,25 @@ def _expand(channels: Channels, operation: Operation) -> Signal:
     """Axes of size 1 become longer; those that take the number of channels carry them."""
     tensor, meta = operation.tensor, operation.run(channels)
     ids = tensor.ids.reshape((1,) * (meta.ndim - tensor.ndim) + tensor.ids.shape)
+    return Signal(meta, _counting(operation, meta) if ids.size == 1 else ids)
+
+
+def _new(channels: Channels, operation: Operation) -> Signal:
+    """A new tensor; where its size is a number of channels, it has these."""
+    meta = operation.run(channels)
+    return Signal(meta, _counting(operation, meta))
+
+
+def _counting(operation: Operation, meta: Tensor) -> Ids:
+    """The channels that one of the sizes among the arguments counts, along its axis."""
     sizes = operation.argument(1, "size")
     sizes = sizes if isinstance(sizes, tuple | list) else operation.args[1:]
     for axis, size in enumerate(sizes):
-        if isinstance(size, Count) and ids.size == 1 and len(size.ids) == 1:
-            counted = size.ids[0].ravel()
-            if len(counted) == meta.shape[axis] and tensor.shape[axis - meta.ndim] == 1:
-                ids = along(axis, meta.ndim, counted)
-    return Signal(meta, ids)
+        if isinstance(size, Count) and len(size.ids) == 1:
+            ids = size.ids[0].ravel()
+            if len(ids) == meta.shape[axis]:
+                return along(axis, meta.ndim, ids)
+    return without_channels(meta.ndim)
 
 
 def _expand_as(channels: Channels, operation: Operation) -> Signal:
@@ -133,9 +152,11 @@ def _stack(channels: Channels, operation: Operation) -> Signal:
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("flatten ravel squeeze unsqueeze", FunctionRule(_reshape, takes_grids=True)),
     **everywhere("reshape view", FunctionRule(_reshape, _write_sizes, takes_grids=True)),
+    **everywhere("view_as reshape_as", FunctionRule(_reshape_as)),
     **everywhere("unflatten", FunctionRule(_reshape, _write_unflatten, takes_grids=True)),
     **everywhere("contiguous clone detach", FunctionRule(_same_places, takes_grids=True)),
     **everywhere("expand", FunctionRule(_expand, _write_sizes)),
+    **everywhere("new_zeros new_ones new_full new_empty", FunctionRule(_new)),
     **everywhere("expand_as", FunctionRule(_expand_as)),
     **everywhere("repeat tile", FunctionRule(_repeat)),
     **everywhere(

@@ -125,12 +125,17 @@ def reshape_ids(ids: Ids, old: Sequence[int], new: Sequence[int]) -> Ids:
         carries = any(ids.shape[axis] > 1 for axis in old_axes)
         full += [old[axis] if carries else 1 for axis in old_axes]
         result += [new[axis] if carries else 1 for axis in new_axes]
-    ids = np.broadcast_to(ids, full).reshape(result)
+    ids = without_repetition(np.broadcast_to(ids, full).reshape(result))
+    return np.array(ids)  # copied, as a broadcast array is read-only, which torch warns of
+
+
+def without_repetition(ids: Ids) -> Ids:
+    """Ids of size 1 along every axis along which they do not differ."""
     for axis in range(ids.ndim):
         first = ids.take([0], axis)
         if ids.shape[axis] > 1 and (ids == first).all():
             ids = first
-    return np.array(ids)  # copied, as a broadcast array is read-only, which torch warns of
+    return ids
 
 
 def _matching_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[range, range]]:
@@ -153,14 +158,20 @@ def _matching_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[range, 
     return runs
 
 
-def one_channel_axis(ids: Ids, couple: Callable[[Ids, Ids], None]) -> Ids:
+def one_channel_axis(ids: Ids, couple: Callable[[Ids, Ids], None], apart: int | None = None) -> Ids:
     """Couple ids so that they differ along one axis at most, and drop the repetition.
 
     What is kept must be a rectangle then: `couple` is called for the pairs that have to go
-    together, across all axes but the one that leaves the most channels.
+    together, across all axes but one.
+
+    Args:
+        ids: of a tensor.
+        couple: called with the pairs.
+        apart: the axis along which they stay apart; without one, that which leaves most channels.
     """
     axes = [axis for axis, size in enumerate(ids.shape) if size > 1]
     best = max(axes, key=lambda axis: _channels_along(ids, axis), default=None)
+    best = apart if apart in axes else best
     for axis in axes:
         if axis != best:
             first = ids.take([0], axis)

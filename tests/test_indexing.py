@@ -59,6 +59,7 @@ FREE: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "slice_from": lambda x, _: x[:, 3:],
     "slice_negative": lambda x, _: x[:, -5:-1],
     "slice_symbolic": lambda x, _: x[:, : x.size(1) // 2],
+    "slice_of_maps_symbolic": lambda x, _: x[:, :, x.size(2) // 2 :, : x.size(3) - 1 : 2],
     "slice_strided": lambda x, _: x[:, ::2],
     "slice_strided_from": lambda x, _: x[:, 1::3],
     "slice_with_maps": lambda x, _: x[:, 2:, ::2, 1:],
@@ -172,3 +173,21 @@ def test_numbers_that_are_computed_are_refused(
     net.function = function
     with pytest.raises(UnsupportedError, match=reason):
         find(net, (2, 3, SIZE, SIZE))
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda x: x[:, :, x.size(2) // 2 :], "[:, :, x.size(2) // 2 :]"),
+        (lambda x: x[:, :, : x.size(2) - 1, 1:-1], "[:, :, : x.size(2) - 1, 1:-1]"),
+        (lambda x: x[:, :, 0 : x.size(2) : 2, ::2], "[:, :, 0 : x.size(2) : 2, ::2]"),
+        (lambda x: x[..., :: x.size(2) - 2], "[..., :: x.size(2) - 2]"),
+        (lambda x: x[:, :, x.size(2) - 3 :: 2], "[:, :, x.size(2) - 3 :: 2]"),
+    ],
+)
+def test_slices_are_written_as_ruff_has_them(
+    cut: Callable[..., Any], check_style: Callable[..., None], function: Any, text: str
+) -> None:
+    result = cut(One(lambda x, _: function(x)), 3, SIZE, SIZE)
+    assert text in result.forward
+    check_style([result.text])

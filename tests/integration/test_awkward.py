@@ -152,6 +152,25 @@ FREE: dict[str, Callable[[], nn.Module]] = {
     "expand_as": lambda: Between(lambda x: x.mean((2, 3), keepdim=True).expand_as(x)),
     "chunk": lambda: Between(swapped_halves),
     "split": lambda: Between(gated, out=6),
+    "shuffle_twice": lambda: Between(
+        lambda x: torch.relu(shuffled(x)).view(-1, 4, 3, 8, 8).transpose(1, 2).reshape(x.shape)
+    ),
+    "shuffle_and_split": lambda: Between(lambda x: gated(shuffled(x)), out=6),
+    "split_unequal": lambda: Between(lambda x: torch.cat(torch.split(x, [5, 7], 1)[:1], 1), out=5),
+    "gate_of_a_slice": lambda: Between(lambda x: x[:, :6] * x[:, 6:].sigmoid_(), out=6),
+    "every_other_twice": lambda: Between(lambda x: torch.cat([x[:, ::2], x[:, 1::2]], 1)),
+    "expand_of_new": lambda: Between(lambda x: x + x.new_ones(1, x.size(1), 1, 1).expand_as(x)),
+    "add_by_name": lambda: Between(lambda x: torch.add(input=x, other=x.relu(), alpha=2)),
+    "view_as": lambda: Between(lambda x: x.flatten(1).view_as(x)),
+    "glu_function": lambda: Between(lambda x: F.glu(x, 1), out=6),
+    "pixel_shuffle_function": lambda: Between(lambda x: F.pixel_shuffle(x, 2), out=3),
+    "pixel_unshuffle_function": lambda: Between(lambda x: F.pixel_unshuffle(x, 2), out=48),
+    "einsum": lambda: Between(lambda x: torch.einsum("nchw,nchw->nc", x, x)[..., None, None]),
+    "matmul": lambda: Between(attended),
+    "normalize": lambda: Between(lambda x: F.normalize(x, dim=1)),
+    "appended_half": lambda: Between(
+        lambda x: torch.cat([x, torch.zeros_like(x[:, : x.size(1) // 2])], 1), out=18
+    ),
 }
 
 # Some stay: the layer that makes them, and why.
@@ -159,6 +178,18 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     "unbind": (
         lambda: Between(lambda x: torch.stack(x.unbind(1)[:5], 1), out=5),
         {"before": "a function takes it alone"},
+    ),
+    "sort": (lambda: Between(lambda x: x.sort(1)[0]), {"before": "sort mixes it"}),
+    "topk": (lambda: Between(lambda x: x.topk(3, 1).values, out=3), {"before": "topk mixes it"}),
+    "channels_by_channels": (
+        lambda: Between(
+            lambda x: (
+                torch.bmm(x.flatten(2), x.flatten(2).transpose(1, 2))
+                .bmm(x.flatten(2))
+                .view(x.shape)
+            )
+        ),
+        {"before": "a product has channels along several axes"},
     ),
     "one_output": (
         lambda: Between(applied, nn.Conv2d(WIDTH, 1, 3), out=1),
@@ -216,32 +247,14 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Between(lambda x: torch.index_select(x, 1, torch.tensor([0, 2])), out=2),
         "its forward uses a tensor that is neither a parameter nor a buffer",
     ),
-    "view_as": (lambda: Between(lambda x: x.flatten(1).view_as(x)), "its forward calls view_as"),
     "split_by_size": (
         lambda: Between(lambda x: sum(x.split(4, 1)), out=4),
         "its forward cannot be traced at ",
-    ),
-    "glu_function": (lambda: Between(lambda x: F.glu(x, 1), out=6), "its forward calls glu"),
-    "pixel_shuffle_function": (
-        lambda: Between(lambda x: F.pixel_shuffle(x, 2), out=3),
-        "its forward calls pixel_shuffle",
-    ),
-    "pixel_unshuffle_function": (
-        lambda: Between(lambda x: F.pixel_unshuffle(x, 2), out=48),
-        "its forward calls pixel_unshuffle",
     ),
     "unfold": (
         lambda: Between(lambda x: F.unfold(x, 2).view(-1, 48, 7, 7), out=48),
         "its forward calls unfold",
     ),
-    "einsum": (
-        lambda: Between(lambda x: torch.einsum("nchw,nchw->nc", x, x)[..., None, None]),
-        "its forward calls einsum",
-    ),
-    "matmul": (lambda: Between(attended), "its forward calls matmul"),
-    "normalize": (lambda: Between(lambda x: F.normalize(x, dim=1)), "its forward calls normalize"),
-    "sort": (lambda: Between(lambda x: x.sort(1)[0]), "its forward calls sort"),
-    "topk": (lambda: Between(lambda x: x.topk(3, 1).values, out=3), "its forward calls topk"),
     "weight_norm": (
         lambda: Between(applied, parametrizations.weight_norm(nn.Conv2d(12, 12, 1))),
         "one of its weights is computed each time, not stored",
@@ -264,12 +277,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
             lambda x: torch.cat([x, torch.zeros(x.size(0), 3, 8, 8, dtype=x.dtype)], 1), out=15
         ),
         "its forward cannot be traced at ",
-    ),
-    "appended_half": (
-        lambda: Between(
-            lambda x: torch.cat([x, torch.zeros_like(x[:, : x.size(1) // 2])], 1), out=18
-        ),
-        "its forward calls zeros_like",
     ),
     "loop_over_channels": (
         lambda: Between(lambda x: torch.stack([x[:, i] for i in range(x.size(1))], 1)),
