@@ -19,6 +19,7 @@ from prunecore.interpreting import interpret
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal, along, shaped, without_channels
 from prunecore.sizes import counted, depending
+from prunecore.supplied import constants
 from prunecore.tracing import trace_level
 
 
@@ -60,7 +61,9 @@ class Channels(Algebra):
                 output = self.trace(module, *inputs, **keywords)
             else:
                 if keywords:
-                    inputs = inspect.signature(module.forward).bind(*inputs, **keywords).args
+                    call = inspect.signature(module.forward).bind(*inputs, **keywords)
+                    call.apply_defaults()  # else what stands behind a default would be lost
+                    inputs = call.args
                 output = owner.call(
                     "prunecore_calculate_dependencies",
                     path,
@@ -87,6 +90,13 @@ class Channels(Algebra):
                 f"{path or 'The network'} ({type(module).__name__}) cannot be called with "
                 f"{len(inputs)} input(s): {error}.\nGive a forward that takes one tensor."
             ) from error
+        chosen = constants(supplied)
+        if self.records.constants.setdefault(path, chosen) != chosen:
+            self.refuse(
+                f"it is called with {chosen} in one place, and with "
+                f"{self.records.constants[path]} in another, which makes it do different things",
+                "Call two modules, or give it the same arguments.",
+            )
         trace = interpret(self, module, trace_level(module, path, supplied), supplied)
         self.records.traces.setdefault(path, trace)
         return trace.output
@@ -155,7 +165,7 @@ class Channels(Algebra):
     def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
         """What a forward computes without a tensor of the network, such as from sizes."""
         ids = [] if function is operator.getitem else counted(leaves)
-        if ids and type(result) in (int, float):
+        if ids and type(result) in (bool, int, float):
             return depending(result, ids)
         for each in ids:
             self.pin(each, f"{function.__name__} depends on how many there are")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,7 @@ class Dependencies:
         macs: tensor name to the uses of each of its elements for one input.
         used_along: tensor name to the index into axes of the places that it is used at.
         traces: the forwards that were followed, by path.
+        constants: what traced forwards are called with that is no tensor or number, by path.
         visits: the calls of each module that was reached, by path.
         left_out: paths of the modules that the forward never reaches, the outermost of each.
         left_whole: path of a layer that is not cut at all to the reason.
@@ -65,6 +67,7 @@ class Dependencies:
     macs: Mapping[str, int]
     used_along: Mapping[str, int]
     traces: Mapping[str, Trace]
+    constants: Mapping[str, Mapping[str, Any]]
     visits: Mapping[str, Sequence[Visit]]
     left_out: tuple[str, ...]
     left_whole: Mapping[str, str]
@@ -153,6 +156,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
             if ids is not None
         },
         traces=records.traces,
+        constants=records.constants,
         visits=records.visits,
         left_out=left_out,
         left_whole=left_whole,

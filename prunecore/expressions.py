@@ -55,7 +55,7 @@ def self_path(module: nn.Module, path: str) -> str:
             text += f"[{part}]"
         else:
             text = f'getattr({text}, "{part}")'
-        module = getattr(module, part)
+        module = getattr(module, part, None)  # type: ignore[assignment]  # which it may lack
     return text
 
 

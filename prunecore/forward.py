@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -196,9 +197,23 @@ class ForwardWriter:
             if self._is_optional(node):
                 given = one_line(args[0])
                 return Name(f"{given} if {path} is None else {path}({given})", 0)
+            args, kwargs = self._without_constants(node, args, kwargs)
             return Call(path, literal(args), literal(kwargs))
         args, kwargs = self._rewritten(node, args, kwargs)
         return function_call(node, literal(args), literal(kwargs))
+
+    def _without_constants(
+        self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A module's arguments but for those that are part of its forward as it is written."""
+        child = self.trace.module.get_submodule(str(node.target))
+        constants = self.keep.constants(child)
+        if not constants:
+            return args, kwargs
+        names = list(inspect.signature(child.forward).parameters)
+        places = [*names[: len(args)], *[""] * (len(args) - len(names))]  # the last are of *args
+        left = tuple(arg for name, arg in zip(places, args, strict=True) if name not in constants)
+        return left, {name: arg for name, arg in kwargs.items() if name not in constants}
 
     def _rewritten(
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -6,9 +6,13 @@ import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from prunecore.records import Trace
+from prunecore.signal import Signal
+from prunecore.sizes import Count
+from prunecore.supplied import one_by_one
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
@@ -41,19 +45,21 @@ def interpret(
             values[node] = channels.through(child, *args, **kwargs)
         elif node.op == "output":
             output = args[0]
+        elif node.target is torch._assert and isinstance(args[0], Count):
+            graph.erase_node(node)  # what it says of the widths no longer holds
         else:
-            function = getattr(Tensor, node.target) if node.op == "call_method" else node.target
+            function = node.target
+            if node.op == "call_method":
+                function = _method(channels, node.target, args[0])
             values[node] = channels.follow(node.name, function, *args, **kwargs)
     return Trace(module, graph, values, output)
 
 
-def one_by_one(signature: inspect.Signature, supplied: Mapping[str, Any]) -> list[Any]:
-    """The arguments of a forward in the order of a trace's inputs, those of `*args` one by one."""
-    parameters = signature.parameters
-    return [
-        value
-        for name, given in supplied.items()
-        for value in (
-            given if parameters[name].kind is inspect.Parameter.VAR_POSITIONAL else [given]
+def _method(channels: Channels, name: str, of: Any) -> Any:
+    if not isinstance(of, Signal) or not hasattr(Tensor, name):
+        kind = "a tensor" if isinstance(of, Signal) else type(of).__name__
+        channels.refuse(
+            f"its forward calls .{name} of {kind}",
+            "Write it with a function of torch, or with the operators of Python.",
         )
-    ]
+    return getattr(Tensor, name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +76,10 @@ class Keep:
         if index is None:
             return getattr(module, name)  # type: ignore[no-any-return]
         return Width(len(self._axes[index]), index)
+
+    def constants(self, module: nn.Module) -> Mapping[str, Any]:
+        """The arguments of a traced module's calls that its written forward does without."""
+        return self.dependencies.constants.get(self._paths[id(module)], {})
 
     def place(self, index: int) -> NDArray[np.int64]:
         """The kept places of one of the dependencies' axes."""

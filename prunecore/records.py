@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from prunecore.signal import Ids
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # The forward that stands for a module's own in the masked original:
 # (module, the kept places, *inputs) -> output
-MaskedForward = Callable[..., Tensor]
+MaskedForward = Callable[..., Any]
 
 # The function that stands for another in the masked original: (the kept places, *arguments)
 MaskedFunction = Callable[..., Any]
@@ -65,6 +65,7 @@ class Records:
     traces: dict[str, Trace] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned
+    constants: dict[str, dict[str, Any]] = field(default_factory=dict)  # path to such arguments
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
     protected: list[str] = field(default_factory=list)  # paths of layers that are not to be cut

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from prunecore.interpreting import one_by_one
+from prunecore.supplied import one_by_one
 from prunecore.tracing import Training
 
 

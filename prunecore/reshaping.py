@@ -82,10 +82,16 @@ def _same_places(channels: Channels, operation: Operation) -> Signal:
 
 
 def _expand(channels: Channels, operation: Operation) -> Signal:
-    """Axes of size 1 become longer; those that take the number of channels carry them."""
+    """Axes of size 1 become longer, and new ones stand before the others.
+
+    Where a new size is a number of channels, the axis carries these.
+    """
     tensor, meta = operation.tensor, operation.run(channels)
-    ids = tensor.ids.reshape((1,) * (meta.ndim - tensor.ndim) + tensor.ids.shape)
-    return Signal(meta, _counting(operation, meta) if ids.size == 1 else ids)
+    added = meta.ndim - tensor.ndim
+    ids = tensor.ids.reshape((1,) * added + tensor.ids.shape)
+    if ids.size == 1:
+        ids = _counting(operation, meta)
+    return Signal(meta, ids, None if added else tensor.parameter)
 
 
 def _new(channels: Channels, operation: Operation) -> Signal:

@@ -11,7 +11,9 @@ from typing import Any
 
 from torch import fx, nn
 
+from prunecore.deciding import Decider, Undecided
 from prunecore.errors import UnsupportedError
+from prunecore.supplied import arguments
 
 
 class Training(int):
@@ -23,9 +25,10 @@ class _OneLevel(fx.Tracer):
 
     proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
 
-    def __init__(self, supplied: Mapping[str, Any]) -> None:
+    def __init__(self, module: nn.Module, supplied: Mapping[str, Any]) -> None:
         super().__init__()
         self.supplied = supplied
+        self._decider = Decider(module, supplied)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -36,22 +39,29 @@ class _OneLevel(fx.Tracer):
         is_module: bool,
         concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
     ) -> tuple[Any, list[Any]]:
-        positional: list[Any] = [self.root]
-        keywords: dict[str, Any] = {}
-        for name, parameter in list(inspect.signature(root_fn).parameters.items())[1:]:
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                count = len(self.supplied.get(name, ()))
-                positional += [self._placeholder(f"{name}_{i}", ()) for i in range(count)]
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                continue
-            elif name in self.supplied:
-                default = () if parameter.default is parameter.empty else (parameter.default,)
-                value = self._placeholder(name, default)
-                if parameter.kind is parameter.KEYWORD_ONLY:
-                    keywords[name] = value
-                else:
-                    positional.append(value)
-        return functools.partial(root_fn, **keywords) if keywords else root_fn, positional
+        signature = inspect.signature(root_fn)
+        positional, keywords = arguments(signature, self.supplied, self._placeholder)
+        function = functools.partial(root_fn, **keywords) if keywords else root_fn
+        return function, [self.root, *positional]
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """A node for a child that is called."""
+        if self._decider.is_computing:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        """A node for a parameter or buffer that is read."""
+        if self._decider.is_computing:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Which way a branch goes, where sizes decide it."""
+        try:
+            return self._decider.decide(obj)
+        except Undecided:
+            return super().to_bool(obj)
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         return self.create_proxy("placeholder", name, default, {})
@@ -83,22 +93,34 @@ def trace_level(module: nn.Module, path: str, supplied: Mapping[str, Any]) -> fx
     shadow.training = Training(0)  # type: ignore[assignment]
     for registry in ("_modules", "_parameters", "_buffers"):
         shadow.__dict__[registry] = dict(getattr(module, registry))
+    tracer = _OneLevel(module, supplied)
+    tracer.traced_func_name = _forward_of(module).__name__
     try:
-        return _OneLevel(supplied).trace(shadow)
+        return tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error) from error
 
 
+def _forward_of(module: nn.Module) -> Callable[..., Any]:
+    """The method that is a module's forward: some choose one of several in their constructor."""
+    chosen = vars(module).get("forward")
+    if inspect.ismethod(chosen) and getattr(type(module), chosen.__name__, None) is chosen.__func__:
+        method: Callable[..., Any] = chosen.__func__
+        return method
+    return type(module).forward
+
+
 def _untraceable(module: nn.Module, path: str, error: Exception) -> UnsupportedError:
     name = type(module).__name__
-    if type(module).forward is nn.Module.forward:
+    forward = _forward_of(module)
+    if forward is nn.Module.forward:
         return UnsupportedError(
             path,
             name,
             "it has no forward",
             "Call its children from the forward of the module that holds it.",
         )
-    source = inspect.getsourcefile(type(module).forward)
+    source = inspect.getsourcefile(forward)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == source]
     where = f" at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`" if own else ""

@@ -193,6 +193,11 @@ FREE: list[tuple[Callable[..., Any], str | None]] = [
     (lambda x: F.pad(x, [1, 1, 1, 1], "reflect"), None),
     (lambda x: F.pad(x, (1, 1, 0, 0), mode="replicate"), None),
     (lambda x: F.pad(x, (1, 1, 1, 1), value=1.0), None),
+    # repeated along axes without channels
+    (lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 3, 3), None),
+    (lambda x: x.mean((2, 3), keepdim=True).expand(x.size(0), WIDTH, SIZE, SIZE), None),
+    (lambda x: x.mean((2, 3), keepdim=True).expand([-1, WIDTH, 2, 2]), None),
+    (lambda x: x.expand(3, -1, -1, -1, -1).sum(0), None),
     # pieces that cut no channel off
     (lambda x: x[:, :, ::2, ::2], "x = self.before(x)[:, :, ::2, ::2]"),
     (lambda x: x[..., 0].flatten(1), None),

@@ -147,6 +147,11 @@ def test_a_block_that_holds_others_passes(toys_installed: None) -> None:
     check_block(Scale(6), (6, 3))
 
 
+@pytest.mark.parametrize("axis", [2, -1])
+def test_the_channels_may_lie_along_another_axis(axis: int, toys_installed: None) -> None:
+    check_block(nn.Linear(5, 7), (3, 5), traceable=False, axis=axis)
+
+
 def test_several_inputs_and_outputs(use: Any) -> None:
     class Two(nn.Module):
         def __init__(self, width: int, out: int) -> None:

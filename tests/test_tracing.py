@@ -164,7 +164,7 @@ def test_what_cannot_be_followed_is_reported_with_the_line_of_the_users_file(
     cls: type[nn.Module], line: str, reason: str
 ) -> None:
     with pytest.raises(UnsupportedError) as caught:
-        trace_level(cls(), "layer1.0", {"x": 0})
+        trace_level(cls(), "layer1.0", {"x": torch.empty(2, 3, device="meta")})
     lines, first = inspect.getsourcelines(cls.forward)
     number = first + next(i for i, text in enumerate(lines) if line in text)
     what, remedy = str(caught.value).split("\n")

@@ -140,3 +140,21 @@ def test_a_child_that_reads_a_list_stands_for_no_input(
     assert found["1"].trace is not found["2"].trace
     assert found["1"].optional == frozenset()
     cut(nn.Sequential(nn.Linear(3, 6), Dense(2), Dense(3), nn.Linear(6, 2)), 3)
+
+
+class Stage(nn.Module):
+    """As many children as there are layers, none of them named where there is none."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        for number in range(count):
+            self.add_module(f"layer{number}", nn.Linear(6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+
+def test_an_instance_may_have_fewer_children_by_name(cut: Callable[..., Any]) -> None:
+    cut(nn.Sequential(nn.Linear(3, 6), Stage(2), Stage(1), nn.Linear(6, 2)), 3)

@@ -25,6 +25,7 @@ def check_block(
     *shapes: Sequence[int],
     seeds: Iterable[int] = range(3),
     traceable: bool = True,
+    axis: int = 1,
 ) -> None:
     """Check what its plugin makes of a block, in a network of its own, against the block itself.
 
@@ -38,12 +39,13 @@ def check_block(
         shapes: of its inputs, without the batch: `(16, 8, 8)` for 16 channels.
         seeds: of the random choices of channels.
         traceable: whether its forward can be traced. If not, tracing must be refused.
+        axis: along which the inputs' channels lie; the batch is axis 0.
 
     Raises:
         AssertionError: something does not hold; the message says what, and where.
         PrunecoreError: the block cannot be written, as in a job of the user's.
     """
-    check(block, shapes, seeds, traceable, plugin_registry.load())
+    check(block, shapes, seeds, traceable, plugin_registry.load(), axis)
 
 
 def check(
@@ -52,12 +54,13 @@ def check(
     seeds: Iterable[int],
     traceable: bool,
     plugins: Plugins,
+    axis: int = 1,
 ) -> None:
     """The same with these plugins, installed or not."""
     owner = _owner(block, plugins)
     network = Network(_varied(block))
-    followed = follow(network, shapes, plugins, traced=False)
-    _check_agreement(network, followed, shapes, plugins, owner, traceable)
+    followed = follow(network, shapes, plugins, False, axis)
+    _check_agreement(network, followed, shapes, plugins, owner, traceable, axis)
     definitions: dict[str, str] = {}
     removed, largest = 0, 0.0
     for seed in seeds:
@@ -124,10 +127,11 @@ def _check_agreement(
     plugins: Plugins,
     owner: Plugin,
     traceable: bool,
+    axis: int,
 ) -> None:
     name = type(network.block).__name__
     try:
-        traced = follow(network, shapes, plugins, traced=True)
+        traced = follow(network, shapes, plugins, True, axis)
     except UnsupportedError as error:
         if traceable:
             raise AssertionError(

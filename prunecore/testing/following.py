@@ -56,18 +56,23 @@ class Followed:
 
 
 def follow(
-    network: Network, shapes: Sequence[Sequence[int]], plugins: Plugins, traced: bool
+    network: Network,
+    shapes: Sequence[Sequence[int]],
+    plugins: Plugins,
+    traced: bool,
+    axis: int = 1,
 ) -> Followed:
     """Walk through the block of a network.
 
     Args:
         network: the block's network.
-        shapes: of the block's inputs, without the batch; channels lie along the axis after it.
+        shapes: of the block's inputs, without the batch.
         plugins: the loaded plugins.
         traced: whether its own forward is traced, whoever owns its class.
+        axis: the one along which the inputs' channels lie; the batch is axis 0.
     """
     channels = Channels(network, plugins)
-    inputs = tuple(_entering(channels, shape) for shape in shapes)
+    inputs = tuple(_entering(channels, shape, axis) for shape in shapes)
     if traced:
         output = channels.trace(network.block, *inputs)
     else:
@@ -86,9 +91,9 @@ def follow(
     return Followed(replace(found, removable=removable), inputs, outputs, reasons)
 
 
-def _entering(channels: Channels, shape: Sequence[int]) -> Signal:
+def _entering(channels: Channels, shape: Sequence[int], axis: int) -> Signal:
     """An input whose channels may go as if a layer had made them."""
     meta = torch.empty((BATCH, *shape), device="meta")
-    if meta.ndim < 2 or meta.shape[1] == 1:
+    if meta.ndim < 2 or meta.shape[axis] == 1:
         return Signal(meta, without_channels(meta.ndim))
-    return Signal(meta, along(1, meta.ndim, channels.fresh(meta.shape[1])))
+    return Signal(meta, along(axis % meta.ndim, meta.ndim, channels.fresh(meta.shape[axis])))

@@ -1,0 +1,92 @@
+"""torchvision's `EncoderBlock` and `MLPBlock`: how channels run through, and how they are written.
+
+After Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at
+Scale", 2020, arXiv 2010.11929, and torchvision's `vision_transformer.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunecore import BlockSource, Call, Channels, Signal, Writer
+from prunecore_vit import attention
+from prunecore_vit.written import EncoderBlock, SelfAttention
+
+_DEFAULTS = {"dropout": 0.0, "attention_dropout": 0.0, "eps": 1e-6}
+_NAMES = ("width", "heads", "head_width", "mlp_width")
+
+
+def follow_block(block: Any, inputs: tuple[Any, ...], channels: Channels) -> Signal:
+    """Attention and MLP in turn, each with a norm before it and a shortcut around both."""
+    if _arguments(block) is None:
+        return channels.trace(block, *inputs)  # type: ignore[no-any-return]
+    (x,) = inputs
+    y = channels.through(block.ln_1, x)
+    y, _ = channels.through(block.self_attention, y, y, y, need_weights=False)
+    x = channels.couple(channels.through(block.dropout, y), x)
+    y = channels.through(block.mlp, channels.through(block.ln_2, x))
+    return channels.couple(x, y)
+
+
+def follow_mlp(block: Any, inputs: tuple[Any, ...], channels: Channels) -> Signal:
+    """One layer after the other, as in the nn.Sequential that it is."""
+    (x,) = inputs
+    for layer in block:
+        x = channels.through(layer, x)
+    return x  # type: ignore[no-any-return]
+
+
+def write_block(block: Any, name: str, writer: Writer) -> BlockSource:
+    """Write a block with the usual layers by hand, any other as its forward is."""
+    arguments = _arguments(block)
+    if arguments is None:
+        return writer.trace(block, name)
+    for number, value in enumerate(attention.sizes(block.self_attention, writer)):
+        arguments[_NAMES[number]] = value
+    arguments["mlp_width"] = writer.width(block.mlp[0].weight, 0)
+    by_place = tuple(arguments.pop(key) for key in _NAMES)
+    texts = {cls.__name__: inspect.getsource(cls) for cls in (SelfAttention, EncoderBlock)}
+    call = Call("EncoderBlock", by_place, arguments, _DEFAULTS, _NAMES)
+    return BlockSource(call, texts, frozenset({"import torch"}))
+
+
+def write_mlp(block: Any, name: str, writer: Writer) -> BlockSource:
+    """Write the nn.Sequential that it is."""
+    layers = (writer.child(layer, f"{name}.{key}") for key, layer in block._modules.items())
+    return BlockSource(Call("nn.Sequential", tuple(layers)))
+
+
+def _arguments(block: Any) -> dict[str, Any] | None:
+    """What the written class makes the original block of; `None` where it would be another."""
+    inner = block.self_attention
+    linear = next((layer for layer in block.mlp.children() if type(layer) is nn.Linear), None)
+    if type(inner) is not nn.MultiheadAttention or linear is None:
+        return None
+    arguments = {
+        "width": inner.embed_dim,
+        "heads": inner.num_heads,
+        "head_width": inner.head_dim,
+        "mlp_width": linear.out_features,
+        "dropout": getattr(block.dropout, "p", 0.0),
+        "attention_dropout": inner.dropout,
+        "eps": getattr(block.ln_1, "eps", 0.0),
+    }
+    with torch.device("meta"):
+        usual = EncoderBlock(**arguments)
+    return arguments if _contents(block) == _contents(usual) else None
+
+
+def _contents(block: nn.Module) -> object:
+    """The layers within a block, with what they were made with, and its tensors' shapes."""
+    tensors = {key: tuple(tensor.shape) for key, tensor in block.state_dict().items()}
+    layers = {
+        path: f"{type(layer).__name__}({layer.extra_repr()})"
+        for path, layer in block.named_modules()
+        # an attention's own layer is called nothing else, and none has other tensors
+        if path not in ("", "mlp", "self_attention", "self_attention.out_proj")
+    }
+    return layers, tensors

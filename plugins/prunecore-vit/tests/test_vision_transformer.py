@@ -1,0 +1,137 @@
+"""torchvision's vision transformers: exact, and written as a person would."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+from torchvision.models.vision_transformer import ConvStemConfig, EncoderBlock, MLPBlock
+
+import prunecore
+from prunecore.testing import check_block
+
+SHAPE = (3, 32, 32)
+STEM = [ConvStemConfig(6, 3, 2), ConvStemConfig(8, 3, 4)]
+# What a network is made with, beside its sizes.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "dropout": {"dropout": 0.1, "attention_dropout": 0.2},
+    "representation": {"representation_size": 24},
+    "stem": {"conv_stem_configs": STEM},
+    "norm": {"norm_layer": functools.partial(nn.LayerNorm, eps=1e-5)},
+    "unusual norm": {"norm_layer": functools.partial(nn.LayerNorm, elementwise_affine=False)},
+}
+
+
+def original(**options: Any) -> nn.Module:
+    """A network in which nothing is zero from the start, so that everything counts."""
+    torch.manual_seed(0)
+    model = models.VisionTransformer(
+        image_size=32,
+        patch_size=8,
+        num_layers=2,
+        num_heads=4,
+        hidden_dim=32,
+        mlp_dim=64,
+        num_classes=10,
+        **options,
+    )
+    for parameter in model.parameters():
+        if parameter.ndim < 2 or not parameter.any():
+            nn.init.uniform_(parameter, -1, 1)
+    return model
+
+
+def prune(model: nn.Module, level: float, mode: str = "random") -> prunecore.PrunedModel:
+    return prunecore.prune(model, level, SHAPE, mode=mode, name="vit")
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
+@pytest.mark.parametrize(("level", "mode"), [(15, "l1-norm"), (70, "random")])
+def test_every_level_is_exact(options: dict[str, Any], level: float, mode: str) -> None:
+    model = original(**options)
+    small = prune(model, level, mode)
+    assert small.report["verified"]
+    assert abs(small.report["level"]["achieved"] - level) <= 2  # a head is 3 % of so small a one
+    assert small.report["left_whole"] == small.report["left_out"] == []
+    assert list(small.model.state_dict()) == list(model.state_dict())
+
+
+def test_width_heads_and_mlp_widths_all_go() -> None:
+    kept = prune(original(), 60).report["kept"]
+    for name in (
+        "class_token",
+        "encoder.pos_embedding",
+        "conv_proj.weight",
+        "encoder.layers.encoder_layer_0.ln_1.weight",
+        "encoder.layers.encoder_layer_0.self_attention.in_proj_weight",
+        "encoder.layers.encoder_layer_0.self_attention.out_proj.weight",
+        "encoder.layers.encoder_layer_0.mlp.0.weight",
+        "encoder.ln.bias",
+        "heads.head.weight",
+    ):
+        assert any(places is not None for places in kept[name]), name
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
+def test_the_written_file_stands_alone(options: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "vit_50.py"
+    prune(original(**options), 50).save(file)
+    for command in (["check"], ["format", "--check"]):
+        subprocess.run([sys.executable, "-m", "ruff", *command, "--isolated", file], check=True)
+    use = (
+        "import sys, torch; sys.modules['prunecore'] = sys.modules['torchvision'] = None;"
+        "from vit_50 import vit; net = vit(weights='vit_50.safetensors');"
+        "[net.train(way)(torch.randn(2, 3, 32, 32)).sum().backward() for way in (True, False)];"
+        "assert all(p.grad is not None for p in net.parameters())"
+    )
+    subprocess.run([sys.executable, "-c", use], cwd=tmp_path, check=True)
+
+
+def test_a_usual_block_is_written_once_and_by_hand() -> None:
+    source = prune(original(dropout=0.1, attention_dropout=0.2), 50).source
+    assert source.count("class EncoderBlock(nn.Module):") == 1
+    assert source.count("class SelfAttention(nn.Module):") == 1
+    assert "dropout=0.1, attention_dropout=0.2)" in source
+    assert "F.scaled_dot_product_attention(" in source
+
+
+def test_dropout_is_that_of_the_original_in_training() -> None:
+    model = original(dropout=0.5, attention_dropout=0.5)
+    small = prune(model, 15).model
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Dropout):
+            assert small.get_submodule(name).p == layer.p
+    small.train()
+    x = torch.randn(1, *SHAPE)
+    assert not torch.equal(small(x), small(x))
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_a_block_is_followed_as_its_forward_is(heads: int) -> None:
+    check_block(EncoderBlock(heads, 12, 20, 0.1, 0.0), (5, 12), axis=2)
+
+
+def test_an_mlp_alone_is_a_sequence_of_layers() -> None:
+    check_block(MLPBlock(12, 20, 0.1), (5, 12), axis=2)
+
+
+def test_a_block_with_other_layers_is_written_as_its_forward_is() -> None:
+    model = copy.deepcopy(original())
+    model.encoder.layers.encoder_layer_0.mlp[1] = nn.ReLU()  # type: ignore[union-attr, operator]
+    small = prune(model, 50)
+    assert small.report["verified"]
+    assert "class MultiheadAttention(nn.Module):" in small.source
+
+
+def test_whole_blocks_may_go() -> None:
+    small = prunecore.prune(original(), 90, SHAPE, mode="random", name="vit", remove_blocks=True)
+    assert small.report["verified"]

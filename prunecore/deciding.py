@@ -1,0 +1,102 @@
+"""Which way a forward goes where it branches on sizes: decided as the given input has it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from prunecore.signal import Signal
+
+GUARD = "written for inputs of another size"  # what the written forward says where it is not so
+
+_OPPOSITES: dict[Any, Callable[..., Any]] = {
+    operator.eq: operator.ne,
+    operator.ne: operator.eq,
+    operator.lt: operator.ge,
+    operator.ge: operator.lt,
+    operator.gt: operator.le,
+    operator.le: operator.gt,
+}
+_UNKNOWN = ("device", "is_cuda", "data", "grad")  # of a tensor without storage
+
+
+class Undecided(Exception):
+    """What a forward branches on is not known before it runs."""
+
+
+class Decider:
+    """Computes what nodes of a graph under construction are, as far as shapes tell.
+
+    Args:
+        module: whose forward is traced.
+        inputs: what each placeholder stands for, by its name.
+
+    Attributes:
+        is_computing: whether modules are being called for their shapes, not to be traced.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Mapping[str, Any]) -> None:
+        self._module = module
+        self._inputs = inputs
+        self._values: dict[fx.Node, Any] = {}
+        self.is_computing = False
+
+    def decide(self, condition: fx.Proxy) -> bool:
+        """Whether a condition holds; the trace gets an assertion that says so.
+
+        Raises:
+            Undecided: that depends on the values of tensors.
+        """
+        node, asserted = condition.node, cast(Any, condition)
+        self.is_computing = True
+        try:
+            value = self._value(node)
+        finally:
+            self.is_computing = False
+        if isinstance(value, Tensor):
+            raise Undecided
+        if isinstance(value, bool) and not value and node.target in _OPPOSITES:
+            tracer, sides = condition.tracer, cast(Any, node.args)
+            sides = [fx.Proxy(s, tracer) if isinstance(s, fx.Node) else s for s in sides]
+            asserted = _OPPOSITES[node.target](*sides)
+        elif not isinstance(value, bool) or not value:
+            asserted = asserted != 0 if value else asserted == 0
+        torch._assert(asserted, GUARD)
+        return bool(value)
+
+    def _value(self, node: fx.Node) -> Any:
+        if node not in self._values:
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
+            self._values[node] = self._computed(node, args, kwargs)
+        return self._values[node]
+
+    def _computed(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "placeholder":
+            given = self._inputs.get(str(node.target))
+            if given is None:
+                raise Undecided  # one of `*args`
+            return pytree.tree_map(lambda x: x.meta if isinstance(x, Signal) else x, given)
+        if node.op == "get_attr":
+            holder, _, name = str(node.target).rpartition(".")
+            return _meta(getattr(self._module.get_submodule(holder), name))
+        if node.op == "call_module":
+            child = self._module.get_submodule(str(node.target))
+            stored = dict([*child.named_parameters(), *child.named_buffers()])
+            metas = {name: _meta(tensor) for name, tensor in stored.items()}
+            return functional_call(child, metas, args, kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        if node.target is getattr and args[1] in _UNKNOWN:
+            raise Undecided
+        return cast(Any, node.target)(*args, **kwargs)
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    """A stored tensor's shape, in the type that the walk's tensors have."""
+    return tensor.to("meta", torch.float32 if tensor.is_floating_point() else tensor.dtype)

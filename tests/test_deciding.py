@@ -1,0 +1,92 @@
+"""Branches on sizes are taken as the given input has it; the written forward says for which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from prunecore import UnsupportedError
+from prunecore.deciding import GUARD
+
+
+class Net(nn.Module):
+    """A branch between two layers."""
+
+    def __init__(self, branch: Callable[[Tensor, nn.Module], Tensor]) -> None:
+        super().__init__()
+        self.first, self.inner, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1), nn.Linear(6, 2)
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.branch(self.first(x), self.inner).mean((2, 3)))
+
+
+def padded(x: Tensor, _inner: nn.Module) -> Tensor:
+    height, width = x.shape[-2:]
+    right, down = -width % 4, -height % 4
+    return F.pad(x, (0, right, 0, down)) if right or down else x
+
+
+def square(x: Tensor, _inner: nn.Module) -> Tensor:
+    if x.size(2) != x.size(3):
+        x = x.flip(2)
+    return x
+
+
+def of_a_layer(x: Tensor, inner: nn.Module) -> Tensor:
+    x = inner(x)
+    if x.shape[2] > 4:
+        x = x * 2
+    return x
+
+
+def of_channels(x: Tensor, _inner: nn.Module) -> Tensor:
+    assert x.shape[1] == 6
+    return x * 2 if x.shape[1] > 5 else x
+
+
+def of_rank(x: Tensor, _inner: nn.Module) -> Tensor:
+    return x * 2 if x.ndim == 4 else x
+
+
+@pytest.mark.parametrize(
+    ("branch", "shape", "guards"),
+    [
+        (padded, (3, 4, 4), ["-width % 4 == 0", "-height % 4 == 0"]),
+        (padded, (3, 4, 3), ["-width % 4 != 0"]),
+        (square, (3, 4, 4), ["x.size(2) == x.size(3)"]),
+        (of_a_layer, (3, 5, 4), ["x.shape[2] > 4"]),
+        (of_a_layer, (3, 4, 4), ["x.shape[2] <= 4"]),
+        (of_channels, (3, 4, 4), []),
+        (of_rank, (3, 4, 4), ["x.ndim == 4"]),
+    ],
+)
+def test_sizes_decide(
+    cut: Callable[..., Any], branch: Any, shape: tuple[int, ...], guards: list[str]
+) -> None:
+    result = cut(Net(branch), *shape)
+    assert result.forward.count(GUARD) == len(guards)
+    assert result.keep.dependencies.removable.any()
+
+
+def test_a_written_network_refuses_what_it_was_not_written_for(cut: Callable[..., Any]) -> None:
+    small = cut(Net(padded), 3, 4, 4).small
+    with pytest.raises(AssertionError, match=GUARD):
+        small(torch.rand(2, 3, 4, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "branch",
+    [
+        lambda x, inner: x * 2 if x.sum() > 0 else x,
+        lambda x, inner: x * 2 if x.device.type == "cpu" else x,
+    ],
+)
+def test_values_and_devices_do_not_decide(find: Callable[..., Any], branch: Any) -> None:
+    with pytest.raises(UnsupportedError, match="symbolically traced variables cannot be used"):
+        find(Net(branch), (2, 3, 4, 4))
