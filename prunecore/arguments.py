@@ -173,6 +173,8 @@ def _kind(value: Value) -> str:
     if isinstance(value, tuple):
         kinds = {_kind(item) for item in value}
         return f"tuple[{kinds.pop()}, ...]" if len(kinds) == 1 else "tuple"
+    if isinstance(value, list):
+        return f"list[{_kind(value[0])}]" if value else "list"
     if isinstance(value, Width):
         return "int"
     return type(value).__name__

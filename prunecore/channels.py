@@ -71,6 +71,7 @@ class Channels(Algebra):
         path = self._paths[id(module)]
         self.modes.check(path, in_training=self._in_eval is not None)
         owner = self._plugins.owner(type(module))
+        inputs, keywords = self._settled((inputs, keywords))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
                 raise TypeError(f"{path} is called with {type(given).__name__}, not a Signal")
@@ -92,6 +93,7 @@ class Channels(Algebra):
                     inputs=inputs,
                     channels=self,
                 )
+        output = self._settled(output)
         del self.records.open[depth:]
         self.records.visits.setdefault(path, []).append(Visit(inputs, output, owner))
         if is_within(path, self.records.protected):
@@ -135,6 +137,8 @@ class Channels(Algebra):
                 "Write the call in terms of known functions, or give a rule for it in a plugin "
                 "(hook prunecore_functions).",
             )
+        if not rule.takes_grids:
+            args, kwargs = self._settled((args, kwargs))
         try:
             return rule.calculate(self, Operation(function, args, kwargs))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -178,6 +182,9 @@ class Channels(Algebra):
             self.bind(tensor, wide[0], own)
             ids = along(wide[0], tensor.ndim, own)
         return Signal(shaped(tensor.shape), ids, tensor)
+
+    def _settled(self, values: Any) -> Any:
+        return pytree.tree_map_only(Signal, self.settle, values)
 
     def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
         """What a forward computes without a tensor of the network, such as from sizes."""

@@ -36,6 +36,7 @@ class Dependencies:
         filters: (tensor name, axis, index into axes) of the filters that make channels.
         layers: path to the index into axes of the channels that the layer makes; the further
             weights of a module that has several go by their own names.
+        parts: index into axes of parts of tensors, of each of which a place has to stay.
         widths: (module path, constructor argument) to the index into axes that it counts.
         tensors: the parameters and buffers that the network reaches, by name, tied ones once.
         macs: tensor name to the uses of each of its elements for one input.
@@ -63,6 +64,7 @@ class Dependencies:
     bound: Mapping[str, Mapping[int, int]]
     filters: tuple[tuple[str, int, int], ...]
     layers: Mapping[str, int]
+    parts: tuple[int, ...]
     widths: Mapping[tuple[str, str], int]
     tensors: Mapping[str, Tensor]
     macs: Mapping[str, int]
@@ -142,6 +144,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         bound=bound,
         filters=tuple(filters),
         layers=layers,
+        parts=tuple(axes.index(ids) for ids in records.parts),
         widths={key: axes.index(ids) for key, ids in records.widths.items()},
         tensors=tensors,
         macs={names[key]: times for key, times in records.macs.items()},

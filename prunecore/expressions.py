@@ -121,10 +121,18 @@ def _index(value: Value) -> str:
     if isinstance(value, tuple):
         return ", ".join(_index(item) for item in value) + ("," if len(value) == 1 else "")
     if isinstance(value, slice):
-        ends = ["" if end is None else one_line(end) for end in (value.start, value.stop)]
-        step = "" if value.step is None else f":{one_line(value.step)}"
-        return ":".join(ends) + step
+        return _slice(
+            *("" if end is None else one_line(end) for end in (value.start, value.stop, value.step))
+        )
     return "..." if value is ... else one_line(value)
+
+
+def _slice(start: str, stop: str, step: str) -> str:
+    """A slice; about what is no name or number its colons stand apart, as ruff has it."""
+    if all(re.fullmatch(r"-?\w*", end) for end in (start, stop, step)):
+        return f"{start}:{stop}" + (f":{step}" if step else "")
+    text = (f"{start} :" if start else ":") + (f" {stop}" if stop else "")
+    return text + ((" : " if stop else ": ") + step if step else "")
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -133,9 +141,10 @@ def function_name(function: Callable[..., Any]) -> str:
     for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
         if getattr(module, name, None) is function:
             return f"{text}.{name}"
-    public = name.removeprefix("special_")
-    if getattr(torch.special, public, None) is function:
-        return f"torch.special.{public}"
+    for module, prefix in ((torch.special, "special_"), (torch.linalg, "linalg_")):
+        public = name.removeprefix(prefix)
+        if getattr(module, public, None) is function:
+            return f"{module.__name__}.{public}"
     return name if function is len else f"{function.__module__}.{name}"
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from prunecore.expressions import (
     INFIX,
@@ -247,8 +246,9 @@ class ForwardWriter:
 
 def _sources(node: fx.Node) -> list[fx.Node]:
     """The nodes that a node uses, in the order in which they are written."""
-    leaves = pytree.tree_leaves((node.args, node.kwargs))
-    return [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
+    sources: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), sources.append)  # within slices, too
+    return sources
 
 
 def is_dead(node: fx.Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,21 @@ MaskedFunction = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Trace:
-    """One module's forward, followed: its graph, the value of every node, and its output."""
+    """One module's forward, followed.
+
+    Attributes:
+        module: the module.
+        graph: its forward, every child a leaf.
+        values: of every node, `Signal` for tensor.
+        output: what it returns.
+        orders: lists of places that the written forward reads, by attribute.
+    """
 
     module: nn.Module
     graph: fx.Graph
     values: Mapping[fx.Node, Any]
     output: Any
+    orders: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class Records:
     widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)
     couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
     pins: list[tuple[Ids, str]] = field(default_factory=list)
+    parts: list[Ids] = field(default_factory=list)  # of each of these a place has to stay
     macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
     used_along: dict[int, Ids | None] = field(default_factory=dict)  # ... for each of these places
     traces: dict[str, Trace] = field(default_factory=dict)

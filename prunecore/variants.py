@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx, nn
@@ -79,7 +79,7 @@ def _without_call(trace: Trace, child: str) -> Trace:
         if node.op == "call_module" and node.target == child:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-    return Trace(trace.module, graph, values, trace.output)
+    return replace(trace, graph=graph, values=values)
 
 
 def _unify_class(traces: Mapping[str, Trace]) -> dict[str, Variant]:
@@ -122,11 +122,7 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
             same[node] = other
         if same[node] in trace.values:
             values[node] = trace.values[same[node]]
-    return (
-        Trace(trace.module, full.graph, values, trace.output)
-        if next(others, None) is None
-        else None
-    )
+    return replace(trace, graph=full.graph, values=values) if next(others, None) is None else None
 
 
 def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:

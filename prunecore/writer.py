@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.adapting import adapted
 from prunecore.branches import write_forward
 from prunecore.classes import Instance
 from prunecore.definitions import check_imports, defined_names
@@ -60,7 +61,8 @@ class Writer:
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
-        self._variants = unify(without_blocks(keep.dependencies.traces, keep.removed_blocks))
+        traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
+        self._variants = unify(adapted(traces, keep, plugins.functions))
 
     def width(self, tensor: Tensor, axis: int) -> int:
         """The kept width of one axis of a parameter or buffer."""
@@ -124,7 +126,11 @@ class Writer:
         visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
         instance = Instance(
             type(module).__name__,
-            (*self._tensors(module, path), *self._children(module, path, variant)),
+            (
+                *self._tensors(module, path),
+                *self._children(module, path, variant),
+                *_orders(variant),
+            ),
             forward,
             self._channels(visits[0].inputs),
             self._channels(visits[0].output),
@@ -219,6 +225,12 @@ class Writer:
         if not leaf.channel_axes:
             return one_line(leaf.shape[1])
         return self.keep.count(leaf.ids.ravel()).channels
+
+
+def _orders(variant: Variant | None) -> list[Statement]:
+    """The lists of places that a forward reads."""
+    orders = {} if variant is None else variant.trace.orders
+    return [Statement(f"self.{name} = ", list(places)) for name, places in orders.items()]
 
 
 def join(path: str, key: str) -> str:
