@@ -18,6 +18,8 @@ FAMILIES = {
     "mobilenet": ["sequential"],
     "squeezenet": ["sequential"],
     "googlenet": ["sequential"],
+    "vit": ["sequential"],
+    "swin": ["sequential", "mobilenet"],
 }
 
 EXAMPLE = "docs/examples/prunecore-experts"  # the plugin that docs/plugins.md goes through

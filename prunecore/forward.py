@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from prunecore.expressions import (
     INFIX,
@@ -18,6 +17,7 @@ from prunecore.expressions import (
     annotation,
     function_call,
     literal,
+    named_tuples,
     names_in,
     self_path,
 )
@@ -39,11 +39,13 @@ class Forward:
         parameters: as they stand in the signature, without `self`.
         returns: the return annotation.
         statements: its body.
+        tuples: the classes of named tuples that it returns, by name: fields and annotations.
     """
 
     parameters: tuple[str, ...]
     returns: str
     statements: tuple[AnyStatement, ...]
+    tuples: Mapping[str, Mapping[str, str]]
 
 
 @dataclass
@@ -73,8 +75,9 @@ class ForwardWriter:
         self.statements: list[AnyStatement] = []
         self.pending: list[Expression] = []
         self.parameters: list[str] = []
-        self.returns = "Tensor"
         self.indent = 2 * INDENT
+        self.returns: list[str] = []  # the annotations of what is returned
+        self.tuples: dict[str, Mapping[str, str]] = {}
         self.uses = {
             node: sum(not is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
@@ -89,7 +92,9 @@ class ForwardWriter:
 
     def forward(self) -> Forward:
         """What has been written."""
-        return Forward(tuple(self.parameters), self.returns, tuple(self.statements))
+        returns = " | ".join(dict.fromkeys(self.returns))
+        tuples = self.tuples
+        return Forward(tuple(self.parameters), returns, tuple(self.statements), tuples)
 
     def write_node(self, node: fx.Node) -> None:
         """Write a node, or let it wait for its one user."""
@@ -97,7 +102,9 @@ class ForwardWriter:
             self.variables.names[node] = str(node.target)
             self.parameters.append(_parameter(node, self.trace.values[node]))
         elif node.op == "output":
-            self.returns = annotation(self._values(node.args[0]))
+            values = self._values(node.args[0])
+            self.returns.append(annotation(values))
+            self.tuples |= named_tuples(values)
             expression = self.build(node)
             self.flush(expression)
             self.statements.append(Statement("return ", expression.value))
@@ -168,8 +175,9 @@ class ForwardWriter:
 
     def sources(self, node: fx.Node) -> list[fx.Node]:
         """The nodes that a node uses, in the order in which they are written."""
-        leaves = pytree.tree_leaves(self.arguments(node))
-        return [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
+        sources: list[fx.Node] = []
+        fx.node.map_arg(self.arguments(node), sources.append)  # within slices, too
+        return sources
 
     def written(self, node: fx.Node) -> Value:
         """What has been computed, as later statements name it."""

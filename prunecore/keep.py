@@ -96,6 +96,10 @@ class Keep:
         ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)[:, 0]
         return self.count(ids)
 
+    def shape(self, signal: Signal) -> tuple[int, ...]:
+        """The kept shape of a tensor of the forward pass."""
+        return tuple(self.size(signal, axis) for axis in range(signal.ndim))
+
     def count(self, ids: Ids) -> Width:
         """How many places of 1-d ids stay."""
         channels = self.dependencies.channel_of[ids].tobytes()

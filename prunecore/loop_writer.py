@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from prunecore.forward import Forward, ForwardWriter, is_dead
+from prunecore.forward import ForwardWriter, is_dead
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
 from prunecore.loop_names import NamedLoop, name_loops, with_lists
@@ -17,22 +17,6 @@ from prunecore.source import INDENT, Call, Name, Value
 from prunecore.statements import Compound, Statement
 from prunecore.variables import Variables
 from prunecore.variants import Variant
-
-
-def write_forward(
-    variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
-) -> Forward:
-    """Write a module's traced forward.
-
-    Operations keep their order. What is used once is nested into its user, until the nesting
-    grows deep or a layer that mixes channels begins.
-
-    Args:
-        variant: the forward, followed, and the children that other instances lack.
-        keep: gives literals that count channels their kept values.
-        functions: the rules, for rewriting literals.
-    """
-    return LoopWriter(variant, keep, functions).write()
 
 
 class LoopWriter(ForwardWriter):

@@ -62,7 +62,7 @@ def file_text(
     Raises:
         SyntaxError: a plugin's text does not compile.
     """
-    texts, _ = define_classes(root, {*writer.definers, *IMPORTED, name}, named)
+    texts, _ = define_classes(root, {*writer.definers, *writer.tuples, *IMPORTED, name}, named)
     *_, network = texts
     definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
     body = "\n\n".join(definitions)
@@ -74,7 +74,8 @@ def _network(model: nn.Module, value: Value, name: str) -> Instance:
     if isinstance(value, Instance):
         return value
     own = type(model).__name__
-    class_name = own if not is_of_torch(type(model)) else name.title().replace("_", "")
+    is_taken = is_of_torch(type(model)) or own == value.function
+    class_name = name.title().replace("_", "") if is_taken else own
     statement = Statement("", replace(value, function="super().__init__"))
     return Instance(class_name, (statement,), None, None, None, base=value.function)
 
@@ -129,9 +130,22 @@ def import_lines(body: str, imports: set[str]) -> str:
     lines = imports | {line for name, line in IMPORTS.items() if name in names}
     if from_torch := sorted(names & {"Tensor", "nn"}):
         lines.add(f"from torch import {', '.join(from_torch)}")
+    lines = _joined(lines)
     standard = {line for line in lines if _package(line) in sys.stdlib_module_names}
     sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
     return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _joined(lines: set[str]) -> set[str]:
+    """What is imported from one module, in one line."""
+    names: dict[str, set[str]] = {}
+    for line in lines:
+        source, imported, taken = line.partition(" import ")
+        names.setdefault(source, set()).update(taken.split(", ") if imported else ())
+    return {
+        f"{source} import {', '.join(sorted(taken))}" if taken else source
+        for source, taken in names.items()
+    }
 
 
 def _package(line: str) -> str:

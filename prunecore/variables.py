@@ -66,6 +66,11 @@ class Variables:
         live = {name for other, name in self.names.items() if self._uses[other] > 0}
         return _free([name], self._reserved | live, name, 2)
 
+    def fresh(self, node: fx.Node) -> str:
+        """A name that no variable has had, after what computes a node."""
+        taken = self._reserved | set(self.names.values())
+        return _new(node, True, False, taken)
+
     def _part(self, node: fx.Node, source: str, taken: Set[str]) -> str:
         """The name of one of several tensors that are put together: after its first layer."""
         layers = [layer for layer in self._layers(node) if _is_name(layer)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.adapting import adapted
+from prunecore.branches import write_forward
 from prunecore.definitions import check_imports, defined_names
 from prunecore.errors import UnsupportedError
 from prunecore.held import container_of, in_places
 from prunecore.instances import Instance, derived
 from prunecore.keep import Keep
-from prunecore.loop_writer import write_forward
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal
@@ -55,12 +56,14 @@ class Writer:
         self.keep = keep
         self.written: list[Written] = []  # in order, inner blocks first
         self.definitions: dict[str, str] = {}
+        self.tuples: dict[str, Mapping[str, str]] = {}  # fields and annotations by name
         self.definers: dict[str, tuple[Plugin, str]] = {}  # of each name: who, for which block
         self.imports: set[str] = set()
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
-        self._variants = unify(without_blocks(keep.dependencies.traces, keep.removed_blocks))
+        traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
+        self._variants = unify(adapted(traces, keep, plugins.functions))
 
     def width(self, tensor: Tensor, axis: int) -> int:
         """The kept width of one axis of a parameter or buffer."""
@@ -132,14 +135,19 @@ class Writer:
         forward = (
             None if variant is None else write_forward(variant, self.keep, self._plugins.functions)
         )
+        if forward is not None:
+            for kind, members in forward.tuples.items():
+                self._define_tuple(kind, members, module, path)
         tensors = self._tensors(module, path)
         children = self._children(module, path, variant)
         name, ends, base = type(module).__name__, self._ends(path), container_of(module)
         if base is not None and None not in children.values():
             held = in_places(base, children)
-            return BlockSource(Instance(name, tuple(tensors), forward, *ends, base, held=held))
+            return BlockSource(
+                Instance(name, (*tensors, *_orders(variant)), forward, *ends, base, held=held)
+            )
         fields = [_field(key, child) for key, child in children.items()]
-        return BlockSource(Instance(name, (*tensors, *fields), forward, *ends))
+        return BlockSource(Instance(name, (*tensors, *fields, *_orders(variant)), forward, *ends))
 
     def _children(
         self, module: nn.Module, path: str, variant: Variant | None
@@ -189,6 +197,21 @@ class Writer:
         keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
         return Call("torch.tensor", (self.keep.cut(buffer).tolist(),), keywords)
 
+    def _define_tuple(
+        self, name: str, fields: Mapping[str, str], module: nn.Module, path: str
+    ) -> None:
+        """Define the class of a named tuple that a forward returns."""
+        known = self.tuples.setdefault(name, fields)
+        if list(known) != list(fields):
+            raise UnsupportedError(
+                path,
+                type(module).__name__,
+                f"it returns a named tuple {name} of other fields than another module",
+                "Give one of the two classes another name.",
+            )
+        rows = [f"    {field}: {annotation}" for field, annotation in known.items()]
+        self.definitions[name] = "\n".join([f"class {name}(NamedTuple):", *rows]) + "\n"
+
     def _define(self, source: BlockSource, owner: Plugin, path: str) -> None:
         what = f"prunecore_write_block for {path or 'the network'}"
         check_imports(source.imports - self.imports, owner, what)
@@ -218,6 +241,12 @@ def _field(key: str, child: Value | None) -> Statement:
     if key.isidentifier() and not keyword.iskeyword(key):
         return Statement(f"self.{key} = ", child)
     return Statement("", Call("self.add_module", (key, child)))
+
+
+def _orders(variant: Variant | None) -> list[Statement]:
+    """The lists of places that a forward reads."""
+    orders = {} if variant is None else variant.trace.orders
+    return [Statement(f"self.{name} = ", list(places)) for name, places in orders.items()]
 
 
 def join(path: str, key: str) -> str:

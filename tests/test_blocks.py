@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import prunecore
-from prunecore.blocks import closed_blocks, find_blocks
+from prunecore.blocks import ResidualBlock, closed_blocks, find_blocks
 from prunecore.keep import Keep
 from prunecore.plan import make_plan
 from prunecore.source_file import write_network
@@ -185,6 +185,14 @@ def test_a_layer_that_is_narrow_from_the_start_does_not_close_a_branch(blocks_of
     everything = np.ones(dependencies.count, dtype=bool)
     assert closed_blocks(blocks, everything, 2) == ()
     assert len(closed_blocks(blocks, closing(dependencies, "2.convs.1"), 2)) == 1
+
+
+@pytest.mark.parametrize(("heads", "closed"), [(3, False), (2, False), (1, True)])
+def test_a_layer_of_one_head_is_at_its_minimum(heads, closed):
+    trunk, made = np.arange(8), np.repeat([8, 9, 10], 4)  # three heads of four places
+    block = ResidualBlock("2", trunk, ((trunk, made), (made, trunk)), np.arange(8, 11))
+    kept = np.arange(11) < 8 + heads
+    assert block.is_closed(kept, 2) == closed
 
 
 def test_a_protected_block_stays(blocks_of):

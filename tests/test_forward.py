@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunecore.branches import write_forward
 from prunecore.glue import prunecore_functions
 from prunecore.keep import Keep
-from prunecore.loop_writer import write_forward
 from prunecore.source import one_line
 from prunecore.variants import unify
 

@@ -14,7 +14,7 @@ from prunecore.functions import elementwise
 from prunecore.signal import Signal
 from prunecore.source import Call, Name, Value
 from prunecore.statements import AnyStatement, Statement
-from prunecore.tracing import Training
+from prunecore.training import Training
 
 
 class CalculatorWriter(ForwardWriter):

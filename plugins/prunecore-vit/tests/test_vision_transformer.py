@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+import ast
 import functools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +97,28 @@ def test_the_written_file_stands_alone(options: dict[str, Any], tmp_path: Path) 
     subprocess.run([sys.executable, "-c", use], cwd=tmp_path, check=True)
 
 
-def test_a_usual_block_is_written_once_and_by_hand() -> None:
+def test_a_usual_network_is_written_by_hand() -> None:
     source = prune(original(dropout=0.1, attention_dropout=0.2), 50).source
+    classes = [n.name for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef)]
+    assert classes == ["SelfAttention", "EncoderBlock", "Encoder", "VisionTransformer", "Vit"]
+    assert "            attention_heads=[" in source
+    assert "            num_classes=num_classes,\n            dropout=0.1,\n" in source
+
+
+def test_a_network_named_as_its_class_has_a_class_of_its_own() -> None:
+    small = prunecore.prune(original(), 50, SHAPE, mode="random")
+    assert type(small.model).__mro__[1].__name__ == "VisionTransformer"
+
+
+def test_blocks_in_another_s_network_are_written_by_hand() -> None:
+    torch.manual_seed(0)
+    blocks = [EncoderBlock(4, 16, 24, 0.1, 0.2) for _ in range(2)]
+    network = nn.Sequential(nn.Linear(3, 16), *blocks, nn.Linear(16, 5))
+    source = prunecore.prune(network, 40, (6, 3), mode="random", name="own").source
     assert source.count("class EncoderBlock(nn.Module):") == 1
     assert source.count("class SelfAttention(nn.Module):") == 1
     assert "dropout=0.1, attention_dropout=0.2)" in source
+    assert "class VisionTransformer" not in source
     assert "F.scaled_dot_product_attention(" in source
 
 
@@ -125,13 +143,51 @@ def test_an_mlp_alone_is_a_sequence_of_layers() -> None:
 
 
 def test_a_block_with_other_layers_is_written_as_its_forward_is() -> None:
-    model = copy.deepcopy(original())
-    model.encoder.layers.encoder_layer_0.mlp[1] = nn.ReLU()  # type: ignore[union-attr, operator]
+    model: Any = original()
+    model.encoder.layers.encoder_layer_0.mlp[1] = nn.ReLU()
     small = prune(model, 50)
     assert small.report["verified"]
     assert "class MultiheadAttention(nn.Module):" in small.source
 
 
-def test_whole_blocks_may_go() -> None:
-    small = prunecore.prune(original(), 90, SHAPE, mode="random", name="vit", remove_blocks=True)
+def change_block(model: Any) -> None:
+    model.encoder.layers.encoder_layer_1 = nn.Identity()
+
+
+def change_head(model: Any) -> None:
+    model.heads = nn.Linear(32, 10)
+
+
+def change_patches(model: Any) -> None:
+    model.conv_proj = nn.Conv2d(3, 32, 8, stride=8, bias=False)
+
+
+def change_encoder(model: Any) -> None:
+    model.encoder = model.encoder.layers
+
+
+def share_a_block(model: Any) -> None:
+    model.encoder.layers.encoder_layer_1 = model.encoder.layers.encoder_layer_0
+
+
+CHANGES = [change_block, change_head, change_patches, change_encoder, share_a_block]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_network_is_written_as_its_forward_is(change: Callable[[Any], None]) -> None:
+    model = original()
+    change(model)
+    small = prune(model, 50)
     assert small.report["verified"]
+    assert "attention_heads" not in small.source
+
+
+@pytest.mark.parametrize("level", [92, 97])
+def test_whole_blocks_may_go(level: float) -> None:
+    model = original()
+    with torch.no_grad():
+        for parameter in model.encoder.layers.encoder_layer_0.parameters():  # type: ignore[union-attr, operator]
+            parameter *= 1e-3  # goes first
+    small = prunecore.prune(model, level, SHAPE, name="vit", remove_blocks=True)
+    assert small.report["verified"]
+    assert small.report["left_out"] == ["encoder.layers.encoder_layer_0"]

@@ -9,12 +9,13 @@ from typing import Any
 from torch import nn
 
 from prunecore import BlockSource, Channels, Writer, hookimpl
-from prunecore_vit import attention, torchvision_blocks
+from prunecore_vit import attention, network, torchvision_blocks
 
 # (follows a block, writes it)
 Kind = tuple[Callable[..., Any], Callable[..., BlockSource]]
 
 _ATTENTION: Kind = (attention.calculate, attention.write)
+_NETWORK: Kind = (network.follow, network.write)
 _ENCODER_BLOCK: Kind = (torchvision_blocks.follow_block, torchvision_blocks.write_block)
 _MLP: Kind = (torchvision_blocks.follow_mlp, torchvision_blocks.write_mlp)
 
@@ -22,9 +23,13 @@ _MLP: Kind = (torchvision_blocks.follow_mlp, torchvision_blocks.write_mlp)
 def _kinds() -> Mapping[type[nn.Module], Kind]:
     """How each class is followed and written; a model from torchvision has imported that."""
     kinds: dict[type[nn.Module], Kind] = {nn.MultiheadAttention: _ATTENTION}
-    torchvision = sys.modules.get("torchvision.models.vision_transformer")
+    torchvision = sys.modules.get(torchvision_blocks.MODULE)
     if torchvision is not None:
-        kinds |= {torchvision.EncoderBlock: _ENCODER_BLOCK, torchvision.MLPBlock: _MLP}
+        kinds |= {
+            torchvision.VisionTransformer: _NETWORK,
+            torchvision.EncoderBlock: _ENCODER_BLOCK,
+            torchvision.MLPBlock: _MLP,
+        }
     return kinds
 
 

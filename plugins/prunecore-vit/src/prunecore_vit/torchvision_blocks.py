@@ -7,6 +7,7 @@ Scale", 2020, arXiv 2010.11929, and torchvision's `vision_transformer.py`.
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any
 
 import torch
@@ -16,13 +17,14 @@ from prunecore import BlockSource, Call, Channels, Signal, Writer
 from prunecore_vit import attention
 from prunecore_vit.written import EncoderBlock, SelfAttention
 
-_DEFAULTS = {"dropout": 0.0, "attention_dropout": 0.0, "eps": 1e-6}
+MODULE = "torchvision.models.vision_transformer"
+DEFAULTS = {"dropout": 0.0, "attention_dropout": 0.0, "eps": 1e-6}
 _NAMES = ("width", "heads", "head_width", "mlp_width")
 
 
 def follow_block(block: Any, inputs: tuple[Any, ...], channels: Channels) -> Signal:
     """Attention and MLP in turn, each with a norm before it and a shortcut around both."""
-    if _arguments(block) is None:
+    if block_arguments(block) is None:
         return channels.trace(block, *inputs)  # type: ignore[no-any-return]
     (x,) = inputs
     y = channels.through(block.ln_1, x)
@@ -42,7 +44,7 @@ def follow_mlp(block: Any, inputs: tuple[Any, ...], channels: Channels) -> Signa
 
 def write_block(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write a block with the usual layers by hand, any other as its forward is."""
-    arguments = _arguments(block)
+    arguments = block_arguments(block)
     if arguments is None:
         return writer.trace(block, name)
     for number, value in enumerate(attention.sizes(block.self_attention, writer)):
@@ -50,7 +52,7 @@ def write_block(block: Any, name: str, writer: Writer) -> BlockSource:
     arguments["mlp_width"] = writer.width(block.mlp[0].weight, 0)
     by_place = tuple(arguments.pop(key) for key in _NAMES)
     texts = {cls.__name__: inspect.getsource(cls) for cls in (SelfAttention, EncoderBlock)}
-    call = Call("EncoderBlock", by_place, arguments, _DEFAULTS, _NAMES)
+    call = Call("EncoderBlock", by_place, arguments, DEFAULTS, _NAMES)
     return BlockSource(call, texts, frozenset({"import torch"}))
 
 
@@ -60,7 +62,13 @@ def write_mlp(block: Any, name: str, writer: Writer) -> BlockSource:
     return BlockSource(Call("nn.Sequential", tuple(layers)))
 
 
-def _arguments(block: Any) -> dict[str, Any] | None:
+def is_of(module: nn.Module, name: str) -> bool:
+    """Whether a module computes what torchvision's class of this name does."""
+    cls = getattr(sys.modules.get(MODULE), name, None)
+    return cls is not None and isinstance(module, cls) and type(module).forward is cls.forward
+
+
+def block_arguments(block: Any) -> dict[str, Any] | None:
     """What the written class makes the original block of; `None` where it would be another."""
     inner = block.self_attention
     linear = next((layer for layer in block.mlp.children() if type(layer) is nn.Linear), None)
@@ -77,16 +85,16 @@ def _arguments(block: Any) -> dict[str, Any] | None:
     }
     with torch.device("meta"):
         usual = EncoderBlock(**arguments)
-    return arguments if _contents(block) == _contents(usual) else None
+    return arguments if contents(block) == contents(usual) else None
 
 
-def _contents(block: nn.Module) -> object:
-    """The layers within a block, with what they were made with, and its tensors' shapes."""
-    tensors = {key: tuple(tensor.shape) for key, tensor in block.state_dict().items()}
+def contents(module: nn.Module) -> object:
+    """The layers within a module, with what they were made with, and its tensors' shapes."""
+    tensors = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
     layers = {
         path: f"{type(layer).__name__}({layer.extra_repr()})"
-        for path, layer in block.named_modules()
-        # an attention's own layer is called nothing else, and none has other tensors
-        if path not in ("", "mlp", "self_attention", "self_attention.out_proj")
+        for path, layer in module.named_modules()
+        # what holds others is told by them, and so is an attention by its tensors
+        if not any(True for _ in layer.children()) and not path.endswith("out_proj")
     }
     return layers, tensors

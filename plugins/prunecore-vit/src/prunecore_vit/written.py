@@ -67,6 +67,62 @@ class EncoderBlock(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
+class Encoder(nn.Module):
+    def __init__(
+        self,
+        length: int,
+        width: int,
+        blocks: list[EncoderBlock],
+        dropout: float,
+        eps: float,
+    ) -> None:
+        super().__init__()
+        embedding = torch.empty(1, length, width).normal_(std=0.02)
+        self.pos_embedding = nn.Parameter(embedding)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.Sequential()
+        for number, block in enumerate(blocks):
+            self.layers.add_module(f"encoder_layer_{number}", block)
+        self.ln = nn.LayerNorm(width, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ln(self.layers(self.dropout(x + self.pos_embedding)))
+
+
+class VisionTransformer(nn.Module):
+    def __init__(
+        self,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        attention_heads: list[int],  # of each block
+        head_width: int,
+        mlp_widths: list[int],
+        num_classes: int,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.conv_proj = nn.Conv2d(3, width, patch_size, stride=patch_size)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        rates = (dropout, attention_dropout)
+        blocks = [
+            EncoderBlock(width, heads, head_width, mlp_width, *rates, eps)
+            for heads, mlp_width in zip(attention_heads, mlp_widths, strict=True)
+        ]
+        length = (image_size // patch_size) ** 2 + 1  # of the patches, after the class
+        self.encoder = Encoder(length, width, blocks, dropout, eps)
+        self.heads = nn.Sequential()
+        self.heads.add_module("head", nn.Linear(width, num_classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (batch, channels, height, width) to (batch, patches, channels)
+        x = self.conv_proj(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1)
+        return self.heads(self.encoder(x)[:, 0])
+
+
 class MultiheadAttention(nn.Module):
     def __init__(
         self,

@@ -1,0 +1,135 @@
+"""torchvision's Swin blocks: how channels run through, and how they are written.
+
+After Liu et al., "Swin Transformer: Hierarchical Vision Transformer using Shifted Windows", 2021,
+arXiv 2103.14030, and torchvision's `swin_transformer.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from prunecore import BlockSource, Call, Channels, Signal, Writer, along
+from prunecore_swin import attention, written
+
+_DEFAULTS = {
+    "shift_size": (0, 0),
+    "attention_dropout": 0.0,
+    "dropout": 0.0,
+    "qkv_bias": True,
+    "proj_bias": True,
+    "out_width": None,
+}
+_WINDOWS = ("to_windows", "from_windows", "relative_position_index", "over_windows", "lie_apart")
+_IMPORTS = frozenset({"import torch", "from collections.abc import Callable"})
+
+
+def follow_attention(block: Any, channels: Channels, x: Signal) -> Signal:
+    """Follow attention in windows with a table of position biases, one column a head."""
+    out, heads = follow_windows(block, channels, x)
+    channels.bind(block.relative_position_bias_table, 1, heads)
+    return out
+
+
+def follow_windows(block: Any, channels: Channels, x: Signal) -> tuple[Signal, Any]:
+    """Follow attention in windows; returns what it makes, and one id a head."""
+    x = attention.last_alone(channels, x, "attention in windows")
+    (rows, columns), (_, height, width, _) = block.window_size, x.shape
+    padded = channels.apply(F.pad, x, (0, 0, 0, -width % columns, 0, -height % rows))
+    out, heads = attention.follow(channels, padded, block.num_heads, block.qkv, block.proj)
+    meta = out.meta[:, :height, :width]
+    return Signal(meta, out.ids), heads
+
+
+def write_attention(block: Any, name: str, writer: Writer) -> BlockSource:
+    """Write the attention as a class whose width need not be that of its heads together."""
+    call = attention_call("ShiftedWindowAttention", block, writer)
+    return BlockSource(call, texts(*_WINDOWS, call.function), _IMPORTS)
+
+
+def follow_attention_v2(block: Any, channels: Channels, x: Signal) -> Signal:
+    """Follow attention by cosines, its position biases made by a small MLP, one output a head."""
+    out, heads = follow_windows(block, channels, x)
+    channels.bind(block.logit_scale, 0, heads)
+    table = channels.stored(block, "relative_coords_table")
+    bias = channels.axis(channels.through(block.cpb_mlp, table), 3)
+    if bias is not None:  # more than one head
+        channels.join(bias, heads)
+    return out
+
+
+def write_attention_v2(block: Any, name: str, writer: Writer) -> BlockSource:
+    """Write the attention of the second version."""
+    call = attention_call("ShiftedWindowAttentionV2", block, writer)
+    width, heads, head_width, window = call.positional
+    by_place = (width, heads, head_width, writer.width(block.cpb_mlp[0].weight, 0), window)
+    names = ("width", "heads", "head_width", "bias_width", "window_size")
+    call = replace(call, positional=by_place, names=names)
+    return BlockSource(call, texts(*_WINDOWS, "coordinates", call.function), _IMPORTS)
+
+
+def attention_call(function: str, block: Any, writer: Writer) -> Call:
+    """The constructor call of an attention in windows."""
+    head_width = block.proj.in_features // block.num_heads
+    *by_place, out_width = attention.sizes(writer, block.qkv, block.proj, head_width)
+    keywords = {
+        "shift_size": tuple(block.shift_size),
+        "attention_dropout": block.attention_dropout,
+        "dropout": block.dropout,
+        "qkv_bias": block.qkv.bias is not None,
+        "proj_bias": block.proj.bias is not None,
+        "out_width": out_width,
+    }
+    names = ("width", "heads", "head_width", "window_size")
+    return Call(function, (*by_place, tuple(block.window_size)), keywords, _DEFAULTS, names)
+
+
+def follow_merging(block: Any, channels: Channels, x: Signal) -> Signal:
+    """Follow the norm and reduction of two by two places, their channels one after another."""
+    merged = channels.through(block.norm, _side_by_side(x, channels))
+    return channels.through(block.reduction, merged)  # type: ignore[no-any-return]
+
+
+def follow_merging_v2(block: Any, channels: Channels, x: Signal) -> Signal:
+    """Follow the reduction of two by two places and the norm after it."""
+    reduced = channels.through(block.reduction, _side_by_side(x, channels))
+    return channels.through(block.norm, reduced)  # type: ignore[no-any-return]
+
+
+def _side_by_side(x: Signal, channels: Channels) -> Signal:
+    x = attention.last_alone(channels, x, "patch merging")
+    *batch, height, width, count = x.shape
+    meta = x.meta.new_empty((*batch, (height + 1) // 2, (width + 1) // 2, 4 * count))
+    ids = channels.axis(x, x.ndim - 1)
+    return Signal(meta, x.ids if ids is None else along(-1, x.ndim, np.tile(ids, 4)))
+
+
+def write_merging(block: Any, name: str, writer: Writer) -> BlockSource:
+    """Write the merging of two by two places, of either version."""
+    function = next(cls.__name__ for cls in type(block).__mro__ if hasattr(written, cls.__name__))
+    width = writer.width(block.reduction.weight, 1) // 4
+    by_place = (width, writer.width(block.reduction.weight, 0))
+    names = ("width", "out_width")
+    call = Call(function, by_place, {"eps": block.norm.eps}, {"eps": 1e-5}, names)
+    return BlockSource(call, texts("side_by_side", function), frozenset({"import torch"}))
+
+
+def follow_permute(block: Any, channels: Channels, x: Signal) -> Signal:
+    """The axes change places."""
+    return channels.apply(torch.permute, x, block.dims)  # type: ignore[no-any-return]
+
+
+def write_permute(block: Any, name: str, writer: Writer) -> BlockSource:
+    """Write torchvision's module for `torch.permute`."""
+    call = Call("Permute", (list(block.dims),), names=("dims",))
+    return BlockSource(call, texts("Permute"))
+
+
+def texts(*names: str) -> dict[str, str]:
+    """The texts of written functions and classes."""
+    return {name: inspect.getsource(getattr(written, name)) for name in names}

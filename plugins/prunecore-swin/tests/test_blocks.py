@@ -1,0 +1,85 @@
+"""Each block by itself: exact for any choice of channels, and what else its constructor takes."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models.maxvit import (
+    PartitionAttentionLayer,
+    RelativePositionalMultiHeadAttention,
+)
+from torchvision.models.swin_transformer import (
+    PatchMerging,
+    PatchMergingV2,
+    ShiftedWindowAttention,
+    ShiftedWindowAttentionV2,
+)
+from torchvision.ops.misc import Permute
+
+import prunecore
+from prunecore.testing import check_block
+
+ATTENTIONS = [ShiftedWindowAttention, ShiftedWindowAttentionV2]
+
+
+def check(block: nn.Module, *shape: int) -> None:
+    torch.manual_seed(0)
+    for parameter in block.parameters():
+        nn.init.uniform_(parameter, -1, 1)
+    check_block(block, shape, traceable=False, axis=-1)
+
+
+@pytest.mark.parametrize("shift", [[0, 0], [1, 0], [1, 2]])
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_attention_in_windows(attention: type[nn.Module], heads: int, shift: list[int]) -> None:
+    check(attention(12, [2, 4], shift, heads), 5, 9, 12)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_attention_without_biases(attention: type[nn.Module]) -> None:
+    block = attention(12, [2, 2], [1, 1], 3, qkv_bias=False, proj_bias=False)
+    check(block, 4, 4, 12)
+
+
+def test_the_keys_of_the_second_version_have_no_bias() -> None:
+    block = ShiftedWindowAttentionV2(12, [2, 2], [0, 0], 3)
+    nn.init.uniform_(block.qkv.bias, 5, 9)
+    check_block(block, (4, 4, 12), traceable=False, axis=-1)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_attention_of_maxvit(heads: int) -> None:
+    check(RelativePositionalMultiHeadAttention(4 * heads, 4, 9), 5, 9, 4 * heads)
+
+
+@pytest.mark.parametrize("kind", ["window", "grid"])
+def test_a_layer_of_maxvit_is_followed_as_its_forward_is(kind: str) -> None:
+    layer = functools.partial(PartitionAttentionLayer, 12, 4, 3, kind, (6, 6), 2)
+    for norm in (nn.LayerNorm, functools.partial(nn.LayerNorm, eps=0.1)):  # usual, and not
+        check_block(layer(nn.GELU, norm, 0.1, 0.2, 0.3), (12, 6, 6))
+    check_block(layer(nn.SiLU, nn.LayerNorm, 0.0, 0.0, 0.0), (12, 6, 6))
+
+
+@pytest.mark.parametrize("merging", [PatchMerging, PatchMergingV2])
+@pytest.mark.parametrize("shape", [(6, 6), (5, 7)])
+def test_merging(merging: type[nn.Module], shape: tuple[int, int]) -> None:
+    check(merging(8), *shape, 8)
+
+
+@pytest.mark.parametrize("dims", [[0, 2, 3, 1], [0, 3, 1, 2], (0, 1, 3, 2)])
+def test_permuted_axes(dims: list[int]) -> None:
+    check_block(Permute(dims), (6, 4, 5))
+
+
+def test_channels_along_the_map_are_left_whole() -> None:
+    network = nn.Sequential(
+        nn.Conv1d(3, 8, 1),
+        nn.Unflatten(2, (4, 12)),
+        ShiftedWindowAttention(12, [2, 2], [0, 0], 3),
+    )
+    report = prunecore.prune(network, 10, (3, 48), mode="random").report
+    assert {"layer": "0", "reason": "attention in windows mixes it"} in report["left_whole"]
