@@ -62,15 +62,11 @@ class Inception(nn.Module):
 
 class InceptionAux(nn.Module):
     def __init__(
-        self,
-        in_channels: int,
-        conv_width: int,
-        fc1_width: int,
-        fc1_width2: int,
+        self, in_channels: int, conv_width: int, fc1_width1: int, fc1_width2: int
     ) -> None:
         super().__init__()
         self.conv = BasicConv2d(in_channels, conv_width, kernel_size=1)
-        self.fc1 = nn.Linear(fc1_width, fc1_width2)
+        self.fc1 = nn.Linear(fc1_width1, fc1_width2)
         self.fc2 = nn.Linear(fc1_width2, 1000)
         self.dropout = nn.Dropout(p=0.7)
 

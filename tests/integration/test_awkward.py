@@ -227,10 +227,7 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
         lambda: Between(lambda x: x - x.sum((2, 3), keepdim=True) / x[0].numel()),
         {"before": "truediv depends on how many there are"},
     ),
-    "size_asserted": (
-        lambda: Between(size_asserted),
-        {"before": "eq depends on how many there are"},
-    ),
+    "size_asserted": (lambda: Between(size_asserted), {}),
     "positions": (
         lambda: Between(lambda x: x * torch.arange(x.size(1)).view(1, -1, 1, 1)),
         {"before": "arange depends on how many there are"},
@@ -258,15 +255,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "weight_norm": (
         lambda: Between(applied, parametrizations.weight_norm(nn.Conv2d(12, 12, 1))),
         "one of its weights is computed each time, not stored",
-    ),
-    "attention": (
-        lambda: Between(
-            lambda x, layer: layer(*[x.flatten(2).transpose(1, 2)] * 3)[0].transpose(1, 2)[
-                ..., None
-            ],
-            nn.MultiheadAttention(WIDTH, 2, batch_first=True),
-        ),
-        "its forward cannot be traced at ",
     ),
     "branch_on_data": (
         lambda: Between(branching),

@@ -40,7 +40,7 @@ def test_the_hooks_answer_and_errors_name_the_plugin():
     ids=lambda value: str(value) if isinstance(value, nn.Module) else "",
 )
 def test_a_layer_that_no_rule_of_the_core_knows(layer, shape):
-    check_block(layer, shape, traceable=False)
+    check_block(layer, shape)
 
 
 @pytest.mark.parametrize(
