@@ -251,5 +251,5 @@ def test_blocks_of_one_name_go_by_different_names_where_their_texts_differ(
 def test_a_block_can_be_the_whole_network(varied):
     small = prunecore.prune(varied(InceptionE(3)), 30, (3, 8, 8), name="block")
     assert small.report["verified"]
-    assert "class InceptionE2(InceptionE)" in small.source
+    assert "class Block(InceptionE)" in small.source
     assert small.model.branch3x3_2a.conv.out_channels == 384
