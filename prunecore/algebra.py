@@ -14,7 +14,14 @@ from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.plugins import Plugins
 from prunecore.records import MaskedForward, MaskedFunction, Records
-from prunecore.signal import Ids, Signal, reshape_ids, without_channels
+from prunecore.signal import (
+    Ids,
+    Signal,
+    one_channel_axis,
+    reshape_ids,
+    without_channels,
+    without_repetition,
+)
 from prunecore.source import is_of_torch
 
 LAYERS = "sequential"  # the plugin that nearly every network needs
@@ -165,8 +172,30 @@ class Algebra:
 
     def reshape(self, signal: Signal, meta: Tensor) -> Signal:
         """The signal after a row-major reshape to the shape of `meta`."""
-        ids = reshape_ids(signal.ids, signal.shape, tuple(meta.shape), self.join)
-        return Signal(meta, ids)
+        ids = reshape_ids(signal.ids, signal.shape, tuple(meta.shape))
+        return Signal(meta, one_channel_axis(ids, self.join))
+
+    def settle(self, signal: Signal, axis: int | None = None) -> Signal:
+        """Couple channels that lie along several axes, so that those that stay are a rectangle.
+
+        Args:
+            signal: any tensor.
+            axis: along which the channels stay apart; without one, that which has most of them.
+        """
+        if signal.grid is None:
+            return signal
+        *before, last = signal.grid.arrangements
+        settled = one_channel_axis(last, self.join, axis)
+        ids, places = np.unique(last, return_index=True)
+        stands_for = np.broadcast_to(settled, last.shape).ravel()[places]
+        for arrangement in before:  # the same channels, which may be a rectangle already
+            units = stands_for[np.searchsorted(ids, arrangement)]
+            one_channel_axis(without_repetition(units), self.join)
+        return Signal(signal.meta, settled)
+
+    def hold_one(self, ids: Ids) -> None:
+        """See to it that one of these places stays, so that a part of a tensor is never empty."""
+        self.records.parts.append(ids.ravel())
 
     # Counting and checking
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from prunecore.classes import Instance
 from prunecore.errors import PluginError, PrunecoreError, told
-from prunecore.forward import Statement
+from prunecore.instances import Instance
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins
 from prunecore.source_file import file_text
+from prunecore.statements import Statement
 from prunecore.writer import Writer, Written, join
 from prunecore.written import build
 

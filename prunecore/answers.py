@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.classes import Instance
 from prunecore.functions import FunctionRule, Operation
 from prunecore.importance import Criterion
+from prunecore.instances import Instance
 from prunecore.plugins import Plugin, hyphened
 from prunecore.signal import Signal, are_handed_out
 from prunecore.source import BlockSource, Call

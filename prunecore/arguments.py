@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import keyword
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from torch import nn
 
 from prunecore.keep import Width
 from prunecore.source import REQUIRED, Call, Name, Value, one_line, same
@@ -20,8 +23,10 @@ class Argument:
     Attributes:
         values: its value in each instance.
         role: where it stands first.
+        roles: all places where it stands.
         default: what it need not be given as, or `REQUIRED`.
         stored: whether the forward reads it, from an attribute of its name.
+        is_starred: whether its items are given one by one.
         name: given when all arguments are known.
     """
 
@@ -29,6 +34,8 @@ class Argument:
     role: Role
     default: Value
     stored: bool = False
+    is_starred: bool = False
+    roles: set[Role] = field(default_factory=set)
     name: str = ""
 
     @property
@@ -37,12 +44,31 @@ class Argument:
         return any(isinstance(value, Width) for value in self.values)
 
     @property
+    def is_by_place(self) -> bool:
+        """Whether it is given by place: a width, or a number as a layer's kernel size."""
+        numbers = all(isinstance(value, int | tuple) for value in self.values)
+        return self.default is REQUIRED and numbers and not isinstance(self.values[0], bool)
+
+    @property
+    def is_inner_width(self) -> bool:
+        """Whether it is no more than a width, unless the input or output has it.
+
+        A width that stands in one place has the name that it has there, `groups`, if that tells
+        what it counts.
+        """
+        names = {parameter for _, parameter in self.roles}
+        tells = len(names) == 1 and not any(map(_is_of_channels, names))
+        return self.is_width and not tells
+
+    @property
     def parameter(self) -> str:
         """How it stands in the signature."""
         kinds = {_kind(value) for value in self.values if value is not None}
         kind = kinds.pop() if len(kinds) == 1 else " | ".join(sorted(kinds))
         if any(value is None for value in self.values):
             kind += " | None"
+        if self.is_starred:
+            return f"*{self.name}: nn.Module"
         if self.default is REQUIRED:
             return f"{self.name}: {kind}"
         return f"{self.name}: {kind} = {one_line(self.default)}"
@@ -79,6 +105,7 @@ class Arguments:
         key = kinds if is_width else (role[1] or role[0], kinds)
         argument = self._by_key.setdefault(key, Argument(values, role, default))
         argument.stored |= stored
+        argument.roles.add(role)
         return Name(f"self.{argument.name}" if stored else argument.name)
 
     def name_all(self) -> None:
@@ -86,24 +113,38 @@ class Arguments:
         inner = [
             argument
             for key, argument in self._by_key.items()
-            if argument.is_width and self._end(key) is None
+            if argument.is_inner_width and self._end(key) is None
         ]
         self._by_key = dict(sorted(self._by_key.items(), key=lambda item: self._place(*item)))
+        wanted = [
+            _identifier(self._wanted(key, argument, alone=len(inner) == 1))
+            for key, argument in self._by_key.items()
+        ]
         taken = {"self"}
-        for key, argument in self._by_key.items():
-            wanted = _identifier(self._wanted(key, argument, alone=len(inner) == 1))
-            if wanted in taken and not argument.is_width:
-                wanted = _identifier("_".join(argument.role))
-            argument.name = free_name(wanted, taken)
+        for name, argument in zip(wanted, self, strict=True):
+            if argument.is_width and wanted.count(name) > 1:
+                argument.name = free_name(f"{name}1", taken, name)
+            elif name in taken:
+                argument.name = free_name(_identifier("_".join(argument.role)), taken)
+            else:
+                argument.name = name
             taken.add(argument.name)
+
+        if len(self._by_key) == 1:
+            (only,) = self
+            only.is_starred = all(map(_are_layers, only.values))
 
     def __iter__(self) -> Iterator[Argument]:
         return iter(self._by_key.values())
 
     def call(self, function: str, instance: int) -> Call:
-        """The constructor call of one instance; widths by place, what has a default by name."""
-        by_place = [a for a in self if a.default is REQUIRED and a.is_width]
-        by_name = [a for a in self if not (a.default is REQUIRED and a.is_width)]
+        """The constructor call of one instance; numbers by place, what has a default by name."""
+        if len(self._by_key) == 1:
+            (only,) = self
+            if only.is_starred:
+                return Call(function, tuple(only.values[instance]))
+        by_place = [a for a in self if a.is_by_place]
+        by_name = [a for a in self if not a.is_by_place]
         return Call(
             function,
             tuple(argument.values[instance] for argument in by_place),
@@ -117,8 +158,11 @@ class Arguments:
         if isinstance(first, Width) and first.channels in self.named:
             return self.named[first.channels]
         attribute, parameter = argument.role
-        if argument.is_width:
-            return self._end(key) or ("width" if alone else f"{attribute}_width")
+        if argument.is_width and (end := self._end(key)):
+            return end
+        if argument.is_inner_width:
+            width = parameter if parameter.endswith("_width") else f"{attribute}_width"
+            return "width" if alone else width
         return parameter if parameter and not parameter.isdigit() else attribute
 
     def _end(self, key: Hashable) -> str | None:
@@ -130,19 +174,16 @@ class Arguments:
 
     def _place(self, key: Hashable, argument: Argument) -> int:
         if argument.default is not REQUIRED:
-            return 4
+            return 5
         if not argument.is_width:
-            return 3
+            return 3 if argument.is_by_place else 4
         return {"in_channels": 0, "channels": 0, "out_channels": 2}.get(self._end(key) or "", 1)
 
 
-def free_name(name: str, taken: set[str]) -> str:
-    """The name, numbered where it is taken."""
-    number = 2
-    free = name
-    while free in taken:
-        free, number = f"{name}{number}", number + 1
-    return free
+def free_name(name: str, taken: set[str], stem: str | None = None) -> str:
+    """The name; where it is taken, the stem, which is the name unless it is given, numbered."""
+    numbered = (f"{name if stem is None else stem}{number}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)
 
 
 def alike(values: Sequence[Value]) -> bool:
@@ -162,9 +203,25 @@ def equal(values: Sequence[Value]) -> bool:
     return all(same(values[0], value) for value in values)
 
 
+def kind_of_layer(values: Sequence[Value]) -> str:
+    """What layers have in common, as torch sorts its classes: `activation`, `pooling`."""
+    names = [value.function.removeprefix("nn.") for value in values if isinstance(value, Call)]
+    modules = [getattr(getattr(nn, name, None), "__module__", "") for name in names]
+    kinds = {module.rpartition(".")[2] for module in modules}
+    return kinds.pop() if len(kinds) == 1 and "" not in kinds else "layer"
+
+
+def _is_of_channels(parameter: str) -> bool:
+    return not parameter.isidentifier() or parameter.endswith(("channels", "features", "width"))
+
+
 def _identifier(text: str) -> str:
     name = "".join(letter if letter.isalnum() else "_" for letter in text).strip("_")
     return f"arg_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
+
+
+def _are_layers(value: Value) -> bool:
+    return isinstance(value, list) and all(isinstance(item, Call) for item in value)
 
 
 def _kind(value: Value) -> str:
@@ -173,6 +230,12 @@ def _kind(value: Value) -> str:
     if isinstance(value, tuple):
         kinds = {_kind(item) for item in value}
         return f"tuple[{kinds.pop()}, ...]" if len(kinds) == 1 else "tuple"
+    if isinstance(value, list | dict) and value:
+        kinds = {_kind(item) for item in (value.values() if isinstance(value, dict) else value)}
+        kind = " | ".join(sorted(kinds))
+        return f"dict[str, {kind}]" if isinstance(value, dict) else f"list[{kind}]"
     if isinstance(value, Width):
         return "int"
+    if isinstance(value, Name):
+        return "type[nn.Module]" if value.text.startswith("nn.") else "float"
     return type(value).__name__

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from prunecore.dependencies import ChannelArray, Dependencies
+from prunecore.inputs import InputShape, sample_inputs
 from prunecore.keep import Keep
 from prunecore.masking import masked_original
-from prunecore.recording import run_on
+from prunecore.recording import Run
 from prunecore.records import Visit, is_within
 from prunecore.signal import FIXED, Signal
 from prunecore.source import is_of_torch
-from prunecore.verify import sample_inputs
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _can_go_on(made: ChannelArray, min_channels: int) -> bool:
 
 
 def find_blocks(
-    model: nn.Module, dependencies: Dependencies, shape: Sequence[int]
+    model: nn.Module, dependencies: Dependencies, shape: InputShape
 ) -> list[ResidualBlock]:
     """Find the residual blocks whose shortcut is the identity.
 
@@ -79,7 +79,7 @@ def find_blocks(
     Args:
         model: the network; it is left exactly as it is.
         dependencies: its channels.
-        shape: of one input, without the batch.
+        shape: of one input, without the batch; or of each.
 
     Raises:
         VerificationError: the network cannot be run in float64.
@@ -160,21 +160,21 @@ def _without_fixed(channels: ChannelArray) -> ChannelArray:
 
 
 def _returning_their_input(
-    model: nn.Module, dependencies: Dependencies, shape: Sequence[int], paths: Sequence[str]
+    model: nn.Module, dependencies: Dependencies, shape: InputShape, paths: Sequence[str]
 ) -> set[str]:
     """Those of the modules at these paths that return their input once their weights are zero."""
     if not paths:
         return set()
     inputs = sample_inputs(model, shape)
     everything = Keep(model, dependencies, np.ones(dependencies.count, dtype=bool))
-    copy = masked_original(model, everything, inputs.device)
+    copy = masked_original(model, everything, inputs[0].device)
     given: dict[str, Tensor] = {}
 
     def record(path: str) -> Any:
         return lambda _module, args: given.update({path: args[0].clone()})
 
     handles = [copy.get_submodule(path).register_forward_pre_hook(record(path)) for path in paths]
-    run_on(copy, copy, inputs, dependencies.visits)
+    Run(inputs, dependencies.visits).on(copy, copy)
     for handle in handles:
         handle.remove()
     return {path for path, x in given.items() if _returns(copy.get_submodule(path), x)}

@@ -38,7 +38,7 @@ def cared_for(path: str, network: nn.Module, visits: Visits) -> str:
 
 
 @contextmanager
-def telling_where(network: nn.Module, visits: Visits, inputs: Tensor) -> Iterator[None]:
+def telling_where(network: nn.Module, visits: Visits, inputs: Sequence[Tensor]) -> Iterator[None]:
     """Say in which module a network raises that is run.
 
     Args:
@@ -56,10 +56,11 @@ def telling_where(network: nn.Module, visits: Visits, inputs: Tensor) -> Iterato
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         holders = [id(frame.f_locals.get("self")) for frame in frames]
         innermost = [paths[holder] for holder in holders if holder in paths][-1:]
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
         where = "".join(f", in {cared_for(path, network, visits)}" for path in innermost if path)
         raise VerificationError(
             f"{type(network).__name__} cannot be run in float64 on inputs of shape "
-            f"{tuple(inputs.shape)}: {told(error)}{where}.\n"
+            f"{shapes}: {told(error)}{where}.\n"
             "Take what ties its forward to another type or batch size out of it, or pass "
             "--no-verify."
         ) from error

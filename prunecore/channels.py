@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,14 @@ from torch.utils import _pytree as pytree
 
 from prunecore.algebra import Algebra
 from prunecore.errors import InputShapeError
+from prunecore.forwards import Forwards
 from prunecore.functions import Operation
 from prunecore.interpreting import interpret
+from prunecore.plugins import Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal, along, shaped, without_channels
 from prunecore.sizes import counted, depending
 from prunecore.supplied import constants
-from prunecore.tracing import trace_level
 
 
 class Channels(Algebra):
@@ -29,7 +32,24 @@ class Channels(Algebra):
     Args:
         model: the network. It is read, never changed.
         plugins: the loaded plugins.
+        drop: paths of modules that training is to do without.
     """
+
+    def __init__(self, model: nn.Module, plugins: Plugins, drop: Collection[str] = ()) -> None:
+        super().__init__(model, plugins)
+        self.modes = Forwards(drop)
+        self._in_eval: Channels | None = None  # the walk of eval mode, where this one is training's
+
+    def in_training(self) -> Channels:
+        """The walk of the network as training takes it: what both follow is coupled.
+
+        A tensor that both reach has one binding for each axis, which makes the channels of both
+        walks the same. What is counted and visited is the walk's own.
+        """
+        walk = copy.copy(self)
+        walk.records = replace(self.records, macs={}, used_along={}, traces={}, visits={}, open=[])
+        walk._in_eval = self
+        return walk
 
     def through(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
         """Follow the channels through a module: its owner's hook answers, or its own forward.
@@ -49,7 +69,9 @@ class Channels(Algebra):
         if id(module) not in self._paths:
             raise ValueError(f"{type(module).__name__} is not a module of the network")
         path = self._paths[id(module)]
+        self.modes.check(path, in_training=self._in_eval is not None)
         owner = self._plugins.owner(type(module))
+        inputs, keywords = self._settled((inputs, keywords))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
                 raise TypeError(f"{path} is called with {type(given).__name__}, not a Signal")
@@ -59,8 +81,9 @@ class Channels(Algebra):
             if owner is None:
                 output = self.trace(module, *inputs, **keywords)
             else:
+                if keywords or not path:  # the network is called as the user asked
+                    call = self._bound(module, inputs, keywords)
                 if keywords:
-                    call = inspect.signature(module.forward).bind(*inputs, **keywords)
                     call.apply_defaults()  # else what stands behind a default would be lost
                     inputs = call.args
                 output = owner.call(
@@ -70,6 +93,7 @@ class Channels(Algebra):
                     inputs=inputs,
                     channels=self,
                 )
+        output = self._settled(output)
         del self.records.open[depth:]
         self.records.visits.setdefault(path, []).append(Visit(inputs, output, owner))
         if is_within(path, self.records.protected):
@@ -81,13 +105,7 @@ class Channels(Algebra):
     def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
         """Follow the channels through a module's own forward, whoever owns its class."""
         path = self._paths[id(module)]
-        try:
-            supplied = inspect.signature(module.forward).bind(*inputs, **keywords).arguments
-        except TypeError as error:
-            raise InputShapeError(
-                f"{path or 'The network'} ({type(module).__name__}) cannot be called with "
-                f"{len(inputs)} input(s): {error}.\nGive a forward that takes one tensor."
-            ) from error
+        supplied = self._bound(module, inputs, keywords).arguments
         chosen = constants(supplied)
         if self.records.constants.setdefault(path, chosen) != chosen:
             self.refuse(
@@ -95,8 +113,15 @@ class Channels(Algebra):
                 f"{self.records.constants[path]} in another, which makes it do different things",
                 "Call two modules, or give it the same arguments.",
             )
-        trace = interpret(self, module, trace_level(module, path, supplied), supplied)
+        graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
+        trace = interpret(self, module, graph, supplied)
         self.records.traces.setdefault(path, trace)
+        if self._in_eval is not None and path not in self._in_eval.records.traces:
+            # only training calls it, and it might be told to run in eval mode all the same
+            graph = self.modes.graph(module, path, supplied, in_training=False)
+            if graph is not trace.graph:
+                in_eval = interpret(self, module, graph, supplied)
+                self._in_eval.records.traces[path] = in_eval
         return trace.output
 
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -112,6 +137,8 @@ class Channels(Algebra):
                 "Write the call in terms of known functions, or give a rule for it in a plugin "
                 "(hook prunecore_functions).",
             )
+        if not rule.takes_grids:
+            args, kwargs = self._settled((args, kwargs))
         try:
             return rule.calculate(self, Operation(function, args, kwargs))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -124,7 +151,8 @@ class Channels(Algebra):
 
     def follow(self, call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow a function call of the traced forward that the walk is in, by the call's name."""
-        self._call = call
+        # verification replays a call by its name, which is another one in the other mode
+        self._call = None if self.path in self.modes.differing else call
         result = self.apply(function, *args, **kwargs)
         self._call = None
         return result
@@ -155,6 +183,9 @@ class Channels(Algebra):
             ids = along(wide[0], tensor.ndim, own)
         return Signal(shaped(tensor.shape), ids, tensor)
 
+    def _settled(self, values: Any) -> Any:
+        return pytree.tree_map_only(Signal, self.settle, values)
+
     def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
         """What a forward computes without a tensor of the network, such as from sizes."""
         ids = [] if function is operator.getitem else counted(leaves)
@@ -165,6 +196,19 @@ class Channels(Algebra):
         if isinstance(result, Tensor):
             return Signal(result.to("meta"), without_channels(result.ndim))
         return result
+
+    def _bound(
+        self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> inspect.BoundArguments:
+        """What a module's forward is called with, by the names of its parameters."""
+        try:
+            return inspect.signature(module.forward).bind(*inputs, **keywords)
+        except TypeError as error:
+            raise InputShapeError(
+                f"{self._paths[id(module)] or 'The network'} ({type(module).__name__}) cannot be "
+                f"called with {len(inputs)} input(s): {error}.\nGive a shape for each of the "
+                "network's inputs (--input-shape, once for each)."
+            ) from error
 
     @contextmanager
     def _inside(self, path: str) -> Iterator[None]:

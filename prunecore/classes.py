@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import graphlib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from prunecore.arguments import Arguments, Role, alike, equal, free_name
-from prunecore.forward import Forward, Statement
+from prunecore.arguments import Arguments, Role, alike, equal, free_name, kind_of_layer
+from prunecore.held import initialise, numbered
+from prunecore.instances import (
+    Instance,
+    differing_lasts,
+    grouped,
+    resolved,
+    shared_options,
+    within,
+    without_last,
+)
 from prunecore.keep import Width
 from prunecore.source import INDENT, REQUIRED, Call, Name, Value, one_line, render, signature
-
-
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """A module that is written as a class of its own; stands for its constructor call.
-
-    Attributes:
-        class_name: the original class's name.
-        fields: the statements of its constructor.
-        forward: its forward; `None` for a module that only holds others.
-        entering: the channels that its input carries.
-        leaving: the channels that its output carries.
-        base: what it derives from; its constructor is called among the fields if not `nn.Module`.
-    """
-
-    class_name: str
-    fields: tuple[Statement, ...]
-    forward: Forward | None
-    entering: Hashable
-    leaving: Hashable
-    base: str = "nn.Module"
+from prunecore.statements import (
+    AnyStatement,
+    Compound,
+    Statement,
+    values_of,
+    with_values,
+    write_statements,
+)
 
 
 def define_classes(
@@ -49,24 +45,24 @@ def define_classes(
     """
     texts: dict[str, str] = {}
     calls: dict[int, Call] = {}
-    instances = list(dict.fromkeys(_instances(root)))
-    try:
-        groups = _grouped(instances, by_height=False)
-    except graphlib.CycleError:  # a class whose instances hold instances of it
-        groups = _grouped(instances, by_height=True)
-    for members in groups:
+    for members in grouped(list(dict.fromkeys(within(root)))):
         name = free_name(members[0].class_name, taken | set(texts))
         writer = ClassWriter(members, calls, named if members == [root] else {})
-        texts[name] = writer.write(name)
-        for index, member in enumerate(members):
-            calls[id(member)] = writer.arguments.call(name, index)
+        text = writer.write(name)
+        own = [writer.arguments.call(name, index) for index in range(len(members))]
+        inline = [resolved(member.inline, calls) for member in members if member.inline]
+        is_shorter = text.count("\n") + _lines(own) < _lines(inline)
+        if root in members or not inline or (len(members) > 1 and is_shorter):
+            texts[name] = text
+        else:
+            own = inline
+        calls |= {id(member): call for member, call in zip(members, own, strict=True)}
     return texts, calls[id(root)]
 
 
-def write_statement(statement: Statement, indent: int) -> str:
-    """A statement as its line or lines."""
-    text = render(statement.value, indent, len(statement.target))
-    return f"{' ' * indent}{statement.target}{text}"
+def _lines(calls: Sequence[Call]) -> int:
+    """How long a file these make."""
+    return sum(render(call, 3 * INDENT).count("\n") + 1 for call in calls)
 
 
 class ClassWriter:
@@ -101,29 +97,74 @@ class ClassWriter:
         ]
         return self._text(name, fields, body)
 
-    def _lifted(self) -> tuple[list[Statement], list[Statement]]:
+    def _lifted(self) -> tuple[list[AnyStatement], list[AnyStatement]]:
         """The statements of the constructor and of the forward, for all instances at once."""
-        fields = [
-            self._statement(statements, _attribute(statements[0]), stored=False)
-            for statements in zip(*(member.fields for member in self.members), strict=True)
-        ]
         bodies = [member.forward.statements for member in self.members if member.forward]
-        return fields, [
+        return self._fields(), [
             self._statement(statements, "forward", stored=True)
             for statements in zip(*bodies, strict=True)
         ]
 
+    def _fields(self) -> list[AnyStatement]:
+        """The statements of the constructor; a last layer that only some have is appended."""
+        if self.members[0].held is not None:
+            return [Statement("", self._initialised()), *self._own_fields()]
+        rows: list[tuple[AnyStatement, ...]] = [member.fields for member in self.members]
+        lasts = differing_lasts(rows) if self.members[0].inline else None
+        if lasts is not None:
+            rows = [(without_last(row[0], last),) for row, last in zip(rows, lasts, strict=True)]
+        fields = [
+            self._statement(statements, _attribute(statements[0]), stored=False)
+            for statements in zip(*rows, strict=True)
+        ]
+        if lasts is None:
+            return fields
+        options = shared_options(lasts)
+        values = lasts if options is None else [last and Name(last.function) for last in lasts]
+        default = None if None in lasts else REQUIRED
+        argument = self.arguments.lift(values, (kind_of_layer(lasts), ""), False, default)
+        made = argument if options is None else Call(argument.text, (), options)
+        append = Statement("", Call("self.append", (made,)))
+        if default is None:
+            return [*fields, Compound(f"if {argument.text} is not None", (append,))]
+        return [*fields, append]
+
+    def _own_fields(self) -> list[AnyStatement]:
+        return [
+            self._statement(statements, _attribute(statements[0]), stored=False)
+            for statements in zip(*(member.fields for member in self.members), strict=True)
+        ]
+
+    def _initialised(self) -> Call:
+        """The call of the constructor of the container that the class derives from."""
+        base = self.members[0].base
+        held = [resolved(dict(member.held or {}), self.calls) for member in self.members]
+        keys = [list(children) for children in held]
+        if keys.count(keys[0]) == len(keys):
+            columns = {key: [children[key] for children in held] for key in keys[0]}
+            return initialise(
+                base,
+                {key: self._value(column, (key, ""), False) for key, column in columns.items()},
+            )
+        if (star := numbered(base, keys)) is None:
+            layers = self.arguments.lift(held, ("layers", ""), False, REQUIRED)
+            return Call("super().__init__", (layers,))
+        lists = [list(children.values()) for children in held]
+        layers = self.arguments.lift(lists, ("layers", ""), False, REQUIRED)
+        return Call("super().__init__", (Name(star.format(layers.text)),))
+
     def _statement(
-        self, statements: Sequence[Statement], attribute: str, stored: bool
-    ) -> Statement:
-        values = [statement.value for statement in statements]
-        return Statement(statements[0].target, self._value(values, (attribute, ""), stored))
+        self, statements: Sequence[AnyStatement], attribute: str, stored: bool
+    ) -> AnyStatement:
+        columns = zip(*map(values_of, statements), strict=True)
+        values = iter([self._value(column, (attribute, ""), stored) for column in columns])
+        return with_values(statements[0], lambda _: next(values))
 
     def _value(
         self, values: Sequence[Value], role: Role, stored: bool, default: Value = REQUIRED
     ) -> Value:
         """One value for all instances; an argument where they differ."""
-        values = [self.calls[id(v)] if isinstance(v, Instance) else v for v in values]
+        values = [resolved(value, self.calls) for value in values]
         first = values[0]
         if isinstance(first, Width) and first.channels in self.arguments.named:
             return self.arguments.lift(values, role, stored, first)
@@ -140,25 +181,13 @@ class ClassWriter:
             return first
         if default is REQUIRED and any(value is None for value in values):
             default = None
-        return self.arguments.lift([self._as_calls(v) for v in values], role, stored, default)
-
-    def _as_calls(self, value: Value) -> Value:
-        """A value with the constructor calls of the instances within it."""
-        if isinstance(value, Instance):
-            return self.calls[id(value)]
-        if isinstance(value, Call):
-            positional = tuple(map(self._as_calls, value.positional))
-            keywords = {key: self._as_calls(inner) for key, inner in value.keywords.items()}
-            return replace(value, positional=positional, keywords=keywords)
-        if isinstance(value, dict):
-            return {key: self._as_calls(inner) for key, inner in value.items()}
-        return type(value)(map(self._as_calls, value)) if isinstance(value, list | tuple) else value
+        if not role[1] or role[1].isdigit():
+            role = (role[0] or kind_of_layer(values), role[1])
+        return self.arguments.lift(values, role, stored, default)
 
     def _call(self, calls: Sequence[Call], role: Role, stored: bool) -> Call:
         first = calls[0]
-        attribute = "_".join(part for part in role if part)
-        if stored:
-            attribute = first.function.rpartition(".")[2]
+        attribute = first.function.rpartition(".")[2] if stored else _label(role, first.function)
         names = [*first.names, *map(str, range(len(first.names), len(first.positional)))]
         positional = tuple(
             self._value(column, (attribute, name), stored)
@@ -166,18 +195,19 @@ class ClassWriter:
                 names, zip(*(call.positional for call in calls), strict=True), strict=True
             )
         )
-        keywords = {
-            key: self._value(
-                [call.keywords[key] for call in calls],
-                (attribute, key),
-                stored,
-                first.defaults.get(key, REQUIRED),
-            )
-            for key in first.keywords
-        }
+        given = dict(zip(names, positional, strict=True))
+        keywords: dict[str, Value] = {}
+        for key in first.keywords:
+            column = [call.keywords[key] for call in calls]
+            source = None if equal(column) else _twice(column, calls)
+            if source is not None:
+                keywords[key] = Name(f"{one_line(given[source])} // 2", 5)
+            else:
+                default = first.defaults.get(key, REQUIRED)
+                keywords[key] = self._value(column, (attribute, key), stored, default)
         return replace(first, positional=positional, keywords=keywords)
 
-    def _text(self, name: str, fields: list[Statement], body: list[Statement]) -> str:
+    def _text(self, name: str, fields: list[AnyStatement], body: list[AnyStatement]) -> str:
         parameters = ["self", *(argument.parameter for argument in self.arguments)]
         base = self.members[0].base
         if base == "nn.Module":
@@ -185,12 +215,12 @@ class ClassWriter:
         lines = [
             f"class {name}({base}):",
             signature("__init__", parameters, "None", INDENT),
-            *(write_statement(statement, 2 * INDENT) for statement in fields),
+            write_statements(fields, 2 * INDENT),
         ]
         forward = self.members[0].forward
         if forward is not None:
             head = signature("forward", ["self", *forward.parameters], forward.returns, INDENT)
-            lines += ["", head, *(write_statement(statement, 2 * INDENT) for statement in body)]
+            lines += ["", head, write_statements(body, 2 * INDENT)]
         return "\n".join(lines) + "\n"
 
 
@@ -198,7 +228,7 @@ def _counts(value: Value) -> bool:
     """Whether a list, tuple or dictionary holds widths, or what may hold them."""
     items = value.values() if isinstance(value, dict) else value
     return isinstance(value, dict | list | tuple) and any(
-        isinstance(item, Width | Call | Instance | dict | list | tuple) for item in items
+        isinstance(item, Width | Call | dict | list | tuple) for item in items
     )
 
 
@@ -207,79 +237,28 @@ def _places(value: Value) -> list[Any]:
     return list(value) if isinstance(value, dict) else list(range(len(value)))
 
 
-def _attribute(statement: Statement) -> str:
-    return statement.target.removeprefix("self.").removesuffix(" = ")
+def _attribute(statement: AnyStatement) -> str:
+    target = statement.target if isinstance(statement, Statement) else ""
+    return target.removeprefix("self.").removesuffix(" = ")
 
 
-def _grouped(instances: Sequence[Instance], by_height: bool) -> list[list[Instance]]:
-    """Instances of one written class each, after those that they hold.
-
-    Raises:
-        graphlib.CycleError: there is no such order, as there always is `by_height`.
-    """
-    keys = {
-        instance: (instance.class_name, _skeleton(instance), by_height and _height(instance))
-        for instance in instances
-    }
-    groups: dict[Hashable, list[Instance]] = {}
-    for instance, key in keys.items():
-        groups.setdefault(key, []).append(instance)
-    held = {
-        key: {keys[inner] for member in members for s in member.fields for inner in _held(s.value)}
-        for key, members in groups.items()
-    }
-    return [groups[key] for key in graphlib.TopologicalSorter(held).static_order()]
+def _label(role: Role, function: str) -> str:
+    """What the arguments of a call are named after: a key, else a class, else what is around it."""
+    if role[1] and not role[1].isdigit():
+        return role[1]
+    if role[1] and "." not in function:
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", function).lower().strip("_")
+    return role[0]
 
 
-def _instances(root: Instance) -> Iterator[Instance]:
-    """Every instance within one, inner ones first, and itself."""
-    for statement in root.fields:
-        for inner in _held(statement.value):
-            yield from _instances(inner)
-    yield root
+def _twice(column: Sequence[Value], calls: Sequence[Call]) -> str | None:
+    """The argument of which another one is always the half, as padding is of a kernel's size."""
+    for place, name in enumerate(calls[0].names):
+        pairs = zip(column, (call.positional[place] for call in calls), strict=True)
+        if all(_is_half(half, whole) for half, whole in pairs):
+            return name
+    return None
 
 
-def _held(value: Value) -> Iterator[Instance]:
-    """The instances within a value, without those within them."""
-    if isinstance(value, Instance):
-        yield value
-    elif isinstance(value, Call):
-        yield from _held([*value.positional, *value.keywords.values()])
-    elif isinstance(value, dict):
-        yield from _held(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _held(inner)
-
-
-def _height(instance: Instance) -> int:
-    """How deep instances are nested within this one."""
-    inner = [_height(held) for s in instance.fields for held in _held(s.value)]
-    return 1 + max(inner, default=-1)
-
-
-def _skeleton(instance: Instance) -> str:
-    """What two instances must share to be of one written class."""
-    fields = " ".join(statement.target for statement in instance.fields)
-    if instance.forward is None:
-        return fields
-    body = "\n".join(
-        s.target + one_line(_without_widths(s.value)) for s in instance.forward.statements
-    )
-    return f"{fields}\n{instance.forward.parameters}\n{body}"
-
-
-def _without_widths(value: Value) -> Value:
-    if isinstance(value, Width):
-        return Name("#")
-    if isinstance(value, Call):
-        return replace(
-            value,
-            positional=tuple(map(_without_widths, value.positional)),
-            keywords={key: _without_widths(inner) for key, inner in value.keywords.items()},
-        )
-    if isinstance(value, dict):
-        return {key: _without_widths(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(map(_without_widths, value))
-    return value
+def _is_half(half: Value, whole: Value) -> bool:
+    return type(half) is int and type(whole) is int and whole % 2 == 1 and half == whole // 2

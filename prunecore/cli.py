@@ -68,8 +68,17 @@ def main() -> None:
     default=None,
     help="Let residual blocks go as a whole where their inner width has come to the minimum.",
 )
+@click.option(
+    "--drop",
+    metavar="PATH",
+    multiple=True,
+    callback=options.checked(lambda paths: values.read_modules(paths) if paths else None),
+    help="Leave out a module that only training reaches, such as an auxiliary head; `training` for "
+    "all that only training does. May be repeated.",
+)
 @options.weights
 @options.input_shape
+@options.module
 @options.arguments
 @click.option(
     "--name",
@@ -162,22 +171,27 @@ def _print_table(table: Table) -> None:
 @main.command()
 @click.argument("model")
 @options.input_shape
+@options.module
 @options.arguments
 @options.as_json
 @options.debug
 def inspect(
-    model: str, input_shape: tuple[int, ...] | None, arguments: dict[str, Any], as_json: bool
+    model: str,
+    input_shape: tuple[tuple[int, ...], ...] | None,
+    module: str | None,
+    arguments: dict[str, Any],
+    as_json: bool,
 ) -> None:
     """Show the layers of MODEL, which of them are coupled, parameters and MACs."""
-    from prunecore import models, plugins, report, written
+    from prunecore import jobs, models, plugins, report, written
 
     loaded_plugins = plugins.load()
     with redirect_stdout(sys.stderr):
-        loaded = models.load_model(model, arguments, seed=0)
+        loaded = jobs.part_of(models.load_structure(model, arguments), module)
         shape = input_shape or loaded.input_shape
         dependencies = written.walk(loaded.model, shape, loaded_plugins)
     inspection = report.build_inspection(
-        name=models.factory_name(model),
+        name=jobs.name_of(model, module),
         model=loaded.model,
         input_shape=shape,
         dependencies=dependencies,
@@ -196,6 +210,7 @@ def inspect(
 @click.argument("model")
 @options.weights
 @options.input_shape
+@options.module
 @options.arguments
 @options.seed
 @options.debug
@@ -203,7 +218,8 @@ def verify(
     file: Path,
     model: str,
     weights: Path | None,
-    input_shape: tuple[int, ...] | None,
+    input_shape: tuple[tuple[int, ...], ...] | None,
+    module: str | None,
     arguments: dict[str, Any],
     seed: int | None,
 ) -> None:
@@ -216,7 +232,7 @@ def verify(
     if not file.is_file():
         raise UsageError(f"There is no file {file}.")
     with redirect_stdout(sys.stderr):
-        loaded = jobs.load(model, arguments, weights, seed or 0)
+        loaded = jobs.part_of(jobs.load(model, arguments, weights, seed or 0), module)
         found = written.verify_file(file, loaded.model, input_shape or loaded.input_shape)
     click.echo(
         f"{file} computes what {model} does without the removed channels: largest relative "

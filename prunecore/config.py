@@ -24,13 +24,15 @@ class ModelConfig:
         name: a torchvision name, `package.module:factory` or `file.py:factory`.
         arguments: what the factory is called with.
         weights: its weights file.
-        input_shape: the shape of one input, without the batch.
+        input_shape: the shape of each input, without the batch.
+        module: the path of the module that is pruned in place of the whole.
     """
 
     name: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: Path | None = None
-    input_shape: tuple[int, ...] | None = None
+    input_shape: tuple[tuple[int, ...], ...] | None = None
+    module: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class PrunerConfig:
         target: what the levels are percentages of.
         seed: for random scores and for weights that no file gives.
         remove_blocks: whether residual blocks may go as a whole.
+        drop: the modules that training is to do without.
         pruning_perc: the levels, in percent.
         count: how many networks to write for each level, each from a seed of its own.
     """
@@ -58,6 +61,7 @@ class PrunerConfig:
     target: Target = "params"
     seed: int = 0
     remove_blocks: bool = False
+    drop: tuple[str, ...] = ()
     pruning_perc: tuple[float, ...] = ()
     count: int | None = None
 
@@ -176,7 +180,8 @@ _MODEL: dict[str, _Reader] = {
     "name": values.read_text,
     "arguments": values.read_arguments,
     "weights": values.read_path,
-    "input_shape": values.read_shape,
+    "input_shape": values.read_shapes,
+    "module": values.read_text,
 }
 _PRUNER: dict[str, _Reader] = {
     "project_dir": values.read_path,
@@ -187,6 +192,7 @@ _PRUNER: dict[str, _Reader] = {
     "target": values.read_target,
     "seed": values.read_seed,
     "remove_blocks": values.read_switch,
+    "drop": values.read_modules,
     "pruning_perc": values.read_levels,
     "count": values.read_count,
 }

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from prunecore.channels import Channels
-from prunecore.errors import PrunecoreError, UnsupportedError
+from prunecore.errors import PrunecoreError
 from prunecore.plugins import Plugins
 from prunecore.records import MaskedForward, MaskedFunction, Records, Trace, Visit, is_within
-from prunecore.returned import find_wrong_answer
-from prunecore.signal import FIXED, Ids, Signal, without_channels
+from prunecore.signal import FIXED, Ids
+from prunecore.training import TRAINING
+from prunecore.walking import OUTPUT, walk_modes
 
 # Numbers of channels: 0, 1, ... in the order in which layers first make them; FIXED for places
 # that always stay.
 ChannelArray = NDArray[np.int64]
 
-OUTPUT = "it is an output of the network"
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -38,14 +36,20 @@ class Dependencies:
         filters: (tensor name, axis, index into axes) of the filters that make channels.
         layers: path to the index into axes of the channels that the layer makes; the further
             weights of a module that has several go by their own names.
+        parts: index into axes of parts of tensors, of each of which a place has to stay.
         widths: (module path, constructor argument) to the index into axes that it counts.
         tensors: the parameters and buffers that the network reaches, by name, tied ones once.
         macs: tensor name to the uses of each of its elements for one input.
         used_along: tensor name to the index into axes of the places that it is used at.
         traces: the forwards that were followed, by path.
         constants: what traced forwards are called with that is no tensor or number, by path.
-        visits: the calls of each module that was reached, by path.
-        left_out: paths of the modules that the forward never reaches, the outermost of each.
+        visits: the calls of each module that eval mode or else training reaches, by path.
+        training_visits: those of training, where that does something else than eval mode.
+        left_out: paths of the modules that are not reached, the outermost of each; `training` where
+            what only training does is left out.
+        only_in_training: paths of the modules that eval mode does not reach.
+        as_in_eval: paths of the modules that are to train as they run in eval mode.
+        absent: paths of the modules that training is to do without, where others call them.
         left_whole: path of a layer that is not cut at all to the reason.
         protected: paths of the layers that the user wants whole.
         masked_forwards: path to (index into axes, forward in the masked original).
@@ -60,6 +64,7 @@ class Dependencies:
     bound: Mapping[str, Mapping[int, int]]
     filters: tuple[tuple[str, int, int], ...]
     layers: Mapping[str, int]
+    parts: tuple[int, ...]
     widths: Mapping[tuple[str, str], int]
     tensors: Mapping[str, Tensor]
     macs: Mapping[str, int]
@@ -68,6 +73,10 @@ class Dependencies:
     constants: Mapping[str, Mapping[str, Any]]
     visits: Mapping[str, Sequence[Visit]]
     left_out: tuple[str, ...]
+    only_in_training: Collection[str]
+    training_visits: Mapping[str, Sequence[Visit]]
+    as_in_eval: Collection[str]
+    absent: Collection[str]
     left_whole: Mapping[str, str]
     protected: tuple[str, ...]
     masked_forwards: Mapping[str, tuple[int, MaskedForward]]
@@ -75,33 +84,24 @@ class Dependencies:
     channel_of: ChannelArray
 
 
-def find_dependencies(model: nn.Module, inputs: Sequence[Tensor], plugins: Plugins) -> Dependencies:
-    """Walk the network once and merge what the walk found.
+def find_dependencies(
+    model: nn.Module, inputs: Sequence[Tensor], plugins: Plugins, drop: Collection[str] = ()
+) -> Dependencies:
+    """Walk the network and merge what the walk found.
 
     Args:
         model: the network; it is read, never changed.
         inputs: tensors on the meta device, in the order of its forward's arguments.
         plugins: the loaded plugins.
+        drop: paths of modules that training is to do without; `training` for all of them.
 
     Raises:
         UnsupportedError: the walk meets what it does not understand.
         InputShapeError: the network cannot take inputs of these shapes.
         PluginError: a plugin answers wrongly.
+        UsageError: a module cannot be dropped.
     """
-    channels = Channels(model, plugins)
-    signals = [Signal(tensor, without_channels(tensor.ndim)) for tensor in inputs]
-    try:
-        output = channels.through(model, *signals)
-    except PrunecoreError as error:
-        if not (
-            isinstance(error, UnsupportedError) and error.__context__ is None
-        ):  # not on purpose
-            find_wrong_answer(model, channels.records, inputs, error)
-        raise
-    for leaf in pytree.tree_leaves(output):
-        if isinstance(leaf, Signal):
-            channels.pin(leaf.ids, OUTPUT)
-    return merge(model, channels.records)
+    return merge(model, walk_modes(model, inputs, plugins, drop))
 
 
 def merge(model: nn.Module, records: Records) -> Dependencies:
@@ -144,6 +144,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         bound=bound,
         filters=tuple(filters),
         layers=layers,
+        parts=tuple(axes.index(ids) for ids in records.parts),
         widths={key: axes.index(ids) for key, ids in records.widths.items()},
         tensors=tensors,
         macs={names[key]: times for key, times in records.macs.items()},
@@ -155,7 +156,11 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         traces=records.traces,
         constants=records.constants,
         visits=records.visits,
-        left_out=left_out,
+        left_out=(*left_out, TRAINING) if records.lacks_training else left_out,
+        only_in_training=records.only_in_training,
+        training_visits=records.training_visits,
+        as_in_eval=records.as_in_eval,
+        absent=records.absent,
         left_whole=left_whole,
         protected=tuple(records.protected),
         masked_forwards={

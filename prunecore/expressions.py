@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import keyword
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import fx, nn
 
 from prunecore.signal import Signal
 from prunecore.source import Call, Name, Value, one_line, same
-from prunecore.tracing import Training
+from prunecore.training import Training
 
 INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
     operator.or_: ("|", 1),
@@ -121,10 +122,18 @@ def _index(value: Value) -> str:
     if isinstance(value, tuple):
         return ", ".join(_index(item) for item in value) + ("," if len(value) == 1 else "")
     if isinstance(value, slice):
-        ends = ["" if end is None else one_line(end) for end in (value.start, value.stop)]
-        step = "" if value.step is None else f":{one_line(value.step)}"
-        return ":".join(ends) + step
+        return _slice(
+            *("" if end is None else one_line(end) for end in (value.start, value.stop, value.step))
+        )
     return "..." if value is ... else one_line(value)
+
+
+def _slice(start: str, stop: str, step: str) -> str:
+    """A slice; about what is no name or number its colons stand apart, as ruff has it."""
+    if all(re.fullmatch(r"-?\w*", end) for end in (start, stop, step)):
+        return f"{start}:{stop}" + (f":{step}" if step else "")
+    text = (f"{start} :" if start else ":") + (f" {stop}" if stop else "")
+    return text + ((" : " if stop else ": ") + step if step else "")
 
 
 def function_name(function: Callable[..., Any]) -> str:
@@ -133,9 +142,10 @@ def function_name(function: Callable[..., Any]) -> str:
     for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
         if getattr(module, name, None) is function:
             return f"{text}.{name}"
-    public = name.removeprefix("special_")
-    if getattr(torch.special, public, None) is function:
-        return f"torch.special.{public}"
+    for module, prefix in ((torch.special, "special_"), (torch.linalg, "linalg_")):
+        public = name.removeprefix(prefix)
+        if getattr(module, public, None) is function:
+            return f"{module.__name__}.{public}"
     return name if function is len else f"{function.__module__}.{name}"
 
 
@@ -161,6 +171,8 @@ def literal(value: Any) -> Any:
         return _without_noise(value)
     if isinstance(value, torch.Size):
         return tuple(value)
+    if _is_named(value):
+        return Call(type(value).__name__, tuple(literal(item) for item in value))
     if isinstance(value, tuple):
         return tuple(literal(item) for item in value)
     if isinstance(value, list):
@@ -183,9 +195,14 @@ def _without_noise(value: float) -> float:
 
 def names_in(value: Value) -> list[str]:
     """The variables of an expression, in the order in which they are written."""
-    tree = ast.parse(one_line(value), mode="eval")
+    return list(_names_in(one_line(value)))
+
+
+@functools.lru_cache(4096)
+def _names_in(text: str) -> tuple[str, ...]:
+    tree = ast.parse(text, mode="eval")
     names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    return [node.id for node in sorted(names, key=lambda node: node.col_offset)]
+    return tuple(node.id for node in sorted(names, key=lambda node: node.col_offset))
 
 
 def own_name(node: fx.Node) -> str:
@@ -204,9 +221,32 @@ def annotation(value: Any) -> str:
         return "Tensor"
     if isinstance(value, list):
         return f"list[{annotation(value[0])}]" if value else "list[Tensor]"
+    if _is_named(value):
+        return type(value).__name__
     if isinstance(value, tuple):
         return f"tuple[{', '.join(annotation(item) for item in value)}]"
     if isinstance(value, dict):
         inner = annotation(next(iter(value.values()))) if value else "Tensor"
         return f"dict[str, {inner}]"
     return "None" if value is None else type(value).__name__
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def named_tuples(value: Any) -> dict[str, Mapping[str, str]]:
+    """The classes of the named tuples in what a forward returns: fields and annotations by name."""
+    found: dict[str, Mapping[str, str]] = {}
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            found |= named_tuples(item)
+    if _is_named(value):
+        fields = dict(zip(value._fields, value, strict=True))
+        found[type(value).__name__] = {
+            field: "Tensor | None" if item is None else annotation(item)
+            for field, item in fields.items()
+        }
+    return found

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
 
+from prunecore.inputs import InputShape, shapes_of
 from prunecore.pipeline import Request
 
 
@@ -37,15 +38,15 @@ def fingerprint_network(
     return digest.hexdigest()
 
 
-def fingerprint_set(network: str, input_shape: Sequence[int], request: Request) -> str:
+def fingerprint_set(network: str, input_shape: InputShape, request: Request) -> str:
     """Hash all that one written set depends on.
 
     Args:
         network: the fingerprint of the network.
-        input_shape: of one input, without the batch.
+        input_shape: of one input, without the batch; or of each.
         request: what was asked of it.
     """
-    return hashlib.sha256(_text([network, list(input_shape), asdict(request)])).hexdigest()
+    return hashlib.sha256(_text([network, shapes_of(input_shape), asdict(request)])).hexdigest()
 
 
 def _text(values: Any) -> bytes:

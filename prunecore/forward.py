@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from prunecore.expressions import (
     INFIX,
@@ -18,30 +17,18 @@ from prunecore.expressions import (
     annotation,
     function_call,
     literal,
+    named_tuples,
     names_in,
     self_path,
 )
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
-from prunecore.source import LINE, Call, Name, Value, one_line
+from prunecore.source import INDENT, LINE, Call, Name, Value, one_line
+from prunecore.statements import AnyStatement, Statement
 from prunecore.variables import Variables
 from prunecore.variants import Variant
 
 _DEEPEST = 4  # calls nested in one statement before it is broken
-_BODY = 8  # columns that a forward's statements are indented by
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One line of a method: `target = value`, `return value`, or a value alone.
-
-    Attributes:
-        target: what stands before the value, with its space: `x = `, `return `, or nothing.
-        value: the expression.
-    """
-
-    target: str
-    value: Value
 
 
 @dataclass(frozen=True)
@@ -52,11 +39,13 @@ class Forward:
         parameters: as they stand in the signature, without `self`.
         returns: the return annotation.
         statements: its body.
+        tuples: the classes of named tuples that it returns, by name: fields and annotations.
     """
 
     parameters: tuple[str, ...]
     returns: str
-    statements: tuple[Statement, ...]
+    statements: tuple[AnyStatement, ...]
+    tuples: Mapping[str, Mapping[str, str]]
 
 
 @dataclass
@@ -67,22 +56,6 @@ class Expression:
     value: Value
     depth: int
     composite: bool  # the call of a module that has children
-
-
-def write_forward(
-    variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
-) -> Forward:
-    """Write a module's traced forward.
-
-    Operations keep their order. What is used once is nested into its user, until the nesting
-    grows deep or a layer that mixes channels begins.
-
-    Args:
-        variant: the forward, followed, and the children that other instances lack.
-        keep: gives literals that count channels their kept values.
-        functions: the rules, for rewriting literals.
-    """
-    return ForwardWriter(variant, keep, functions).write()
 
 
 class ForwardWriter:
@@ -99,60 +72,74 @@ class ForwardWriter:
         self.optional = variant.optional
         self.keep = keep
         self.functions = functions
-        self.statements: list[Statement] = []
+        self.statements: list[AnyStatement] = []
         self.pending: list[Expression] = []
+        self.parameters: list[str] = []
+        self.indent = 2 * INDENT
+        self.returns: list[str] = []  # the annotations of what is returned
+        self.tuples: dict[str, Mapping[str, str]] = {}
         self.uses = {
-            node: sum(not _is_dead(user) for user in node.users) for node in self.trace.graph.nodes
+            node: sum(not is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
         self.variables = Variables(self.uses, self.trace.values, self.reserved)
 
     def write(self) -> Forward:
         """Write it."""
-        parameters, returns = [], "Tensor"
         for node in self.trace.graph.nodes:
-            if _is_dead(node):
-                continue
-            if node.op == "placeholder":
-                self.variables.names[node] = str(node.target)
-                parameters.append(_parameter(node, self.trace.values[node]))
-            elif node.op == "output":
-                returns = annotation(self._values(node.args[0]))
-                expression = self._build(node)
-                self._flush(expression)
-                self.statements.append(Statement("return ", expression.value))
-            elif node.op != "get_attr":
-                self._add(node)
-        return Forward(tuple(parameters), returns, tuple(self.statements))
+            if not is_dead(node):
+                self.write_node(node)
+        return self.forward()
+
+    def forward(self) -> Forward:
+        """What has been written."""
+        returns = " | ".join(dict.fromkeys(self.returns))
+        tuples = self.tuples
+        return Forward(tuple(self.parameters), returns, tuple(self.statements), tuples)
+
+    def write_node(self, node: fx.Node) -> None:
+        """Write a node, or let it wait for its one user."""
+        if node.op == "placeholder":
+            self.variables.names[node] = str(node.target)
+            self.parameters.append(_parameter(node, self.trace.values[node]))
+        elif node.op == "output":
+            values = self._values(node.args[0])
+            self.returns.append(annotation(values))
+            self.tuples |= named_tuples(values)
+            expression = self.build(node)
+            self.flush(expression)
+            self.statements.append(Statement("return ", expression.value))
+        elif node.op != "get_attr":
+            self._add(node)
 
     def _add(self, node: fx.Node) -> None:
-        expression = self._build(node)
+        expression = self.build(node)
         users = self.uses[node]
         if users == 1 and not self._is_optional(node):
             self.pending.append(expression)
         elif users == 0:
-            self._flush(expression)
+            self.flush(expression)
             self.statements.append(Statement("", expression.value))
         else:
-            self._flush(expression)
-            self._assign(expression, set())
+            self.flush(expression)
+            self.assign(expression)
 
-    def _build(self, node: fx.Node) -> Expression:
+    def build(self, node: fx.Node) -> Expression:
         """The node's expression, its arguments nested into it where that reads well."""
-        needed = [source for source in _sources(node) if self._is_pending(source)]
+        needed = [source for source in self.sources(node) if self._is_pending(source)]
         waiting = self.pending[len(self.pending) - len(needed) :]
         in_order = [expression.node for expression in waiting] == needed
         if not in_order or self.breaks(node, waiting):
-            self._flush()
+            self.flush()
             waiting = []
         nested = {expression.node: expression for expression in waiting}
         expression = self._expression(node, nested)
-        if nested and len(one_line(expression.value)) + _BODY + len("return ") > LINE:
-            self._flush()
+        if nested and len(one_line(expression.value)) + self.indent + len("return ") > LINE:
+            self.flush()
             nested = {}
             expression = self._expression(node, nested)
         if nested:
             del self.pending[-len(nested) :]
-        for source in _sources(node):
+        for source in self.sources(node):
             self.uses[source] -= 1
         return expression
 
@@ -171,14 +158,9 @@ class ForwardWriter:
 
     def _expression(self, node: fx.Node, nested: Mapping[fx.Node, Expression]) -> Expression:
         def written(source: fx.Node) -> Value:
-            if source in nested:
-                return nested[source].value
-            if source.op == "get_attr":
-                return self.stored(str(source.target))
-            return Name(self.variables.names[source])
+            return nested[source].value if source in nested else self.written(source)
 
-        args = fx.node.map_arg(node.args, written)
-        kwargs = fx.node.map_arg(node.kwargs, written)
+        args, kwargs = (fx.node.map_arg(given, written) for given in self.arguments(node))
         depth = max((expression.depth for expression in nested.values()), default=0)
         if node.op == "output":
             return Expression(node, literal(args[0]), depth, False)
@@ -187,6 +169,26 @@ class ForwardWriter:
             return Expression(node, value, depth + 1, True)
         return Expression(node, value, depth + isinstance(value, Call), self.is_composite(node))
 
+    def arguments(self, node: fx.Node) -> tuple[Any, Any]:
+        """The arguments and keywords of a node."""
+        return node.args, node.kwargs
+
+    def sources(self, node: fx.Node) -> list[fx.Node]:
+        """The nodes that a node uses, in the order in which they are written."""
+        sources: list[fx.Node] = []
+        fx.node.map_arg(self.arguments(node), sources.append)  # within slices, too
+        return sources
+
+    def written(self, node: fx.Node) -> Value:
+        """What has been computed, as later statements name it."""
+        if node.op == "get_attr":
+            return self.stored(str(node.target))
+        return Name(self.variables.names[node])
+
+    def path(self, node: fx.Node) -> str:
+        """How the module that a node calls is reached."""
+        return self_path(self.trace.module, str(node.target))
+
     def stored(self, path: str) -> Value:
         """A parameter or buffer of the module."""
         return Name(self_path(self.trace.module, path))
@@ -194,13 +196,13 @@ class ForwardWriter:
     def value(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
         """The call of a module or function, given its arguments as they are written."""
         if node.op == "call_module":
-            path = self_path(self.trace.module, str(node.target))
+            path = self.path(node)
             if self._is_optional(node):
                 given = one_line(args[0])
                 return Name(f"{given} if {path} is None else {path}({given})", 0)
             args, kwargs = self._without_constants(node, args, kwargs)
             return Call(path, literal(args), literal(kwargs))
-        args, kwargs = self._rewritten(node, args, kwargs)
+        args, kwargs = self.rewritten(node, args, kwargs)
         return function_call(node, literal(args), literal(kwargs))
 
     def _without_constants(
@@ -216,9 +218,10 @@ class ForwardWriter:
         left = tuple(arg for name, arg in zip(places, args, strict=True) if name not in constants)
         return left, {name: arg for name, arg in kwargs.items() if name not in constants}
 
-    def _rewritten(
+    def rewritten(
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a function with the kept widths in them."""
         target = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
         rule = self.functions.get(target)
         if rule is None or rule.rewrite is None:
@@ -238,14 +241,15 @@ class ForwardWriter:
     def _is_pending(self, node: fx.Node) -> bool:
         return any(expression.node is node for expression in self.pending)
 
-    def _flush(self, last: Expression | None = None) -> None:
+    def flush(self, last: Expression | None = None) -> None:
         """Write what waits, in order; the variables that `last` uses keep their meaning."""
         waiting, self.pending = self.pending, []
         for number, expression in enumerate(waiting):
             later = [*waiting[number + 1 :], *([last] if last else [])]
-            self._assign(expression, {name for one in later for name in names_in(one.value)})
+            self.assign(expression, {name for one in later for name in names_in(one.value)})
 
-    def _assign(self, expression: Expression, needed: set[str]) -> None:
+    def assign(self, expression: Expression, needed: Set[str] = frozenset()) -> None:
+        """Give a variable what is computed; `needed` are names that later expressions read."""
         node, value = expression.node, expression.value
         is_optional = self._is_optional(node)
         name = self.variables.assign(node, value, expression.composite, is_optional, needed)
@@ -255,17 +259,11 @@ class ForwardWriter:
         return fx.node.map_arg(argument, self.trace.values.__getitem__)
 
 
-def _sources(node: fx.Node) -> list[fx.Node]:
-    """The nodes that a node uses, in the order in which they are written."""
-    leaves = pytree.tree_leaves((node.args, node.kwargs))
-    return [leaf for leaf in leaves if isinstance(leaf, fx.Node)]
-
-
-def _is_dead(node: fx.Node) -> bool:
+def is_dead(node: fx.Node) -> bool:
     """Whether nothing uses the node, and computing it changes nothing."""
     if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
         return False
-    return not _is_in_place(node) and all(_is_dead(user) for user in node.users)
+    return not _is_in_place(node) and all(is_dead(user) for user in node.users)
 
 
 def _is_in_place(node: fx.Node) -> bool:

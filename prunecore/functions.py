@@ -69,10 +69,13 @@ class FunctionRule:
     Attributes:
         calculate: `(channels, operation)` to what the function returns, `Signal` for tensor.
         rewrite: the arguments for the kept widths; `None` where no literal counts channels.
+        takes_grids: whether it understands tensors whose channels lie along several axes. Other
+            functions meet them with the channels coupled to a rectangle.
     """
 
     calculate: Calculate
     rewrite: Rewrite | None = None
+    takes_grids: bool = False
 
 
 def elementwise(channels: Channels, operation: Operation) -> Signal:

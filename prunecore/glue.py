@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from prunecore import indexing, reductions, reshaping
+from prunecore import folding, indexing, products, reductions, reshaping
 from prunecore.functions import Arguments, FunctionRule, Operation, elementwise, everywhere, spatial
 from prunecore.hookspecs import hookimpl
 from prunecore.signal import Ids, Signal, along
@@ -110,15 +110,17 @@ def _count(channels: Channels, operation: Operation) -> Any:
 
 _ELEMENTWISE = """
     abs add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or ceil
-    clamp clamp_max clamp_min clip clone contiguous copysign cos cosh detach div divide eq erf
+    clamp clamp_max clamp_min clip copysign cos cosh div divide eq erf
     erfc exp exp2 expm1 fix float_power floor floor_divide fmax fmin fmod frac ge greater gt
     hardshrink hypot isfinite isinf isnan le lerp less log log10 log1p log2 logical_and
     logical_not logical_or logical_xor logit lt maximum minimum mul multiply nan_to_num ne neg
     negative positive pow reciprocal relu remainder round rsqrt rsub sgn sigmoid sign sin sinc
     sinh softplus sqrt square sub subtract tan tanh true_divide trunc where xlogy
     celu elu gelu hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu6 rrelu selu
-    silu softsign softshrink tanhshrink threshold masked_fill
+    silu softsign softshrink tanhshrink threshold masked_fill fill zero copy
+    zeros_like ones_like full_like empty_like
     dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d feature_dropout
+    bernoulli normal uniform rand_like randn_like
 """
 _OPERATORS = """
     add sub mul truediv floordiv mod pow neg pos abs lt le gt ge eq ne and_ or_ xor invert
@@ -139,12 +141,14 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
     return {
         **dict.fromkeys(operators, FunctionRule(elementwise)),
         **everywhere(_ELEMENTWISE, FunctionRule(elementwise)),
-        **everywhere("to float double half bfloat16 type_as", FunctionRule(_cast)),
+        **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
         **everywhere("size", FunctionRule(_size)),
         **everywhere("dim ndimension numel", FunctionRule(_count)),
         **reshaping.RULES,
         **reductions.RULES,
         **indexing.RULES,
+        **folding.RULES,
+        **products.RULES,
         **_pools(1),
         **_pools(2),
         **_pools(3),

@@ -3,45 +3,90 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from prunecore.functions import FunctionRule, Operation
-from prunecore.signal import Signal
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunecore.functions import FunctionRule, Operation, everywhere
+from prunecore.moving import picked
+from prunecore.signal import Ids, Signal, along, without_channels
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
 
+_CUTS = "a function takes places of it along several axes"
+
 
 def _index(channels: Channels, operation: Operation) -> Any:
-    """Indexing by integers, slices, `...` and `None`; a cut through channels leaves them whole."""
+    """Indexing by integers, slices, lists, stored indices, `...` and `None`."""
     tensor, index = operation.args
     if not isinstance(tensor, Signal):  # a tuple of them
         return operation.function(tensor, index)
     items = list(index) if isinstance(index, tuple) else [index]
-    if any(not isinstance(item, int | slice | type(None) | type(...)) for item in items):
+    items = [_numbers(item) for item in items]
+    several = sum(isinstance(item, list) for item in items) > 1
+    if several or any(
+        not isinstance(item, int | slice | list | type(None) | type(...)) for item in items
+    ):
         kinds = " and ".join(_kind(item) for item in items)
         channels.refuse(
             f"its forward indexes a tensor with {kinds}",
-            "Index with integers and slices, or give a rule in a plugin "
-            "(hook prunecore_functions).",
+            "Index with integers, slices and a list or a stored tensor of integers, or give a rule "
+            "in a plugin (hook prunecore_functions).",
         )
-    meta = operation.run(channels)
-    taken = sum(isinstance(item, int | slice) for item in items)
+    meta = channels.run(operation.function, tensor, tuple(items))
+    taken = sum(isinstance(item, int | slice | list) for item in items)
     rest: list[Any] = [slice(None)] * (tensor.ndim - taken)
     at = items.index(...) if ... in items else len(items)
     items = [*items[:at], *rest, *items[at + 1 :]]
+    return _indexed(channels, tensor, meta, items)
+
+
+def _indexed(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[Any]) -> Signal:
+    """The tensor at an index that has an item for each axis, and `None` for new ones."""
+    cuts = None  # the axis of the result, and what is taken along it
     axis = 0
-    for place, item in enumerate(items):
-        if item is None:
-            continue
-        if not tensor.carries_channels(axis):
-            items[place] = 0 if isinstance(item, int) else slice(None)
-        elif item != slice(None):
-            channels.pin(tensor.ids, "a slice cuts through it")
-        axis += 1
-    ids = tensor.ids[tuple(items)]
-    return Signal(meta, ids if ids.size > 1 else ids.reshape([1] * meta.ndim))
+    shape: list[int] = []  # of the ids, before that
+    for item in items:
+        size = 1 if item is None else tensor.ids.shape[axis]
+        if item is not None and size > 1 and item != slice(None):
+            cuts = (len(shape), item)
+        if not isinstance(item, int) or size > 1:
+            shape.append(size)
+        axis += item is not None
+    laid = tensor.ids.reshape(shape)
+    if cuts is None:
+        return Signal(meta, laid)
+    axis, item = cuts
+    if len(tensor.channel_axes) > 1:
+        channels.pin(tensor.ids, _CUTS)
+        return Signal(meta, without_channels(meta.ndim))
+    places = np.arange(laid.shape[axis])[item]
+    if isinstance(item, int):
+        return _alone(channels, laid, meta, axis, int(places))
+    return picked(channels, laid, meta, axis, places)
+
+
+def _alone(channels: Channels, ids: Ids, meta: Tensor, axis: int, place: int) -> Signal:
+    """A single place, whose axis is gone."""
+    kept = picked(channels, ids, meta.unsqueeze(axis), axis, np.array([place]))
+    return Signal(meta, kept.ids.reshape([1] * meta.ndim), picked=kept.picked)
+
+
+def _numbers(item: Any) -> Any:
+    """An index as numbers, where it is a list or a stored tensor of such."""
+    if isinstance(item, Signal):
+        stored = item.parameter
+        if stored is None or stored.ndim != 1 or stored.is_floating_point() or stored.is_meta:
+            return item
+        item = stored.tolist()
+    if isinstance(item, list | tuple) and all(isinstance(number, int) for number in item):
+        is_mask = all(isinstance(number, bool) for number in item)
+        return np.flatnonzero(item).tolist() if is_mask else list(item)
+    return item
 
 
 def _kind(item: Any) -> str:
@@ -49,4 +94,97 @@ def _kind(item: Any) -> str:
     return "a tensor" if isinstance(item, Signal) else repr(item)
 
 
-RULES: Mapping[Callable[..., Any], FunctionRule] = {operator.getitem: FunctionRule(_index)}
+def _along_dim(place: int, name: str = "dim", default: int | None = 0) -> FunctionRule:
+    """The rule of a function that takes places along one axis, given as an argument."""
+
+    def calculate(channels: Channels, operation: Operation) -> Any:
+        tensor = operation.tensor
+        result = operation.run(channels)
+        dims = operation.argument(place, name, default)
+        dims = range(tensor.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
+        axes = [dim % tensor.ndim for dim in dims]
+        cut = [axis for axis in axes if tensor.carries_channels(axis)]
+        if cut and (len(axes) > 1 or len(tensor.channel_axes) > 1):
+            channels.pin(tensor.ids, _CUTS)
+            tensor = Signal(tensor.meta, without_channels(tensor.ndim))
+            cut = []
+        if isinstance(result, Tensor):
+            places = operation.on(_numbered(tensor, axes[0])) if cut else None
+            return _part(channels, tensor, result, axes[0], places)
+        parts = operation.on(_numbered(tensor, axes[0])) if cut else [None] * len(result)
+        return tuple(
+            _part(channels, tensor, meta, axes[0], places)
+            for meta, places in zip(result, parts, strict=True)
+        )
+
+    return FunctionRule(calculate)
+
+
+def _numbered(tensor: Signal, axis: int) -> Tensor:
+    """The number of each place along an axis, laid along it."""
+    return torch.from_numpy(along(axis, tensor.ndim, np.arange(tensor.shape[axis])))
+
+
+def _part(
+    channels: Channels, tensor: Signal, meta: Tensor, axis: int, places: Tensor | None
+) -> Signal:
+    """A part of a tensor along an axis; `places` is `None` where no channels lie along it."""
+    if places is not None and meta.ndim < tensor.ndim:
+        return _alone(channels, tensor.ids, meta, axis, int(places))
+    if places is not None:
+        return picked(channels, tensor.ids, meta, axis, places.numpy().ravel())
+    if meta.ndim == tensor.ndim:
+        return Signal(meta, tensor.ids)
+    return Signal(meta, tensor.ids.squeeze(axis))
+
+
+def _index_select(channels: Channels, operation: Operation) -> Signal:
+    tensor, meta = operation.tensor, operation.run(channels)
+    dim: int = operation.argument(1, "dim")
+    items: list[Any] = [slice(None)] * tensor.ndim
+    items[dim] = _numbers(operation.argument(2, "index"))
+    if not isinstance(items[dim], list):
+        channels.refuse(
+            "its forward selects places by numbers that it computes",
+            "Store them in a buffer, or give a rule in a plugin (hook prunecore_functions).",
+        )
+    return _indexed(channels, tensor, meta, items)
+
+
+def _repeat_interleave(channels: Channels, operation: Operation) -> Signal:
+    """Each place so many times; without an axis, of the tensor laid out in one row."""
+    tensor, meta = operation.tensor, operation.run(channels)
+    repeats, dim = operation.argument(1, "repeats"), operation.argument(2, "dim")
+    if dim is None or not isinstance(repeats, int):
+        channels.pin(tensor.ids, "repeat_interleave counts it")
+        return Signal(meta, without_channels(meta.ndim))
+    if not tensor.carries_channels(dim):
+        return Signal(meta, tensor.ids)
+    return Signal(meta, np.repeat(tensor.ids, repeats, dim))
+
+
+def _flip(channels: Channels, operation: Operation) -> Signal:
+    """The places of some axes in reverse order, which is that of the kept ones, too."""
+    ids = np.ascontiguousarray(operation.on(torch.from_numpy(operation.tensor.ids)).numpy())
+    return Signal(operation.run(channels), ids)
+
+
+def _shuffle(channels: Channels, operation: Operation) -> Signal:
+    """The channels of the groups in turn."""
+    tensor, meta = operation.tensor, operation.run(channels)
+    if tensor.channel_axes != [1]:
+        return channels.pin_axes(tensor, tensor.channel_axes, operation.name)
+    places = np.arange(tensor.shape[1]).reshape(operation.argument(1, "groups"), -1).T.ravel()
+    return picked(channels, tensor.ids, meta, 1, places)
+
+
+RULES: Mapping[Callable[..., Any], FunctionRule] = {
+    operator.getitem: FunctionRule(_index),
+    **everywhere("chunk split split_with_sizes tensor_split", _along_dim(2)),
+    **everywhere("unbind select narrow", _along_dim(1)),
+    **everywhere("roll", _along_dim(2, "dims", None)),
+    **everywhere("index_select", FunctionRule(_index_select)),
+    **everywhere("repeat_interleave", FunctionRule(_repeat_interleave)),
+    **everywhere("flip fliplr flipud", FunctionRule(_flip)),
+    **everywhere("channel_shuffle native_channel_shuffle", FunctionRule(_shuffle)),
+}

@@ -66,7 +66,9 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
     model, pruner = config.model, config.pruner
     plugins.load().criterion(pruner.mode)
     loaded = load(str(model.name), model.arguments, model.weights, pruner.seed)
-    walked = pipeline.Walked(loaded.model, model.input_shape or loaded.input_shape)
+    loaded = part_of(loaded, model.module)
+    shape = model.input_shape or loaded.input_shape
+    walked = pipeline.Walked(loaded.model, shape, pruner.drop)
     if pruner.count:
         _check_draws(walked, pruner.mode, pruner.seed)
     tasks = _tasks(config, places, walked, loaded.origin, name, verify)
@@ -95,7 +97,26 @@ def _net_name(config: Config) -> str:
         raise UsageError("Which MODEL? Give one, or a --config with a model's name.")
     if not config.pruner.pruning_perc:
         raise UsageError("Which level? Give --level 50, or a --config with pruning_perc.")
-    return values.read_net_name(config.pruner.net_name or models.factory_name(config.model.name))
+    name = config.pruner.net_name or name_of(config.model.name, config.model.module)
+    return values.read_net_name(name)
+
+
+def name_of(spec: str, module: str | None) -> str:
+    """The name of what is pruned: the factory's, and that of the module in place of the whole."""
+    name = models.factory_name(spec)
+    return f"{name}_{module.replace('.', '_')}" if module else name
+
+
+def part_of(loaded: models.Loaded, module: str | None) -> models.Loaded:
+    """A module of a network in place of the whole.
+
+    Raises:
+        UsageError: the network has no such module.
+    """
+    if module is None:
+        return loaded
+    part = pipeline.module_of(loaded.model, module)
+    return models.Loaded(part, f"{loaded.origin}, {module}", loaded.input_shape)
 
 
 def _places(config: Config, name: str) -> list[_Place]:
@@ -132,6 +153,7 @@ def _tasks(
             place.seed,
             verify,
             pruner.remove_blocks,
+            pruner.drop,
             name,
             origin,
         )

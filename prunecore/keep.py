@@ -96,10 +96,18 @@ class Keep:
         ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)[:, 0]
         return self.count(ids)
 
+    def shape(self, signal: Signal) -> tuple[int, ...]:
+        """The kept shape of a tensor of the forward pass."""
+        return tuple(self.size(signal, axis) for axis in range(signal.ndim))
+
     def count(self, ids: Ids) -> Width:
         """How many places of 1-d ids stay."""
         channels = self.dependencies.channel_of[ids].tobytes()
         return Width(int(self.mask(ids).sum()), self._index.get(channels, channels))
+
+    def is_left_out(self, module: nn.Module) -> bool:
+        """Whether the written network does without a module."""
+        return is_within(self._paths[id(module)], self.left_out)
 
     def is_of_removed_block(self, tensor: Tensor) -> bool:
         """Whether a parameter or buffer goes with its block."""

@@ -17,11 +17,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torchvision import models as torchvision_models
 
 from prunecore.errors import PrunecoreError, UsageError, unknown_name
 
 DEFAULT_INPUT_SHAPE = (3, 224, 224)
+_FRAMES = 16  # of the clips that torchvision's video networks take
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,11 @@ def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
         builder = _torchvision_builder(spec)
         model = _make(builder, spec, _for_torchvision(builder, arguments), seed, None)
         package = builder.__module__.rpartition(".")[0]
-        return Loaded(model, f"{package}.{builder.__name__}", input_shape_of(spec))
+        shape = input_shape_of(spec)
+        side = getattr(model, "image_size", None)  # of networks that take one size alone
+        if isinstance(side, int):
+            shape = (3, side, side)
+        return Loaded(model, f"{package}.{builder.__name__}", shape)
     file = Path(place) if place.endswith(".py") else None
     folder = file.parent.resolve() if file else Path.cwd()
     with _importable(folder), torch.random.fork_rng(devices=[]):
@@ -80,6 +86,40 @@ def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
         model = _make(factory, spec, arguments, seed, folder)
     origin = f"{file.name}:{name}" if file else f"{place}.{name}"
     return Loaded(model, origin, DEFAULT_INPUT_SHAPE)
+
+
+def load_structure(spec: str, arguments: Mapping[str, Any]) -> Loaded:
+    """Make a network whose weights do not matter: without storage, where its factory lets that be.
+
+    Args:
+        spec: as for `load_model`.
+        arguments: what the factory is called with.
+
+    Raises:
+        UsageError: there is no such model, or it does not take these arguments.
+        PrunecoreError: its code raises, or makes something that is no `nn.Module`.
+    """
+    hook = register_module_parameter_registration_hook(_without_storage)  # type: ignore[arg-type]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*copying from a non-meta parameter", UserWarning)
+            return load_model(spec, arguments, seed=0)
+    except UsageError:
+        raise
+    except PrunecoreError:  # it computes with its weights while it is made
+        hook.remove()
+        return load_model(spec, arguments, seed=0)
+    finally:
+        hook.remove()
+
+
+def _without_storage(
+    _module: nn.Module, _name: str, parameter: nn.Parameter | None
+) -> nn.Parameter | None:
+    """A parameter on the meta device; a parameter that is there already stays the same one."""
+    if parameter is None or parameter.is_meta:
+        return parameter
+    return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
 
 
 def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
@@ -101,8 +141,13 @@ def _for_torchvision(builder: Callable[..., nn.Module], given: Mapping[str, Any]
 def input_shape_of(name: str) -> tuple[int, ...]:
     """The input that the default weights were evaluated on, as their metadata has it."""
     default = torchvision_models.get_model_weights(name)["DEFAULT"]
-    size = getattr(default.transforms, "keywords", {}).get("crop_size")
-    return (3, size, size) if isinstance(size, int) else DEFAULT_INPUT_SHAPE
+    given = getattr(default.transforms, "keywords", {})
+    size = given.get("crop_size", given.get("resize_size"))
+    if size is None:
+        return DEFAULT_INPUT_SHAPE
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    is_video = type(default).__module__.startswith("torchvision.models.video.")
+    return (3, _FRAMES, *sides) if is_video else (3, *sides)
 
 
 @contextmanager

@@ -80,8 +80,13 @@ arguments = click.option(
 input_shape = click.option(
     "--input-shape",
     metavar="C,H,W",
-    callback=checked(values.read_shape),
-    help="The shape of one input.  [default: 3,224,224, or what torchvision's model is made for]",
+    multiple=True,
+    callback=checked(lambda texts: values.read_shapes(texts) if texts else None),
+    help="The shape of one input; given once for each.  [default: 3,224,224, or what torchvision's "
+    "model is made for]",
+)
+module = click.option(
+    "--module", metavar="PATH", help="Take this module of MODEL in place of the whole."
 )
 weights = path_option(
     "--weights", "weights", "FILE", "The model's weights: .safetensors, .pt or .pth."

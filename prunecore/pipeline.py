@@ -18,6 +18,7 @@ from prunecore import plugins as plugin_registry
 from prunecore.alone import check_kinds, naming_the_writer
 from prunecore.blocks import ResidualBlock, find_blocks
 from prunecore.errors import UsageError, unknown_name
+from prunecore.inputs import InputShape
 from prunecore.keep import Keep
 from prunecore.plan import TARGETS, Plan, Target, make_plan
 from prunecore.report import build_report
@@ -69,6 +70,7 @@ class Request:
         seed: of modes that draw.
         verify: whether to prove the written network right.
         remove_blocks: whether residual blocks may go as a whole.
+        drop: the modules that training is to do without.
         name: of the factory in the written file; made from the class's name where not given.
         origin: what the written file says it was made from.
         fingerprint: of all that the written set depends on; the report holds it.
@@ -80,6 +82,7 @@ class Request:
     seed: int = 0
     verify: bool = True
     remove_blocks: bool = False
+    drop: tuple[str, ...] = ()
     name: str | None = None
     origin: str | None = None
     fingerprint: str | None = None
@@ -92,7 +95,7 @@ class Request:
 def prune(
     model: nn.Module,
     level: float = 50,
-    input_shape: Sequence[int] = (3, 224, 224),
+    input_shape: InputShape = (3, 224, 224),
     mode: str = "l1-norm",
     target: Target = "params",
     seed: int = 0,
@@ -100,13 +103,16 @@ def prune(
     *,
     name: str | None = None,
     remove_blocks: bool = False,
+    drop: Sequence[str] = (),
+    module: str | None = None,
 ) -> PrunedModel:
     """Remove whole channels from a network and write the smaller one as source.
 
     Args:
         model: the network; it is left exactly as it is.
         level: percentage of the target to remove, within (0, 100).
-        input_shape: the shape of one input, without the batch.
+        input_shape: the shape of one input, without the batch; of several inputs, the shape of
+            each: `[(3, 32, 32), (8,)]`.
         mode: how channels are scored: `l1-norm`, `random`, `random-weighted`, or a plugin's.
         target: what the level is a percentage of: `params`, `macs` or `channels`.
         seed: of modes that draw.
@@ -114,13 +120,23 @@ def prune(
         name: of the factory in the written file; made from the class's name where not given.
         remove_blocks: whether a residual block goes as a whole when its inner width has come down
             to the minimum and its shortcut is the identity.
+        drop: paths of modules that only training reaches and that are to be left out, such as an
+            auxiliary head; `training` for all that only training does.
+        module: path of a module that is pruned in place of the whole network. What it returns is
+            as wide as before, so that the smaller one can be put in its place.
 
     Raises:
         PrunecoreError: with what is wrong, where, and what to do.
     """
     _check(model, level, input_shape, target)
-    request = Request(level, mode, target, seed, verify, remove_blocks, name)
-    return Walked(model, input_shape).prune(request)
+    if isinstance(drop, str):
+        raise UsageError(f"drop is a list of modules, not {drop!r}.\nGive [{drop!r}].")
+    origin = None
+    if module is not None:
+        origin = f"{full_name(model)}, {module}"
+        model = module_of(model, module)
+    request = Request(level, mode, target, seed, verify, remove_blocks, tuple(drop), name, origin)
+    return Walked(model, input_shape, drop).prune(request)
 
 
 class Walked:
@@ -128,14 +144,15 @@ class Walked:
 
     Args:
         model: the network; it is left exactly as it is.
-        input_shape: the shape of one input, without the batch.
+        input_shape: the shape of one input, without the batch; or of each.
+        drop: paths of modules that training is to do without; `training` for all of them.
     """
 
-    def __init__(self, model: nn.Module, input_shape: Sequence[int]) -> None:
+    def __init__(self, model: nn.Module, input_shape: InputShape, drop: Sequence[str] = ()) -> None:
         self.model = model
         self.input_shape = input_shape
         self.plugins = plugin_registry.load()
-        self.dependencies = walk(model, input_shape, self.plugins)
+        self.dependencies = walk(model, input_shape, self.plugins, drop)
 
     @functools.cached_property
     def _blocks(self) -> list[ResidualBlock]:
@@ -192,7 +209,24 @@ def _freeze_like(model: nn.Module, small: nn.Module) -> None:
         parameter.requires_grad_(originals[name].requires_grad)
 
 
-def _check(model: nn.Module, level: float, input_shape: Sequence[int], target: str) -> None:
+def module_of(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path of a network.
+
+    Raises:
+        UsageError: there is none.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    if path not in modules:
+        raise unknown_name("module", path, (name for name in modules if name))
+    return modules[path]
+
+
+def full_name(model: nn.Module) -> str:
+    """The full name of a network's class."""
+    return f"{type(model).__module__}.{type(model).__qualname__}"
+
+
+def _check(model: nn.Module, level: float, input_shape: InputShape, target: str) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(
             f"The model is a {type(model).__name__}, not a torch.nn.Module.\n"
@@ -204,11 +238,20 @@ def _check(model: nn.Module, level: float, input_shape: Sequence[int], target: s
             f"Level {level!r} is not a percentage between 0 and 100.\n"
             "Give the share of the target to remove, such as 50."
         )
-    if not input_shape or any(not isinstance(size, int) or size < 1 for size in input_shape):
-        raise UsageError(
-            f"The input shape {tuple(input_shape)!r} is not a row of positive whole numbers.\n"
-            "Give the shape of one input without the batch, such as (3, 224, 224)."
-        )
+    is_one = isinstance(input_shape, list | tuple) and all(
+        isinstance(size, int) for size in input_shape
+    )
+    for shape in [input_shape] if is_one else input_shape:
+        if (
+            not isinstance(shape, list | tuple)
+            or not shape
+            or any(not isinstance(size, int) or size < 1 for size in shape)
+        ):
+            raise UsageError(
+                f"The input shape {shape!r} is not a row of positive whole numbers.\n"
+                "Give the shape of one input without the batch, such as (3, 224, 224); of several "
+                "inputs a list of such."
+            )
     if target not in TARGETS:
         raise unknown_name("target", target, TARGETS)
 
@@ -231,7 +274,7 @@ def _docstring(model: nn.Module, request: Request, plan: Plan) -> str:
     counted = {"params": "parameters", "macs": "MACs", "channels": "channels"}[plan.target]
     params = _amounts(before.params, after.params) + " parameters" * (plan.target != "params")
     figures = f"{params}, {_amounts(before.macs, after.macs)}MACs"
-    origin = request.origin or f"{type(model).__module__}.{type(model).__qualname__}"
+    origin = request.origin or full_name(model)
     return (
         f"{type(model).__name__} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
         f"Written by prunecore ({request.mode}, level {plan.asked:g}) from {origin}. "

@@ -144,11 +144,13 @@ def _removal_order(
 ) -> NDArray[np.int64]:
     """The channels that may go, lowest score first, without the best few of each layer."""
     removable = dependencies.removable.copy()
-    for index in set(dependencies.layers.values()):
+    least = dict.fromkeys(dependencies.parts, 1)
+    least |= dict.fromkeys(dependencies.layers.values(), min_channels)
+    for index, places in least.items():
         array = dependencies.axes[index]
         channels = array[array != FIXED]
         best_first = channels[np.argsort(-scores[channels], kind="stable")]
-        removable[best_first[: max(0, min_channels - (len(array) - len(channels)))]] = False
+        removable[best_first[: max(0, places - (len(array) - len(channels)))]] = False
     candidates = np.flatnonzero(removable)
     return candidates[np.argsort(scores[candidates], kind="stable")]
 

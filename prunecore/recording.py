@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,30 +15,53 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.care import Visits, telling_where
+from prunecore.draws import Means
 
 _NOISE = 65537  # a prime
 
 
-def run_on(
-    network: nn.Module, forward: Callable[[Tensor], Any], inputs: Tensor, visits: Visits
-) -> None:
-    """Run a network in eval mode on a copy of the inputs, without gradients.
+@dataclass(frozen=True)
+class Run:
+    """How networks are run to be compared.
 
-    Args:
-        network: the network; it is left as it was.
-        forward: runs it.
-        inputs: with the batch.
+    Attributes:
+        inputs: one for each argument of the forward, with the batch.
         visits: the calls of each module in the walk, by path.
-
-    Raises:
-        VerificationError: it cannot be run in float64 on inputs of this shape.
+        in_training: whether they train, with the mean of what is drawn in its place.
+        as_in_eval: paths of the modules that train as they run in eval mode.
     """
-    was_training = network.training
-    network.eval()
-    with torch.no_grad(), torch.random.fork_rng(), telling_where(network, visits, inputs):
-        torch.manual_seed(0)  # some layers draw numbers in eval mode, too
-        forward(inputs.clone())
-    network.train(was_training)
+
+    inputs: Sequence[Tensor]
+    visits: Visits
+    in_training: bool = False
+    as_in_eval: Collection[str] = ()
+
+    def on(self, network: nn.Module, forward: Callable[..., Any]) -> None:
+        """Run a network on copies of the inputs, without gradients.
+
+        Args:
+            network: the network; it is left as it was.
+            forward: runs it.
+
+        Raises:
+            VerificationError: it cannot be run in float64 on inputs of this shape.
+        """
+        was_training = network.training
+        network.train(self.in_training)
+        for path in self.as_in_eval:
+            network.get_submodule(path).training = False
+        drawing: Any = contextlib.nullcontext()
+        if self.in_training:
+            drawing = Means()  # type: ignore[no-untyped-call]
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(),
+            telling_where(network, self.visits, self.inputs),
+            drawing,
+        ):
+            torch.manual_seed(0)  # some layers draw numbers in eval mode, too
+            forward(*(tensor.clone() for tensor in self.inputs))
+        network.train(was_training)
 
 
 @dataclass(frozen=True)
@@ -63,12 +87,12 @@ class Recorder:
 
     Args:
         places: by path, for each tensor that a module returns, what of it is recorded; else all.
-        visits: the calls of each module in the walk, by path.
+        how: on what, and in which mode.
     """
 
-    def __init__(self, places: Mapping[str, Sequence[Places]], visits: Visits) -> None:
+    def __init__(self, places: Mapping[str, Sequence[Places]], how: Run) -> None:
         self._places = places
-        self._visits = visits
+        self._how = how
         generator = torch.Generator().manual_seed(1)
         # repeats, at a prime distance: a channel that moves as a whole meets other noise
         self._noise = torch.randn(_NOISE, dtype=torch.float64, generator=generator)
@@ -76,17 +100,15 @@ class Recorder:
     def run(
         self,
         network: nn.Module,
-        forward: Callable[[Tensor], Any],
+        forward: Callable[..., Any],
         paths: Mapping[str, str],
-        inputs: Tensor,
     ) -> Traces:
-        """Run a network in eval mode on a copy of the inputs.
+        """Run a network.
 
         Args:
             network: the network; it is left as it was.
             forward: runs it.
             paths: the modules to record, and the path that each is recorded under.
-            inputs: with the batch.
         """
         traces: Traces = {}
         numbers: Counter[str] = Counter()  # of the tensors that a module returned so far
@@ -104,7 +126,7 @@ class Recorder:
             module.register_forward_hook(functools.partial(record, path))
             for module, path in modules.items()
         ]
-        run_on(network, forward, inputs, self._visits)
+        self._how.on(network, forward)
         for handle in handles:
             handle.remove()
         return traces

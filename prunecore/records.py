@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,21 @@ MaskedFunction = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Trace:
-    """One module's forward, followed: its graph, the value of every node, and its output."""
+    """One module's forward, followed.
+
+    Attributes:
+        module: the module.
+        graph: its forward, every child a leaf.
+        values: of every node, `Signal` for tensor.
+        output: what it returns.
+        orders: lists of places that the written forward reads, by attribute.
+    """
 
     module: nn.Module
     graph: fx.Graph
     values: Mapping[fx.Node, Any]
     output: Any
+    orders: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,12 +59,19 @@ class Records:
     widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)
     couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
     pins: list[tuple[Ids, str]] = field(default_factory=list)
+    parts: list[Ids] = field(default_factory=list)  # of each of these a place has to stay
     macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
     used_along: dict[int, Ids | None] = field(default_factory=dict)  # ... for each of these places
     traces: dict[str, Trace] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned
     constants: dict[str, dict[str, Any]] = field(default_factory=dict)  # path to such arguments
+    only_in_training: Set[str] = frozenset()  # paths that eval mode does not reach
+    # the calls of training, where that does something else
+    training_visits: dict[str, list[Visit]] = field(default_factory=dict)
+    as_in_eval: Set[str] = frozenset()  # paths of what is to train as it runs in eval mode
+    absent: Set[str] = frozenset()  # paths that training is to do without
+    lacks_training: bool = False  # whether something that only training does is left out
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
     protected: list[str] = field(default_factory=list)  # paths of layers that are not to be cut

@@ -9,7 +9,7 @@ from typing import Any
 from torch import fx, nn
 
 from prunecore.supplied import one_by_one
-from prunecore.tracing import Training
+from prunecore.training import Training
 
 
 def replay(

@@ -14,6 +14,7 @@ from torch import nn
 
 from prunecore.counting import Counter
 from prunecore.dependencies import Dependencies
+from prunecore.inputs import InputShape, shapes_of
 from prunecore.keep import Keep
 from prunecore.plan import Plan
 from prunecore.records import is_within
@@ -79,7 +80,7 @@ def build_inspection(
     *,
     name: str,
     model: nn.Module,
-    input_shape: Sequence[int],
+    input_shape: InputShape,
     dependencies: Dependencies,
     plugins: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -88,13 +89,14 @@ def build_inspection(
     Args:
         name: the network's name.
         model: the network.
-        input_shape: of one input, without the batch.
+        input_shape: of one input, without the batch; or of each.
         dependencies: its channels.
         plugins: distribution name to version.
 
     Returns:
         Plain values, ready for JSON. A group's `removable` counts the channels that may go.
     """
+    shapes = [list(shape) for shape in shapes_of(input_shape)]
     may_go = np.append(dependencies.removable, False)
     groups = [(layers, _places(dependencies, layers)) for layers in _coupled(dependencies)]
     number_of = {layer: i for i, (layers, _) in enumerate(groups) for layer in layers}
@@ -102,7 +104,7 @@ def build_inspection(
     return {
         "schema": SCHEMA,
         "model": name,
-        "input_shape": list(input_shape),
+        "input_shape": shapes[0] if len(shapes) == 1 else shapes,
         **Counter(dependencies).cost(everything).as_dict(),
         "layers": [
             {
@@ -170,10 +172,10 @@ def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
 
 def inspection_table(inspection: Mapping[str, Any]) -> Table:
     """One row a layer; layers of one group share their channels."""
-    shape = ",".join(map(str, inspection["input_shape"]))
+    shapes = [",".join(map(str, shape)) for shape in shapes_of(inspection["input_shape"])]
     table = _table(
-        f"{inspection['model']}, input {shape}: {amount(inspection['params'])} parameters, "
-        f"{amount(inspection['macs'])} MACs"
+        f"{inspection['model']}, input {' and '.join(shapes)}: "
+        f"{amount(inspection['params'])} parameters, {amount(inspection['macs'])} MACs"
     )
     for heading in ("layer", "class"):
         table.add_column(heading)

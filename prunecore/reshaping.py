@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from prunecore.functions import Arguments, FunctionRule, Operation, everywhere
-from prunecore.signal import Signal, along, shaped, without_channels
+from prunecore.moving import moved
+from prunecore.signal import Ids, Signal, along, reshape_ids, shaped, without_channels
+from prunecore.sizes import Count
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
@@ -17,15 +22,13 @@ if TYPE_CHECKING:
 
 
 def _reshape(channels: Channels, operation: Operation) -> Signal:
-    return channels.reshape(operation.tensor, operation.run(channels))
-
-
-def _expand(channels: Channels, operation: Operation) -> Signal:
-    """Places repeated along axes of size 1, and along new ones before the others."""
     tensor, meta = operation.tensor, operation.run(channels)
-    added = meta.ndim - tensor.ndim
-    parameter = None if added else tensor.parameter
-    return Signal(meta, tensor.ids.reshape((1,) * added + tensor.ids.shape), parameter)
+    change = functools.partial(_reshaped, tensor.shape, tuple(meta.shape))
+    return moved(channels, tensor, meta, change)
+
+
+def _reshaped(old: Sequence[int], new: Sequence[int], ids: Ids) -> Ids:
+    return reshape_ids(ids, old, new)
 
 
 def _write_sizes(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
@@ -57,8 +60,72 @@ def _kept_sizes(sizes: Sequence[Any], first: int, result: Signal, keep: Keep) ->
 
 def _rearrange(channels: Channels, operation: Operation) -> Signal:
     """Axes change places: the ids' axes do the same."""
-    ids = operation.on(torch.from_numpy(operation.tensor.ids)).numpy()
-    return Signal(operation.run(channels), ids)
+    return moved(
+        channels,
+        operation.tensor,
+        operation.run(channels),
+        lambda ids: np.ascontiguousarray(operation.on(torch.from_numpy(ids)).numpy()),
+    )
+
+
+def _reshape_as(channels: Channels, operation: Operation) -> Signal:
+    """To the shape of another tensor, which stays its shape only if the two are cut alike."""
+    other: Signal = operation.argument(1, "other")
+    reshaped = channels.reshape(operation.tensor, operation.run(channels))
+    return Signal(reshaped.meta, channels.couple(reshaped, other).ids)
+
+
+def _same_places(channels: Channels, operation: Operation) -> Signal:
+    """Another copy of the tensor."""
+    tensor = operation.tensor
+    return replace(tensor, meta=shaped(tensor.shape), parameter=None, picked=None)
+
+
+def _expand(channels: Channels, operation: Operation) -> Signal:
+    """Axes of size 1 become longer, and new ones stand before the others.
+
+    Where a new size is a number of channels, the axis carries these.
+    """
+    tensor, meta = operation.tensor, operation.run(channels)
+    added = meta.ndim - tensor.ndim
+    ids = tensor.ids.reshape((1,) * added + tensor.ids.shape)
+    if ids.size == 1:
+        ids = _counting(operation, meta)
+    return Signal(meta, ids, None if added else tensor.parameter)
+
+
+def _new(channels: Channels, operation: Operation) -> Signal:
+    """A new tensor; where its size is a number of channels, it has these."""
+    meta = operation.run(channels)
+    return Signal(meta, _counting(operation, meta))
+
+
+def _counting(operation: Operation, meta: Tensor) -> Ids:
+    """The channels that one of the sizes among the arguments counts, along its axis."""
+    sizes = operation.argument(1, "size")
+    sizes = sizes if isinstance(sizes, tuple | list) else operation.args[1:]
+    for axis, size in enumerate(sizes):
+        if isinstance(size, Count) and len(size.ids) == 1:
+            ids = size.ids[0].ravel()
+            if len(ids) == meta.shape[axis]:
+                return along(axis, meta.ndim, ids)
+    return without_channels(meta.ndim)
+
+
+def _expand_as(channels: Channels, operation: Operation) -> Signal:
+    other: Signal = operation.argument(1, "other")
+    return Signal(operation.run(channels), channels.couple(operation.tensor, other).ids)
+
+
+def _repeat(channels: Channels, operation: Operation) -> Signal:
+    """The places of each axis again and again, new axes in front of them."""
+    tensor, meta = operation.tensor, operation.run(channels)
+    ids = operation.on(torch.from_numpy(tensor.ids)).numpy()
+    offset = meta.ndim - tensor.ndim
+    for axis in range(meta.ndim):
+        if axis < offset or not tensor.carries_channels(axis - offset):
+            ids = ids.take([0], axis)
+    return Signal(meta, np.ascontiguousarray(ids))
 
 
 def _concatenate(channels: Channels, operation: Operation) -> Signal:
@@ -89,12 +156,18 @@ def _stack(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    **everywhere("flatten squeeze unsqueeze", FunctionRule(_reshape)),
-    **everywhere("reshape view", FunctionRule(_reshape, _write_sizes)),
+    **everywhere("flatten ravel squeeze unsqueeze", FunctionRule(_reshape, takes_grids=True)),
+    **everywhere("reshape view", FunctionRule(_reshape, _write_sizes, takes_grids=True)),
+    **everywhere("view_as reshape_as", FunctionRule(_reshape_as)),
+    **everywhere("unflatten", FunctionRule(_reshape, _write_unflatten, takes_grids=True)),
+    **everywhere("contiguous clone detach", FunctionRule(_same_places, takes_grids=True)),
     **everywhere("expand", FunctionRule(_expand, _write_sizes)),
-    **everywhere("unflatten", FunctionRule(_reshape, _write_unflatten)),
+    **everywhere("new_zeros new_ones new_full new_empty", FunctionRule(_new)),
+    **everywhere("expand_as", FunctionRule(_expand_as)),
+    **everywhere("repeat tile", FunctionRule(_repeat)),
     **everywhere(
-        "permute transpose swapaxes swapdims movedim moveaxis t", FunctionRule(_rearrange)
+        "permute transpose swapaxes swapdims movedim moveaxis t",
+        FunctionRule(_rearrange, takes_grids=True),
     ),
     **everywhere("cat concat concatenate", FunctionRule(_concatenate)),
     **everywhere("stack", FunctionRule(_stack)),

@@ -16,6 +16,20 @@ FIXED = -1  # the id of every place that always stays
 
 
 @dataclass(frozen=True, eq=False)
+class Grid:
+    """Channels along several axes of a tensor, which has come of one that has them along one.
+
+    Attributes:
+        coordinates: for each axis of that tensor, the place along it that lies at each place of
+            this one; shaped as ids are.
+        arrangements: the ids of every such tensor on the way here, this one's last.
+    """
+
+    coordinates: tuple[Ids, ...]
+    arrangements: tuple[Ids, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Signal:
     """One tensor of the forward pass.
 
@@ -23,11 +37,16 @@ class Signal:
         meta: the tensor on the meta device, for its shape.
         ids: the channel at each place: same rank as the tensor, size 1 on axes without channels.
         parameter: the parameter that this is, as long as its ids are to come from what it meets.
+        grid: how its channels lie along several axes, where they may go in any pattern.
+        picked: the numbers of the places that a function has taken for it, in their order, along
+            the axis of the tensor before along which its channels lie.
     """
 
     meta: Tensor
     ids: Ids
     parameter: Tensor | None = None
+    grid: Grid | None = None
+    picked: Ids | None = None
 
     def __post_init__(self) -> None:
         """Refuse ids that cannot be those of the tensor.
@@ -92,17 +111,13 @@ def shaped(shape: Sequence[int]) -> Tensor:
     return torch.empty(tuple(shape), device="meta")
 
 
-def reshape_ids(
-    ids: Ids, old: Sequence[int], new: Sequence[int], couple: Callable[[Ids, Ids], None]
-) -> Ids:
+def reshape_ids(ids: Ids, old: Sequence[int], new: Sequence[int]) -> Ids:
     """Do to ids what a row-major reshape from `old` to `new` does to the tensor.
 
-    Axes that merge are broadcast over what they merge with. Where one channel axis splits into
-    several, the kept places must stay a rectangle: `couple` is called for the pairs that have to
-    go together, across all new axes but the one that leaves the most channels.
+    Axes that merge are broadcast over what they merge with.
 
     Returns:
-        Ids of rank `len(new)`.
+        Ids of rank `len(new)`, of size 1 along every axis along which they do not differ.
     """
     full: list[int] = []  # ids' shape, the axes that carry channels or merge with one at full size
     result: list[int] = []
@@ -110,8 +125,17 @@ def reshape_ids(
         carries = any(ids.shape[axis] > 1 for axis in old_axes)
         full += [old[axis] if carries else 1 for axis in old_axes]
         result += [new[axis] if carries else 1 for axis in new_axes]
-    # copied, as a broadcast array is read-only, which torch warns of
-    return np.array(_one_channel_axis(np.broadcast_to(ids, full).reshape(result), couple))
+    ids = without_repetition(np.broadcast_to(ids, full).reshape(result))
+    return np.array(ids)  # copied, as a broadcast array is read-only, which torch warns of
+
+
+def without_repetition(ids: Ids) -> Ids:
+    """Ids of size 1 along every axis along which they do not differ."""
+    for axis in range(ids.ndim):
+        first = ids.take([0], axis)
+        if ids.shape[axis] > 1 and (ids == first).all():
+            ids = first
+    return ids
 
 
 def _matching_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[range, range]]:
@@ -134,14 +158,20 @@ def _matching_axes(old: Sequence[int], new: Sequence[int]) -> list[tuple[range, 
     return runs
 
 
-def _one_channel_axis(ids: Ids, couple: Callable[[Ids, Ids], None]) -> Ids:
-    """Couple ids so that they differ along one axis at most, and drop the repetition."""
-    for axis in range(ids.ndim):
-        first = ids.take([0], axis)
-        if ids.shape[axis] > 1 and (ids == first).all():
-            ids = first
+def one_channel_axis(ids: Ids, couple: Callable[[Ids, Ids], None], apart: int | None = None) -> Ids:
+    """Couple ids so that they differ along one axis at most, and drop the repetition.
+
+    What is kept must be a rectangle then: `couple` is called for the pairs that have to go
+    together, across all axes but one.
+
+    Args:
+        ids: of a tensor.
+        couple: called with the pairs.
+        apart: the axis along which they stay apart; without one, that which leaves most channels.
+    """
     axes = [axis for axis, size in enumerate(ids.shape) if size > 1]
     best = max(axes, key=lambda axis: _channels_along(ids, axis), default=None)
+    best = apart if apart in axes else best
     for axis in axes:
         if axis != best:
             first = ids.take([0], axis)

@@ -18,6 +18,7 @@ IMPORTS = {  # name in a file to the import that it needs
     "math": "import math",
     "operator": "import operator",
     "OrderedDict": "from collections import OrderedDict",
+    "NamedTuple": "from typing import NamedTuple",
     "torch": "import torch",
     "F": "from torch.nn import functional as F",
 }
@@ -113,6 +114,9 @@ def _parameters(constructor: type) -> Mapping[str, inspect.Parameter]:
 def render(value: Value, indent: int = 0, taken: int = 0) -> str:
     """Write a value; over several lines where one is too short.
 
+    Arguments stand together on a line of their own where they fit; layers that a container is
+    given stand one below the other.
+
     Args:
         value: what to write.
         indent: columns that the statement is indented by.
@@ -125,6 +129,10 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
     if not items:
         return line
     inner = indent + INDENT
+    if isinstance(value, Call) and not any(isinstance(item, Call) for item in value.positional):
+        together = line.removeprefix(opening)[: -len(closing)]
+        if inner + len(together) <= LINE:
+            return f"{opening}\n{' ' * inner}{together}\n{' ' * indent}{closing}"
     rows = [" " * inner + key + render(item, inner, len(key) + 1) + ",\n" for key, item in items]
     return f"{opening}\n{''.join(rows)}{' ' * indent}{closing}"
 
@@ -193,5 +201,7 @@ def signature(name: str, parameters: Sequence[str], returns: str, indent: int = 
     if len(line) <= LINE:
         return line
     inner = " " * (indent + INDENT)
-    rows = "".join(f"{inner}{parameter},\n" for parameter in parameters)
+    rows = f"{inner}{', '.join(parameters)}\n"
+    if len(rows) - 1 > LINE:
+        rows = "".join(f"{inner}{parameter},\n" for parameter in parameters)
     return f"{' ' * indent}def {name}(\n{rows}{' ' * indent}) -> {returns}:"

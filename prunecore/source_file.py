@@ -10,14 +10,15 @@ from typing import Any
 
 from torch import nn
 
-from prunecore.classes import Instance, define_classes
+from prunecore.classes import define_classes
 from prunecore.errors import UsageError
 from prunecore.expressions import self_path
-from prunecore.forward import Statement
+from prunecore.instances import Instance
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins
 from prunecore.signal import Signal
 from prunecore.source import IMPORTED, IMPORTS, Name, Value, is_of_torch, signature
+from prunecore.statements import Statement
 from prunecore.writer import Writer
 
 
@@ -61,7 +62,7 @@ def file_text(
     Raises:
         SyntaxError: a plugin's text does not compile.
     """
-    texts, _ = define_classes(root, {*writer.definers, *IMPORTED, name}, named)
+    texts, _ = define_classes(root, {*writer.definers, *writer.tuples, *IMPORTED, name}, named)
     *_, network = texts
     definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
     body = "\n\n".join(definitions)
@@ -129,9 +130,22 @@ def import_lines(body: str, imports: set[str]) -> str:
     lines = imports | {line for name, line in IMPORTS.items() if name in names}
     if from_torch := sorted(names & {"Tensor", "nn"}):
         lines.add(f"from torch import {', '.join(from_torch)}")
+    lines = _joined(lines)
     standard = {line for line in lines if _package(line) in sys.stdlib_module_names}
     sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
     return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _joined(lines: set[str]) -> set[str]:
+    """What is imported from one module, in one line."""
+    names: dict[str, set[str]] = {}
+    for line in lines:
+        source, imported, taken = line.partition(" import ")
+        names.setdefault(source, set()).update(taken.split(", ") if imported else ())
+    return {
+        f"{source} import {', '.join(sorted(taken))}" if taken else source
+        for source, taken in names.items()
+    }
 
 
 def _package(line: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -71,6 +72,36 @@ def one_by_one(signature: inspect.Signature, supplied: Mapping[str, Any]) -> lis
         elif not is_constant(given):
             values.append(given)
     return values
+
+
+def put_together(graph: fx.Graph, supplied: Mapping[str, Any]) -> None:
+    """Let a trace hand on a list that its forward was given as that list, not item by item.
+
+    Args:
+        graph: the trace; it is changed.
+        supplied: the arguments that are given, by parameter name.
+    """
+    given: dict[tuple[Any, ...], fx.Node] = {}
+    for node in graph.nodes:
+        value = supplied.get(str(node.target)) if node.op == "placeholder" else None
+        if isinstance(value, list) and value:
+            items = {user.args[1]: user for user in node.users if user.target is operator.getitem}
+            given[tuple(items.get(place) for place in range(len(value)))] = node
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(item, fx.Node) for item in value):
+            return given.get(tuple(value), value)
+        if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+            return type(value)(map(whole, value))
+        return value
+
+    for node in graph.nodes:
+        node.args = tuple(map(whole, node.args))
+        node.kwargs = {name: whole(value) for name, value in node.kwargs.items()}
+    for taken in given:
+        for item in taken:
+            if item is not None and not item.users:
+                graph.erase_node(item)
 
 
 def _unpacked(proxy: Any, value: Any) -> Any:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import random
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from prunecore.deciding import Decider, Undecided
 from prunecore.errors import UnsupportedError
-from prunecore.supplied import arguments
-
-
-class Training(int):
-    """The value 0 that a traced forward sees as `self.training`."""
+from prunecore.modes import Modes, alike
+from prunecore.supplied import arguments, put_together
+from prunecore.training import TRAINING, Training
 
 
 class _OneLevel(fx.Tracer):
@@ -44,6 +44,12 @@ class _OneLevel(fx.Tracer):
         function = functools.partial(root_fn, **keywords) if keywords else root_fn
         return function, [self.root, *positional]
 
+    def create_arg(self, a: Any) -> Any:
+        """What a node is given: a named tuple as it is, not as the call that makes it."""
+        if isinstance(a, tuple) and hasattr(a, "_fields"):
+            return type(a)(*map(self.create_arg, a))
+        return super().create_arg(a)
+
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """A node for a child that is called."""
         if self._decider.is_computing:
@@ -67,21 +73,74 @@ class _OneLevel(fx.Tracer):
         return self.create_proxy("placeholder", name, default, {})
 
 
-def trace_level(module: nn.Module, path: str, supplied: Mapping[str, Any]) -> fx.Graph:
-    """Trace a module's own forward as it runs in eval mode, every child a leaf.
+def trace_level(
+    module: nn.Module, path: str, supplied: Mapping[str, Any], both: bool = True
+) -> Modes:
+    """Trace a module's own forward, every child a leaf.
 
-    The module itself is not touched: the tracer works on a shallow copy.
+    The module itself is not touched: the tracer works on a shallow copy. Training is traced only
+    where eval mode reads `self.training` for more than to hand it on.
 
     Args:
         module: the module.
         path: its path in the network, for messages.
         supplied: the arguments of its forward that are given, by parameter name.
+        both: whether training counts.
 
     Raises:
         UnsupportedError: its forward does what torch.fx cannot follow, such as branching on data.
     """
+    flag = Training(0)
+    graph = _trace(module, path, supplied, flag)
+    if not flag.is_read:
+        return Modes(graph, graph)
+    if not both:
+        return Modes(graph, None)
+    other = trace_training(module, path, supplied)
+    return Modes(graph, graph if alike(graph, other) else other)
+
+
+def trace_training(
+    module: nn.Module, path: str, supplied: Mapping[str, Any], without: Collection[str] = ()
+) -> fx.Graph:
+    """Trace a module's own forward as it runs in training, every child a leaf.
+
+    Args:
+        module: the module.
+        path: its path in the network, for messages.
+        supplied: the arguments of its forward that are given, by parameter name.
+        without: paths of children in it that are `None`.
+
+    Raises:
+        UnsupportedError: torch.fx cannot follow it, or it draws numbers while it is traced.
+    """
+    with torch.random.fork_rng(devices=[]):
+        before = torch.get_rng_state(), random.getstate()
+        graph = _trace(module, path, supplied, Training(1), without)
+        draws = not torch.equal(before[0], torch.get_rng_state()) or before[1] != random.getstate()
+        random.setstate(before[1])
+    if draws:
+        raise UnsupportedError(
+            path,
+            type(module).__name__,
+            "its forward in training draws numbers that are no tensors of the network's size",
+            f"Draw with x.new_empty(...).bernoulli_(p) and multiply by that. {_REMEDY}",
+        )
+    return graph
+
+
+_REMEDY = f"Or leave out what only training does (--drop {TRAINING})."
+
+
+def _trace(
+    module: nn.Module,
+    path: str,
+    supplied: Mapping[str, Any],
+    flag: Training,
+    without: Collection[str] = (),
+) -> fx.Graph:
     try:
-        shadow = copy.copy(module)
+        shadow = _shadow(module)
     except RuntimeError as error:  # torch refuses to copy a parametrized module
         raise UnsupportedError(
             path,
@@ -90,15 +149,32 @@ def trace_level(module: nn.Module, path: str, supplied: Mapping[str, Any]) -> fx
             "Make it a plain parameter first, with "
             "torch.nn.utils.parametrize.remove_parametrizations.",
         ) from error
-    shadow.training = Training(0)  # type: ignore[assignment]
+    shadow.training = flag  # type: ignore[assignment]
+    for child in without:
+        holder = shadow
+        *outer, name = child.split(".")
+        for key in outer:
+            holder._modules[key] = _shadow(holder.get_submodule(key))
+            holder = holder.get_submodule(key)
+        holder._modules[name] = None
+    tracer = _OneLevel(module, supplied)
+    forward = _forward_of(module)
+    if forward is not type(module).forward:
+        tracer.traced_func_name = forward.__name__
+    try:
+        graph = tracer.trace(shadow)
+    except Exception as error:  # whatever the user's own forward raises when it meets a proxy
+        raise _untraceable(module, path, error, bool(flag)) from error
+    put_together(graph, supplied)
+    return graph
+
+
+def _shadow(module: nn.Module) -> nn.Module:
+    """A shallow copy with registries of its own."""
+    shadow = copy.copy(module)
     for registry in ("_modules", "_parameters", "_buffers"):
         shadow.__dict__[registry] = dict(getattr(module, registry))
-    tracer = _OneLevel(module, supplied)
-    tracer.traced_func_name = _forward_of(module).__name__
-    try:
-        return tracer.trace(shadow)
-    except Exception as error:  # whatever the user's own forward raises when it meets a proxy
-        raise _untraceable(module, path, error) from error
+    return shadow
 
 
 def _forward_of(module: nn.Module) -> Callable[..., Any]:
@@ -110,7 +186,9 @@ def _forward_of(module: nn.Module) -> Callable[..., Any]:
     return type(module).forward
 
 
-def _untraceable(module: nn.Module, path: str, error: Exception) -> UnsupportedError:
+def _untraceable(
+    module: nn.Module, path: str, error: Exception, in_training: bool
+) -> UnsupportedError:
     name = type(module).__name__
     forward = _forward_of(module)
     if forward is nn.Module.forward:
@@ -128,7 +206,8 @@ def _untraceable(module: nn.Module, path: str, error: Exception) -> UnsupportedE
     return UnsupportedError(
         path,
         name,
-        f"its forward cannot be traced{where}: {reason}",
+        f"its forward{' in training' if in_training else ''} cannot be traced{where}: {reason}",
         "Take the branch or conversion on tensor values out of its forward, or install or write "
-        f"a plugin that owns {name} (hook prunecore_calculate_dependencies).",
+        f"a plugin that owns {name} (hook prunecore_calculate_dependencies)."
+        f"{f' {_REMEDY}' if in_training else ''}",
     )

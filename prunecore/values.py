@@ -46,6 +46,18 @@ def read_shape(value: object) -> tuple[int, ...]:
     return tuple(sizes)
 
 
+def read_shapes(value: object) -> tuple[tuple[int, ...], ...]:
+    """The shape of each input: one shape, or a list of them."""
+    if isinstance(value, list | tuple) and any(isinstance(x, str | list | tuple) for x in value):
+        return tuple(map(read_shape, value))
+    return (read_shape(value),)
+
+
+def read_modules(value: object) -> tuple[str, ...]:
+    """The paths of modules: one, a list of them, or text with commas between them."""
+    return tuple(dict.fromkeys(read_text(item) for item in _items(value)))
+
+
 def read_seed(value: object) -> int:
     """A whole number that every random generator takes."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:

@@ -36,7 +36,7 @@ class Variables:
         self._taken_from: dict[str, str] = {}  # the variable that a part was computed of
 
     def assign(
-        self, node: fx.Node, value: Value, composite: bool, optional: bool, needed: set[str]
+        self, node: fx.Node, value: Value, composite: bool, optional: bool, needed: Set[str]
     ) -> str:
         """Name the variable that holds a node: one that ends here, else a new one.
 
@@ -60,6 +60,16 @@ class Variables:
             name = free[0] if free else _new(node, is_tensor and not composite, optional, taken)
         self.names[node] = name
         return name
+
+    def free(self, name: str) -> str:
+        """A name that no variable has whose value is still to be read, numbered if need be."""
+        live = {name for other, name in self.names.items() if self._uses[other] > 0}
+        return _free([name], self._reserved | live, name, 2)
+
+    def fresh(self, node: fx.Node) -> str:
+        """A name that no variable has had, after what computes a node."""
+        taken = self._reserved | set(self.names.values())
+        return _new(node, True, False, taken)
 
     def _part(self, node: fx.Node, source: str, taken: Set[str]) -> str:
         """The name of one of several tensors that are put together: after its first layer."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx, nn
@@ -72,13 +72,14 @@ def _parents(path: str) -> list[str]:
 def _without_call(trace: Trace, child: str) -> Trace:
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    graph.output(graph.graph_copy(trace.graph, copies))
+    for node in trace.graph.nodes:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
     values = {copies[node]: value for node, value in trace.values.items() if node in copies}
     for node in list(graph.nodes):
         if node.op == "call_module" and node.target == child:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-    return Trace(trace.module, graph, values, trace.output)
+    return replace(trace, graph=graph, values=values)
 
 
 def _unify_class(traces: Mapping[str, Trace]) -> dict[str, Variant]:
@@ -121,15 +122,11 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
             same[node] = other
         if same[node] in trace.values:
             values[node] = trace.values[same[node]]
-    return (
-        Trace(trace.module, full.graph, values, trace.output)
-        if next(others, None) is None
-        else None
-    )
+    return replace(trace, graph=full.graph, values=values) if next(others, None) is None else None
 
 
 def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:
-    if (node.op, node.target) != (other.op, other.target):
+    if (node.op, node.target, node.meta) != (other.op, other.target, other.meta):
         return False
     ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
     theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))

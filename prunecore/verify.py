@@ -6,7 +6,8 @@ import functools
 import importlib.util
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from prunecore.care import cared_for
+from prunecore.care import Visits, cared_for
 from prunecore.errors import PrunecoreError, VerificationError
+from prunecore.inputs import InputShape, sample_inputs
 from prunecore.keep import Keep
 from prunecore.masking import as_double, masked_original
-from prunecore.recording import Places, Recorder, Traces
+from prunecore.recording import Places, Recorder, Run, Traces
 from prunecore.returned import check_answers, watch
 from prunecore.signal import Signal
 
@@ -29,9 +31,6 @@ TOLERANCE = 1e-9  # relative, in float64
 # What a report says of a difference. Rounding errors depend on the number of threads that add up,
 # and reports are to be the same everywhere.
 _BOUNDS = (1e-12, 1e-11, 1e-10, TOLERANCE)
-
-_PLACES = 3 * 224 * 224  # input values to verify with: small inputs come several at a time
-_MOST_INPUTS = 8
 
 
 def import_file(path: Path) -> ModuleType:
@@ -59,19 +58,20 @@ def import_file(path: Path) -> ModuleType:
 
 
 def verify(
-    model: nn.Module, keep: Keep, written: nn.Module, shape: Sequence[int]
+    model: nn.Module, keep: Keep, written: nn.Module, input_shape: InputShape
 ) -> dict[str, Any]:
     """Compare the masked original with the written network on random inputs, in float64.
 
     The output is compared, and the output of every layer that mixes channels on the way, each
     relative to its own size: weights that let the signal die out would otherwise hide any fault
-    before that.
+    before that. Compared is eval mode and, where that is another way, training, in which every
+    random draw, as of a dropout, is its mean.
 
     Args:
         model: the original; a copy is masked, and shares nothing with it.
         keep: what stays of it.
         written: the network of the imported file, its weights loaded; it is left as it was.
-        shape: of one input, without the batch.
+        input_shape: of one input, without the batch; or of each.
 
     Returns:
         `max_relative_difference`, rounded up to a power of ten of at least 1e-12, and the number of
@@ -80,9 +80,40 @@ def verify(
     Raises:
         VerificationError: they differ by more than `TOLERANCE`.
     """
-    inputs = sample_inputs(model, shape)
-    run_both = functools.partial(_run_both, model, keep, written, inputs)
-    expected, actual = run_both(_compared_paths(model, written))
+    inputs = sample_inputs(model, input_shape)
+    difference = _compare(_Pair(model, keep, written, inputs, in_training=False))
+    if keep.dependencies.training_visits:
+        several = sample_inputs(model, input_shape, least=2)  # batch norm has to have a variance
+        in_training = _compare(_Pair(model, keep, written, several, in_training=True))
+        difference = max(difference, in_training)
+    bound = next(bound for bound in _BOUNDS if difference <= bound)
+    return {"max_relative_difference": bound, "inputs": len(inputs[0])}
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The two networks, and what they are run on in one of the modes."""
+
+    model: nn.Module
+    keep: Keep
+    written: nn.Module
+    inputs: list[Tensor]
+    in_training: bool
+
+    @property
+    def visits(self) -> Visits:
+        """The calls of each module in the walk of the mode, by path."""
+        found = self.keep.dependencies
+        return found.training_visits if self.in_training else found.visits
+
+
+def _compare(pair: _Pair) -> float:
+    """The largest difference between two networks, relative to the size of what differs.
+
+    Raises:
+        VerificationError: it is too large.
+    """
+    expected, actual = _run_both(pair, _compared_paths(pair.model, pair.written))
     if not all(math.isfinite(trace.size) for trace in expected.values()):
         raise VerificationError(
             "The original computes values that are not finite, so that nothing can be compared.\n"
@@ -90,57 +121,39 @@ def verify(
         )
     path, difference = _largest_difference(expected, actual)
     if not difference <= TOLERANCE:
-        first = _first_difference(*run_both(_visited_paths(keep, written))) or path
+        first = _first_difference(*_run_both(pair, _visited_paths(pair))) or path
         raise VerificationError(
             f"The written network differs from the masked original by {difference:.3g}, relative, "
-            f"first at {cared_for(first, model, keep.dependencies.visits)}; at most "
-            f"{TOLERANCE:g} is right.\n"
+            f"first at {cared_for(first, pair.model, pair.visits)}"
+            f"{', in training' if pair.in_training else ''}; at most {TOLERANCE:g} is right.\n"
             "This is a fault of prunecore or of a plugin: please report it with the network."
         )
-    bound = next(bound for bound in _BOUNDS if difference <= bound)
-    return {"max_relative_difference": bound, "inputs": len(inputs)}
+    return difference
 
 
-def sample_inputs(model: nn.Module, shape: Sequence[int]) -> Tensor:
-    """Random inputs of a network, the same each time, in float64 and where the network is.
-
-    Args:
-        model: the network.
-        shape: of one input, without the batch.
-    """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    device = torch.device("cpu") if device.type == "mps" else device  # has no float64
-    count = max(1, min(_MOST_INPUTS, _PLACES // int(torch.Size(shape).numel())))
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, *shape, dtype=torch.float64, generator=generator).to(device)
-
-
-def _run_both(
-    model: nn.Module,
-    keep: Keep,
-    written: nn.Module,
-    inputs: Tensor,
-    paths: Mapping[str, str],
-) -> tuple[Traces, Traces]:
+def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
     """What the masked original and the written network compute at some paths.
 
     Raises:
         PluginError: a block of the original returns other tensors than its plugin said.
         VerificationError: one of the two cannot be run.
     """
-    visits = keep.dependencies.visits
-    original = masked_original(model, keep, inputs.device)
-    runs = watch(original, visits, len(inputs))
+    visits, device = pair.visits, pair.inputs[0].device
+    original = masked_original(pair.model, pair.keep, device)
+    runs = watch(original, visits, len(pair.inputs[0]))
+    run = Run(pair.inputs, visits, pair.in_training, pair.keep.dependencies.as_in_eval)
+    for path in pair.keep.dependencies.absent if pair.in_training else ():
+        holder, _, key = path.rpartition(".")
+        setattr(original.get_submodule(holder), key, None)
     try:
-        recorder = Recorder(_kept_places(keep, inputs.device), visits)
-        expected = recorder.run(original, original, paths, inputs)
+        expected = Recorder(_kept_places(pair, device), run).run(original, original, paths)
     finally:
         check_answers(visits, runs, visits[""][0].inputs[0].shape[0])
     del original  # its memory is what the other run needs
     in_double = functools.partial(
-        functional_call, written, as_double(written, inputs.device), tie_weights=False
+        functional_call, pair.written, as_double(pair.written, device), tie_weights=False
     )
-    return expected, Recorder({}, visits).run(written, in_double, paths, inputs)
+    return expected, Recorder({}, run).run(pair.written, lambda *inputs: in_double(inputs), paths)
 
 
 def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
@@ -154,18 +167,20 @@ def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
     }
 
 
-def _visited_paths(keep: Keep, written: nn.Module) -> dict[str, str]:
+def _visited_paths(pair: _Pair) -> dict[str, str]:
     """Every module that the walk met and the written network has, by path."""
-    there = {path for path, _ in written.named_modules(remove_duplicate=False)}
-    return {path: path for path in keep.dependencies.visits if path in there}
+    there = {path for path, _ in pair.written.named_modules(remove_duplicate=False)}
+    return {path: path for path in pair.visits if path in there}
 
 
-def _kept_places(keep: Keep, device: torch.device) -> dict[str, list[Places]]:
+def _kept_places(pair: _Pair, device: torch.device) -> dict[str, list[Places]]:
     """For each tensor that each module returns, in order, what stays of it."""
 
     def places(signal: Signal) -> Places:
         for axis in signal.channel_axes:
-            return axis, torch.from_numpy(keep.mask(signal.ids.ravel()).nonzero()[0]).to(device)
+            return axis, torch.from_numpy(pair.keep.mask(signal.ids.ravel()).nonzero()[0]).to(
+                device
+            )
         return None
 
     return {
@@ -174,7 +189,7 @@ def _kept_places(keep: Keep, device: torch.device) -> dict[str, list[Places]]:
             for leaf in pytree.tree_leaves([visit.output for visit in visits])
             if isinstance(leaf, Signal)
         ]
-        for path, visits in keep.dependencies.visits.items()
+        for path, visits in pair.visits.items()
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.classes import Instance
+from prunecore.adapting import adapted
+from prunecore.branches import write_forward
 from prunecore.definitions import check_imports, defined_names
 from prunecore.errors import UnsupportedError
-from prunecore.forward import Statement, write_forward
+from prunecore.held import container_of, in_places
+from prunecore.instances import Instance, derived
 from prunecore.keep import Keep
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal
-from prunecore.source import BlockSource, Call, Name, Value, one_line
+from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, one_line
+from prunecore.statements import Statement
 from prunecore.variants import Variant, unify, without_blocks
 
 _LONGEST_CONSTANT = 64  # elements of a buffer that is written out
@@ -53,12 +56,14 @@ class Writer:
         self.keep = keep
         self.written: list[Written] = []  # in order, inner blocks first
         self.definitions: dict[str, str] = {}
+        self.tuples: dict[str, Mapping[str, str]] = {}  # fields and annotations by name
         self.definers: dict[str, tuple[Plugin, str]] = {}  # of each name: who, for which block
         self.imports: set[str] = set()
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
-        self._variants = unify(without_blocks(keep.dependencies.traces, keep.removed_blocks))
+        traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
+        self._variants = unify(adapted(traces, keep, plugins.functions))
 
     def width(self, tensor: Tensor, axis: int) -> int:
         """The kept width of one axis of a parameter or buffer."""
@@ -107,7 +112,21 @@ class Writer:
             source = owner.call("prunecore_write_block", path, block=module, name=path, writer=self)
             self._define(source, owner, path)
         self.written.append(Written(path, owner, source))
-        return source.call
+        return self._named(module, path, source.call)
+
+    def _named(self, module: nn.Module, path: str, call: Value) -> Value:
+        """A container under the name of the class that makes it, if that is not torch's own."""
+        if not isinstance(call, Call) or is_of_torch(type(module)) or not module._modules:
+            return call
+        base = getattr(nn, call.function.removeprefix("nn."), None)
+        if not (isinstance(base, type) and isinstance(module, base)):
+            return call
+        return derived(call, type(module).__name__, *self._ends(path))
+
+    def _ends(self, path: str) -> tuple[Hashable, Hashable]:
+        """What names the channels that a module is given and returns."""
+        visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
+        return self._channels(visits[0].inputs), self._channels(visits[0].output)
 
     def trace(self, module: nn.Module, name: str) -> BlockSource:
         """Write a module as a class of its own, its forward as it was traced."""
@@ -116,30 +135,32 @@ class Writer:
         forward = (
             None if variant is None else write_forward(variant, self.keep, self._plugins.functions)
         )
-        visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
-        instance = Instance(
-            type(module).__name__,
-            (*self._tensors(module, path), *self._children(module, path, variant)),
-            forward,
-            self._channels(visits[0].inputs),
-            self._channels(visits[0].output),
-        )
-        return BlockSource(instance)
+        if forward is not None:
+            for kind, members in forward.tuples.items():
+                self._define_tuple(kind, members, module, path)
+        tensors = self._tensors(module, path)
+        children = self._children(module, path, variant)
+        name, ends, base = type(module).__name__, self._ends(path), container_of(module)
+        if base is not None and None not in children.values():
+            held = in_places(base, children)
+            return BlockSource(
+                Instance(name, (*tensors, *_orders(variant)), forward, *ends, base, held=held)
+            )
+        fields = [_field(key, child) for key, child in children.items()]
+        return BlockSource(Instance(name, (*tensors, *fields, *_orders(variant)), forward, *ends))
 
-    def _children(self, module: nn.Module, path: str, variant: Variant | None) -> list[Statement]:
+    def _children(
+        self, module: nn.Module, path: str, variant: Variant | None
+    ) -> dict[str, Value | None]:
         """The children that the forward reaches, and `None` for those that other instances have."""
         keys = tuple(module._modules) if variant is None else variant.children
-        fields = []
+        children = {}
         for key in keys:
-            child = getattr(module, key, None)
+            child = module._modules.get(key)
             value = None if child is None else self.child(child, join(path, key))
-            if value is None and (variant is None or key not in variant.optional):
-                continue
-            if key.isidentifier() and not keyword.iskeyword(key):
-                fields.append(Statement(f"self.{key} = ", value))
-            else:
-                fields.append(Statement("", Call("self.add_module", (key, value))))
-        return fields
+            if value is not None or (variant is not None and key in variant.optional):
+                children[key] = value
+        return children
 
     def _tensors(self, module: nn.Module, path: str) -> list[Statement]:
         """The module's own parameters and buffers."""
@@ -176,6 +197,21 @@ class Writer:
         keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
         return Call("torch.tensor", (self.keep.cut(buffer).tolist(),), keywords)
 
+    def _define_tuple(
+        self, name: str, fields: Mapping[str, str], module: nn.Module, path: str
+    ) -> None:
+        """Define the class of a named tuple that a forward returns."""
+        known = self.tuples.setdefault(name, fields)
+        if list(known) != list(fields):
+            raise UnsupportedError(
+                path,
+                type(module).__name__,
+                f"it returns a named tuple {name} of other fields than another module",
+                "Give one of the two classes another name.",
+            )
+        rows = [f"    {field}: {annotation}" for field, annotation in known.items()]
+        self.definitions[name] = "\n".join([f"class {name}(NamedTuple):", *rows]) + "\n"
+
     def _define(self, source: BlockSource, owner: Plugin, path: str) -> None:
         what = f"prunecore_write_block for {path or 'the network'}"
         check_imports(source.imports - self.imports, owner, what)
@@ -199,6 +235,18 @@ class Writer:
         if not leaf.channel_axes:
             return one_line(leaf.shape[1])
         return self.keep.count(leaf.ids.ravel()).channels
+
+
+def _field(key: str, child: Value | None) -> Statement:
+    if key.isidentifier() and not keyword.iskeyword(key):
+        return Statement(f"self.{key} = ", child)
+    return Statement("", Call("self.add_module", (key, child)))
+
+
+def _orders(variant: Variant | None) -> list[Statement]:
+    """The lists of places that a forward reads."""
+    orders = {} if variant is None else variant.trace.orders
+    return [Statement(f"self.{name} = ", list(places)) for name, places in orders.items()]
 
 
 def join(path: str, key: str) -> str:

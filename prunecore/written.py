@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from prunecore import plugins as plugin_registry
 from prunecore.dependencies import Dependencies, find_dependencies
 from prunecore.errors import PrunecoreError, WeightsError, told
+from prunecore.inputs import InputShape, on_meta
 from prunecore.keep import Keep
 from prunecore.records import is_within
 from prunecore.storage import read_report
+from prunecore.training import TRAINING
 from prunecore.verify import import_file, verify
 
 BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
@@ -41,18 +43,30 @@ def build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
         return _network(path, name, weights)
 
 
-def walk(model: nn.Module, shape: Sequence[int], plugins: plugin_registry.Plugins) -> Dependencies:
-    """Follow the channels of a network for inputs of a shape, given without the batch."""
-    return find_dependencies(model, [torch.empty((BATCH, *shape), device="meta")], plugins)
+def walk(
+    model: nn.Module,
+    input_shape: InputShape,
+    plugins: plugin_registry.Plugins,
+    drop: Collection[str] = (),
+) -> Dependencies:
+    """Follow the channels of a network.
+
+    Args:
+        model: the network.
+        input_shape: of one input, without the batch; or of each.
+        plugins: the loaded plugins.
+        drop: paths of modules that training is to do without; `training` for all of them.
+    """
+    return find_dependencies(model, on_meta(input_shape, BATCH), plugins, drop)
 
 
-def verify_file(file: Path, model: nn.Module, shape: Sequence[int]) -> dict[str, Any]:
+def verify_file(file: Path, model: nn.Module, input_shape: InputShape) -> dict[str, Any]:
     """Check a written set against the network that it was made from.
 
     Args:
         file: the set's .py file; its weights and its report lie beside it.
         model: the original network, with its weights.
-        shape: of one input, without the batch.
+        input_shape: of one input, without the batch; or of each.
 
     Returns:
         `max_relative_difference` and the number of `inputs`.
@@ -62,7 +76,11 @@ def verify_file(file: Path, model: nn.Module, shape: Sequence[int]) -> dict[str,
         PrunecoreError: the set is not complete, or was not made from this network.
     """
     report = read_report(file)
-    dependencies = walk(model, shape, plugin_registry.load())
+    plugins = plugin_registry.load()
+    dependencies = walk(model, input_shape, plugins)
+    only_in_training = (TRAINING, *dependencies.only_in_training)
+    if drop := [path for path in report["left_out"] if path in only_in_training]:
+        dependencies = walk(model, input_shape, plugins, drop)
     keep = _keep(model, dependencies, report, file)
     weights_file = file.with_suffix(".safetensors")
     try:
@@ -71,7 +89,7 @@ def verify_file(file: Path, model: nn.Module, shape: Sequence[int]) -> dict[str,
         raise WeightsError(
             f"{weights_file} cannot be read: {error}\nWrite the set again with prunecore prune."
         ) from error
-    return verify(model, keep, _network(file, report["model"], weights), shape)
+    return verify(model, keep, _network(file, report["model"], weights), input_shape)
 
 
 def _keep(

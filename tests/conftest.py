@@ -149,17 +149,45 @@ def cut(find: Find, toys: Plugins) -> CutAtRandom:
     def check(model: nn.Module, *shape: int, seed: int = 0, share: float = 0.5) -> Cut:
         model = randomised(model)
         dependencies = find(model, (2, *shape))
-        keep = Keep(model, dependencies, random_choice(dependencies, seed, share))
-        text = write_network(model, keep, toys, "net", "A network.")
-        small = build(text, "net", transfer_weights(model, keep, toys)).eval()
-        check_outputs(masked(model, keep), small, (2, *shape))
-        check_outputs(masked(model, keep), small, (3, *shape))  # no batch size is baked
-        cost = Counter(dependencies).cost(keep.kept)
-        assert cost.params == sum(parameter.numel() for parameter in small.parameters())
-        verify(model, keep, small, shape)
-        return Cut(text, model, small, keep, dependencies)
+        kept = random_choice(dependencies, seed, share)
+        return checked(model, dependencies, kept, toys, shape)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def cut_to(find: Find, toys: Plugins) -> CutAtRandom:
+    """Keep only some of the channels of some layers, and check as `cut` does."""
+
+    def check(model: nn.Module, kept: dict[str, list[int]], *shape: int) -> Cut:
+        model = randomised(model)
+        dependencies = find(model, (2, *shape))
+        stays = np.ones(dependencies.count, dtype=bool)
+        for layer, numbers in kept.items():
+            made = dependencies.axes[dependencies.layers[layer]]
+            stays[np.delete(made, numbers)] = False
+        return checked(model, dependencies, stays, toys, shape)
+
+    return check
+
+
+def checked(
+    model: nn.Module,
+    dependencies: Dependencies,
+    kept: NDArray[np.bool_],
+    toys: Plugins,
+    shape: tuple[int, ...],
+) -> Cut:
+    """Write a network with these channels, and check it against the masked original."""
+    keep = Keep(model, dependencies, kept)
+    text = write_network(model, keep, toys, "net", "A network.")
+    small = build(text, "net", transfer_weights(model, keep, toys)).eval()
+    check_outputs(masked(model, keep), small, (2, *shape))
+    check_outputs(masked(model, keep), small, (3, *shape))  # no batch size is baked
+    cost = Counter(dependencies).cost(keep.kept)
+    assert cost.params == sum(parameter.numel() for parameter in small.parameters())
+    verify(model, keep, small, shape)
+    return Cut(text, model, small, keep, dependencies)
 
 
 @pytest.fixture

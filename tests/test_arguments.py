@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prunecore.arguments import Argument, Arguments, alike, equal, free_name
+from prunecore.arguments import Argument, Arguments, alike, equal, free_name, kind_of_layer
 from prunecore.keep import Width
 from prunecore.source import REQUIRED, Call, Name, one_line
 
@@ -65,8 +65,8 @@ def test_the_ends_come_first_and_last_then_what_counts_nothing_then_defaults(
         "kernel_size: int",
         "p: float = 0.5",
     ]
-    assert str(arguments.call("Block", 0)) == "Block(7, 5, 3, kernel_size=4, p=0.1)"
-    assert str(arguments.call("Block", 1)) == "Block(8, 6, 4, kernel_size=5, p=0.2)"
+    assert str(arguments.call("Block", 0)) == "Block(7, 5, 3, 4, p=0.1)"
+    assert str(arguments.call("Block", 1)) == "Block(8, 6, 4, 5, p=0.2)"
     signature = ", ".join(argument.parameter for argument in arguments)
     exec(f"def block({signature}): pass")  # nothing without a default after one with it
 
@@ -116,6 +116,8 @@ def test_a_value_of_the_forward_is_read_from_an_attribute(arguments: Arguments) 
         ([Call("nn.ReLU"), Call("nn.GELU")], "x: nn.Module"),
         ([Call("nn.ReLU"), None], "x: nn.Module | None"),
         ([Width(3, "a"), Width(4, "b")], "x: int"),
+        ([Name("nn.ReLU"), None], "x: type[nn.Module] | None"),
+        ([Name('float("inf")'), 2.0], "x: float"),
     ],
 )
 def test_an_argument_says_its_kind(values: list[Any], parameter: str) -> None:
@@ -150,9 +152,56 @@ def test_clashing_names_are_told_apart(arguments: Arguments) -> None:
     assert sorted(names(arguments)) == ["conv2_stride", "conv2_stride2", "stride"]
 
 
+def test_widths_of_one_name_are_numbered_from_one(arguments: Arguments) -> None:
+    for channels in ("first", "second"):
+        arguments.lift(widths(channels, 3, 4), ("a", "out_features"), False, REQUIRED)
+    assert names(arguments) == ["a_width1", "a_width2"]
+
+
+@pytest.mark.parametrize(
+    ("roles", "name"),
+    [
+        ([("conv", "groups")], "groups"),
+        ([("conv", "groups"), ("norm", "num_features")], "conv_width"),
+        ([("f", "a_width"), ("g", "in_channels")], "a_width"),
+        ([("view", "1")], "view_width"),
+    ],
+)
+def test_a_width_that_stands_alone_is_named_by_what_it_counts_there(
+    arguments: Arguments, roles: list[tuple[str, str]], name: str
+) -> None:
+    arguments.lift(widths("other", 5, 6), ("x", "out_features"), False, REQUIRED)
+    arguments.lift(widths("another", 5, 6), ("y", "out_features"), False, REQUIRED)
+    for role in roles:
+        arguments.lift(widths("mid", 3, 4), role, False, REQUIRED)
+    assert names(arguments)[-1] == name
+
+
+def test_what_is_given_by_place_comes_before_what_is_given_by_name(arguments: Arguments) -> None:
+    arguments.lift([Call("nn.ReLU"), Call("nn.GELU")], ("act", ""), False, REQUIRED)
+    arguments.lift([3, 5], ("conv", "kernel_size"), False, REQUIRED)
+    assert names(arguments) == ["kernel_size", "act"]
+    assert str(arguments.call("Block", 1)) == "Block(5, act=nn.GELU())"
+
+
+@pytest.mark.parametrize(
+    ("calls", "kind"),
+    [
+        (["nn.ReLU", "nn.GELU"], "activation"),
+        (["nn.MaxPool2d", "nn.AvgPool2d"], "pooling"),
+        (["nn.ReLU", "nn.MaxPool2d"], "layer"),
+        (["Mine", "nn.ReLU"], "layer"),
+        (["Mine"], "layer"),
+    ],
+)
+def test_layers_are_called_after_what_they_have_in_common(calls: list[str], kind: str) -> None:
+    assert kind_of_layer([*map(Call, calls), None]) == kind
+
+
 def test_a_name_is_numbered_until_it_is_free() -> None:
     assert free_name("a", set()) == "a"
     assert free_name("a", {"a", "a2", "a4"}) == "a3"
+    assert free_name("a1", {"a1"}, "a") == "a2"
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_what_the_network_itself_raises_has_no_module() -> None:
             raise OSError("gone")
 
     def run(network: nn.Module) -> Any:
-        with telling_where(network, {}, torch.zeros(1, 3)):
+        with telling_where(network, {}, [torch.zeros(1, 3)]):
             network(torch.zeros(1, 3))
 
     with pytest.raises(VerificationError, match=r"of shape \(1, 3\): OSError: gone\.\nTake what"):

@@ -84,7 +84,7 @@ def test_several_inner_widths_are_told_apart_by_their_layers(cut: Callable[..., 
     text = class_text(
         cut(nn.Sequential(Deep(3, 6, 8), Deep(8, 7, 5), nn.Linear(5, 2)), 3, share=0).text, "Deep"
     )
-    names = re.findall(r"(\w+): int,\n", text)
+    names = re.findall(r"(\w+): int", text)
     assert names == ["in_channels", "a_width", "b_width", "out_channels"]
 
 
@@ -289,7 +289,12 @@ def test_a_loop_over_a_list_of_modules(cut: Callable[..., Any]) -> None:
             return self.last(x)
 
     result = cut(Net(), 3)
-    assert "self.blocks[0](" in result.forward
+    assert result.forward.splitlines() == [
+        "x = self.stem(x)",
+        "for block in self.blocks:",
+        "    x = block(x)",
+        "return self.last(x)",
+    ]
     assert result.text.count("Residual(") == 3
 
 
@@ -304,9 +309,106 @@ def test_a_users_container_is_a_class_of_its_own(cut: Callable[..., Any]) -> Non
     assert list(result.small.state_dict()) == list(result.model.state_dict())
 
 
+class ConvNorm(nn.Sequential):
+    """A container that the toy plugin owns as `nn.Sequential`."""
+
+    def __init__(self, inputs: int, outputs: int, size: int = 3, *last: nn.Module) -> None:
+        conv = nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)
+        super().__init__(conv, nn.BatchNorm2d(outputs), *last)
+
+
+def chain(*blocks: nn.Module) -> nn.Sequential:
+    """A network of these blocks, of 6 channels each, with a layer that fixes its output."""
+    return nn.Sequential(*blocks, nn.Conv2d(6, 2, 1))
+
+
+def test_a_users_container_is_written_inline_where_it_is_rare(cut: Callable[..., Any]) -> None:
+    text = cut(chain(ConvNorm(3, 6), ConvNorm(6, 6)), 3, 4, 4).text
+    assert classes(text) == ["Net"]
+
+
+def test_a_users_container_is_a_class_where_that_is_shorter(cut: Callable[..., Any]) -> None:
+    blocks = [ConvNorm(6, 6, size, nn.ReLU()) for size in (3, 5, 1, 3) * 2]
+    result = cut(chain(ConvNorm(3, 6, 3, nn.ReLU()), *blocks), 3, 4, 4)
+    assert class_text(result.text, "ConvNorm") == (
+        "class ConvNorm(nn.Sequential):\n"
+        "    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:\n"
+        "        super().__init__(\n"
+        "            nn.Conv2d(\n"
+        "                in_channels,\n"
+        "                out_channels,\n"
+        "                kernel_size,\n"
+        "                padding=kernel_size // 2,\n"
+        "                bias=False,\n"
+        "            ),\n"
+        "            nn.BatchNorm2d(out_channels),\n"
+        "            nn.ReLU(),\n"
+        "        )\n"
+    )
+    assert re.search(r"ConvNorm\(\d, \d, 5\),", result.text)
+    assert {type(block).__name__ for block in list(result.small)[:-1]} == {"ConvNorm"}
+
+
+@pytest.mark.parametrize(
+    ("lasts", "parameter", "lines"),
+    [
+        (
+            [[nn.ReLU(True)], [nn.Hardswish(True)], []],
+            "activation: type[nn.Module] | None = None",
+            ["if activation is not None:", "    self.append(activation(inplace=True))"],
+        ),
+        (
+            [[nn.ReLU()], [nn.Sigmoid()]],
+            "activation: type[nn.Module]",
+            ["self.append(activation())"],
+        ),
+        (
+            [[nn.ReLU(True)], [nn.GELU()], []],
+            "activation: nn.Module | None = None",
+            ["if activation is not None:", "    self.append(activation)"],
+        ),
+        (
+            [[nn.ReLU()], [nn.Dropout(0.1)]],
+            "layer: nn.Module",
+            ["self.append(layer)"],
+        ),
+    ],
+    ids=["some lack it", "of two kinds", "made otherwise", "of no common kind"],
+)
+def test_a_last_layer_that_differs_is_an_argument(
+    cut: Callable[..., Any], lasts: list[list[nn.Module]], parameter: str, lines: list[str]
+) -> None:
+    blocks = [ConvNorm(3 if n == 0 else 6, 6, 3, *lasts[n % len(lasts)]) for n in range(9)]
+    text = class_text(cut(chain(*blocks), 3, 4, 4).text, "ConvNorm")
+    assert re.search(rf"[ ]{re.escape(parameter)}(\)|,|\n)", text)
+    assert text.splitlines()[-len(lines) :] == [f"        {line}" for line in lines]
+
+
+def test_a_users_container_with_names_has_them_as_attributes(cut: Callable[..., Any]) -> None:
+    class Transition(nn.Sequential):
+        def __init__(self, inputs: int) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm2d(inputs)
+            self.act = nn.ReLU(inplace=True)
+            self.conv = nn.Conv2d(inputs, 6, 1, bias=False)
+
+    blocks = [Transition(6) for _ in range(4)]
+    text = cut(chain(nn.Conv2d(3, 6, 1), *blocks), 3, 4, 4).text
+    assert class_text(text, "Transition") == (
+        "class Transition(nn.Sequential):\n"
+        "    def __init__(self, in_channels: int, out_channels: int) -> None:\n"
+        "        super().__init__()\n"
+        "        self.norm = nn.BatchNorm2d(in_channels)\n"
+        "        self.act = nn.ReLU(inplace=True)\n"
+        "        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)\n"
+    )
+
+
 def test_every_written_file_is_formatted(
     cut: Callable[..., Any], check_style: Callable[..., None]
 ) -> None:
     wide = nn.Sequential(*(Block(3, 6, 3) for _ in range(12)), nn.Linear(3, 2))
     named = nn.Sequential(Residual(3, 5), Block(3, 6, 8, nn.Dropout(0.1)), nn.Linear(8, 2))
-    check_style([cut(wide, 3).text, cut(named, 3).text])
+    lasts = [[nn.ReLU(True)], [nn.Hardswish(True)], []]
+    blocks = [ConvNorm(3 if n == 0 else 6, 6, 3, *lasts[n % 3]) for n in range(9)]
+    check_style([cut(wide, 3).text, cut(named, 3).text, cut(chain(*blocks), 3, 4, 4).text])

@@ -49,8 +49,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
 
     class Walked:
-        def __init__(self, model: nn.Module, input_shape: tuple[int, ...]) -> None:
+        def __init__(self, model: nn.Module, input_shape: Any, drop: Any) -> None:
             self.model, self.input_shape, self.plugins = model, input_shape, load()
+            self.drop = drop
 
         def scores(self, mode: str, seed: int) -> Any:
             return np.full(3, 0 if mode == "l1-norm" else seed)
@@ -118,6 +119,7 @@ def test_prune_writes_the_set_and_shows_a_table(
 def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
     arguments = (
         "--level 12.5 --mode random --target macs --seed 3 --no-verify --name small --remove-blocks"
+        " --drop aux1 --drop aux2"
     )
     shape = "--input-shape 3 --model-arg width=7 --output out/deep"
     assert invoke("prune", "nets.py:tiny", *arguments.split(), *shape.split()).exit_code == 0
@@ -125,12 +127,13 @@ def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, A
     assert call.pop("model").out_features == 7
     assert call == {
         "level": 12.5,
-        "input_shape": (3,),
+        "input_shape": ((3,),),
         "mode": "random",
         "target": "macs",
         "seed": 3,
         "verify": False,
         "remove_blocks": True,
+        "drop": ("aux1", "aux2"),
         "name": "small",
         "origin": "nets.py:tiny",
     }
@@ -149,6 +152,7 @@ def test_defaults(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
         "seed": 0,
         "verify": True,
         "remove_blocks": False,
+        "drop": (),
         "name": "tiny",
         "origin": "nets.py:tiny",
     }
@@ -178,7 +182,7 @@ pruner:
     assert invoke("prune", "--config", "job/run.yaml").exit_code == 0
     assert [call["level"] for call in calls] == [10, 30]
     assert calls[0]["model"].out_features == 5
-    assert (calls[0]["mode"], calls[0]["seed"], calls[0]["input_shape"]) == ("random", 5, (3,))
+    assert (calls[0]["mode"], calls[0]["seed"], calls[0]["input_shape"]) == ("random", 5, ((3,),))
     assert "tiny_30.py" in files("job/models/cifar100/aquatic")
     calls.clear()
     flags = "--level 40 --mode l1_norm --seed 0 --output out --model-arg width=6"

@@ -38,7 +38,7 @@ def test_a_whole_configuration(tmp_path: Path) -> None:
             "resnet18",
             {"num_classes": 100},
             tmp_path / "weights/resnet18_cifar100.safetensors",
-            (3, 32, 32),
+            ((3, 32, 32),),
         ),
         "cifar100",
         PrunerConfig(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore.forward import write_forward
+from prunecore.branches import write_forward
 from prunecore.glue import prunecore_functions
 from prunecore.keep import Keep
 from prunecore.source import one_line

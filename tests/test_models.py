@@ -13,7 +13,13 @@ import torch
 from torchvision import models as torchvision_models
 
 from prunecore.errors import PrunecoreError, UsageError
-from prunecore.models import _torchvision_builder, factory_name, input_shape_of, load_model
+from prunecore.models import (
+    _torchvision_builder,
+    factory_name,
+    input_shape_of,
+    load_model,
+    load_structure,
+)
 
 Write = Callable[..., str]
 
@@ -77,7 +83,9 @@ def test_a_torchvision_name() -> None:
     [
         ("inception_v3", (3, 299, 299)),
         ("efficientnet_b1", (3, 240, 240)),
-        ("fcn_resnet50", (3, 224, 224)),
+        ("fcn_resnet50", (3, 520, 520)),
+        ("r3d_18", (3, 16, 112, 112)),
+        ("s3d", (3, 16, 224, 224)),
         ("raft_small", (3, 224, 224)),
     ],
 )
@@ -90,7 +98,7 @@ def test_the_input_shape_is_what_the_default_weights_were_evaluated_on(
 @pytest.mark.parametrize("name", torchvision_models.list_models())
 def test_every_torchvision_model_has_a_builder_and_an_input_shape(name: str) -> None:
     assert inspect.isfunction(_torchvision_builder(name))
-    assert len(input_shape_of(name)) == 3
+    assert len(input_shape_of(name)) in (3, 4)
 
 
 def test_a_backbone_is_not_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,3 +236,34 @@ def test_code_that_raises_on_import(write: Write, text: str, message: str, place
     with pytest.raises(PrunecoreError, match=f"{place} cannot be imported: {message}") as caught:
         load_model(f"{place}:net", {}, seed=0)
     assert caught.value.exit_code == 1
+
+
+def test_a_structure_has_no_storage() -> None:
+    loaded = load_structure("resnet18", {"num_classes": 3})
+    assert {parameter.device.type for parameter in loaded.model.parameters()} == {"meta"}
+    assert load_model("resnet18", {}, 0).model.get_parameter("fc.weight").device.type == "cpu"
+
+
+def test_a_parameter_of_two_names_is_one_without_storage(write: Write) -> None:
+    write(
+        "from torch import nn\n"
+        "def net():\n"
+        "    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))\n"
+        "    net[1].weight = net[0].weight\n"
+        "    return net",
+        "tied.py",
+    )
+    assert len(list(load_structure("tied.py:net", {}).model.parameters())) == 3
+
+
+def test_a_factory_that_computes_with_values_is_called_with_values(tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(
+        "import torch\n"
+        "def net():\n"
+        "    net = torch.nn.Linear(3, 2)\n"
+        "    net.scale = float(net.weight.sum())\n"
+        "    return net\n"
+    )
+    loaded = load_structure(f"{file}:net", {})
+    assert loaded.model.get_parameter("weight").device.type == "cpu"

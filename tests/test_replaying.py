@@ -37,14 +37,14 @@ def check_same(expected: Any, actual: Any) -> None:
 def test_without_replacements_it_computes_what_the_module_does(others: int) -> None:
     net = Net().eval()
     given = [torch.rand(2, 4) for _ in range(1 + others)]
-    graph = trace_level(net, "", {"x": given[0], "others": given[1:]})
+    graph = trace_level(net, "", {"x": given[0], "others": given[1:]}).eval
     check_same(net(*given), replay(net, graph, {}, *given))
 
 
 def test_a_call_is_replaced_by_the_name_of_its_node() -> None:
     net = Net().eval()
     x = torch.rand(2, 4)
-    graph = trace_level(net, "", {"x": x})
+    graph = trace_level(net, "", {"x": x}).eval
     (name,) = (node.name for node in graph.nodes if node.target is F.softmax)
     calls = []
 

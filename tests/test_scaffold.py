@@ -276,12 +276,12 @@ def test_the_class_has_every_width_as_an_argument(block: Path) -> None:
     text = (block / "src/prunecore_own/__init__.py").read_text()
     assert body(text, "prunecore_write_block").splitlines() == [
         "channels = writer.width(block.up[0].weight, 1)",
-        "up_0_width = writer.width(block.up[0].weight, 0)",
+        "up_width = writer.width(block.up[0].weight, 0)",
         "side_width = writer.width(block.side.weight, 0)",
         "down_width = writer.width(block.down.weight, 1)",
         "call = Call(",
         '    "Block",',
-        "    (channels, up_0_width, side_width, down_width),",
+        "    (channels, up_width, side_width, down_width),",
         '    {"inner": writer.child(block.inner, f"{name}.inner")},',
         ")",
         'return BlockSource(call, {"Block": SOURCE})',

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from prunecore.signal import FIXED, Signal, along, reshape_ids, shaped, without_channels
+from prunecore.signal import (
+    FIXED,
+    Signal,
+    along,
+    one_channel_axis,
+    reshape_ids,
+    shaped,
+    without_channels,
+)
 
 Ids = NDArray[np.int64]
 
@@ -40,7 +48,7 @@ def reshape(
     ids: Ids, old: Sequence[int], new: Sequence[int]
 ) -> tuple[list[int], Sequence[int], list[list[int]]]:
     couplings = Couplings()
-    result = reshape_ids(ids, old, new, couplings)
+    result = one_channel_axis(reshape_ids(ids, old, new), couplings)
     return result.ravel().tolist(), result.shape, couplings.groups()
 
 
@@ -92,10 +100,12 @@ def test_a_split_into_three_keeps_the_longest() -> None:
 
 def test_a_channel_shuffle_by_view_and_transpose_couples_the_positions_of_the_groups() -> None:
     couplings = Couplings()
-    split = reshape_ids(ids_of(*range(6), rank=4), (1, 6, 2, 2), (1, 2, 3, 2, 2), couplings)
+    grid = reshape_ids(ids_of(*range(6), rank=4), (1, 6, 2, 2), (1, 2, 3, 2, 2))
+    assert grid.shape == (1, 2, 3, 1, 1)
+    split = one_channel_axis(grid, couplings)
     assert split.ravel().tolist() == [0, 1, 2]
     swapped = split.transpose(0, 2, 1, 3, 4)
-    joined = reshape_ids(swapped, (1, 3, 2, 2, 2), (1, 6, 2, 2), couplings)
+    joined = one_channel_axis(reshape_ids(swapped, (1, 3, 2, 2, 2), (1, 6, 2, 2)), couplings)
     assert joined.ravel().tolist() == [0, 0, 1, 1, 2, 2]
     assert couplings.groups() == [[0, 3], [1, 4], [2, 5]]
 
@@ -149,7 +159,7 @@ def test_every_place_has_the_channel_that_the_tensors_reshape_puts_there(
 ) -> None:
     ids, old, new = case
     couplings = Couplings()
-    result = reshape_ids(ids, old, new, couplings)
+    result = one_channel_axis(reshape_ids(ids, old, new), couplings)
     assert result.ndim == len(new)
     assert sum(size > 1 for size in result.shape) <= 1
     expected = np.broadcast_to(ids, old).reshape(new)
@@ -165,7 +175,7 @@ def test_a_reshape_couples_no_more_than_a_rectangle_needs(
     """Along the axis that stays, the result's places differ unless the ids were equal before."""
     ids, old, new = case
     couplings = Couplings()
-    result = reshape_ids(ids, old, new, couplings)
+    result = one_channel_axis(reshape_ids(ids, old, new), couplings)
     full = np.broadcast_to(ids, old).reshape(new)
     longest = max((size for size in result.shape), default=1)
     if longest == 1:

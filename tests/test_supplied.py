@@ -141,3 +141,26 @@ def test_a_method_of_what_is_no_tensor_is_refused(find: Callable[..., Any]) -> N
 
     with pytest.raises(UnsupportedError, match=r"its forward calls \.chunk_of_mine of a tensor"):
         find(nn.Sequential(nn.Linear(3, 6), Listed()), (2, 3))
+
+
+def test_a_list_that_is_handed_on_as_a_whole_is_written_as_one(cut: Callable[..., Any]) -> None:
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 5)
+
+        def forward(self, outs: list[Tensor]) -> Tensor:
+            return self.linear(torch.cat(outs, 1)) + outs[1].mean()
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(3, 4)
+            self.joined = Joined()
+            self.last = nn.Linear(5, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.joined([self.a(x), self.b(x)]))
+
+    text = cut(Net(), 3).text
+    assert "torch.cat(outs, 1)" in text

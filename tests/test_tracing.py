@@ -13,11 +13,12 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from prunecore import UnsupportedError
-from prunecore.tracing import Training, trace_level
+from prunecore.tracing import trace_level
+from prunecore.training import Training
 
 
 def nodes(module: nn.Module, **supplied: Any) -> list[tuple[str, str]]:
-    graph = trace_level(module, "", supplied)
+    graph = trace_level(module, "", supplied).eval
     return [(node.op, str(node.target)) for node in graph.nodes]
 
 
@@ -61,7 +62,7 @@ def test_the_training_flag_is_seen_as_off_and_known_to_be_it(training: bool) -> 
             return F.dropout(x, 0.5, self.training)
 
     net = Net().train(training)
-    graph = trace_level(net, "", {"x": 0})
+    graph = trace_level(net, "", {"x": 0}).eval
     (dropout,) = (node for node in graph.nodes if node.op == "call_function")
     flags = [*dropout.args, *dropout.kwargs.values()]
     assert [flag for flag in flags if isinstance(flag, Training)] == [0]
@@ -94,7 +95,7 @@ class Many(nn.Module):
 def test_only_the_arguments_that_are_given_are_inputs(
     supplied: dict[str, Any], placeholders: list[Any]
 ) -> None:
-    graph = trace_level(Many(), "", supplied)
+    graph = trace_level(Many(), "", supplied).eval
     found = [(node.target, node.args) for node in graph.nodes if node.op == "placeholder"]
     assert found == placeholders
 
@@ -120,7 +121,7 @@ def test_the_module_is_not_touched() -> None:
 def test_a_graph_runs_as_the_forward_does() -> None:
     block = Block()
     x = torch.rand(2, 3)
-    assert torch.equal(fx.GraphModule(block, trace_level(block, "", {"x": x}))(x), block(x))
+    assert torch.equal(fx.GraphModule(block, trace_level(block, "", {"x": x}).eval)(x), block(x))
 
 
 class Branch(nn.Module):

@@ -111,8 +111,7 @@ _RULES: dict[type[nn.Module], Any] = {
     nn.Linear: _dense,
     nn.Conv2d: _conv,
     nn.BatchNorm2d: _norm,
-    nn.ReLU: _same,
-    nn.Dropout: _same,
+    **dict.fromkeys((nn.ReLU, nn.Hardswish, nn.Sigmoid, nn.GELU, nn.Dropout), _same),
     nn.Sequential: _sequential,
     nn.ModuleList: _without_forward,
 }
@@ -120,9 +119,20 @@ _ARGUMENTS = {
     nn.Linear: ["in_features", "out_features"],
     nn.Conv2d: ["in_channels", "out_channels", "kernel_size", "stride", "padding"],
     nn.BatchNorm2d: ["num_features"],
-    nn.ReLU: ["inplace"],
+    **{cls: ["inplace"] for cls in (nn.ReLU, nn.Hardswish)},
+    **{cls: [] for cls in (nn.Sigmoid, nn.GELU)},
     nn.Dropout: ["p"],
 }
+
+
+def _own_class(block: nn.Module) -> type[nn.Module]:
+    return next(cls for cls in type(block).__mro__ if cls in _RULES)
+
+
+def _ordered(children: dict[str, Any]) -> Call:
+    if all(map(str.isidentifier, children)):
+        return Call("OrderedDict", keywords=children)
+    return Call("OrderedDict", (children,))
 
 
 @hookimpl
@@ -134,12 +144,12 @@ def prunecore_block_types() -> Sequence[type[nn.Module]]:
 def prunecore_calculate_dependencies(
     block: nn.Module, inputs: tuple[Any, ...], channels: Channels
 ) -> Any:
-    return _RULES[type(block)](channels, block, *inputs)
+    return _RULES[_own_class(block)](channels, block, *inputs)
 
 
 @hookimpl
 def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockSource:
-    cls = type(block)
+    cls = _own_class(block)
     if cls in (nn.Sequential, nn.ModuleList):
         children = {
             key: writer.child(child, f"{name}.{key}" if name else key)
@@ -149,9 +159,9 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
         if cls is nn.ModuleList:
             either = [child or Call("nn.Identity") for child in children.values()]
             return BlockSource(Call("nn.ModuleList", (either,)))
-        if len(stays) == len(children):
+        if [key for key, _ in stays] == [str(number) for number in range(len(children))]:
             return BlockSource(Call("nn.Sequential", tuple(children.values())))
-        named = Call("nn.Sequential", (Call("OrderedDict", (stays,)),))
+        named = Call("nn.Sequential", (_ordered(dict(stays)),))
         return BlockSource(named, imports=frozenset({"from collections import OrderedDict"}))
     if cls in _ARGUMENTS:
         arguments = {key: _argument(block, key, writer) for key in _ARGUMENTS[cls]}

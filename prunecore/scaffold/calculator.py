@@ -9,11 +9,12 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.expressions import function_name, literal, without_defaults
-from prunecore.forward import Expression, ForwardWriter, Statement
+from prunecore.forward import Expression, ForwardWriter
 from prunecore.functions import elementwise
 from prunecore.signal import Signal
 from prunecore.source import Call, Name, Value
-from prunecore.tracing import Training
+from prunecore.statements import AnyStatement, Statement
+from prunecore.training import Training
 
 
 class CalculatorWriter(ForwardWriter):
@@ -21,7 +22,7 @@ class CalculatorWriter(ForwardWriter):
 
     reserved = ForwardWriter.reserved | {"block", "channels", "inputs", "operator"}
 
-    def statements_of_hook(self) -> list[Statement]:
+    def statements_of_hook(self) -> list[AnyStatement]:
         """The body of prunecore_calculate_dependencies."""
         forward = self.write()
         names = tuple(Name(parameter.partition(":")[0]) for parameter in forward.parameters)

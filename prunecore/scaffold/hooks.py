@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
-from prunecore.classes import ClassWriter, Instance, write_statement
+from prunecore.classes import ClassWriter
 from prunecore.dependencies import Dependencies
 from prunecore.errors import UnsupportedError
-from prunecore.forward import Statement
+from prunecore.instances import Instance, mapped
 from prunecore.keep import Keep, Width
 from prunecore.plugins import Plugins
 from prunecore.scaffold.calculator import CalculatorWriter, of_block
 from prunecore.source import INDENT, Call, Name, Value
+from prunecore.statements import AnyStatement, Compound, Statement, with_values, write_statements
 from prunecore.testing.following import PATH, Followed, Network
 from prunecore.variants import unify
 from prunecore.writer import Writer
@@ -53,7 +54,11 @@ def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
     keep = Keep(network, found, np.ones(found.count, dtype=bool))
     calculator = CalculatorWriter(unify(found.traces)[PATH], keep, plugins.functions)
     instance = Writer(network, keep, plugins).trace(network.block, PATH).call
-    one = replace(instance, fields=tuple(_as_field(network.block, s) for s in instance.fields))
+    one = replace(
+        instance,
+        fields=tuple(_as_field(network.block, s) for s in instance.fields),
+        held=_as_held(network.block, instance.held),
+    )
     name = type(network.block).__name__
     written = ClassWriter([one, _another(one)], {}, {})
     source = written.write(name)
@@ -65,19 +70,34 @@ def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
     )
 
 
-def _body(statements: Sequence[Statement]) -> str:
-    return "\n".join(write_statement(statement, INDENT) for statement in statements)
+def _body(statements: Sequence[AnyStatement]) -> str:
+    return write_statements(statements, INDENT)
 
 
-def _as_field(block: nn.Module, field: Statement) -> Statement:
+def _as_field(block: nn.Module, field: AnyStatement) -> AnyStatement:
     """A child's statement; one that needs classes of its own becomes a constructor argument."""
-    if _is_plain(field.value):
+    field = with_values(field, _inlined)
+    if isinstance(field, Compound) or _is_plain(field.value):
         return field
     if field.target:
         key = field.target.removeprefix("self.").removesuffix(" = ")
         return replace(field, value=_child(block, key))
     key = field.value.positional[0]
     return replace(field, value=Call(field.value.function, (key, _child(block, key))))
+
+
+def _as_held(block: nn.Module, held: Mapping[str, Value] | None) -> Mapping[str, Value] | None:
+    if held is None:
+        return None
+    plain = {key: _inlined(child) for key, child in held.items()}
+    return {k: child if _is_plain(child) else _child(block, k) for k, child in plain.items()}
+
+
+def _inlined(value: Value) -> Value:
+    """A value with containers in the places of classes that add nothing but a name to one."""
+    if isinstance(value, Instance) and value.inline is not None:
+        return _inlined(value.inline)
+    return mapped(value, _inlined)
 
 
 def _child(block: nn.Module, key: str) -> Call:
@@ -97,29 +117,22 @@ def _is_plain(value: Value) -> bool:
 def _another(instance: Instance) -> Instance:
     """An instance with other widths and children, so that these are the arguments of its class."""
 
-    def other(statement: Statement) -> Statement:
-        return replace(statement, value=_other(statement.value))
+    def others(statements: Sequence[AnyStatement]) -> tuple[AnyStatement, ...]:
+        return tuple(with_values(statement, _other) for statement in statements)
 
     forward = instance.forward
     if forward is not None:
-        forward = replace(forward, statements=tuple(map(other, forward.statements)))
-    return replace(instance, fields=tuple(map(other, instance.fields)), forward=forward)
+        forward = replace(forward, statements=others(forward.statements))
+    held = instance.held and _other(dict(instance.held))
+    return replace(instance, fields=others(instance.fields), forward=forward, held=held)
 
 
 def _other(value: Value) -> Value:
     if isinstance(value, Width):
         return Width(value + 1, value.channels)
-    if isinstance(value, Call):
-        if value.function == _CHILD:
-            return Call("another")
-        return replace(
-            value,
-            positional=tuple(map(_other, value.positional)),
-            keywords={key: _other(inner) for key, inner in value.keywords.items()},
-        )
-    if isinstance(value, list | tuple):
-        return type(value)(map(_other, value))
-    return value
+    if isinstance(value, Call) and value.function == _CHILD:
+        return Call("another")
+    return mapped(value, _other)
 
 
 def _write_hook(call: Call, block: nn.Module, found: Dependencies) -> list[Statement]:

@@ -11,43 +11,43 @@ class InceptionBlock(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        b1_0_width: int,
-        b2_0_width: int,
-        b2_3_width: int,
-        b3_0_width: int,
-        b3_3_width: int,
-        b3_6_width: int,
-        b4_1_width: int,
+        b1_width: int,
+        b2_width1: int,
+        b2_width2: int,
+        b3_width1: int,
+        b3_width2: int,
+        b3_width3: int,
+        b4_width: int,
     ) -> None:
         super().__init__()
         self.b1 = nn.Sequential(
-            nn.Conv2d(in_channels, b1_0_width, 1),
-            nn.BatchNorm2d(b1_0_width),
+            nn.Conv2d(in_channels, b1_width, 1),
+            nn.BatchNorm2d(b1_width),
             nn.ReLU(inplace=True),
         )
         self.b2 = nn.Sequential(
-            nn.Conv2d(in_channels, b2_0_width, 1),
-            nn.BatchNorm2d(b2_0_width),
+            nn.Conv2d(in_channels, b2_width1, 1),
+            nn.BatchNorm2d(b2_width1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(b2_0_width, b2_3_width, 3, padding=1),
-            nn.BatchNorm2d(b2_3_width),
+            nn.Conv2d(b2_width1, b2_width2, 3, padding=1),
+            nn.BatchNorm2d(b2_width2),
             nn.ReLU(inplace=True),
         )
         self.b3 = nn.Sequential(
-            nn.Conv2d(in_channels, b3_0_width, 1),
-            nn.BatchNorm2d(b3_0_width),
+            nn.Conv2d(in_channels, b3_width1, 1),
+            nn.BatchNorm2d(b3_width1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(b3_0_width, b3_3_width, 3, padding=1),
-            nn.BatchNorm2d(b3_3_width),
+            nn.Conv2d(b3_width1, b3_width2, 3, padding=1),
+            nn.BatchNorm2d(b3_width2),
             nn.ReLU(inplace=True),
-            nn.Conv2d(b3_3_width, b3_6_width, 3, padding=1),
-            nn.BatchNorm2d(b3_6_width),
+            nn.Conv2d(b3_width2, b3_width3, 3, padding=1),
+            nn.BatchNorm2d(b3_width3),
             nn.ReLU(inplace=True),
         )
         self.b4 = nn.Sequential(
             nn.MaxPool2d(3, stride=1, padding=1),
-            nn.Conv2d(in_channels, b4_1_width, 1),
-            nn.BatchNorm2d(b4_1_width),
+            nn.Conv2d(in_channels, b4_width, 1),
+            nn.BatchNorm2d(b4_width),
             nn.ReLU(inplace=True),
         )
 

@@ -18,12 +18,7 @@ class DecoratedBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(
-            in_channels,
-            width,
-            3,
-            stride=stride,
-            padding=1,
-            bias=False,
+            in_channels, width, 3, stride=stride, padding=1, bias=False
         )
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, out_channels, 3, padding=1, bias=False)

@@ -8,16 +8,14 @@ from torch.nn import functional as F
 
 
 class LambdaLayer(nn.Module):
-    def __init__(self, pad_width: int, pad_width2: int) -> None:
+    def __init__(self, pad_width1: int, pad_width2: int) -> None:
         super().__init__()
-        self.pad_width = pad_width
+        self.pad_width1 = pad_width1
         self.pad_width2 = pad_width2
 
     def forward(self, x: Tensor) -> Tensor:
         return F.pad(
-            x[:, :, ::2, ::2],
-            (0, 0, 0, 0, self.pad_width, self.pad_width2),
-            value=0,
+            x[:, :, ::2, ::2], (0, 0, 0, 0, self.pad_width1, self.pad_width2), value=0
         )
 
 
@@ -32,12 +30,7 @@ class LambdaBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(
-            in_channels,
-            width,
-            3,
-            stride=stride,
-            padding=1,
-            bias=False,
+            in_channels, width, 3, stride=stride, padding=1, bias=False
         )
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, out_channels, 3, padding=1, bias=False)

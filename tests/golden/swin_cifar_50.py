@@ -156,6 +156,17 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(side_by_side(x)))
 
 
+class MLP(nn.Sequential):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(
+            nn.Linear(channels, width),
+            nn.GELU(),
+            nn.Dropout(p=0.0),
+            nn.Linear(width, channels),
+            nn.Dropout(p=0.0),
+        )
+
+
 class SwinTransformerBlock(nn.Module):
     def __init__(
         self,
@@ -168,21 +179,11 @@ class SwinTransformerBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.LayerNorm(channels)
         self.attn = ShiftedWindowAttention(
-            channels,
-            heads,
-            8,
-            (4, 4),
-            shift_size=shift_size,
+            channels, heads, 8, (4, 4), shift_size=shift_size
         )
         self.stochastic_depth = StochasticDepth(stochastic_depth)
         self.norm2 = nn.LayerNorm(channels)
-        self.mlp = nn.Sequential(
-            nn.Linear(channels, width),
-            nn.GELU(),
-            nn.Dropout(p=0.0),
-            nn.Linear(width, channels),
-            nn.Dropout(p=0.0),
-        )
+        self.mlp = MLP(channels, width)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.norm1(x)
@@ -203,29 +204,16 @@ class SwinTransformer(nn.Module):
                 nn.LayerNorm(15),
             ),
             nn.Sequential(
-                SwinTransformerBlock(15, 71, heads=3, stochastic_depth=0.0),
+                SwinTransformerBlock(15, 71, 3, stochastic_depth=0.0),
                 SwinTransformerBlock(
-                    15,
-                    67,
-                    heads=1,
-                    stochastic_depth=0.03333333333333333,
-                    shift_size=(2, 2),
+                    15, 67, 1, stochastic_depth=0.03333333333333333, shift_size=(2, 2)
                 ),
             ),
             PatchMerging(15, 35),
             nn.Sequential(
+                SwinTransformerBlock(35, 140, 5, stochastic_depth=0.06666666666666667),
                 SwinTransformerBlock(
-                    35,
-                    140,
-                    heads=5,
-                    stochastic_depth=0.06666666666666667,
-                ),
-                SwinTransformerBlock(
-                    35,
-                    130,
-                    heads=3,
-                    stochastic_depth=0.10000000000000002,
-                    shift_size=(2, 2),
+                    35, 130, 3, stochastic_depth=0.10000000000000002, shift_size=(2, 2)
                 ),
             ),
         )

@@ -20,7 +20,10 @@ def from_torchvision(name: str) -> nn.Module:
     """A network of torchvision with made-up trained weights."""
     # what their weights are at first does not matter, and torchvision warns if nobody says it
     arguments = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    with torch.device("meta"):
+    if name == "inception_v3":
+        arguments["aux_logits"] = False  # which takes no input that is smaller than 299 x 299
+    computes = name.startswith("regnet")  # its constructor reads numbers from tensors
+    with torch.device("cpu" if computes else "meta"):
         model: nn.Module = getattr(torchvision.models, name)(**arguments)
     return filled(model.to_empty(device="cpu"))
 

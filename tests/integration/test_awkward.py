@@ -133,22 +133,63 @@ FREE: dict[str, Callable[[], nn.Module]] = {
     "layer_norm_function": lambda: Between(lambda x: F.layer_norm(x, x.shape[1:])),
     "group_norm_function": lambda: Between(lambda x: F.group_norm(x, 3)),
     "instance_norm_function": lambda: Between(lambda x: F.instance_norm(x)),
+    "strided_slice": lambda: Between(lambda x: x[:, ::2], out=6),
+    "slice": lambda: Between(lambda x: x[:, 2:7], out=5),
+    "slices_and_cat": lambda: Between(lambda x: torch.cat([x[:, 6:], x[:, :6]], 1)),
+    "flip": lambda: Between(lambda x: x.flip(1)),
+    "flip_function": lambda: Between(lambda x: torch.flip(x, [1])),
+    "flip_of_maps": lambda: Between(lambda x: x.flip([2, 3])),
+    "roll": lambda: Between(lambda x: x.roll(3, 1)),
+    "roll_of_maps": lambda: Between(lambda x: torch.roll(x, (1, 2), (2, 3))),
+    "channel_shuffle": lambda: Between(applied, nn.ChannelShuffle(3)),
+    "index_list": lambda: Between(lambda x: x[:, [0, 2, 5, 3]], out=4),
+    "narrow": lambda: Between(lambda x: x.narrow(1, 2, 5), out=5),
+    "repeat": lambda: Between(lambda x: x.repeat(1, 2, 1, 1), out=24),
+    "repeat_of_maps": lambda: Between(lambda x: x.repeat(1, 1, 2, 1)),
+    "repeat_interleave": lambda: Between(lambda x: x.repeat_interleave(2, 1), out=24),
+    "tile": lambda: Between(lambda x: x.tile(1, 2, 1, 1), out=24),
+    "expand": lambda: Between(lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 4, 4)),
+    "expand_as": lambda: Between(lambda x: x.mean((2, 3), keepdim=True).expand_as(x)),
+    "chunk": lambda: Between(swapped_halves),
+    "split": lambda: Between(gated, out=6),
+    "shuffle_twice": lambda: Between(
+        lambda x: torch.relu(shuffled(x)).view(-1, 4, 3, 8, 8).transpose(1, 2).reshape(x.shape)
+    ),
+    "shuffle_and_split": lambda: Between(lambda x: gated(shuffled(x)), out=6),
+    "split_unequal": lambda: Between(lambda x: torch.cat(torch.split(x, [5, 7], 1)[:1], 1), out=5),
+    "gate_of_a_slice": lambda: Between(lambda x: x[:, :6] * x[:, 6:].sigmoid_(), out=6),
+    "every_other_twice": lambda: Between(lambda x: torch.cat([x[:, ::2], x[:, 1::2]], 1)),
+    "expand_of_new": lambda: Between(lambda x: x + x.new_ones(1, x.size(1), 1, 1).expand_as(x)),
+    "add_by_name": lambda: Between(lambda x: torch.add(input=x, other=x.relu(), alpha=2)),
+    "view_as": lambda: Between(lambda x: x.flatten(1).view_as(x)),
+    "glu_function": lambda: Between(lambda x: F.glu(x, 1), out=6),
+    "pixel_shuffle_function": lambda: Between(lambda x: F.pixel_shuffle(x, 2), out=3),
+    "pixel_unshuffle_function": lambda: Between(lambda x: F.pixel_unshuffle(x, 2), out=48),
+    "einsum": lambda: Between(lambda x: torch.einsum("nchw,nchw->nc", x, x)[..., None, None]),
+    "matmul": lambda: Between(attended),
+    "normalize": lambda: Between(lambda x: F.normalize(x, dim=1)),
+    "appended_half": lambda: Between(
+        lambda x: torch.cat([x, torch.zeros_like(x[:, : x.size(1) // 2])], 1), out=18
+    ),
 }
 
 # Some stay: the layer that makes them, and why.
 WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
-    "strided_slice": (
-        lambda: Between(lambda x: x[:, ::2], out=6),
-        {"before": "a slice cuts through it"},
+    "unbind": (
+        lambda: Between(lambda x: torch.stack(x.unbind(1)[:5], 1), out=5),
+        {"before": "a function takes it alone"},
     ),
-    "slice": (lambda: Between(lambda x: x[:, 2:7], out=5), {"before": "a slice cuts through it"}),
-    "select": (
-        lambda: Between(lambda x: x[:, 3:4] + x[:, 4].unsqueeze(1), out=1),
-        {"before": "a slice cuts through it"},
-    ),
-    "slices_and_cat": (
-        lambda: Between(lambda x: torch.cat([x[:, 6:], x[:, :6]], 1)),
-        {"before": "a slice cuts through it"},
+    "sort": (lambda: Between(lambda x: x.sort(1)[0]), {"before": "sort mixes it"}),
+    "topk": (lambda: Between(lambda x: x.topk(3, 1).values, out=3), {"before": "topk mixes it"}),
+    "channels_by_channels": (
+        lambda: Between(
+            lambda x: (
+                torch.bmm(x.flatten(2), x.flatten(2).transpose(1, 2))
+                .bmm(x.flatten(2))
+                .view(x.shape)
+            )
+        ),
+        {"before": "a product has channels along several axes"},
     ),
     "one_output": (
         lambda: Between(applied, nn.Conv2d(WIDTH, 1, 3), out=1),
@@ -186,10 +227,7 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
         lambda: Between(lambda x: x - x.sum((2, 3), keepdim=True) / x[0].numel()),
         {"before": "truediv depends on how many there are"},
     ),
-    "size_asserted": (
-        lambda: Between(size_asserted),
-        {"before": "eq depends on how many there are"},
-    ),
+    "size_asserted": (lambda: Between(size_asserted), {}),
     "positions": (
         lambda: Between(lambda x: x * torch.arange(x.size(1)).view(1, -1, 1, 1)),
         {"before": "arange depends on how many there are"},
@@ -202,86 +240,21 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
 
 # Refused: part of the reason.
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "flip": (lambda: Between(lambda x: x.flip(1)), "its forward calls flip"),
-    "flip_function": (lambda: Between(lambda x: torch.flip(x, [1])), "its forward calls flip"),
-    "flip_of_maps": (lambda: Between(lambda x: x.flip([2, 3])), "its forward calls flip"),
-    "roll": (lambda: Between(lambda x: x.roll(3, 1)), "its forward calls roll"),
-    "roll_of_maps": (
-        lambda: Between(lambda x: torch.roll(x, (1, 2), (2, 3))),
-        "its forward calls roll",
-    ),
-    "channel_shuffle": (
-        lambda: Between(applied, nn.ChannelShuffle(3)),
-        "its forward calls channel_shuffle",
-    ),
-    "index_list": (
-        lambda: Between(lambda x: x[:, [0, 2, 5, 3]], out=4),
-        "its forward indexes a tensor with slice(None, None, None) and [0, 2, 5, 3]",
-    ),
     "index_select": (
         lambda: Between(lambda x: torch.index_select(x, 1, torch.tensor([0, 2])), out=2),
         "its forward uses a tensor that is neither a parameter nor a buffer",
     ),
-    "narrow": (lambda: Between(lambda x: x.narrow(1, 2, 5), out=5), "its forward calls narrow"),
-    "repeat": (lambda: Between(lambda x: x.repeat(1, 2, 1, 1), out=24), "its forward calls repeat"),
-    "repeat_of_maps": (lambda: Between(lambda x: x.repeat(1, 1, 2, 1)), "its forward calls repeat"),
-    "repeat_interleave": (
-        lambda: Between(lambda x: x.repeat_interleave(2, 1), out=24),
-        "its forward calls repeat_interleave",
-    ),
-    "tile": (lambda: Between(lambda x: x.tile(1, 2, 1, 1), out=24), "its forward calls tile"),
-    "expand": (
-        lambda: Between(lambda x: x.mean((2, 3), keepdim=True).expand(-1, -1, 4, 4)),
-        "its forward calls expand",
-    ),
-    "expand_as": (
-        lambda: Between(lambda x: x.mean((2, 3), keepdim=True).expand_as(x)),
-        "its forward calls expand_as",
-    ),
-    "view_as": (lambda: Between(lambda x: x.flatten(1).view_as(x)), "its forward calls view_as"),
-    "chunk": (lambda: Between(swapped_halves), "its forward calls chunk"),
-    "split": (lambda: Between(gated, out=6), "its forward calls split"),
     "split_by_size": (
         lambda: Between(lambda x: sum(x.split(4, 1)), out=4),
         "its forward cannot be traced at ",
-    ),
-    "unbind": (
-        lambda: Between(lambda x: torch.stack(x.unbind(1)[:5], 1), out=5),
-        "its forward calls unbind",
-    ),
-    "glu_function": (lambda: Between(lambda x: F.glu(x, 1), out=6), "its forward calls glu"),
-    "pixel_shuffle_function": (
-        lambda: Between(lambda x: F.pixel_shuffle(x, 2), out=3),
-        "its forward calls pixel_shuffle",
-    ),
-    "pixel_unshuffle_function": (
-        lambda: Between(lambda x: F.pixel_unshuffle(x, 2), out=48),
-        "its forward calls pixel_unshuffle",
     ),
     "unfold": (
         lambda: Between(lambda x: F.unfold(x, 2).view(-1, 48, 7, 7), out=48),
         "its forward calls unfold",
     ),
-    "einsum": (
-        lambda: Between(lambda x: torch.einsum("nchw,nchw->nc", x, x)[..., None, None]),
-        "its forward calls einsum",
-    ),
-    "matmul": (lambda: Between(attended), "its forward calls matmul"),
-    "normalize": (lambda: Between(lambda x: F.normalize(x, dim=1)), "its forward calls normalize"),
-    "sort": (lambda: Between(lambda x: x.sort(1)[0]), "its forward calls sort"),
-    "topk": (lambda: Between(lambda x: x.topk(3, 1).values, out=3), "its forward calls topk"),
     "weight_norm": (
         lambda: Between(applied, parametrizations.weight_norm(nn.Conv2d(12, 12, 1))),
         "one of its weights is computed each time, not stored",
-    ),
-    "attention": (
-        lambda: Between(
-            lambda x, layer: layer(*[x.flatten(2).transpose(1, 2)] * 3)[0].transpose(1, 2)[
-                ..., None
-            ],
-            nn.MultiheadAttention(WIDTH, 2, batch_first=True),
-        ),
-        "its forward cannot be traced at ",
     ),
     "branch_on_data": (
         lambda: Between(branching),
@@ -292,12 +265,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
             lambda x: torch.cat([x, torch.zeros(x.size(0), 3, 8, 8, dtype=x.dtype)], 1), out=15
         ),
         "its forward cannot be traced at ",
-    ),
-    "appended_half": (
-        lambda: Between(
-            lambda x: torch.cat([x, torch.zeros_like(x[:, : x.size(1) // 2])], 1), out=18
-        ),
-        "its forward calls zeros_like",
     ),
     "loop_over_channels": (
         lambda: Between(lambda x: torch.stack([x[:, i] for i in range(x.size(1))], 1)),

@@ -33,6 +33,8 @@ FILES = {  # network and level to the name in the file
     ("googlenet_cifar", 70): "googlenet_cifar",
     ("vit_cifar", 50): "vit_cifar",
     ("swin_cifar", 50): "swin_cifar",
+    ("densenet121", 50): "densenet121",
+    ("regnet_y_400mf", 50): "regnet_y_400mf",
 }
 
 
@@ -63,3 +65,7 @@ def test_every_golden_file_is_tested_and_passes_ruff() -> None:
 
 def test_resnet50_is_as_short_as_a_person_would_have_written_it() -> None:
     assert len((GOLDEN / "resnet50_50.py").read_text(encoding="utf-8").splitlines()) < 120
+
+
+def test_densenet121_is_as_short_as_a_person_would_have_written_it() -> None:
+    assert len((GOLDEN / "densenet121_50.py").read_text(encoding="utf-8").splitlines()) < 150

@@ -46,7 +46,9 @@ def check() -> Callable[..., None]:
     def check_pruned(original: nn.Module, small: prunecore.PrunedModel, shape: Shape) -> None:
         check_outputs(original, small, shape)
         check_keys(original, small)
-        small.model.float().train()(torch.randn(2, *shape)).sum().backward()
+        outputs = small.model.float().train()(torch.randn(2, *shape))
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        sum(output.sum() for output in outputs).backward()
         assert [n for n, p in small.model.named_parameters() if p.grad is None] == []
 
     return check_pruned

@@ -180,7 +180,7 @@ def test_a_block_can_be_the_whole_network(make):
     small = prunecore.prune(block, 30, (width, 8, 8), name="block")
     assert small.report["verified"]
     own = type(block).__name__
-    assert f"class {own}2({own}):" in small.source
+    assert f"class Block({own}):" in small.source
 
 
 def test_a_class_that_only_constructs_a_block_is_written_as_the_block():

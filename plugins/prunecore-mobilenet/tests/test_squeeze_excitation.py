@@ -58,4 +58,4 @@ def test_it_can_be_the_whole_network():
     small = prunecore.prune(SqueezeExcitation(12, 6), 30, (12, 4, 4), name="block")
     assert small.report["verified"]
     assert small.model.fc1.out_channels < 6
-    assert "class SqueezeExcitation2(SqueezeExcitation):" in small.source
+    assert "class Block(SqueezeExcitation):" in small.source

@@ -104,7 +104,7 @@ def test_a_block_can_be_the_whole_network():
     block = BasicBlock(3, 3)
     small = prunecore.prune(block, 30, (3, 8, 8), name="block")
     assert small.model.conv1.out_channels < 3
-    assert "class BasicBlock2(BasicBlock)" in small.source
+    assert "class Block(BasicBlock)" in small.source
 
 
 def test_the_written_training_mode_runs():

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from prunecore.counting import Counter
 from prunecore.dependencies import Dependencies, find_dependencies
+from prunecore.instances import resolved
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins, load
 from prunecore.source import render
@@ -63,7 +64,7 @@ def cut(find: Find, plugins: Plugins) -> CutAtRandom:
         dependencies = find(model, shape)
         kept = random_choice(dependencies, seed, share)
         keep = Keep(model, dependencies, kept)
-        text = render(Writer(model, keep, plugins).child(model, ""))
+        text = render(resolved(Writer(model, keep, plugins).child(model, ""), {}))
         small = eval(text, dict(WORDS)).double().eval()
         small.load_state_dict(
             {name: keep.cut(tensor) for name, tensor in model.state_dict(keep_vars=True).items()}

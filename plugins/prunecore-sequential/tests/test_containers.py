@@ -30,7 +30,7 @@ def test_sequential_is_written_in_order(cut):
 def test_sequential_with_names_is_written_with_them(cut):
     model = nn.Sequential(OrderedDict([("conv0", nn.Conv2d(3, 8, 3)), ("out", nn.Conv2d(8, 2, 1))]))
     small = cut(model, (2, 3, 5, 5))
-    assert small.text.startswith('nn.Sequential(OrderedDict([("conv0", nn.Conv2d(')
+    assert small.text.startswith("nn.Sequential(OrderedDict(conv0=nn.Conv2d(")
     assert list(dict(small.model.named_children())) == ["conv0", "out"]
 
 

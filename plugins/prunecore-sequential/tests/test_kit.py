@@ -39,8 +39,8 @@ def test_the_hooks_answer_and_errors_name_the_plugin():
     ],
     ids=lambda value: str(value) if isinstance(value, nn.Module) else "",
 )
-def test_a_layer_that_no_rule_of_the_core_knows(layer, shape):
-    check_block(layer, shape, traceable=False)
+def test_a_layer_does_what_its_own_forward_does(layer, shape):
+    check_block(layer, shape)
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,8 @@ EACH_CHANNEL = [
 ]
 
 
-# Their forwards branch on shapes, or call what only this plugin has a rule for.
-NOT_TRACED = (
-    nn.FractionalMaxPool2d,
-    nn.FractionalMaxPool3d,
-    nn.CircularPad1d,
-    nn.CircularPad2d,
-    nn.CircularPad3d,
-)
+# Their forwards call what only this plugin has a rule for.
+NOT_TRACED = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
 
 @pytest.mark.parametrize(("rank", "layer"), EACH_CHANNEL, ids=lambda value: str(value))

@@ -154,7 +154,7 @@ def test_a_block_can_be_the_whole_network():
     small = prunecore.prune(fire(3, 16, 8, 8), 30, (3, 8, 8), name="block")
     assert small.model.squeeze.out_channels < 16
     assert small.model.expand1x1.out_channels == 8
-    assert "class Fire2(Fire)" in small.source
+    assert "class Block(Fire)" in small.source
 
 
 def test_one_block_used_twice_stays_one(varied):

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch.nn.functional as F
 from torch import nn
 
-from prunecore import Channels, Signal, along
-from prunecore_sequential.rules import Rule, classes, expect_size, hold_single
+from prunecore import Channels, Signal
+from prunecore_sequential.rules import Rule, classes, expect_size
 
 
 def elementwise(_channels: Channels, _layer: nn.Module, x: Any) -> Any:
@@ -26,17 +27,9 @@ def prelu(channels: Channels, layer: nn.PReLU, x: Signal) -> Signal:
     return x
 
 
-def glu(channels: Channels, layer: nn.GLU, x: Signal) -> Signal:
-    """The first half of an axis, gated by the second: a channel goes with its gate."""
-    dim = layer.dim % x.ndim
-    # the halves taken apart: glu itself has torch import its decompositions, to tell a shape
-    meta = channels.run(lambda tensor: tensor.unflatten(dim, (2, -1)).select(dim, 0), x)
-    ids = channels.axis(x, dim)
-    if ids is None:
-        return Signal(meta, x.ids)
-    value, gate = ids.reshape(2, -1)
-    channels.join(value, gate)
-    return Signal(meta, along(dim, x.ndim, hold_single(channels, value)))
+def glu(channels: Channels, layer: nn.GLU, x: Signal) -> Any:
+    """As the function does."""
+    return channels.apply(F.glu, x, layer.dim)
 
 
 def softmax(channels: Channels, layer: nn.Softmax, x: Signal) -> Signal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def write_sequential(block: nn.Sequential, name: str, writer: Writer) -> BlockSo
     has_gap = list(children) != [str(number) for number in range(len(children))]
     if _is_numbered(block) and not (has_gap and writer.is_called(name)):
         return BlockSource(Call("nn.Sequential", tuple(_in_places(children))))
-    named = Call("OrderedDict", (list(children.items()),))
+    named = _ordered(children)
     imports = frozenset({"from collections import OrderedDict"})
     return BlockSource(Call("nn.Sequential", (named,)), imports=imports)
 
@@ -62,6 +63,13 @@ def write_parameter_dict(block: nn.ParameterDict, name: str, writer: Writer) -> 
     """A dictionary of tensors of the kept sizes, for the weights to be loaded into."""
     values = {key: _empty(value, name, writer) for key, value in block.items()}
     return BlockSource(Call("nn.ParameterDict", (values,)), imports=frozenset({"import torch"}))
+
+
+def _ordered(children: Mapping[str, Any]) -> Call:
+    """The children as an OrderedDict, their names as keywords where they can be."""
+    if all(key.isidentifier() and not keyword.iskeyword(key) for key in children):
+        return Call("OrderedDict", keywords=children)
+    return Call("OrderedDict", (dict(children),))
 
 
 def _children(block: nn.Module, name: str, writer: Writer) -> dict[str, Any]:

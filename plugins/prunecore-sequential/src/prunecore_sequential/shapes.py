@@ -6,13 +6,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore import Channels, Operation, Signal, along, spatial
-from prunecore_sequential.rules import Rule, classes, couple_groups, hold_single
+from prunecore import Channels, Operation, Signal, spatial
+from prunecore_sequential.rules import Rule, classes
 
 
 def each_channel(axes: int, channels: Channels, layer: nn.Module, x: Signal) -> Any:
@@ -86,27 +85,14 @@ def unflatten(channels: Channels, layer: nn.Unflatten, x: Signal) -> Any:
     return channels.apply(torch.unflatten, x, layer.dim, layer.unflattened_size)
 
 
-def pixel_shuffle(channels: Channels, layer: nn.PixelShuffle, x: Signal) -> Signal:
-    """A square of channels becomes one larger map: they go together."""
-    meta = channels.run(layer.forward, x)
-    x = channels.pin_axes(x, [x.ndim - 2, x.ndim - 1], "PixelShuffle")
-    axis = x.ndim - 3
-    ids = channels.axis(x, axis)
-    if ids is None:
-        return Signal(meta, x.ids)
-    squares = couple_groups(channels, meta.shape[axis], ids)
-    return Signal(meta, along(axis, x.ndim, hold_single(channels, squares)))
+def pixel_shuffle(channels: Channels, layer: nn.PixelShuffle, x: Signal) -> Any:
+    """As the function does."""
+    return channels.apply(F.pixel_shuffle, x, layer.upscale_factor)
 
 
-def pixel_unshuffle(channels: Channels, layer: nn.PixelUnshuffle, x: Signal) -> Signal:
-    """A map becomes a square of smaller ones, which are one channel still."""
-    meta = channels.run(layer.forward, x)
-    x = channels.pin_axes(x, [x.ndim - 2, x.ndim - 1], "PixelUnshuffle")
-    axis = x.ndim - 3
-    ids = channels.axis(x, axis)
-    if ids is None:
-        return Signal(meta, x.ids)
-    return Signal(meta, along(axis, x.ndim, np.repeat(ids, layer.downscale_factor**2)))
+def pixel_unshuffle(channels: Channels, layer: nn.PixelUnshuffle, x: Signal) -> Any:
+    """As the function does."""
+    return channels.apply(F.pixel_unshuffle, x, layer.downscale_factor)
 
 
 def _named_forward(layer: nn.Module) -> Callable[..., Any]:

@@ -1,0 +1,71 @@
+"""The rules for functions that fold channels into one another, or into maps and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch.nn.functional as F
+
+from prunecore.functions import FunctionRule, Operation, everywhere
+from prunecore.signal import Ids, Signal, along
+
+if TYPE_CHECKING:
+    from prunecore.channels import Channels
+
+
+def _glu(channels: Channels, operation: Operation) -> Signal:
+    """The first half of an axis, gated by the second: a channel goes with its gate."""
+    tensor = operation.tensor
+    dim = operation.argument(1, "dim", -1) % tensor.ndim
+    # the halves taken apart: glu itself has torch import its decompositions, to tell a shape
+    meta = channels.run(lambda x: x.unflatten(dim, (2, -1)).select(dim, 0), tensor)
+    ids = channels.axis(tensor, dim)
+    if ids is None:
+        return Signal(meta, tensor.ids)
+    value, gate = ids.reshape(2, -1)
+    channels.join(value, gate)
+    return Signal(meta, along(dim, tensor.ndim, _held(channels, value)))
+
+
+def _pixel_shuffle(channels: Channels, operation: Operation) -> Signal:
+    """A square of channels becomes one larger map: they go together."""
+    meta = operation.run(channels)
+    tensor = channels.pin_axes(operation.tensor, (-1, -2), operation.name)
+    axis = tensor.ndim - 3
+    ids = channels.axis(tensor, axis)
+    if ids is None:
+        return Signal(meta, tensor.ids)
+    squares = ids.reshape(meta.shape[axis], -1)
+    channels.join(np.broadcast_to(squares[:, :1], squares.shape), squares)
+    return Signal(meta, along(axis, tensor.ndim, _held(channels, squares[:, 0])))
+
+
+def _pixel_unshuffle(channels: Channels, operation: Operation) -> Signal:
+    """A map becomes a square of smaller ones, which are one channel still."""
+    meta = operation.run(channels)
+    tensor = channels.pin_axes(operation.tensor, (-1, -2), operation.name)
+    axis = tensor.ndim - 3
+    ids = channels.axis(tensor, axis)
+    if ids is None:
+        return Signal(meta, tensor.ids)
+    squares = meta.shape[axis] // len(ids)
+    return Signal(meta, along(axis, tensor.ndim, np.repeat(ids, squares)))
+
+
+def _held(channels: Channels, ids: Ids) -> Ids:
+    """A tensor's channels, of which one has to stay; a single one has no axis to lie along."""
+    ids = np.ascontiguousarray(ids)
+    if len(ids) == 1:
+        channels.pin(ids, "it makes a single channel")
+    else:
+        channels.hold_one(ids)
+    return ids
+
+
+RULES: Mapping[Callable[..., Any], FunctionRule] = {
+    **everywhere("glu", FunctionRule(_glu)),
+    F.pixel_shuffle: FunctionRule(_pixel_shuffle),
+    F.pixel_unshuffle: FunctionRule(_pixel_unshuffle),
+}

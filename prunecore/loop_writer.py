@@ -1,0 +1,152 @@
+"""A traced forward as a person would write it, its repetitions as loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import fx
+
+from prunecore.forward import ForwardWriter, is_dead
+from prunecore.functions import FunctionRule
+from prunecore.keep import Keep
+from prunecore.loop_names import NamedLoop, name_loops, with_lists
+from prunecore.loops import find_loops
+from prunecore.repetition import places_of
+from prunecore.source import INDENT, Call, Name, Value
+from prunecore.statements import Compound, Statement
+from prunecore.variables import Variables
+from prunecore.variants import Variant
+
+
+class LoopWriter(ForwardWriter):
+    """Writes a forward in which some operations repeat for one child after the other."""
+
+    def __init__(
+        self, variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
+    ) -> None:
+        super().__init__(variant, keep, functions)
+        alive = [node for node in self.trace.graph.nodes if not is_dead(node)]
+        inputs = {str(node.target) for node in alive if node.op == "placeholder"}
+        inner = [node for node in alive if node.op not in ("placeholder", "get_attr")]
+        module, is_left_out = self.trace.module, keep.is_left_out
+        found = [] if self.optional else find_loops(module, inner, is_left_out, self._literals)
+        loops = name_loops(found, self.reserved | inputs)
+        self._loops = {node: named for named in loops for node in named.loop.turns[0]}
+        self._later = {node for named in loops for turn in named.loop.turns[1:] for node in turn}
+        self._given = {node: with_lists(node, loops) for node in alive} if loops else {}
+        self._copies: dict[fx.Node, str] = {}  # of what a loop changes and others read
+        if loops:
+            self._count_uses([node for node in alive if node not in self._later], loops)
+            names = {name for named in loops for name in named.names}
+            reserved = self.reserved | names
+            self.variables = Variables(self.uses, self.trace.values, reserved)
+
+    def _count_uses(self, nodes: list[fx.Node], loops: list[NamedLoop]) -> None:
+        """Count the uses by what is written: by the first turn of a loop and by what is outside."""
+        self.uses.update(dict.fromkeys(self.uses, 0))
+        for node in nodes:
+            for source in dict.fromkeys(self.sources(node)):
+                self.uses[source] += 1
+        for named in loops:
+            for begin in named.loop.gathered.values():
+                for node in begin:
+                    self.uses[node] += 1
+
+    def write_node(self, node: fx.Node) -> None:
+        """Write a node; the first of a loop writes the loop."""
+        if node not in self._loops:
+            if node not in self._later:
+                super().write_node(node)
+        elif node is self._loops[node].loop.nodes[0]:
+            self._write_loop(self._loops[node])
+
+    def _write_loop(self, named: NamedLoop) -> None:
+        """Write a loop: its body once, of which some variables are the next turn's, too."""
+        loop, body = named.loop, named.loop.turns[0]
+        self.flush()
+        for place, begin in loop.gathered.items():
+            items = [self.written(node) for node in begin]
+            self.statements.append(Statement(f"{named.lists[place]} = ", items))
+            for node in begin:
+                self.uses[node] -= 1
+        handed = {place: self._handed(value, body, place) for value, place in loop.carried.items()}
+        read = [source for node in body for source in self.sources(node)]
+        lasting = [node for node in read if node not in body and node not in loop.carried]
+        lasting += [body[place] for place in handed]  # the next turn reads these
+        for node in lasting:
+            self.uses[node] += 1
+        around, self.statements = self.statements, []
+        self.indent += INDENT
+        for place, node in enumerate(body):
+            self._write_in_loop(node, loop.turns[-1][place], handed, named.lists, place)
+        self.flush()
+        self.indent -= INDENT
+        self.statements = [*around, Compound(named.head, tuple(self.statements))]
+        self._copies = {}
+        for node in lasting:
+            self.uses[node] -= 1
+
+    def _handed(self, value: fx.Node, body: tuple[fx.Node, ...], place: int) -> str:
+        """The variable that each turn hands to the next, given what the first one has."""
+        users = sum(value in self.sources(node) for node in body)
+        if value.op != "get_attr" and self.uses[value] <= users:
+            return self.variables.names[value]
+        name = self.variables.free("out")
+        self.statements.append(Statement(f"{name} = ", self.written(value)))
+        self._copies[value] = self.variables.names[body[place]] = name
+        return name
+
+    def _write_in_loop(
+        self,
+        node: fx.Node,
+        last: fx.Node,
+        handed: Mapping[int, str],
+        lists: Mapping[int, str],
+        place: int,
+    ) -> None:
+        """Write an operation of a loop's body; `last` is that of the last turn."""
+        if place not in handed and place not in lists and not self.uses[last]:
+            super().write_node(node)
+            return
+        expression = self.build(node)
+        value = expression.value
+        self.flush(expression)
+        if place in handed:
+            self.statements.append(Statement(f"{handed[place]} = ", value))
+            self.variables.names[node] = handed[place]
+        elif self.uses[node] or self.uses[last]:
+            self.assign(expression)
+        if node in self.variables.names:
+            value = self.written(node)
+            self.variables.names[last] = self.variables.names[node]
+        if place in lists:
+            self.statements.append(Statement("", Call(f"{lists[place]}.append", (value,))))
+
+    def arguments(self, node: fx.Node) -> tuple[Any, Any]:
+        """The arguments and keywords of a node, lists that a loop makes by their names."""
+        return self._given.get(node) or super().arguments(node)
+
+    def written(self, node: fx.Node) -> Value:
+        """What has been computed; in a loop, what the turn before has left of it."""
+        return Name(self._copies[node]) if node in self._copies else super().written(node)
+
+    def path(self, node: fx.Node) -> str:
+        """How the module that a node calls is reached; in a loop, that of the turn."""
+        module, target = self.trace.module, str(node.target)
+        named = self._loops.get(node)
+        for place in places_of(module, target, self.keep.is_left_out) if named else ():
+            if named is not None and place.container.text in named.items:
+                return named.reached(module, target, place)
+        return super().path(node)
+
+    def _literals(self, node: fx.Node) -> str:
+        """The literals of a call that are written otherwise than they are in the original."""
+
+        def blank(_node: fx.Node) -> Any:
+            return Name("_")
+
+        args = tuple(fx.node.map_arg(node.args, blank))
+        kwargs = dict(fx.node.map_arg(node.kwargs, blank))
+        rewritten = self.rewritten(node, args, dict(kwargs))
+        return "" if rewritten == (args, kwargs) else repr(rewritten)

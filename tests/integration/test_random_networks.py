@@ -1,0 +1,103 @@
+"""Networks that nobody chose are cut right, whatever is in them.
+
+Every fault that they found has a test of its own, with the smallest network that shows it.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, assume, given, seed, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from prunecore import LevelError
+from prunecore.dependencies import Dependencies, find_dependencies
+from prunecore.keep import Keep
+from prunecore.plan import Plan, make_plan
+from prunecore.plugins import load
+from prunecore.source_file import write_network
+from prunecore.transfer import transfer_weights
+from prunecore.written import build
+
+from ..conftest import masked
+from .networks import filled
+from .oracle import check_imports
+from .random_networks import Drawn, Shapes, networks
+
+HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+CHOICES = (networks(), st.integers(5, 95), st.integers(0, 10_000))
+
+
+def check(model: nn.Module, shapes: Shapes, level: float, number: int) -> None:
+    """Prune to a level, or as far as it goes, by scores that `number` draws."""
+    model = filled(model)
+    plugins = load()
+    inputs = [torch.empty((2, *shape), device="meta") for shape in shapes]
+    dependencies = find_dependencies(model, inputs, plugins)
+    scores = np.random.default_rng(number).random(dependencies.count)
+    assume(dependencies.removable.any())
+    while (plan := planned(dependencies, scores, level)) is None:
+        level /= 2
+    keep = Keep(model, dependencies, plan.kept)
+    source = write_network(model, keep, plugins, "net", "A network.")
+    check_imports(source)
+    small = build(source, "net", transfer_weights(model, keep, plugins))
+    assert list(small.state_dict()) == list(model.state_dict())
+    check_step(small, shapes)
+    check_same(masked(model.double(), keep), small.double().eval(), shapes)
+
+
+def planned(dependencies: Dependencies, scores: NDArray[np.float64], level: float) -> Plan | None:
+    """A plan for a level; `None` where it cannot be reached."""
+    try:
+        return make_plan(dependencies, scores, level, min_channels=1)
+    except LevelError:
+        return None
+
+
+def check_step(small: nn.Module, shapes: Shapes) -> None:
+    """A step of training reaches every weight."""
+    small = copy.deepcopy(small).train()
+    outputs = pytree.tree_leaves(small(*(torch.rand(2, *shape) for shape in shapes)))
+    torch.stack([output.sum() for output in outputs]).sum().backward()
+    assert [name for name, weight in small.named_parameters() if weight.grad is None] == []
+
+
+def check_same(reference: nn.Module, small: nn.Module, shapes: Shapes) -> None:
+    """In float64 the two return the same, for a batch that the walk did not see."""
+    generator = torch.Generator().manual_seed(2)
+    inputs = [torch.randn(3, *s, dtype=torch.float64, generator=generator) for s in shapes]
+    with torch.no_grad():
+        expected, actual = (
+            pytree.tree_flatten(network(*(x.clone() for x in inputs)))
+            for network in (reference, small)
+        )
+    assert expected[1] == actual[1]
+    for ours, theirs in zip(expected[0], actual[0], strict=True):
+        size = float(ours.abs().max())
+        torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9 * size)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, suppress_health_check=HEALTH)
+@given(*CHOICES)
+def test_any_network_is_right(drawn: Drawn, level: float, number: int) -> None:
+    check(*drawn, level, number)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(10))
+def test_five_thousand_networks_are_right(part: int) -> None:
+    @seed(part)
+    @settings(max_examples=500, derandomize=False, suppress_health_check=HEALTH)
+    @given(*CHOICES)
+    def each(drawn: Drawn, level: float, number: int) -> None:
+        check(*drawn, level, number)
+
+    each()
