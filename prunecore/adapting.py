@@ -158,7 +158,7 @@ class _Edits:
 
     def apply(self) -> list[Trace]:
         """The forwards, in order."""
-        copies = [_copied(trace) for trace in self.traces]
+        copies = [trace.copied() for trace in self.traces]
         orders: list[dict[str, Sequence[int]]] = [{} for _ in self.traces]
         for column in self.columns:
             if all(one.is_all for one in column):
@@ -181,14 +181,6 @@ class _Edits:
         return [
             replace(trace, orders=lists) for (trace, _), lists in zip(copies, orders, strict=True)
         ]
-
-
-def _copied(trace: Trace) -> tuple[Trace, dict[fx.Node, fx.Node]]:
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    graph.output(graph.graph_copy(trace.graph, copies))
-    values = {copies[node]: value for node, value in trace.values.items() if node in copies}
-    return replace(trace, graph=graph, values=values), copies
 
 
 def _split(one: Selection, nodes: Mapping[fx.Node, fx.Node], even: bool) -> None:

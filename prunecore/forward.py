@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from prunecore.expressions import (
     INFIX,
@@ -21,7 +21,7 @@ from prunecore.expressions import (
     names_in,
     self_path,
 )
-from prunecore.functions import FunctionRule
+from prunecore.functions import FunctionRule, function_of
 from prunecore.keep import Keep
 from prunecore.source import INDENT, LINE, Call, Name, Value, one_line
 from prunecore.statements import AnyStatement, Statement
@@ -222,7 +222,7 @@ class ForwardWriter:
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a function with the kept widths in them."""
-        target = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
+        target = function_of(node)
         rule = self.functions.get(target)
         if rule is None or rule.rewrite is None:
             return args, kwargs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
@@ -38,6 +38,14 @@ class Trace:
     values: Mapping[fx.Node, Any]
     output: Any
     orders: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def copied(self) -> tuple[Trace, dict[fx.Node, fx.Node]]:
+        """One whose graph can be edited, and its nodes by those of this one."""
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        graph.output(graph.graph_copy(self.graph, copies))
+        values = {copies[node]: value for node, value in self.values.items() if node in copies}
+        return replace(self, graph=graph, values=values), copies
 
 
 @dataclass(frozen=True)

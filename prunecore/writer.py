@@ -20,6 +20,7 @@ from prunecore.instances import Instance, derived
 from prunecore.keep import Keep
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
+from prunecore.resizing import resized
 from prunecore.signal import Signal
 from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, one_line
 from prunecore.statements import Statement
@@ -63,6 +64,7 @@ class Writer:
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
         traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
+        traces = resized(traces, keep, plugins.functions)
         self._variants = unify(adapted(traces, keep, plugins.functions))
 
     def width(self, tensor: Tensor, axis: int) -> int:
