@@ -93,10 +93,10 @@ class Rehearsal:
         rule = self._functions.get(target)
         if rule is not None and rule.rewrite is not None:
             arguments = rule.rewrite(arguments, self.trace.values[node], self._keep)
-        args, kwargs = fx.node.map_arg(arguments, self._value)
+        args, kwargs = fx.node.map_arg(arguments, self.value)
         return target(*args, **kwargs)
 
-    def _value(self, node: fx.Node) -> Any:
+    def value(self, node: fx.Node) -> Any:
         """What a node is with the kept widths: a tensor's shape, a number that depends on such."""
         if node not in self._known:
             value = self.trace.values[node]

@@ -35,7 +35,11 @@ class Block(nn.Module):
 """
 OWN = ["--block", "own_blocks:Block", "--model-arg", "channels=8", "--model-arg", "width=12"]
 
-ASPP = ["--model-arg=in_channels=8", "--model-arg=atrous_rates=[2, 3]", "--model-arg=out_channels=6"]
+ASPP = [
+    "--model-arg=in_channels=8",
+    "--model-arg=atrous_rates=[2, 3]",
+    "--model-arg=out_channels=6",
+]
 
 
 @pytest.fixture
