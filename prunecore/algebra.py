@@ -23,6 +23,7 @@ from prunecore.signal import (
     without_repetition,
 )
 from prunecore.source import is_of_torch
+from prunecore.training import Training
 
 LAYERS = "sequential"  # the plugin that nearly every network needs
 
@@ -54,14 +55,12 @@ class Algebra:
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a torch function on meta tensors, for the shape of what it returns.
 
-        Signals among the arguments stand for their meta tensors.
+        Signals among the arguments stand for their meta tensors, `self.training` for its value.
 
         Raises:
             InputShapeError: the shapes do not fit.
         """
-        args, kwargs = pytree.tree_map(
-            lambda leaf: leaf.meta if isinstance(leaf, Signal) else leaf, (args, kwargs)
-        )
+        args, kwargs = pytree.tree_map(_for_torch, (args, kwargs))
         try:
             return function(*args, **kwargs)
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
@@ -264,3 +263,9 @@ class Algebra:
     def _where(self) -> tuple[str, str]:
         path = self._at[-1]
         return path, type(self._model.get_submodule(path)).__name__
+
+
+def _for_torch(argument: Any) -> Any:
+    if isinstance(argument, Signal):
+        return argument.meta
+    return bool(argument) if isinstance(argument, Training) else argument

@@ -20,8 +20,8 @@ from prunecore.instances import Instance, derived
 from prunecore.keep import Keep
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
-from prunecore.resizing import resized
 from prunecore.signal import Signal
+from prunecore.sizing import with_kept_sizes
 from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, one_line
 from prunecore.statements import Statement
 from prunecore.variants import Variant, unify, without_blocks
@@ -64,8 +64,8 @@ class Writer:
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
         traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
-        traces = resized(traces, keep, plugins.functions)
-        self._variants = unify(adapted(traces, keep, plugins.functions))
+        traces = adapted(traces, keep, plugins.functions)
+        self._variants = unify(with_kept_sizes(traces, keep, plugins.functions))
 
     def width(self, tensor: Tensor, axis: int) -> int:
         """The kept width of one axis of a parameter or buffer."""

@@ -6,23 +6,26 @@ Every fault that they found has a test of its own, with the smallest network tha
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, seed, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from prunecore import LevelError
+from prunecore.counting import Counter as Counting
 from prunecore.dependencies import Dependencies, find_dependencies
 from prunecore.keep import Keep
 from prunecore.plan import Plan, make_plan
 from prunecore.plugins import load
 from prunecore.source_file import write_network
 from prunecore.transfer import transfer_weights
+from prunecore.verify import verify
 from prunecore.written import build
 
 from ..conftest import masked
@@ -33,15 +36,19 @@ from .random_networks import Drawn, Shapes, networks
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 CHOICES = (networks(), st.integers(5, 95), st.integers(0, 10_000))
 
+Outcome = Literal["reached", "as far as it goes", "nothing may go"]
 
-def check(model: nn.Module, shapes: Shapes, level: float, number: int) -> None:
+
+def check(model: nn.Module, shapes: Shapes, level: float, number: int) -> Outcome:
     """Prune to a level, or as far as it goes, by scores that `number` draws."""
     model = filled(model)
     plugins = load()
     inputs = [torch.empty((2, *shape), device="meta") for shape in shapes]
     dependencies = find_dependencies(model, inputs, plugins)
+    if not dependencies.removable.any():
+        return "nothing may go"
     scores = np.random.default_rng(number).random(dependencies.count)
-    assume(dependencies.removable.any())
+    asked = level
     while (plan := planned(dependencies, scores, level)) is None:
         level /= 2
     keep = Keep(model, dependencies, plan.kept)
@@ -49,8 +56,12 @@ def check(model: nn.Module, shapes: Shapes, level: float, number: int) -> None:
     check_imports(source)
     small = build(source, "net", transfer_weights(model, keep, plugins))
     assert list(small.state_dict()) == list(model.state_dict())
+    cost = Counting(dependencies).cost(keep.kept)
+    assert cost.params == sum(parameter.numel() for parameter in small.parameters())
+    verify(model, keep, small, shapes)
     check_step(small, shapes)
     check_same(masked(model.double(), keep), small.double().eval(), shapes)
+    return "reached" if level == asked else "as far as it goes"
 
 
 def planned(dependencies: Dependencies, scores: NDArray[np.float64], level: float) -> Plan | None:
