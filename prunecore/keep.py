@@ -90,11 +90,20 @@ class Keep:
         return self._kept_or_fixed[self.dependencies.channel_of[ids]]
 
     def size(self, signal: Signal, axis: int) -> int:
-        """The kept width of one axis of a tensor of the forward pass."""
+        """The kept width of one axis of a tensor of the forward pass.
+
+        Where its channels lie along several axes, in groups for instance, those but the last have
+        the places that anything is left at, and the last what these share out evenly.
+        """
         if not signal.carries_channels(axis):
             return signal.shape[axis]
-        ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)[:, 0]
-        return self.count(ids)
+        ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)
+        if ids.shape[1] == 1:
+            return self.count(ids[:, 0])
+        if axis == signal.channel_axes[-1]:
+            groups = self.mask(signal.ids).any(axis).sum()
+            return int(self.mask(ids).sum() // max(groups, 1))
+        return int(self.mask(ids).any(1).sum())
 
     def shape(self, signal: Signal) -> tuple[int, ...]:
         """The kept shape of a tensor of the forward pass."""

@@ -37,6 +37,10 @@ def shuffled(x: Tensor, _: Any) -> Tensor:
     return x.view(b, 2, c // 2, h, w).transpose(1, 2).contiguous().view(b, c, h, w)
 
 
+def counted_shuffle(x: Tensor, _: Any) -> Tensor:
+    return x.view(-1, 2, 4, 4, 4).transpose(1, 2).reshape(-1, 8, 4, 4)
+
+
 # The channels that stay, and how the call is written for them.
 WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (lambda x, _: x[:, :5], [0, 1, 4, 6], "self.before(x)[:, :3]"),
@@ -52,6 +56,9 @@ WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (shuffled, [0, 1, 4, 5], "contiguous"),
     (shuffled, [0, 1, 4, 6], "contiguous"),
     (shuffled, [0, 1, 2, 3, 6], "self.before(x)[:, self.order]"),
+    (counted_shuffle, [0, 1, 2, 4, 5, 6], "view(-1, 2, 3, 4, 4)"),
+    (counted_shuffle, [0, 2, 5, 6], "view(-1, 2, 2, 4, 4)"),
+    (counted_shuffle, [4, 5, 6], "view(-1, 1, 3, 4, 4)"),
     (F.channel_shuffle, [0, 3, 4, 7], "torch.channel_shuffle(self.before(x), 2)"),
     (lambda x, _: x.view(-1, 2, 4, 16).view(-1, 8, 4, 4), [0, 1, 4], "x = self.before(x)\nreturn"),
     (lambda x, _: swapped(x.chunk(2, 1)), [0, 1, 4, 5], "self.before(x).chunk(2, 1)"),
