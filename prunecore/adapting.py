@@ -109,8 +109,7 @@ def _selections(trace: Trace, keep: Keep, functions: Functions) -> list[Selectio
 def _selection(
     node: fx.Node, signals: Sequence[Signal], rehearsal: Rehearsal, keep: Keep
 ) -> Selection:
-    source = rehearsal.source(node)
-    tensor: Signal = rehearsal.trace.values[source]
+    source, tensor = rehearsal.source(node)
     (axis,) = tensor.channel_axes
     ids = tensor.ids.ravel()
     stays = keep.mask(ids)

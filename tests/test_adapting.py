@@ -66,6 +66,7 @@ WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (lambda x, _: swapped(torch.chunk(x, 2, 1)), [0, 4, 5, 6], "self.before(x), [1, 3], 1)"),
     (lambda x, _: swapped(x.split(4, 1)), [0, 1, 4, 5], "self.before(x).split(2, 1)"),
     (lambda x, _: swapped(x.split([4, 4], 1)), [0, 2, 4, 5], "self.before(x).split(2, 1)"),
+    (lambda x, _: swapped(x.view(-1, 4, 2, 4, 4).unbind(1)), [*range(8)], "4, 4).unbind(1)"),
 ]  # fmt: skip
 
 

