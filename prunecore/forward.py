@@ -134,8 +134,9 @@ class ForwardWriter:
     def _unpack(self, expression: Expression, parts: Sequence[Sequence[fx.Node]]) -> None:
         """Give variables to the items of what is computed."""
         own = [name for name in names_in(expression.value) if name in self.variables.names.values()]
-        wanted = part_names(expression.node, self.trace.values, own[0] if own else None)
-        names = self.variables.unpack(expression.node, parts, wanted)
+        source = own[0] if own else None
+        wanted = part_names(expression.node, self.trace.values, source)
+        names = self.variables.unpack(expression.node, parts, wanted, source)
         self.statements.append(Statement(f"{', '.join(names)} = ", expression.value))
 
     def build(self, node: fx.Node) -> Expression:

@@ -62,7 +62,11 @@ class Variables:
         return name
 
     def unpack(
-        self, node: fx.Node, parts: Sequence[Sequence[fx.Node]], wanted: Sequence[str]
+        self,
+        node: fx.Node,
+        parts: Sequence[Sequence[fx.Node]],
+        wanted: Sequence[str],
+        source: str | None,
     ) -> list[str]:
         """Name the variables that hold the items of a result.
 
@@ -70,6 +74,7 @@ class Variables:
             node: what is computed; nothing but its items is used.
             parts: the nodes that take each item, by place.
             wanted: the names, where they are free.
+            source: the variable that it takes apart, if there is one.
 
         Returns:
             A name an item, `_` for those that nothing takes.
@@ -79,6 +84,8 @@ class Variables:
         for items, name in zip(parts, wanted, strict=True):
             names.append(self.free(name) if items else "_")
             self.names.update(dict.fromkeys(items, names[-1]))
+            if source is not None:
+                self._taken_from[names[-1]] = source
         return names
 
     def free(self, name: str) -> str:

@@ -78,7 +78,7 @@ def attention(net: Any, x: Tensor) -> Tensor:
         (two_sizes, "_, _, h, w = x.shape\nx = F.interpolate(x, size=(h * 2, w * 2))"),
         (last_sizes, "h, w = x.shape[-2:]\nx = F.interpolate(self.a(x), size=(w, h))"),
         (one_size, "x = x.reshape(x.shape[0], -1, 4, 4)"),
-        (halves, "x1, x2 = self.a(x).split(2, 1)\nx1 = torch.cat([x1 * 2, self.b(x2)], 1)"),
+        (halves, "x1, x2 = self.a(x).split(2, 1)\nx = torch.cat([x1 * 2, self.b(x2)], 1)"),
         (halves_of_a_variable, "a1, a2 = a.split(2, 1)\nx = torch.cat([a, a1, a2 + 1], 1)"),
         (one_half, "x = self.a(x).split(2, 1)[1]\n"),
     ],
@@ -156,3 +156,114 @@ def test_what_each_turn_of_a_loop_takes_apart(cut: Callable[..., Any]) -> None:
             return self.last(x)
 
     assert "for layer in self.layers:" in cut(Turns(), 3, SIZE, SIZE).forward
+
+
+# A result that a forward goes through
+
+
+def each(net: Any, x: Tensor) -> Tensor:
+    out = []
+    for part in net.a(x).split(WIDTH // 2, 1):
+        out.append(net.b(part))
+    return torch.cat(out, 1)
+
+
+def comprehension(net: Any, x: Tensor) -> Tensor:
+    return torch.cat([net.b(part) for part in net.a(x).chunk(2, 1)], 1)
+
+
+def the_rest(net: Any, x: Tensor) -> Tensor:
+    first, *rest = net.a(x).split(2, 1)
+    return torch.cat([first * 2, *rest], 1)
+
+
+def zipped(net: Any, x: Tensor) -> Tensor:
+    layers = (net.b, torch.relu)
+    parts = zip(layers, net.a(x).chunk(2, 1), strict=True)
+    return torch.cat([layer(part) for layer, part in parts], 1)
+
+
+def numbered(net: Any, x: Tensor) -> Tensor:
+    return torch.cat([part * n for n, part in enumerate(net.a(x).chunk(2, 1), start=2)], 1)
+
+
+def counted(net: Any, x: Tensor) -> Tensor:
+    parts = net.a(x).chunk(2, 1)
+    return torch.cat([parts[len(parts) - 1 - n] for n in range(len(parts))], 1)
+
+
+def backwards(net: Any, x: Tensor) -> Tensor:
+    return torch.cat(list(reversed(net.a(x).chunk(2, 1))), 1)
+
+
+def joined(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    return torch.cat(x.chunk(2, 1) + (x[:, :2],), 1)  # noqa: RUF005 - as many write it
+
+
+def shape(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    return x.view(*x.shape[:2], -1).view(*x.shape)
+
+
+def joined_shape(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    assert len(x.shape) == 4
+    return x.view(x.shape[:2] + (1, SIZE * SIZE)).view(x.shape)  # noqa: RUF005
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (each, "x1, x2 = self.a(x).split(2, 1)\nx = torch.cat([self.b(x1), self.b(x2)], 1)"),
+        (comprehension, "x = torch.cat([self.b(x1), self.b(x2)], 1)"),
+        (the_rest, "x1, x2, x3 = self.a(x).split([2, 1, 1], 1)"),
+        (zipped, "x = torch.cat([self.b(x1), torch.relu(x2)], 1)"),
+        (numbered, "x = torch.cat([x1 * 2, x2 * 3], 1)"),
+        (counted, "x = torch.cat([x2, x1], 1)"),
+        (backwards, "x = torch.cat([x2, x1], 1)"),
+        (joined, "x = torch.cat(x.chunk(2, 1) + (x[:, :2],), 1)"),
+        (shape, "b, c = x.shape[:2]"),
+        (joined_shape, "x = x.view(x.shape[:2] + (1, 16)).view(x.shape)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_gone_through(
+    cut_to: Callable[..., Any], function: Callable[..., Any], text: str
+) -> None:
+    forward = cut_to(Net(function), {"a": [0, 1, 3, 4]}, 3, SIZE, SIZE).forward
+    assert text in forward
+
+
+@pytest.mark.parametrize("go", ["keys", "values", "items", "itself"])
+def test_a_dictionary_that_a_module_returns_is_gone_through(
+    cut: Callable[..., Any], go: str
+) -> None:
+    class Levels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.high, self.low = nn.Linear(3, 4), nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            high = self.high(x)
+            return {"high": high, "low": self.low(high)}
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.levels = Levels()
+            self.heads = nn.ModuleDict({"high": nn.Linear(4, 2), "low": nn.Linear(4, 2)})
+
+        def forward(self, x: Tensor) -> Tensor:
+            levels = self.levels(x)
+            if go == "values":
+                return sum(map(self.heads["low"], levels.values()))  # type: ignore[return-value]
+            if go == "items":
+                return sum(self.heads[key](x) for key, x in levels.items())  # type: ignore[return-value]
+            keys = levels.keys() if go == "keys" else levels
+            return torch.cat([self.heads[key](levels[key]) for key in keys], 0)
+
+    forward = cut(Outer(), 3).forward
+    assert 'levels["high"]' in forward
+    assert 'levels["low"]' in forward
+    assert f".{go}()" not in forward
