@@ -22,7 +22,7 @@ from prunecore.keep import Keep
 from prunecore.records import Trace
 from prunecore.rehearsal import Rehearsal, picking
 from prunecore.signal import Ids, Signal
-from prunecore.source import Name
+from prunecore.source import LONGEST_ROW, Call, Name, Value
 
 Functions = Mapping[Callable[..., Any], FunctionRule]
 
@@ -109,8 +109,7 @@ def _selections(trace: Trace, keep: Keep, functions: Functions) -> list[Selectio
 def _selection(
     node: fx.Node, signals: Sequence[Signal], rehearsal: Rehearsal, keep: Keep
 ) -> Selection:
-    source = rehearsal.source(node)
-    tensor: Signal = rehearsal.trace.values[source]
+    source, tensor = rehearsal.source(node)
     (axis,) = tensor.channel_axes
     ids = tensor.ids.ravel()
     stays = keep.mask(ids)
@@ -159,7 +158,7 @@ class _Edits:
     def apply(self) -> list[Trace]:
         """The forwards, in order."""
         copies = [trace.copied() for trace in self.traces]
-        orders: list[dict[str, Sequence[int]]] = [{} for _ in self.traces]
+        orders: list[dict[str, Value]] = [{} for _ in self.traces]
         for column in self.columns:
             if all(one.is_all for one in column):
                 for one, (_, nodes) in zip(column, copies, strict=True):
@@ -171,9 +170,10 @@ class _Edits:
                 self.taken.add(name)
             differs = len({(one.starts, one.sizes) for one in column}) > 1
             even = all(len(set(one.sizes)) == 1 for one in column)
-            for one, (_, nodes), lists in zip(column, copies, orders, strict=True):
+            places = _orders([one.parts[0] for one in column])
+            for one, (_, nodes), lists, order in zip(column, copies, orders, places, strict=True):
                 if name:
-                    lists[name] = one.parts[0].tolist()
+                    lists[name] = order
                 if one.is_split:
                     _split(one, nodes, even)
                 else:
@@ -181,6 +181,27 @@ class _Edits:
         return [
             replace(trace, orders=lists) for (trace, _), lists in zip(copies, orders, strict=True)
         ]
+
+
+def _orders(orders: Sequence[Ids]) -> list[Value]:
+    """Lists of places as the constructors of one class have them: long ones as parts in turn."""
+    parts = [_parts(order) for order in orders]
+    if max(map(len, orders)) > LONGEST_ROW and all(parts):
+        return [Call("interleaved", (digits,)) for digits in parts]
+    return [order.tolist() for order in orders]
+
+
+def _parts(order: Ids) -> str:
+    """The part that each place comes from, where parts that lie one after the other keep theirs.
+
+    Returns:
+        A digit a place; nothing if it is not every place once, or if there are more parts.
+    """
+    if not np.array_equal(np.sort(order), np.arange(len(order))):
+        return ""
+    begins = np.diff(np.argsort(order), prepend=0) < 0
+    parts = np.cumsum(begins)
+    return "".join(map(str, parts[order])) if parts[-1] <= 9 else ""
 
 
 def _split(one: Selection, nodes: Mapping[fx.Node, fx.Node], even: bool) -> None:

@@ -188,7 +188,8 @@ class Channels(Algebra):
 
     def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
         """What a forward computes without a tensor of the network, such as from sizes."""
-        ids = [] if function is operator.getitem else counted(leaves)
+        only_moves = function is operator.getitem or isinstance(result, tuple)
+        ids = [] if only_moves else counted(leaves)
         if ids and type(result) in (bool, int, float):
             return depending(result, ids)
         for each in ids:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import random
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import fx, nn
 from prunecore.deciding import Decider, Undecided
 from prunecore.errors import UnsupportedError
 from prunecore.modes import Modes, alike
+from prunecore.proxies import Known, items_of, without_views
 from prunecore.supplied import arguments, put_together
 from prunecore.training import TRAINING, Training
 
@@ -68,6 +69,21 @@ class _OneLevel(fx.Tracer):
             return self._decider.decide(obj)
         except Undecided:
             return super().to_bool(obj)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for a node."""
+        return Known(node, self)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """What a loop over a traced value goes through."""
+        return items_of(obj, self.known(obj))
+
+    def known(self, proxy: fx.Proxy) -> Any:
+        """What stands behind a proxy, tensors without storage; `None` if that is not known."""
+        try:
+            return self._decider.known(proxy)
+        except Undecided:
+            return None
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         return self.create_proxy("placeholder", name, default, {})
@@ -165,6 +181,7 @@ def _trace(
         graph = tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error, bool(flag)) from error
+    without_views(graph)
     put_together(graph, supplied)
     return graph
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import operator
 from typing import Any
 
 from torch import fx, nn
@@ -54,7 +55,7 @@ class CalculatorWriter(ForwardWriter):
         met = [self.trace.values[arg] for arg in given if isinstance(arg, fx.Node)]
         if (
             rule is not None
-            and rule.calculate is elementwise
+            and (rule.calculate is elementwise or function is operator.add)
             and len(met) == len(given) > 1
             and all(isinstance(value, Signal) for value in met)
         ):
