@@ -45,6 +45,11 @@ def running_line(file: str | None) -> Line | None:
     return None
 
 
+def is_called_by_torch() -> bool:
+    """Whether the function that asks is called by torch's own code, not by a user's."""
+    return sys._getframe(2).f_code.co_filename.startswith(_TORCH)
+
+
 def raising_line(error: BaseException, file: str | None) -> Line | None:
     """The innermost line of a file that an error has come through; `None` without one."""
     frames = traceback.extract_tb(error.__traceback__)

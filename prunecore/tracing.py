@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from prunecore.deciding import Decider, Undecided
+from prunecore.devices import TensorProxy, contexts
 from prunecore.errors import UnsupportedError
 from prunecore.lines import LINE, file_of, raising_line, running_line
 from prunecore.modes import Modes, alike
@@ -29,10 +30,15 @@ class _OneLevel(fx.Tracer):
         super().__init__()
         self.supplied = supplied
         self._decider = Decider(module, supplied)
+        self._contexts = contexts()
         self._file = file_of(_forward_of(module))
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         """A node that knows the line of the forward that it stands for."""
+        if contexts() != self._contexts:
+            raise RuntimeError(
+                "it computes under torch.no_grad or autocast, which its trace does not tell"
+            )
         node = super().create_node(kind, *args, **kwargs)
         if kind not in ("placeholder", "output"):  # which no line of it makes
             node.meta[LINE] = running_line(self._file)
@@ -63,6 +69,10 @@ class _OneLevel(fx.Tracer):
         if self._decider.is_computing:
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What the forward sees in the place of a tensor."""
+        return TensorProxy(node, self)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         """A node for a parameter or buffer that is read."""
