@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from prunecore.devices import DeviceKind
+
 
 class Known(fx.Proxy):
     """Stands for what a node computes."""
@@ -27,7 +29,7 @@ class Known(fx.Proxy):
         return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
 
     def __getattr__(self, k: str) -> KnownAttribute:
-        return KnownAttribute(self, k)
+        return _Device(self, k) if k == "device" else KnownAttribute(self, k)
 
 
 class KnownAttribute(fx.proxy.Attribute, Known):
@@ -35,6 +37,12 @@ class KnownAttribute(fx.proxy.Attribute, Known):
 
     def __getattr__(self, k: str) -> KnownAttribute:
         return KnownAttribute(self, k)
+
+
+class _Device(KnownAttribute):
+    """Stands for `x.device`, which knows its kind."""
+
+    type = DeviceKind("cpu")
 
 
 def items_of(proxy: Any, value: Any) -> Iterator[Any]:
