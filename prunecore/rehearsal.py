@@ -46,20 +46,22 @@ class Rehearsal:
         self._functions = functions
         self._known: dict[fx.Node, Any] = {}
 
-    def source(self, node: fx.Node) -> fx.Node:
-        """The tensor whose places a call takes, before all functions that moved them."""
-        return self._way(node)[0]
+    def source(self, node: fx.Node, tensor: Signal) -> fx.Node:
+        """What computes the tensor whose places a call takes."""
+        return self._way(node, tensor)[0]
 
-    def takes(self, node: fx.Node, signals: Sequence[Signal], parts: Sequence[Ids]) -> bool:
+    def takes(
+        self, node: fx.Node, tensor: Signal, signals: Sequence[Signal], parts: Sequence[Ids]
+    ) -> bool:
         """Whether a call takes these places, as it would be written with the kept widths.
 
         Args:
             node: the call.
+            tensor: what it takes them of.
             signals: the tensors that it returns.
             parts: the numbers of the places that each should have, among the kept ones.
         """
-        source, *way = self._way(node)
-        tensor: Signal = self.trace.values[source]
+        source, *way = self._way(node, tensor)
         (axis,) = tensor.channel_axes
         shape = self._keep.shape(tensor)
         layout = [-1 if other == axis else 1 for other in range(tensor.ndim)]
@@ -75,10 +77,10 @@ class Rehearsal:
         results = pytree.tree_leaves(self._known[node])
         return len(results) == len(parts) and all(map(_has, results, signals, parts))
 
-    def _way(self, node: fx.Node) -> list[fx.Node]:
+    def _way(self, node: fx.Node, tensor: Signal) -> list[fx.Node]:
         """The calls that lead to this one, from the tensor that they moved the places of."""
         way = [node]
-        while len(way) == 1 or self.trace.values[way[0]].grid is not None:
+        while len(way) == 1 or self.trace.values[way[0]].meta is not tensor.meta:
             tensors = [
                 source
                 for source in way[0].all_input_nodes
