@@ -103,6 +103,18 @@ def of_a_dictionary(self: Any, x: Tensor) -> Tensor:
     return self.last(x)
 
 
+def and_the_first_again(self: Any, x: Tensor) -> Tensor:
+    x = self.stem(x)
+    for layer in self.layers:
+        x = layer(x)
+    return self.last(self.layers[0](x))
+
+
+def with_the_first_for_the_second(self: Any, x: Tensor) -> Tensor:
+    x = self.layers[0](self.layers[0](self.stem(x)))
+    return self.last(self.layers[2](x))
+
+
 def of_parts(self: Any, x: Tensor) -> Tensor:
     x = self.stem(x)
     for pair in self.pairs:
@@ -237,6 +249,10 @@ def with_other_numbers(self: Any, x: Tensor) -> Tensor:
             ],
         ),
         (
+            and_the_first_again,
+            ["for layer in self.layers:", "    x = layer(x)", "x = self.layers[0](x)"],
+        ),
+        (
             gathering_what_all_return,
             ["outputs = []", "for layer in self.layers:", "    outputs.append(layer(x))"],
         ),
@@ -285,6 +301,7 @@ def test_what_repeats_is_a_loop(cut: Callable[..., Any], run: Forward, lines: li
         in_reverse,
         reading_each_by_itself,
         with_other_numbers,
+        with_the_first_for_the_second,
     ],
 )
 def test_what_does_not_quite_repeat_is_written_out(cut: Callable[..., Any], run: Forward) -> None:
