@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import keyword
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -108,8 +108,12 @@ class Arguments:
         argument.roles.add(role)
         return Name(f"self.{argument.name}" if stored else argument.name)
 
-    def name_all(self) -> None:
-        """Give every argument its name and its place in the signature."""
+    def name_all(self, attributes: Set[str] = frozenset()) -> None:
+        """Give every argument its name and its place in the signature.
+
+        Args:
+            attributes: what the class has by other names; no argument is stored as one of these.
+        """
         inner = [
             argument
             for key, argument in self._by_key.items()
@@ -122,10 +126,12 @@ class Arguments:
         ]
         taken = {"self", *RESERVED}
         for name, argument in zip(wanted, self, strict=True):
+            used = taken | attributes if argument.stored else taken
             if argument.is_width and wanted.count(name) > 1:
-                argument.name = free_name(f"{name}1", taken, name)
-            elif name in taken:
-                argument.name = free_name(_identifier("_".join(argument.role)), taken)
+                argument.name = free_name(f"{name}1", used, name)
+            elif name in used:
+                longer = name if argument.is_width else _identifier("_".join(argument.role))
+                argument.name = free_name(longer, used)
             else:
                 argument.name = name
             taken.add(argument.name)

@@ -210,6 +210,22 @@ def test_a_whole_number_that_the_module_holds(cut: Callable[..., Any]) -> None:
     assert "self.last(x**self.rows)" in text
 
 
+def test_a_stored_width_does_not_take_the_name_of_an_attribute(cut: Callable[..., Any]) -> None:
+    class Named(nn.Module):
+        def __init__(self, inner: int) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(8, inner), nn.Linear(inner, 8)
+            self.width = 0.5
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x).view(-1, self.first.out_features)) * self.width
+
+    model = nn.Sequential(nn.Linear(3, 8), Named(6), Named(9), nn.Linear(8, 2))
+    text = class_text(cut(model, 3, seed=1).text, "Named")
+    assert "self.width = 0.5" in text
+    assert "view(-1, self.width2)" in text
+
+
 def test_a_width_in_an_operand_becomes_an_argument_too(cut: Callable[..., Any]) -> None:
     class Tokens(nn.Module):
         def __init__(self, width: int) -> None:
