@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import keyword
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 from prunecore.keep import Width
@@ -242,6 +247,24 @@ def _kind(value: Value) -> str:
         return f"dict[str, {kind}]" if isinstance(value, dict) else f"list[{kind}]"
     if isinstance(value, Width):
         return "int"
+    if value is None:
+        return "None"
     if isinstance(value, Name):
-        return "type[nn.Module]" if value.text.startswith("nn.") else "float"
-    return type(value).__name__
+        value = _named(value.text)
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        return "type[nn.Module]"
+    if isinstance(value, torch.dtype):
+        return "torch.dtype"
+    kind = type(value).__name__
+    return kind if getattr(builtins, kind, None) is type(value) else "Any"
+
+
+def _named(text: str) -> Any:
+    """What a name or expression stands for; `None` for a plugin's own."""
+    if text.startswith("float("):
+        return math.inf
+    first, *rest = text.split(".")
+    value: Any = {"torch": torch, "nn": nn, "F": F, "math": math}.get(first)
+    for name in rest:
+        value = getattr(value, name, None)
+    return value
