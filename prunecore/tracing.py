@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from prunecore.attributes import held_numbers
 from prunecore.deciding import Decider, Undecided
 from prunecore.devices import contexts
 from prunecore.errors import UnsupportedError
@@ -182,6 +183,7 @@ def _trace(
             "Make it a plain parameter first, with "
             "torch.nn.utils.parametrize.remove_parametrizations.",
         ) from error
+    vars(shadow).update(held_numbers(module))
     shadow.training = flag  # type: ignore[assignment]
     for child in without:
         holder = shadow
