@@ -23,6 +23,7 @@ _OPPOSITES: dict[Any, Callable[..., Any]] = {
     operator.gt: operator.le,
     operator.le: operator.gt,
 }
+_SAYING = ("chunks", "sections", "split_size", "split_size_or_sections")  # how many parts there are
 _UNKNOWN = ("device", "is_cuda", "data", "grad")  # of a tensor without storage
 
 
@@ -54,11 +55,7 @@ class Decider:
             Undecided: that depends on the values of tensors.
         """
         node, asserted = condition.node, cast(Any, condition)
-        self.is_computing = True
-        try:
-            value = self._value(node)
-        finally:
-            self.is_computing = False
+        value = self._computed_now(node)
         if isinstance(value, Tensor):
             raise Undecided
         if isinstance(value, bool) and not value and node.target in _OPPOSITES:
@@ -69,6 +66,29 @@ class Decider:
             asserted = asserted != 0 if value else asserted == 0
         torch._assert(asserted, GUARD)
         return bool(value)
+
+    def count(self, parts: fx.Proxy) -> int:
+        """How many parts there are, where that is so for inputs of any size.
+
+        Raises:
+            Undecided: it depends on the sizes, or on the values of tensors.
+        """
+        node = parts.node
+        value = self._computed_now(node)
+        if not isinstance(value, tuple | list):
+            raise Undecided
+        if all(isinstance(size, int) for size in value):  # sizes, one an axis
+            return len(value)
+        if _said(node) != len(value):
+            raise Undecided
+        return len(value)
+
+    def _computed_now(self, node: fx.Node) -> Any:
+        self.is_computing = True
+        try:
+            return self._value(node)
+        finally:
+            self.is_computing = False
 
     def _value(self, node: fx.Node) -> Any:
         if node not in self._values:
@@ -95,6 +115,16 @@ class Decider:
         if node.target is getattr and args[1] in _UNKNOWN:
             raise Undecided
         return cast(Any, node.target)(*args, **kwargs)
+
+
+def _said(node: fx.Node) -> Any:
+    """How many parts a call says that it makes; `None` where it does not."""
+    name = getattr(node.target, "__name__", node.target)
+    by_name = [node.kwargs[name] for name in _SAYING if name in node.kwargs]
+    said = next(iter([*node.args[1:2], *by_name]), None)
+    if name == "split":
+        return len(said) if isinstance(said, list | tuple) else None
+    return said if name in ("chunk", "tensor_split") else None
 
 
 def _meta(tensor: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import random
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import fx, nn
 from prunecore.deciding import Decider, Undecided
 from prunecore.errors import UnsupportedError
 from prunecore.modes import Modes, alike
+from prunecore.proxies import CountedProxy
 from prunecore.supplied import arguments, put_together
 from prunecore.training import TRAINING, Training
 
@@ -28,7 +29,7 @@ class _OneLevel(fx.Tracer):
     def __init__(self, module: nn.Module, supplied: Mapping[str, Any]) -> None:
         super().__init__()
         self.supplied = supplied
-        self._decider = Decider(module, supplied)
+        self.decider = Decider(module, supplied)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -52,22 +53,34 @@ class _OneLevel(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """A node for a child that is called."""
-        if self._decider.is_computing:
+        if self.decider.is_computing:
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         """A node for a parameter or buffer that is read."""
-        if self._decider.is_computing:
+        if self.decider.is_computing:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Which way a branch goes, where sizes decide it."""
         try:
-            return self._decider.decide(obj)
+            return self.decider.decide(obj)
         except Undecided:
             return super().to_bool(obj)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for what a node computes."""
+        return CountedProxy(node, self)
+
+    def iter(self, obj: Any) -> Iterator[Any]:
+        """The items of a shape, or the parts of which a call says how many there are."""
+        try:
+            count = self.decider.count(obj)
+        except Undecided:
+            return super().iter(obj)
+        return iter([obj[number] for number in range(count)])
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         return self.create_proxy("placeholder", name, default, {})

@@ -154,8 +154,8 @@ class Shuffled(Chosen):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.form == "literal":
-            y = x.flatten(2).view(-1, self.groups, self.each, x[0, 0].numel())
-            return y.transpose(1, 2).reshape(x.shape)
+            y = x.view(-1, self.groups, self.each, *x.shape[2:])
+            return y.transpose(1, 2).flatten(1, 2)
         return shuffled(x, self.groups, self.form) if self.layer is None else self.layer(x)
 
 

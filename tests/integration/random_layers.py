@@ -197,9 +197,8 @@ class Attention(Chosen):
             weights = (q @ k.transpose(-2, -1) * self.size**-0.5).softmax(dim=-1)
             y = (weights @ v).transpose(1, 2).reshape(n, length, -1)
         elif self.form == "chunk":
-            q, k, v = self.qkv(rows).chunk(3, dim=-1)
-            y = F.scaled_dot_product_attention(self.split(q), self.split(k), self.split(v))
-            y = y.transpose(1, 2).flatten(2)
+            q, k, v = (self.split(part) for part in self.qkv(rows).chunk(3, dim=-1))
+            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         else:
             q, k, v = (self.split(layer(rows)) for layer in (self.query, self.key, self.value))
             y = self.attended(q, k, v).permute(0, 2, 1, 3)

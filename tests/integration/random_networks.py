@@ -74,7 +74,8 @@ class Network(Chosen):
         if self.form == "dict":
             return {f"head{number}": head(x) for number, head in enumerate(self.heads)}
         if self.form == "nested":
-            return {"heads": [head(x) for head in self.heads], "both": (x.sum(), self.heads[0](x))}
+            outputs = [head(x) for head in self.heads]
+            return {"heads": outputs, "more": (outputs[0].sum(), {"twice": 2 * outputs[1]})}
         if self.form == "auxiliary":
             first = self.heads[0](x)
             return (first, self.heads[1](x)) if self.training else first
@@ -131,6 +132,11 @@ class Drawing:
             )
         layers += [*self.norm(out), *self.activation(out)]
         return nn.Sequential(*layers)
+
+    def stem(self, width: int, out: int) -> nn.Module:
+        """A layer that reads an input, all of which stays."""
+        layer = self.layer("Conv")(width, out, 3, padding=1)
+        return nn.Sequential(layer, *self.norm(out), *self.activation(out))
 
     def norm(self, width: int) -> list[nn.Module]:
         groups = [g for g in (1, 2, 3, 4, 6) if width % g == 0]
@@ -302,10 +308,10 @@ def networks(draw: Draw) -> Drawn:
     drawing = Drawing(draw, rank)
     maps = (SIDE,) * rank
     width = drawing.among(WIDTHS)
-    shapes, joins = [(3, *maps)], [drawing.convolution(3, width)]
+    shapes, joins = [(3, *maps)], [drawing.stem(3, width)]
     if draw(st.booleans()):
         shapes.append((2, *maps))
-        joins.append(drawing.convolution(2, width))
+        joins.append(drawing.stem(2, width))
     blocks = []
     for _ in range(draw(st.integers(1, 3))):
         body, width = drawing.block(width, depth=2)
