@@ -9,24 +9,11 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from prunecore.calls import rule_of
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
 from prunecore.records import Trace
 from prunecore.signal import Ids, Signal, shaped
-
-
-def picking(trace: Trace, node: fx.Node) -> list[Signal]:
-    """The tensors that a call has taken places for; none if it takes none."""
-    if node.op not in ("call_function", "call_method"):
-        return []
-    given = pytree.tree_leaves([trace.values[source] for source in node.all_input_nodes])
-    return [
-        leaf
-        for leaf in pytree.tree_leaves(trace.values[node])
-        if isinstance(leaf, Signal)
-        and leaf.picked is not None
-        and not any(leaf is other for other in given)  # it is only passed on
-    ]
 
 
 class Rehearsal:
@@ -92,7 +79,7 @@ class Rehearsal:
     def _run(self, node: fx.Node) -> Any:
         target: Any = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
         arguments: Any = (node.args, dict(node.kwargs))
-        rule = self._functions.get(target)
+        rule = rule_of(node, self._functions)
         if rule is not None and rule.rewrite is not None:
             arguments = rule.rewrite(arguments, self.trace.values[node], self._keep)
         args, kwargs = fx.node.map_arg(arguments, self.value)

@@ -8,20 +8,19 @@ instances of a class alike.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 from torch.utils import _pytree as pytree
 
-from prunecore.functions import Arguments, FunctionRule
+from prunecore.calls import Functions, counting, rule_of
+from prunecore.functions import Arguments
 from prunecore.keep import Keep
 from prunecore.records import Trace
-from prunecore.rehearsal import Rehearsal, picking
+from prunecore.rehearsal import Rehearsal
 from prunecore.sizes import Count, counted
-
-Functions = Mapping[Callable[..., Any], FunctionRule]
 
 
 def with_kept_sizes(
@@ -43,7 +42,7 @@ def with_kept_sizes(
         wrong[path] = {
             place
             for place, node in enumerate(trace.graph.nodes)
-            if _sizes(trace, node) and not _hold(trace, node, rehearsal, keep, functions)
+            if counting(trace, node) and not _hold(trace, node, rehearsal, keep, functions)
         }
     result = dict(traces)
     for paths in alike.values():
@@ -53,26 +52,14 @@ def with_kept_sizes(
     return result
 
 
-def _sizes(trace: Trace, node: fx.Node) -> list[fx.Node]:
-    """The arguments of a call that depend on numbers of channels; none where it takes places."""
-    if node.op not in ("call_function", "call_method") or picking(trace, node):
-        return []
-    return [
-        source
-        for source in node.all_input_nodes
-        if counted(pytree.tree_leaves(trace.values[source]))
-    ]
-
-
 def _hold(
     trace: Trace, node: fx.Node, rehearsal: Rehearsal, keep: Keep, functions: Functions
 ) -> bool:
     """Whether a call computes the sizes that its rule would write."""
-    target: Any = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
-    rule = functions.get(target)
+    rule = rule_of(node, functions)
     if rule is None or rule.rewrite is None:
         return True
-    numbers = {source: _as_ints(trace.values[source]) for source in _sizes(trace, node)}
+    numbers = {source: _as_ints(trace.values[source]) for source in counting(trace, node)}
     needed = rule.rewrite(_given(node, numbers), trace.values[node], keep)
     computed = _given(node, {source: rehearsal.value(source) for source in numbers})
     return bool(pytree.tree_leaves(needed) == pytree.tree_leaves(computed))
@@ -107,7 +94,7 @@ def _stated(trace: Trace, places: set[int]) -> Trace:
             continue
         numbers = {
             copies[source]: _numbers(graph, copies[source], trace.values[source], values, copy)
-            for source in _sizes(trace, node)
+            for source in counting(trace, node)
         }
         copy.args, copy.kwargs = _given(copy, numbers)
     return replace(trace, graph=graph, values=values)
