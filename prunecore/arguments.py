@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from prunecore.keep import Width
-from prunecore.source import REQUIRED, Call, Name, Value, one_line, same
+from prunecore.source import REQUIRED, RESERVED, Call, Name, Value, one_line, same
 
 # Where a value stands: the attribute that it helps to make, and the parameter that it is there.
 Role = tuple[str, str]
@@ -120,7 +120,7 @@ class Arguments:
             _identifier(self._wanted(key, argument, alone=len(inner) == 1))
             for key, argument in self._by_key.items()
         ]
-        taken = {"self"}
+        taken = {"self", *RESERVED}
         for name, argument in zip(wanted, self, strict=True):
             if argument.is_width and wanted.count(name) > 1:
                 argument.name = free_name(f"{name}1", taken, name)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, fx
+from torch import fx
 from torch.utils import _pytree as pytree
 
-from prunecore.functions import FunctionRule
+from prunecore.functions import FunctionRule, function_of
 from prunecore.modes import alike
 from prunecore.records import Trace
 from prunecore.signal import Signal
@@ -32,12 +32,6 @@ def picking(trace: Trace, node: fx.Node) -> list[Signal]:
         and leaf.picked is not None
         and not any(leaf is other for other in given)  # it is only passed on
     ]
-
-
-def rule_of(node: fx.Node, functions: Functions) -> FunctionRule | None:
-    """The rule of a call of a function or method."""
-    target: Any = node.target
-    return functions.get(getattr(Tensor, target) if node.op == "call_method" else target)
 
 
 def counting(trace: Trace, node: fx.Node) -> list[fx.Node]:
@@ -82,7 +76,7 @@ def _stated(trace: Trace, node: fx.Node, functions: Functions) -> list[Signal]:
     """The tensors whose kept places or widths the text of a call states."""
     if picks := [tensor.picked for tensor in picking(trace, node) if tensor.picked]:
         return [picks[0].source]
-    rule = rule_of(node, functions)
+    rule = functions.get(function_of(node))
     literals = pytree.tree_leaves((node.args[1:], dict(node.kwargs)))
     states = any(type(literal) is int and literal > 1 for literal in literals)
     if rule is None or rule.rewrite is None or not (states or counting(trace, node)):

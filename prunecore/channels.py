@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.algebra import Algebra
@@ -20,6 +20,7 @@ from prunecore.errors import InputShapeError
 from prunecore.forwards import Forwards
 from prunecore.functions import Operation
 from prunecore.interpreting import interpret
+from prunecore.lines import LINE
 from prunecore.plugins import Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal, along, shaped, without_channels
@@ -152,6 +153,10 @@ class Channels(Algebra):
                 "plugin (hook prunecore_functions).",
             )
 
+    def comes_to(self, node: fx.Node) -> None:
+        """Note the line of a traced forward that the walk has come to."""
+        self._lines[-1] = node.meta.get(LINE)
+
     def follow(self, call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow a function call of the traced forward that the walk is in, by the call's name."""
         # verification replays a call by its name, which is another one in the other mode
@@ -191,7 +196,8 @@ class Channels(Algebra):
 
     def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
         """What a forward computes without a tensor of the network, such as from sizes."""
-        ids = [] if function is operator.getitem else counted(leaves)
+        only_moves = function is operator.getitem or isinstance(result, tuple)
+        ids = [] if only_moves else counted(leaves)
         if ids and type(result) in (bool, int, float):
             return depending(result, ids)
         for each in ids:
@@ -216,7 +222,9 @@ class Channels(Algebra):
     @contextmanager
     def _inside(self, path: str) -> Iterator[None]:
         self._at.append(path)
+        self._lines.append(None)
         try:
             yield
         finally:
             self._at.pop()
+            self._lines.pop()

@@ -23,7 +23,6 @@ _OPPOSITES: dict[Any, Callable[..., Any]] = {
     operator.gt: operator.le,
     operator.le: operator.gt,
 }
-_SAYING = ("chunks", "sections", "split_size", "split_size_or_sections")  # how many parts there are
 _UNKNOWN = ("device", "is_cuda", "data", "grad")  # of a tensor without storage
 
 
@@ -55,7 +54,7 @@ class Decider:
             Undecided: that depends on the values of tensors.
         """
         node, asserted = condition.node, cast(Any, condition)
-        value = self._computed_now(node)
+        value = self.known(condition)
         if isinstance(value, Tensor):
             raise Undecided
         if isinstance(value, bool) and not value and node.target in _OPPOSITES:
@@ -67,26 +66,15 @@ class Decider:
         torch._assert(asserted, GUARD)
         return bool(value)
 
-    def count(self, parts: fx.Proxy) -> int:
-        """How many parts there are, where that is so for inputs of any size.
+    def known(self, proxy: fx.Proxy) -> Any:
+        """What a proxy stands for, tensors without storage.
 
         Raises:
-            Undecided: it depends on the sizes, or on the values of tensors.
+            Undecided: that depends on the values of tensors.
         """
-        node = parts.node
-        value = self._computed_now(node)
-        if not isinstance(value, tuple | list):
-            raise Undecided
-        if all(isinstance(size, int) for size in value):  # sizes, one an axis
-            return len(value)
-        if _said(node) != len(value):
-            raise Undecided
-        return len(value)
-
-    def _computed_now(self, node: fx.Node) -> Any:
         self.is_computing = True
         try:
-            return self._value(node)
+            return self._value(proxy.node)
         finally:
             self.is_computing = False
 
@@ -115,16 +103,6 @@ class Decider:
         if node.target is getattr and args[1] in _UNKNOWN:
             raise Undecided
         return cast(Any, node.target)(*args, **kwargs)
-
-
-def _said(node: fx.Node) -> Any:
-    """How many parts a call says that it makes; `None` where it does not."""
-    name = getattr(node.target, "__name__", node.target)
-    by_name = [node.kwargs[name] for name in _SAYING if name in node.kwargs]
-    said = next(iter([*node.args[1:2], *by_name]), None)
-    if name == "split":
-        return len(said) if isinstance(said, list | tuple) else None
-    return said if name in ("chunk", "tensor_split") else None
 
 
 def _meta(tensor: Tensor) -> Tensor:

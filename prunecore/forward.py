@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import operator
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
+from prunecore.effects import is_dead
 from prunecore.expressions import (
     INFIX,
-    INPLACE,
     annotation,
     function_call,
     literal,
@@ -21,10 +19,11 @@ from prunecore.expressions import (
     names_in,
     self_path,
 )
-from prunecore.functions import FunctionRule
+from prunecore.functions import FunctionRule, function_of
 from prunecore.keep import Keep
 from prunecore.source import INDENT, LINE, Call, Name, Value, one_line
 from prunecore.statements import AnyStatement, Statement
+from prunecore.unpacking import part_names, parts_of
 from prunecore.variables import Variables
 from prunecore.variants import Variant
 
@@ -108,13 +107,16 @@ class ForwardWriter:
             expression = self.build(node)
             self.flush(expression)
             self.statements.append(Statement("return ", expression.value))
-        elif node.op != "get_attr":
+        elif node.op != "get_attr" and node not in self.variables.names:
             self._add(node)
 
     def _add(self, node: fx.Node) -> None:
         expression = self.build(node)
         users = self.uses[node]
-        if users == 1 and not self._is_optional(node):
+        if parts := self.parts_of(node):
+            self.flush(expression)
+            self._unpack(expression, parts)
+        elif users == 1 and not self._is_optional(node):
             self.pending.append(expression)
         elif users == 0:
             self.flush(expression)
@@ -122,6 +124,20 @@ class ForwardWriter:
         else:
             self.flush(expression)
             self.assign(expression)
+
+    def parts_of(self, node: fx.Node) -> list[list[fx.Node]]:
+        """What takes a result apart at once, by place; nothing if it is not written so."""
+        if self._is_optional(node):
+            return []
+        return parts_of(node, self.trace.values[node])
+
+    def _unpack(self, expression: Expression, parts: Sequence[Sequence[fx.Node]]) -> None:
+        """Give variables to the items of what is computed."""
+        own = [name for name in names_in(expression.value) if name in self.variables.names.values()]
+        source = own[0] if own else None
+        wanted = part_names(expression.node, self.trace.values, source)
+        names = self.variables.unpack(expression.node, parts, wanted, source)
+        self.statements.append(Statement(f"{', '.join(names)} = ", expression.value))
 
     def build(self, node: fx.Node) -> Expression:
         """The node's expression, its arguments nested into it where that reads well."""
@@ -222,7 +238,7 @@ class ForwardWriter:
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a function with the kept widths in them."""
-        target = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
+        target = function_of(node)
         rule = self.functions.get(target)
         if rule is None or rule.rewrite is None:
             return args, kwargs
@@ -257,24 +273,6 @@ class ForwardWriter:
 
     def _values(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, self.trace.values.__getitem__)
-
-
-def is_dead(node: fx.Node) -> bool:
-    """Whether nothing uses the node, and computing it changes nothing."""
-    if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
-        return False
-    return not _is_in_place(node) and all(is_dead(user) for user in node.users)
-
-
-def _is_in_place(node: fx.Node) -> bool:
-    """Whether the node changes a tensor that others may read."""
-    name = str(node.target if isinstance(node.target, str) else node.target.__name__)
-    is_method_of_operators = getattr(operator, name, None) is node.target  # and_, or_
-    return (
-        (name.endswith("_") and not is_method_of_operators)
-        or node.target in INPLACE
-        or node.kwargs.get("inplace") is True
-    )
 
 
 def _mixes(module: nn.Module) -> bool:

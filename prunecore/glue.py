@@ -26,6 +26,14 @@ def _cast(channels: Channels, operation: Operation) -> Signal:
     return operation.tensor
 
 
+def _add(channels: Channels, operation: Operation) -> Any:
+    """A sum, or two tuples of tensors one after the other."""
+    first = operation.argument(0, "input")
+    if isinstance(first, tuple | list):
+        return operation.function(*operation.args)
+    return elementwise(channels, operation)
+
+
 def _interpolate(channels: Channels, operation: Operation) -> Any:
     return spatial(operation.tensor.ndim - 2)(channels, operation)
 
@@ -140,6 +148,7 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
     operators = [getattr(operator, name) for name in _OPERATORS.split()]
     return {
         **dict.fromkeys(operators, FunctionRule(elementwise)),
+        operator.add: FunctionRule(_add),
         **everywhere(_ELEMENTWISE, FunctionRule(elementwise)),
         **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
         **everywhere("size", FunctionRule(_size)),

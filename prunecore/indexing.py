@@ -27,9 +27,11 @@ def _index(channels: Channels, operation: Operation) -> Any:
         return operation.function(tensor, index)
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_numbers(item) for item in items]
-    several = sum(isinstance(item, list) for item in items) > 1
+    gathers = any(_is_stored(item) for item in items)
+    several = not gathers and sum(isinstance(item, list) for item in items) > 1
     if several or any(
-        not isinstance(item, int | slice | list | type(None) | type(...)) for item in items
+        not (isinstance(item, int | slice | list | type(None) | type(...)) or _is_stored(item))
+        for item in items
     ):
         kinds = " and ".join(_kind(item) for item in items)
         channels.refuse(
@@ -37,14 +39,33 @@ def _index(channels: Channels, operation: Operation) -> Any:
             "Index with integers, slices and a list or a stored tensor of integers, or give a rule "
             "in a plugin (hook prunecore_functions).",
         )
-    meta = channels.run(operation.function, tensor, tuple(items))
-    taken = sum(isinstance(item, int | slice | list) for item in items)
+    given = [_long(item.shape) if isinstance(item, Signal) else item for item in items]
+    meta = channels.run(operation.function, tensor, tuple(given))
+    taken = sum(isinstance(item, int | slice | list | Signal) for item in items)
     rest: list[Any] = [slice(None)] * (tensor.ndim - taken)
-    at = items.index(...) if ... in items else len(items)
+    at = next((place for place, item in enumerate(items) if item is ...), len(items))
     items = [*items[:at], *rest, *items[at + 1 :]]
     along_axes = [item for item in items if item is not None]
     alone = [axis for axis, item in enumerate(along_axes) if isinstance(item, int)]
-    return _indexed(channels, _settled(channels, tensor, alone), meta, items)
+    tensor = _settled(channels, tensor, alone)
+    return (_gathered if gathers else _indexed)(channels, tensor, meta, items)
+
+
+def _gathered(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[Any]) -> Signal:
+    """The tensor at an index with stored numbers in it, whose axes come in the place of one."""
+    axes = [item for item in items if item is not None]
+    if any(item != slice(None) for axis, item in enumerate(axes) if tensor.carries_channels(axis)):
+        channels.pin(tensor.ids, "a function takes places of it by stored numbers")
+        return Signal(meta, without_channels(meta.ndim))
+    within = tuple(item if item is None else _only_place(item) for item in items)
+    return Signal(meta, np.ascontiguousarray(tensor.ids[within]))
+
+
+def _only_place(item: Any) -> Any:
+    """What takes the one place that ids have along an axis, as an item does of its many."""
+    if isinstance(item, Signal):
+        return np.zeros((1,) * item.ndim, dtype=np.int64)
+    return [0] if isinstance(item, list) else 0 if isinstance(item, int) else slice(None)
 
 
 def _indexed(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[Any]) -> Signal:
@@ -91,6 +112,16 @@ def _numbers(item: Any) -> Any:
         is_mask = all(isinstance(number, bool) for number in item)
         return np.flatnonzero(item).tolist() if is_mask else list(item)
     return item
+
+
+def _is_stored(item: Any) -> bool:
+    """Whether it is a buffer of numbers; how large they are need not be known."""
+    stored = item.parameter if isinstance(item, Signal) else None
+    return stored is not None and stored.dtype in (torch.int64, torch.int32)
+
+
+def _long(shape: Sequence[int]) -> Tensor:
+    return torch.empty(tuple(shape), dtype=torch.int64, device="meta")
 
 
 def _kind(item: Any) -> str:

@@ -100,10 +100,11 @@ class Keep:
         ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)
         if ids.shape[1] == 1:
             return self.count(ids[:, 0])
+        size = self.mask(ids).any(1).sum()
         if axis == signal.channel_axes[-1]:
             groups = self.mask(signal.ids).any(axis).sum()
-            return int(self.mask(ids).sum() // max(groups, 1))
-        return int(self.mask(ids).any(1).sum())
+            size = self.mask(ids).sum() // max(groups, 1)
+        return Width(int(size), self.dependencies.channel_of[ids].tobytes())
 
     def shape(self, signal: Signal) -> tuple[int, ...]:
         """The kept shape of a tensor of the forward pass."""

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from prunecore.calls import rule_of
-from prunecore.functions import FunctionRule
+from prunecore.functions import FunctionRule, function_of
 from prunecore.keep import Keep
 from prunecore.records import Trace
 from prunecore.signal import Ids, Signal, shaped
@@ -77,9 +76,9 @@ class Rehearsal:
         return way
 
     def _run(self, node: fx.Node) -> Any:
-        target: Any = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
+        target = function_of(node)
         arguments: Any = (node.args, dict(node.kwargs))
-        rule = rule_of(node, self._functions)
+        rule = self._functions.get(target)
         if rule is not None and rule.rewrite is not None:
             arguments = rule.rewrite(arguments, self.trace.values[node], self._keep)
         args, kwargs = fx.node.map_arg(arguments, self.value)

@@ -1,26 +1,28 @@
 """Sizes that a forward computes of numbers of channels, as the kept ones need them.
 
 `x.view(n, 8, c // 8)` has 8 groups whatever `c` is, which no longer holds where whole groups went.
-Where what is computed would not be the size that is kept, the size is written as a number; in all
-instances of a class alike.
+Where what is computed would not be the size that is kept, the size is left to be found out, or
+written as a number where several are; in all instances of a class alike.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from prunecore.calls import Functions, counting, rule_of
-from prunecore.functions import Arguments
+from prunecore.calls import Functions, counting
+from prunecore.functions import Arguments, function_of
 from prunecore.keep import Keep
 from prunecore.records import Trace
 from prunecore.rehearsal import Rehearsal
 from prunecore.sizes import Count, counted
+
+_INFERRING = {"reshape", "view", "unflatten"}  # functions that find out a size given as -1
 
 
 def with_kept_sizes(
@@ -56,7 +58,7 @@ def _hold(
     trace: Trace, node: fx.Node, rehearsal: Rehearsal, keep: Keep, functions: Functions
 ) -> bool:
     """Whether a call computes the sizes that its rule would write."""
-    rule = rule_of(node, functions)
+    rule = functions.get(function_of(node))
     if rule is None or rule.rewrite is None:
         return True
     numbers = {source: _as_ints(trace.values[source]) for source in counting(trace, node)}
@@ -83,26 +85,29 @@ def _stated(trace: Trace, places: set[int]) -> Trace:
         trace: the forward.
         places: of the calls, among its nodes.
     """
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    values: dict[fx.Node, Any] = {}
+    result, copies = trace.copied()
+    values = dict(result.values)
     for place, node in enumerate(trace.graph.nodes):
-        copies[node] = copy = graph.node_copy(node, copies.__getitem__)
-        if node in trace.values:
-            values[copy] = trace.values[node]
         if place not in places:
             continue
+        copy, sources = copies[node], counting(trace, node)
         numbers = {
-            copies[source]: _numbers(graph, copies[source], trace.values[source], values, copy)
-            for source in counting(trace, node)
+            copies[one]: _numbers(copies[one], trace.values[one], values, copy) for one in sources
         }
+        if _is_inferred(copy, list(numbers.values())):
+            numbers = dict.fromkeys(numbers, -1)
         copy.args, copy.kwargs = _given(copy, numbers)
-    return replace(trace, graph=graph, values=values)
+    return replace(result, values=values)
 
 
-def _numbers(
-    graph: fx.Graph, node: fx.Node, value: Any, values: dict[fx.Node, Any], before: fx.Node
-) -> Any:
+def _is_inferred(call: fx.Node, numbers: Sequence[Any]) -> bool:
+    """Whether a call may find out the one size that is stated."""
+    leaves = pytree.tree_leaves((call.args, call.kwargs))
+    is_one = len(numbers) == 1 and isinstance(numbers[0], int) and -1 not in leaves
+    return is_one and function_of(call).__name__ in _INFERRING
+
+
+def _numbers(node: fx.Node, value: Any, values: dict[fx.Node, Any], before: fx.Node) -> Any:
     """A size as a number; of several sizes, those that count channels."""
     if not isinstance(value, tuple):
         return int(value)
@@ -111,7 +116,7 @@ def _numbers(
         if counted([size]):
             sizes.append(int(size))
             continue
-        with graph.inserting_before(before):
-            sizes.append(graph.call_function(operator.getitem, (node, place)))
+        with node.graph.inserting_before(before):
+            sizes.append(node.graph.call_function(operator.getitem, (node, place)))
         values[sizes[-1]] = size
     return tuple(sizes)

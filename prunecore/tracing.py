@@ -6,7 +6,6 @@ import copy
 import functools
 import inspect
 import random
-import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -14,9 +13,11 @@ import torch
 from torch import fx, nn
 
 from prunecore.deciding import Decider, Undecided
+from prunecore.devices import contexts
 from prunecore.errors import UnsupportedError
+from prunecore.lines import LINE, file_of, raising_line, running_line
 from prunecore.modes import Modes, alike
-from prunecore.proxies import CountedProxy
+from prunecore.proxies import Known, items_of, without_views
 from prunecore.supplied import arguments, put_together
 from prunecore.training import TRAINING, Training
 
@@ -29,7 +30,20 @@ class _OneLevel(fx.Tracer):
     def __init__(self, module: nn.Module, supplied: Mapping[str, Any]) -> None:
         super().__init__()
         self.supplied = supplied
-        self.decider = Decider(module, supplied)
+        self._decider = Decider(module, supplied)
+        self._contexts = contexts()
+        self._file = file_of(_forward_of(module))
+
+    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+        """A node that knows the line of the forward that it stands for."""
+        if contexts() != self._contexts:
+            raise RuntimeError(
+                "it computes under torch.no_grad or autocast, which its trace does not tell"
+            )
+        node = super().create_node(kind, *args, **kwargs)
+        if kind not in ("placeholder", "output"):  # which no line of it makes
+            node.meta[LINE] = running_line(self._file)
+        return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -53,34 +67,37 @@ class _OneLevel(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """A node for a child that is called."""
-        if self.decider.is_computing:
+        if self._decider.is_computing:
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         """A node for a parameter or buffer that is read."""
-        if self.decider.is_computing:
+        if self._decider.is_computing:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Which way a branch goes, where sizes decide it."""
         try:
-            return self.decider.decide(obj)
+            return self._decider.decide(obj)
         except Undecided:
             return super().to_bool(obj)
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What stands for what a node computes."""
-        return CountedProxy(node, self)
+        """What stands for a node."""
+        return Known(node, self)
 
-    def iter(self, obj: Any) -> Iterator[Any]:
-        """The items of a shape, or the parts of which a call says how many there are."""
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """What a loop over a traced value goes through."""
+        return items_of(obj, self.known(obj))
+
+    def known(self, proxy: fx.Proxy) -> Any:
+        """What stands behind a proxy, tensors without storage; `None` if that is not known."""
         try:
-            count = self.decider.count(obj)
+            return self._decider.known(proxy)
         except Undecided:
-            return super().iter(obj)
-        return iter([obj[number] for number in range(count)])
+            return None
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         return self.create_proxy("placeholder", name, default, {})
@@ -178,6 +195,7 @@ def _trace(
         graph = tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error, bool(flag)) from error
+    without_views(graph)
     put_together(graph, supplied)
     return graph
 
@@ -211,16 +229,13 @@ def _untraceable(
             "it has no forward",
             "Call its children from the forward of the module that holds it.",
         )
-    source = inspect.getsourcefile(forward)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == source]
-    where = f" at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`" if own else ""
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     return UnsupportedError(
         path,
         name,
-        f"its forward{' in training' if in_training else ''} cannot be traced{where}: {reason}",
+        f"its forward{' in training' if in_training else ''} cannot be traced: {reason}",
         "Take the branch or conversion on tensor values out of its forward, or install or write "
         f"a plugin that owns {name} (hook prunecore_calculate_dependencies)."
         f"{f' {_REMEDY}' if in_training else ''}",
+        raising_line(error, file_of(forward)),
     )

@@ -248,7 +248,7 @@ def _field(key: str, child: Value | None) -> Statement:
 def _orders(variant: Variant | None) -> list[Statement]:
     """The lists of places that a forward reads."""
     orders = {} if variant is None else variant.trace.orders
-    return [Statement(f"self.{name} = ", list(places)) for name, places in orders.items()]
+    return [Statement(f"self.{name} = ", places) for name, places in orders.items()]
 
 
 def join(path: str, key: str) -> str:

@@ -66,6 +66,7 @@ WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (lambda x, _: swapped(torch.chunk(x, 2, 1)), [0, 4, 5, 6], "self.before(x), [1, 3], 1)"),
     (lambda x, _: swapped(x.split(4, 1)), [0, 1, 4, 5], "self.before(x).split(2, 1)"),
     (lambda x, _: swapped(x.split([4, 4], 1)), [0, 2, 4, 5], "self.before(x).split(2, 1)"),
+    (lambda x, _: swapped(x.view(-1, 4, 2, 4, 4).unbind(1)), [*range(8)], "4, 4).unbind(1)"),
 ]  # fmt: skip
 
 
@@ -110,3 +111,33 @@ def test_slices_that_differ_take_their_bounds_as_arguments(cut_to: Callable[...,
     result = cut_to(net, {"0": [0, 2, 3, 4], "2": [0, 1, 5, 7]}, 3, SIZE, SIZE)
     assert result.text.count("class Slices") == 1
     assert "x.narrow(1, self." in result.text
+
+
+class Wide(nn.Module):
+    """As ShuffleNet's blocks, with more places than stand on a line, and groups."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(3, width, 1)
+        self.groups = groups
+        self.after = nn.Conv2d(width, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(F.channel_shuffle(self.before(x), self.groups))
+
+
+@pytest.mark.parametrize(
+    ("groups", "kept", "written"),
+    [
+        (2, [0, 1, *range(12, 29)], 'interleaved("0101111111111101010")'),
+        (3, [*range(1, 6), *range(12, 30)], 'interleaved("20201201201201212121212")'),
+        (15, [0, *range(2, 30)], "[0, 1, 3, 5, 7, 9, 11"),
+    ],
+)
+def test_a_long_order_names_the_part_of_each_place(
+    cut_to: Callable[..., Any], groups: int, kept: list[int], written: str
+) -> None:
+    result = cut_to(Wide(30, groups), {"before": kept}, 3, SIZE, SIZE)
+    assert "self.before(x)[:, self.order]" in result.forward
+    assert written in " ".join(result.init.split()).replace("[ 0", "[0")
+    assert ("def interleaved(" in result.text) is written.startswith("interleaved")

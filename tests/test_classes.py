@@ -171,6 +171,20 @@ def test_a_child_of_another_kind_is_an_argument(cut: Callable[..., Any]) -> None
     assert "act=nn.Dropout(p=0.1)" in text
 
 
+def test_an_argument_does_not_hide_what_the_file_imports(cut: Callable[..., Any]) -> None:
+    class Hiding(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.nn = layer
+            self.last = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.nn(x))
+
+    model = nn.Sequential(Hiding(nn.ReLU()), Hiding(nn.Tanh()), nn.Linear(3, 2))
+    assert "self.nn = nn2" in class_text(cut(model, 3).text, "Hiding")
+
+
 def test_a_child_that_some_instances_lack_may_be_none(cut: Callable[..., Any]) -> None:
     class Maybe(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:

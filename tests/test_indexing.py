@@ -24,6 +24,7 @@ class One(nn.Module):
         self.before = nn.Conv2d(3, WIDTH, 3, padding=1)
         self.function = function
         self.register_buffer("index", torch.tensor([6, 1, 3, 1]))
+        self.register_buffer("grid", torch.tensor([[0, 1], [3, 2]]))
         self.register_buffer("mask", torch.tensor([True, False] * 4))
         self.after = nn.Conv2d(function(torch.rand(2, WIDTH, SIZE, SIZE), self).shape[1], 4, 1)
 
@@ -73,6 +74,8 @@ FREE: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "list_with_maps": lambda x, _: x[:, [7, 6, 1], 1:],
     "stored_index": lambda x, net: x[:, net.index],
     "stored_mask": lambda x, net: x[:, net.mask],
+    "stored_grid_of_maps": lambda x, net: x[..., net.grid].flatten(3),
+    "stored_grids_of_maps": lambda x, net: x[:, :, net.grid, net.grid],
     "index_select": lambda x, net: torch.index_select(x, 1, net.index),
     "index_select_by_name": lambda x, net: x.index_select(dim=1, index=net.index),
     "chunk": lambda x, _: swapped(x.chunk(2, 1)),
@@ -164,6 +167,7 @@ HELD: dict[str, tuple[Callable[[Tensor, Any], Tensor], list[int]]] = {
     "one_from_the_end": (lambda x, _: x[:, -1, None] + x.select(1, 3)[:, None], [3, 7]),
     "a_slice_of_one": (lambda x, _: x * x[:, 4:5], [4]),
     "all_one_by_one": (lambda x, _: torch.stack(x.unbind(1), 1), list(range(WIDTH))),
+    "by_a_stored_grid": (lambda x, net: x[:, net.grid].flatten(1, 2), list(range(WIDTH))),
     "along_two_axes": (lambda x, _: x.roll((1, 1), (1, 2)), list(range(WIDTH))),
 }
 
