@@ -8,7 +8,7 @@ that are kept, it is written as a split, a slice or an index; in all instances o
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,14 +17,12 @@ import torch
 from torch import fx
 
 from prunecore.arguments import free_name
-from prunecore.functions import FunctionRule
+from prunecore.calls import Functions, picking
 from prunecore.keep import Keep
 from prunecore.records import Trace
-from prunecore.rehearsal import Rehearsal, picking
+from prunecore.rehearsal import Rehearsal
 from prunecore.signal import Ids, Signal
 from prunecore.source import LONGEST_ROW, Call, Name, Value
-
-Functions = Mapping[Callable[..., Any], FunctionRule]
 
 
 @dataclass(frozen=True)

@@ -230,7 +230,9 @@ class Algebra:
             forward: called with the module, the kept places of `ids` and the inputs.
         """
         if ids is not None:
-            self.records.masked_forwards[self._paths[id(module)]] = (ids, forward)
+            path = self._paths[id(module)]
+            known, _ = self.records.masked_forwards.setdefault(path, (ids, forward))
+            self.join(known, ids)
 
     def masked_function(self, ids: Ids | None, function: MaskedFunction) -> None:
         """Give what the masked original calls in the place of the function that is followed.

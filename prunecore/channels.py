@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.algebra import Algebra
+from prunecore.calls import agree
 from prunecore.errors import InputShapeError
 from prunecore.forwards import Forwards
 from prunecore.functions import Operation
@@ -116,7 +117,9 @@ class Channels(Algebra):
             )
         graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
         trace = interpret(self, module, graph, supplied)
-        self.records.traces.setdefault(path, trace)
+        first = self.records.traces.setdefault(path, trace)
+        if first is not trace:
+            agree(self, first, trace, self._plugins.functions)
         if self._in_eval is not None and path not in self._in_eval.records.traces:
             # only training calls it, and it might be told to run in eval mode all the same
             graph = self.modes.graph(module, path, supplied, in_training=False)

@@ -15,20 +15,6 @@ from prunecore.records import Trace
 from prunecore.signal import Ids, Signal, shaped
 
 
-def picking(trace: Trace, node: fx.Node) -> list[Signal]:
-    """The tensors that a call has taken places for; none if it takes none."""
-    if node.op not in ("call_function", "call_method"):
-        return []
-    given = pytree.tree_leaves([trace.values[source] for source in node.all_input_nodes])
-    return [
-        leaf
-        for leaf in pytree.tree_leaves(trace.values[node])
-        if isinstance(leaf, Signal)
-        and leaf.picked is not None
-        and not any(leaf is other for other in given)  # it is only passed on
-    ]
-
-
 class Rehearsal:
     """Tries calls of a forward that take places of tensors by their number.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -290,6 +290,21 @@ def test_what_repeats_is_a_loop(cut: Callable[..., Any], run: Forward, lines: li
     forward = cut(net(run, 4), 3).forward.splitlines()
     start = forward.index(lines[0])
     assert forward[start : start + len(lines)] == lines
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+def returning_a_named_tuple(self: Any, x: Tensor) -> Pair:
+    x = self.stem(x)
+    return Pair(self.layers[0](x), self.layers[1](x))
+
+
+def test_a_named_tuple_stays_one(cut: Callable[..., Any]) -> None:
+    forward = cut(net(returning_a_named_tuple, 2), 3).forward
+    assert "return Pair(self.layers[0](x), self.layers[1](x))" in forward
 
 
 @pytest.mark.parametrize(
