@@ -93,8 +93,9 @@ class Keep:
         """The kept width of one axis of a tensor of the forward pass."""
         if not signal.carries_channels(axis):
             return signal.shape[axis]
-        ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)[:, 0]
-        return self.count(ids)
+        lines = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)
+        first = self.mask(lines).any(axis=0).argmax()  # of which something stays
+        return self.count(np.ascontiguousarray(lines[:, first]))
 
     def shape(self, signal: Signal) -> tuple[int, ...]:
         """The kept shape of a tensor of the forward pass."""

@@ -75,6 +75,10 @@ class Rehearsal:
         results = pytree.tree_leaves(self._known[node])
         return len(results) == len(parts) and all(map(_has, results, signals, parts))
 
+    def number(self, node: fx.Node) -> Any:
+        """What a number that a forward computes is with the kept widths."""
+        return self._value(node)
+
     def _way(self, node: fx.Node) -> list[fx.Node]:
         """The calls that lead to this one, from the tensor that they moved the places of."""
         way = [node]

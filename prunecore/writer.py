@@ -20,6 +20,7 @@ from prunecore.instances import Instance, derived
 from prunecore.keep import Keep
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
+from prunecore.resizing import resized
 from prunecore.signal import Signal
 from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, one_line
 from prunecore.statements import Statement
@@ -63,6 +64,7 @@ class Writer:
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
         traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
+        traces = resized(traces, keep, plugins.functions)
         self._variants = unify(adapted(traces, keep, plugins.functions))
 
     def width(self, tensor: Tensor, axis: int) -> int:
@@ -186,7 +188,14 @@ class Writer:
         return Call("torch.zeros", sizes or ((),), keywords)
 
     def _constant(self, module: nn.Module, path: str, key: str, buffer: Tensor) -> Call:
+        cut = self.keep.cut(buffer)
+        times = [1] * buffer.ndim
         if buffer.numel() > _LONGEST_CONSTANT:
+            for axis in range(buffer.ndim):
+                first = cut.narrow(axis, 0, 1)
+                if torch.equal(first.expand_as(cut), cut):
+                    cut, times[axis] = first, self.keep.width(buffer, axis)
+        if cut.numel() > _LONGEST_CONSTANT:
             raise UnsupportedError(
                 path,
                 type(module).__name__,
@@ -195,7 +204,8 @@ class Writer:
             )
         is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
         keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
-        return Call("torch.tensor", (self.keep.cut(buffer).tolist(),), keywords)
+        call = Call("torch.tensor", (cut.tolist(),), keywords)
+        return Call(f"{one_line(call)}.repeat", tuple(times)) if max(times, default=1) > 1 else call
 
     def _define_tuple(
         self, name: str, fields: Mapping[str, str], module: nn.Module, path: str
