@@ -110,7 +110,7 @@ def _selection(
     node: fx.Node, signals: Sequence[Signal], rehearsal: Rehearsal, keep: Keep
 ) -> Selection:
     source = rehearsal.source(node)
-    tensor: Signal = rehearsal.trace.values[source]
+    tensor = rehearsal.tensor(source)
     (axis,) = tensor.channel_axes
     ids = tensor.ids.ravel()
     stays = keep.mask(ids)

@@ -195,7 +195,8 @@ class Algebra:
         for arrangement in before:  # the same channels, which may be a rectangle already
             units = stands_for[np.searchsorted(ids, arrangement)]
             one_channel_axis(without_repetition(units), self.join)
-        return Signal(signal.meta, settled)
+        signal.grid.settled.append(Signal(signal.meta, settled))
+        return signal.grid.settled[-1]
 
     def hold_one(self, ids: Ids) -> None:
         """See to it that one of these places stays, so that a part of a tensor is never empty."""

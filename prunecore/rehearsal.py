@@ -50,6 +50,11 @@ class Rehearsal:
         """The tensor whose places a call takes, before all functions that moved them."""
         return self._way(node)[0]
 
+    def tensor(self, source: fx.Node) -> Signal:
+        """The tensor that a call takes places of, its channels along one axis."""
+        signal: Signal = self.trace.values[source]
+        return signal.grid.settled[-1] if signal.grid else signal
+
     def takes(self, node: fx.Node, signals: Sequence[Signal], parts: Sequence[Ids]) -> bool:
         """Whether a call takes these places, as it would be written with the kept widths.
 
@@ -59,7 +64,7 @@ class Rehearsal:
             parts: the numbers of the places that each should have, among the kept ones.
         """
         source, *way = self._way(node)
-        tensor: Signal = self.trace.values[source]
+        tensor = self.tensor(source)
         (axis,) = tensor.channel_axes
         shape = self._keep.shape(tensor)
         layout = [-1 if other == axis else 1 for other in range(tensor.ndim)]
@@ -82,7 +87,9 @@ class Rehearsal:
     def _way(self, node: fx.Node) -> list[fx.Node]:
         """The calls that lead to this one, from the tensor that they moved the places of."""
         way = [node]
-        while len(way) == 1 or self.trace.values[way[0]].grid is not None:
+        while len(way) == 1 or (
+            self._rule(way[1]).takes_grids and self.trace.values[way[0]].grid is not None
+        ):
             tensors = [
                 source
                 for source in way[0].all_input_nodes
@@ -91,8 +98,14 @@ class Rehearsal:
             way.insert(0, tensors[0])
         return way
 
+    def _target(self, node: fx.Node) -> Any:
+        return getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
+
+    def _rule(self, node: fx.Node) -> FunctionRule:
+        return self._functions[self._target(node)]
+
     def _run(self, node: fx.Node) -> Any:
-        target: Any = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
+        target = self._target(node)
         arguments: Any = (node.args, dict(node.kwargs))
         rule = self._functions.get(target)
         if rule is not None and rule.rewrite is not None:

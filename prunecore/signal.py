@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -23,10 +23,12 @@ class Grid:
         coordinates: for each axis of that tensor, the place along it that lies at each place of
             this one; shaped as ids are.
         arrangements: the ids of every such tensor on the way here, this one's last.
+        settled: the tensor as functions meet it that need the channels along one axis.
     """
 
     coordinates: tuple[Ids, ...]
     arrangements: tuple[Ids, ...]
+    settled: list[Signal] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)
