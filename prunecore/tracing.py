@@ -163,6 +163,7 @@ def trace_training(
     return graph
 
 
+_A_PART = "Or prune a part of the network in its place (--module PATH)."
 _REMEDY = f"Or leave out what only training does (--drop {TRAINING})."
 
 
@@ -236,12 +237,12 @@ def _untraceable(
             "Call its children from the forward of the module that holds it.",
         )
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    others = f" {_REMEDY}" if in_training else "" if path else f" {_A_PART}"
     return UnsupportedError(
         path,
         name,
         f"its forward{' in training' if in_training else ''} cannot be traced: {reason}",
         "Take the branch or conversion on tensor values out of its forward, or install or write "
-        f"a plugin that owns {name} (hook prunecore_calculate_dependencies)."
-        f"{f' {_REMEDY}' if in_training else ''}",
+        f"a plugin that owns {name} (hook prunecore_calculate_dependencies).{others}",
         raising_line(error, file_of(forward)),
     )

@@ -181,6 +181,15 @@ def test_what_cannot_be_followed_is_reported_with_the_line_of_the_users_file(
     assert f"a plugin that owns {cls.__name__} (hook prunecore_calculate_dependencies)" in remedy
 
 
+def test_a_network_that_cannot_be_followed_may_have_a_part_that_can() -> None:
+    x = {"x": torch.empty(2, 3, device="meta")}
+    with pytest.raises(UnsupportedError, match=r"a part of the network .* \(--module PATH\)"):
+        trace_level(Branch(), "", x)
+    with pytest.raises(UnsupportedError) as caught:
+        trace_level(Branch(), "layer1.0", x)
+    assert "--module" not in str(caught.value)
+
+
 def test_a_module_without_a_forward_is_said_to_have_none() -> None:
     with pytest.raises(UnsupportedError, match=r"through a \(Module\): it has no forward\."):
         trace_level(nn.Module(), "a", {"x": 0})
