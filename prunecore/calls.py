@@ -63,13 +63,12 @@ def agree(channels: Channels, first: Trace, later: Trace, functions: Functions) 
             "Call two modules, or give both calls inputs of one size.",
         )
     for one, other in zip(first.graph.nodes, later.graph.nodes, strict=True):
-        stated = zip(_stated(first, one, functions), _stated(later, other, functions), strict=True)
-        for ours, theirs in stated:
-            if ours.ids.shape == theirs.ids.shape:
-                channels.join(ours.ids, theirs.ids)
-                continue
-            for tensor in (ours, theirs):
-                channels.pin(tensor.ids, "a module states its places that is called for another")
+        stated = [*_stated(first, one, functions), *_stated(later, other, functions)]
+        if len({tensor.ids.shape for tensor in stated}) == 1 and len(stated) == 2:
+            channels.join(stated[0].ids, stated[1].ids)
+            continue
+        for tensor in stated:  # of another width in the other call, or all of it stays there
+            channels.pin(tensor.ids, "a module that is called twice takes places of it")
 
 
 def _stated(trace: Trace, node: fx.Node, functions: Functions) -> list[Signal]:

@@ -285,8 +285,8 @@ def _given(node: fx.Node) -> list[Any]:
 
 
 def _are_nodes(value: Any) -> bool:
-    is_list = isinstance(value, list | tuple) and len(value) > 0
-    return is_list and all(isinstance(item, fx.Node) for item in value)
+    is_list = isinstance(value, list | tuple) and not hasattr(value, "_fields")
+    return is_list and len(value) > 0 and all(isinstance(item, fx.Node) for item in value)
 
 
 def _lists(value: Any) -> Iterator[Sequence[fx.Node]]:

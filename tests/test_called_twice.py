@@ -58,6 +58,24 @@ def test_both_calls_keep_the_same_places_where_the_text_names_some(
     assert axes[0] == axes[1]
 
 
+def test_places_stay_where_another_call_is_given_what_always_stays(
+    cut: Callable[..., Any],
+) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 3, 1)
+            self.shared = Function(lambda x: x[:, [2, 0]])
+            self.last = nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            return self.last(torch.cat([self.shared(x), self.shared(y)], 1))
+
+    found = cut(Net(), 3, SIZE, SIZE).dependencies
+    assert found.left_whole == {"first": "a module that is called twice takes places of it"}
+
+
 @pytest.mark.parametrize(
     "function", [torch.relu, lambda x: x.flip(1), lambda x: x.flatten(2).mean(2)[..., None, None]]
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -290,6 +290,34 @@ def test_what_repeats_is_a_loop(cut: Callable[..., Any], run: Forward, lines: li
     forward = cut(net(run, 4), 3).forward.splitlines()
     start = forward.index(lines[0])
     assert forward[start : start + len(lines)] == lines
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+class Paired(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = linears(2)
+
+    def forward(self, x: Tensor) -> Pair:
+        return Pair(self.layers[0](x), self.layers[1](x))
+
+
+class Halves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.paired, self.last = nn.Linear(3, 6), Paired(), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pair = self.paired(self.stem(x))
+        return self.last(pair.first + pair.second)
+
+
+def test_a_named_tuple_stays_one(cut: Callable[..., Any]) -> None:
+    assert "return Pair(self.layers[0](x), self.layers[1](x))" in cut(Halves(), 3).text
 
 
 @pytest.mark.parametrize(
