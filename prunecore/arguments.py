@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import keyword
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 from prunecore.keep import Width
@@ -88,6 +93,11 @@ class Arguments:
     leaving: tuple[Hashable, ...]
     named: Mapping[Hashable, str] = field(default_factory=dict)
     _by_key: dict[Hashable, Argument] = field(default_factory=dict)
+    _modules: int = 0  # how many of the values so far hold modules
+
+    def begin(self) -> None:
+        """Go through the values from the first one on."""
+        self._modules = 0
 
     def lift(self, values: Sequence[Value], role: Role, stored: bool, default: Value) -> Name:
         """The argument that these values are.
@@ -102,14 +112,21 @@ class Arguments:
             value.channels if isinstance(value, Width) else one_line(value) for value in values
         )
         is_width = any(isinstance(value, Width) for value in values)
-        key = kinds if is_width else (role[1] or role[0], kinds)
+        key: Hashable = kinds if is_width else (role[1] or role[0], kinds)
+        if any(map(_holds_modules, values)):  # which are two, however alike they are written
+            self._modules += 1
+            key = key, self._modules
         argument = self._by_key.setdefault(key, Argument(values, role, default))
         argument.stored |= stored
         argument.roles.add(role)
         return Name(f"self.{argument.name}" if stored else argument.name)
 
-    def name_all(self) -> None:
-        """Give every argument its name and its place in the signature."""
+    def name_all(self, attributes: Set[str] = frozenset()) -> None:
+        """Give every argument its name and its place in the signature.
+
+        Args:
+            attributes: what the class has by other names; no argument is stored as one of these.
+        """
         inner = [
             argument
             for key, argument in self._by_key.items()
@@ -122,10 +139,12 @@ class Arguments:
         ]
         taken = {"self", *RESERVED}
         for name, argument in zip(wanted, self, strict=True):
+            used = taken | attributes if argument.stored else taken
             if argument.is_width and wanted.count(name) > 1:
-                argument.name = free_name(f"{name}1", taken, name)
-            elif name in taken:
-                argument.name = free_name(_identifier("_".join(argument.role)), taken)
+                argument.name = free_name(f"{name}1", used, name)
+            elif name in used:
+                longer = name if argument.is_width else _identifier("_".join(argument.role))
+                argument.name = free_name(longer, used)
             else:
                 argument.name = name
             taken.add(argument.name)
@@ -220,6 +239,14 @@ def _identifier(text: str) -> str:
     return f"arg_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
 
 
+def _holds_modules(value: Value) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_modules, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_modules, value))
+    return isinstance(value, Call)
+
+
 def _are_layers(value: Value) -> bool:
     return isinstance(value, list) and all(isinstance(item, Call) for item in value)
 
@@ -236,6 +263,24 @@ def _kind(value: Value) -> str:
         return f"dict[str, {kind}]" if isinstance(value, dict) else f"list[{kind}]"
     if isinstance(value, Width):
         return "int"
+    if value is None:
+        return "None"
     if isinstance(value, Name):
-        return "type[nn.Module]" if value.text.startswith("nn.") else "float"
-    return type(value).__name__
+        value = _named(value.text)
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        return "type[nn.Module]"
+    if isinstance(value, torch.dtype):
+        return "torch.dtype"
+    kind = type(value).__name__
+    return kind if getattr(builtins, kind, None) is type(value) else "Any"
+
+
+def _named(text: str) -> Any:
+    """What a name or expression stands for; `None` for a plugin's own."""
+    if text.startswith("float("):
+        return math.inf
+    first, *rest = text.split(".")
+    value: Any = {"torch": torch, "nn": nn, "F": F, "math": math}.get(first)
+    for name in rest:
+        value = getattr(value, name, None)
+    return value

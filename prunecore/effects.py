@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from prunecore.expressions import INPLACE
 
@@ -26,3 +26,10 @@ def _is_in_place(node: fx.Node) -> bool:
         or node.target in INPLACE
         or node.kwargs.get("inplace") is True
     )
+
+
+def mixes(module: nn.Module) -> bool:
+    """Whether a module has children or weights of its own of two axes or more."""
+    if any(True for _ in module.children()):
+        return True
+    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))

@@ -7,20 +7,21 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from torch import fx, nn
+from torch import fx
 
-from prunecore.effects import is_dead
+from prunecore.effects import is_dead, mixes
 from prunecore.expressions import (
     INFIX,
     annotation,
     function_call,
+    is_operator,
     literal,
     named_tuples,
     names_in,
     self_path,
 )
 from prunecore.functions import FunctionRule, function_of
-from prunecore.keep import Keep
+from prunecore.keep import Keep, holds_width
 from prunecore.source import INDENT, LINE, Call, Name, Value, one_line
 from prunecore.statements import AnyStatement, Statement
 from prunecore.unpacking import part_names, parts_of
@@ -69,6 +70,7 @@ class ForwardWriter:
     ) -> None:
         self.trace = variant.trace
         self.optional = variant.optional
+        self.is_shared = variant.is_shared
         self.keep = keep
         self.functions = functions
         self.statements: list[AnyStatement] = []
@@ -144,7 +146,7 @@ class ForwardWriter:
         needed = [source for source in self.sources(node) if self._is_pending(source)]
         waiting = self.pending[len(self.pending) - len(needed) :]
         in_order = [expression.node for expression in waiting] == needed
-        if not in_order or self.breaks(node, waiting):
+        if not in_order or self.breaks(node, waiting) or self._hides_width(node, waiting):
             self.flush()
             waiting = []
         nested = {expression.node: expression for expression in waiting}
@@ -164,12 +166,26 @@ class ForwardWriter:
         calls = [expression for expression in waiting if expression.depth > 0]
         if self._is_optional(node):
             return bool(waiting)
-        if node.op == "call_module" and _mixes(self.trace.module.get_submodule(str(node.target))):
+        if node.op == "call_module" and mixes(self.trace.module.get_submodule(str(node.target))):
             return bool(calls)
         deepest = max((expression.depth for expression in calls), default=0)
         joins = node.op == "output" or node.target in INFIX
         return deepest >= _DEEPEST + joins or (
             not joins and any(expression.composite for expression in calls)
+        )
+
+    def _hides_width(self, node: fx.Node, waiting: list[Expression]) -> bool:
+        """Whether a kept width, which may be another one in another instance, would be in a text.
+
+        It has to stay a value by itself, to become an argument of the class.
+        """
+        if not self.is_shared or node.op not in ("call_method", "call_function"):
+            return False
+        receiver = node.args[0] if isinstance(node.target, str) else None
+        return any(
+            holds_width(expression.value)
+            for expression in waiting
+            if expression.node is receiver or is_operator(node.target)
         )
 
     def _expression(self, node: fx.Node, nested: Mapping[fx.Node, Expression]) -> Expression:
@@ -273,13 +289,6 @@ class ForwardWriter:
 
     def _values(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, self.trace.values.__getitem__)
-
-
-def _mixes(module: nn.Module) -> bool:
-    """Whether a module has children or weights of its own of two axes or more."""
-    if any(True for _ in module.children()):
-        return True
-    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
 
 
 def _parameter(node: fx.Node, value: Any) -> str:

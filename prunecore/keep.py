@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunecore.dependencies import Dependencies
 from prunecore.records import is_within
 from prunecore.signal import Ids, Signal
+from prunecore.source import Call, Value
 
 
 class Width(int):
@@ -25,6 +26,17 @@ class Width(int):
         width = super().__new__(cls, value)
         width.channels = channels
         return width
+
+
+def holds_width(value: Value) -> bool:
+    """Whether a value is a kept width, or holds one."""
+    if isinstance(value, Call):
+        value = (*value.positional, *value.keywords.values())
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(map(holds_width, value))
+    return isinstance(value, Width)
 
 
 class Keep:

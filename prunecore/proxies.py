@@ -18,6 +18,12 @@ class Known(fx.Proxy):
     """Stands for what a node computes."""
 
     tracer: Any
+    is_nested = False  # a network that is pruned is given rectangles
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What `isinstance` says of it: a tensor where it stands for one."""
+        return Tensor if isinstance(self.tracer.known(self), Tensor) else type(self)
 
     def __len__(self) -> int:
         """How many items a tuple, list or dictionary has.

@@ -62,7 +62,7 @@ def _kept_sizes(sizes: Any, first: int, result: Signal, keep: Keep) -> Any:
         return sizes
     kept = [
         keep.size(result, axis)
-        if type(size) is int and size != -1 and result.carries_channels(axis)
+        if isinstance(size, int) and size != -1 and result.carries_channels(axis)
         else size
         for axis, size in enumerate(sizes, start=first)
     ]

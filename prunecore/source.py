@@ -19,6 +19,7 @@ IMPORTS = {  # name in a file to the import that it needs
     "math": "import math",
     "operator": "import operator",
     "OrderedDict": "from collections import OrderedDict",
+    "Any": "from typing import Any",
     "NamedTuple": "from typing import NamedTuple",
     "torch": "import torch",
     "F": "from torch.nn import functional as F",

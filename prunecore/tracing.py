@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from prunecore.attributes import held_numbers
 from prunecore.deciding import Decider, Undecided
 from prunecore.devices import contexts
 from prunecore.errors import UnsupportedError
+from prunecore.fused import layer_by_layer
 from prunecore.lines import LINE, file_of, raising_line, running_line
 from prunecore.modes import Modes, alike
 from prunecore.proxies import Known, items_of, without_views
@@ -61,6 +63,8 @@ class _OneLevel(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         """What a node is given: a named tuple as it is, not as the call that makes it."""
+        if issubclass(type(a), fx.Proxy):  # whatever it says that it is
+            return a.node
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         return super().create_arg(a)
@@ -179,6 +183,7 @@ def _trace(
             "Make it a plain parameter first, with "
             "torch.nn.utils.parametrize.remove_parametrizations.",
         ) from error
+    vars(shadow).update(held_numbers(module))
     shadow.training = flag  # type: ignore[assignment]
     for child in without:
         holder = shadow
@@ -192,7 +197,8 @@ def _trace(
     if forward is not type(module).forward:
         tracer.traced_func_name = forward.__name__
     try:
-        graph = tracer.trace(shadow)
+        with layer_by_layer():
+            graph = tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error, bool(flag)) from error
     without_views(graph)

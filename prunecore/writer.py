@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.adapting import adapted
+from prunecore.attributes import held_numbers
 from prunecore.branches import write_forward
 from prunecore.definitions import check_imports, defined_names
 from prunecore.errors import UnsupportedError
+from prunecore.expressions import literal
+from prunecore.forward import Forward
 from prunecore.held import container_of, in_places
 from prunecore.instances import Instance, derived
 from prunecore.keep import Keep
@@ -23,7 +27,7 @@ from prunecore.records import Visit, is_within
 from prunecore.signal import Signal
 from prunecore.sizing import with_kept_sizes
 from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, one_line
-from prunecore.statements import Statement
+from prunecore.statements import Statement, write_statements
 from prunecore.variants import Variant, unify, without_blocks
 
 _LONGEST_CONSTANT = 64  # elements of a buffer that is written out
@@ -140,16 +144,16 @@ class Writer:
         if forward is not None:
             for kind, members in forward.tuples.items():
                 self._define_tuple(kind, members, module, path)
-        tensors = self._tensors(module, path)
+        own = [*_numbers(module, forward), *self._tensors(module, path)]
         children = self._children(module, path, variant)
         name, ends, base = type(module).__name__, self._ends(path), container_of(module)
         if base is not None and None not in children.values():
             held = in_places(base, children)
             return BlockSource(
-                Instance(name, (*tensors, *_orders(variant)), forward, *ends, base, held=held)
+                Instance(name, (*own, *_orders(variant)), forward, *ends, base, held=held)
             )
         fields = [_field(key, child) for key, child in children.items()]
-        return BlockSource(Instance(name, (*tensors, *fields, *_orders(variant)), forward, *ends))
+        return BlockSource(Instance(name, (*own, *fields, *_orders(variant)), forward, *ends))
 
     def _children(
         self, module: nn.Module, path: str, variant: Variant | None
@@ -188,7 +192,14 @@ class Writer:
         return Call("torch.zeros", sizes or ((),), keywords)
 
     def _constant(self, module: nn.Module, path: str, key: str, buffer: Tensor) -> Call:
+        cut = self.keep.cut(buffer)
+        times = [1] * buffer.ndim
         if buffer.numel() > _LONGEST_CONSTANT:
+            for axis in range(buffer.ndim):
+                first = cut.narrow(axis, 0, 1)
+                if torch.equal(first.expand_as(cut), cut):
+                    cut, times[axis] = first, self.keep.width(buffer, axis)
+        if cut.numel() > _LONGEST_CONSTANT:
             raise UnsupportedError(
                 path,
                 type(module).__name__,
@@ -197,7 +208,8 @@ class Writer:
             )
         is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
         keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
-        return Call("torch.tensor", (self.keep.cut(buffer).tolist(),), keywords)
+        call = Call("torch.tensor", (cut.tolist(),), keywords)
+        return Call(f"{one_line(call)}.repeat", tuple(times)) if max(times, default=1) > 1 else call
 
     def _define_tuple(
         self, name: str, fields: Mapping[str, str], module: nn.Module, path: str
@@ -243,6 +255,16 @@ def _field(key: str, child: Value | None) -> Statement:
     if key.isidentifier() and not keyword.iskeyword(key):
         return Statement(f"self.{key} = ", child)
     return Statement("", Call("self.add_module", (key, child)))
+
+
+def _numbers(module: nn.Module, forward: Forward | None) -> list[Statement]:
+    """The numbers that a forward reads off its module."""
+    text = "" if forward is None else write_statements(forward.statements, 0)
+    return [
+        Statement(f"self.{name} = ", literal(value))
+        for name, value in vars(module).items()
+        if name in held_numbers(module) and re.search(rf"\bself\.{name}\b", text)
+    ]
 
 
 def _orders(variant: Variant | None) -> list[Statement]:

@@ -74,6 +74,18 @@ def test_sizes_decide(
     assert result.keep.dependencies.removable.any()
 
 
+@pytest.mark.parametrize(
+    "branch",
+    [
+        lambda x, inner: x * 2 if isinstance(x, Tensor) else x[0],
+        lambda x, inner: inner(x) if torch.is_tensor(x) else x[0],
+        lambda x, inner: x[0] * 2 if isinstance(x, list | tuple) else x,
+    ],
+)
+def test_a_tensor_is_taken_for_one(cut: Callable[..., Any], branch: Any) -> None:
+    assert "[0]" not in cut(Net(branch), 3, 4, 4).forward
+
+
 def test_a_written_network_refuses_what_it_was_not_written_for(cut: Callable[..., Any]) -> None:
     small = cut(Net(padded), 3, 4, 4).small
     with pytest.raises(AssertionError, match=GUARD):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.attributes import HeldFloat, HeldInt
 from prunecore.expressions import function_name, literal, without_defaults
 from prunecore.forward import Expression, ForwardWriter
 from prunecore.functions import elementwise, function_of
@@ -88,6 +89,17 @@ def _unpacked(names: tuple[Name, ...]) -> str:
 
 def _plain(value: Any) -> Any:
     """Arguments as they are written; a network is followed in eval mode."""
-    return literal(
-        pytree.tree_map(lambda leaf: False if isinstance(leaf, Training) else leaf, value)
+    return literal(pytree.tree_map(_as_followed, value))
+
+
+def _as_followed(leaf: Any) -> Any:
+    """A leaf without what it is called in its module, which a hook knows as `block`."""
+    if isinstance(leaf, Training):
+        return False
+    return (
+        float(leaf)
+        if isinstance(leaf, HeldFloat)
+        else int(leaf)
+        if isinstance(leaf, HeldInt)
+        else leaf
     )
