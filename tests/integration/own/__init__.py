@@ -1,0 +1,1 @@
+"""Networks that people write: in their style, types and docstrings left out as they do."""
