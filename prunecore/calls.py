@@ -77,7 +77,7 @@ def _stated(trace: Trace, node: fx.Node, functions: Functions) -> list[Signal]:
         return [picks[0].source]
     rule = functions.get(function_of(node))
     literals = pytree.tree_leaves((node.args[1:], dict(node.kwargs)))
-    states = any(type(literal) is int and literal > 1 for literal in literals)
+    states = any(isinstance(literal, int) and literal > 1 for literal in literals)
     if rule is None or rule.rewrite is None or not (states or counting(trace, node)):
         return []
     value = trace.values[node]

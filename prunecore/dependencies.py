@@ -247,7 +247,10 @@ def _reasons(records: Records, channel_of: ChannelArray) -> dict[int, str]:
 def _left_out(model: nn.Module, reached: set[str]) -> tuple[str, ...]:
     """The outermost modules that hold nothing that was reached."""
     holding = {""}
-    for path in reached:
+    modules = {id(model.get_submodule(path)) for path in reached}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if id(module) not in modules:
+            continue
         parts = path.split(".")
         holding.update(".".join(parts[:length]) for length in range(1, len(parts) + 1))
     out: list[str] = []

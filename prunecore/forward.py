@@ -151,7 +151,8 @@ class ForwardWriter:
             waiting = []
         nested = {expression.node: expression for expression in waiting}
         expression = self._expression(node, nested)
-        if nested and len(one_line(expression.value)) + self.indent + len("return ") > LINE:
+        before = self.variables.longest_before(expression.value)
+        if nested and len(one_line(expression.value)) + self.indent + before > LINE:
             self.flush()
             nested = {}
             expression = self._expression(node, nested)

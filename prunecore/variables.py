@@ -61,6 +61,11 @@ class Variables:
         self.names[node] = name
         return name
 
+    def longest_before(self, value: Value) -> int:
+        """How long may be what stands before an expression: `return `, or a variable it reads."""
+        read = {*names_in(value)} & {*self.names.values()}
+        return max(map(len, ["return ", *(f"{name} = " for name in read)]))
+
     def unpack(
         self,
         node: fx.Node,

@@ -58,6 +58,23 @@ def test_both_calls_keep_the_same_places_where_the_text_names_some(
     assert axes[0] == axes[1]
 
 
+def test_a_list_of_what_is_held_elsewhere_is_written(cut: Callable[..., Any]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 8, 1)
+            self.shared = nn.Conv2d(8, 8, 1)
+            self.again = nn.ModuleList([self.shared])
+            self.last = nn.Conv2d(8, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.again[0](self.shared(self.first(x))))
+
+    result = cut(Net(), 3, SIZE, SIZE)
+    assert result.dependencies.left_out == ()
+    assert result.small.again[0] is result.small.shared
+
+
 def test_places_stay_where_another_call_is_given_what_always_stays(
     cut: Callable[..., Any],
 ) -> None:

@@ -515,3 +515,15 @@ def test_names_of_variables_do_not_hide_what_the_forward_needs(cut: Callable[...
             return self.last(torch.cat([F.relu(a) * b, c * d, torch.sin(a)], 0))
 
     cut(Hiding(), 3)
+
+
+def test_a_long_expression_for_a_variable_of_a_long_name_is_broken(
+    cut: Callable[..., Any], check_style: Callable[..., None]
+) -> None:
+    class Applied(nn.Module):
+        def forward(self, condition: Tensor) -> Tensor:
+            out = condition.sigmoid() * (condition[..., None].squeeze(-1) * 0.25 + 2) + 0.5
+            return out.view(out.shape)
+
+    model = nn.Sequential(nn.Linear(3, 6), Applied(), nn.Linear(6, 2))
+    check_style([cut(model, 3).text])

@@ -1,4 +1,4 @@
-"""Blocks that networks are drawn of: they put other blocks together."""
+"""Blocks that networks are drawn of: they put other blocks together, a network in the end."""
 
 from __future__ import annotations
 
@@ -208,6 +208,37 @@ class Conditioned(Chosen):
         if self.form == "flag":
             return self.second(self.first(x, y, flip=True), flip=True)
         return self.second(self.first(x), y)
+
+
+class Head(Chosen):
+    FORMS = ("mean", "flatten", "map", "view", "maximum", "layers")
+
+    def __init__(self, form: str, rank: int, width: int) -> None:
+        super().__init__(form)
+        self.maps = list(range(2, 2 + rank))
+        self.pool = getattr(F, f"adaptive_avg_pool{rank}d")
+        if form == "map":
+            self.layer: nn.Module = getattr(nn, f"Conv{rank}d")(width, 2, 1)
+        elif form == "layers":
+            hidden = [nn.Linear(width * 2**rank, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.1)]
+            self.layer = nn.Sequential(nn.Flatten(), *hidden, nn.Linear(6, 3))
+        else:
+            places = 1 if form in ("mean", "maximum") else 2**rank
+            self.layer = nn.Linear(width * places, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "map":
+            return self.layer(x)
+        if self.form == "mean":
+            return self.layer(x.mean(dim=self.maps))
+        if self.form == "maximum":
+            return self.layer(input=torch.amax(x, dim=self.maps))
+        x = self.pool(x, 2)
+        if self.form == "layers":
+            return self.layer(x).log_softmax(-1)
+        if self.form == "flatten":
+            return self.layer(x.flatten(1))
+        return self.layer(x.contiguous().view(x.size(0), -1))
 
 
 class Outputs(NamedTuple):

@@ -1,4 +1,4 @@
-"""Layers that networks are drawn of: convolutions, norms, gates, attention, heads.
+"""Layers that networks are drawn of: convolutions, norms, gates, attention.
 
 What a layer's forward does is chosen by name when it is made, so that each form of an operation is
 drawn: method, function and operator, in place or not.
@@ -269,29 +269,3 @@ class InTraining(Chosen):
         if self.training:
             y = y + 0.1 * torch.rand_like(y)
         return y
-
-
-class Head(Chosen):
-    FORMS = ("mean", "flatten", "map", "view", "maximum")
-
-    def __init__(self, form: str, rank: int, width: int) -> None:
-        super().__init__(form)
-        self.maps = list(range(2, 2 + rank))
-        self.pool = getattr(F, f"adaptive_avg_pool{rank}d")
-        if form == "map":
-            self.layer: nn.Module = getattr(nn, f"Conv{rank}d")(width, 2, 1)
-        else:
-            places = 1 if form in ("mean", "maximum") else 2**rank
-            self.layer = nn.Linear(width * places, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.form == "map":
-            return self.layer(x)
-        if self.form == "mean":
-            return self.layer(x.mean(dim=self.maps))
-        if self.form == "maximum":
-            return self.layer(input=torch.amax(x, dim=self.maps))
-        x = self.pool(x, 2)
-        if self.form == "flatten":
-            return self.layer(x.flatten(1))
-        return self.layer(x.contiguous().view(x.size(0), -1))

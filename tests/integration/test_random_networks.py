@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ from prunecore.written import build
 
 from ..conftest import masked
 from .networks import filled
-from .oracle import check_imports
+from .oracle import check_imports, check_style
 from .random_networks import Drawn, Shapes, networks
 
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -39,8 +40,13 @@ HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_t
 Outcome = Literal["reached", "as far as it goes", "nothing may go"]
 
 
-def check(model: nn.Module, shapes: Shapes, level: float, number: int) -> Outcome:
-    """Prune to a level, or as far as it goes, by scores that `number` draws."""
+def check(
+    model: nn.Module, shapes: Shapes, level: float, number: int, folder: Path | None = None
+) -> Outcome:
+    """Prune to a level, or as far as it goes, by scores that `number` draws.
+
+    The written file is left in the folder, if there is one.
+    """
     model = filled(model)
     plugins = load()
     inputs = [torch.empty((2, *shape), device="meta") for shape in shapes]
@@ -54,6 +60,8 @@ def check(model: nn.Module, shapes: Shapes, level: float, number: int) -> Outcom
     keep = Keep(model, dependencies, plan.kept)
     source = write_network(model, keep, plugins, "net", "A network.")
     check_imports(source)
+    if folder:
+        (folder / f"net{len(list(folder.iterdir()))}.py").write_text(source)
     small = build(source, "net", transfer_weights(model, keep, plugins))
     assert list(small.state_dict()) == list(model.state_dict())
     cost = Counting(dependencies).cost(keep.kept)
@@ -94,7 +102,7 @@ def check_same(reference: nn.Module, small: nn.Module, shapes: Shapes) -> None:
         torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9 * size)
 
 
-def check_many(count: int, number: int) -> None:
+def check_many(count: int, number: int, folder: Path) -> None:
     """Check so many networks, always the same for a number: nearly all of them can be cut."""
     outcomes: Counter[Outcome] = Counter()
 
@@ -102,19 +110,20 @@ def check_many(count: int, number: int) -> None:
     @settings(max_examples=count, deadline=None, database=None, suppress_health_check=HEALTH)
     @given(networks(), st.integers(5, 80), st.integers(0, 10_000))
     def each(drawn: Drawn, level: float, scores: int) -> None:
-        outcomes[check(*drawn, level, scores)] += 1
+        outcomes[check(*drawn, level, scores, folder)] += 1
 
     each()
+    check_style(folder)
     assert outcomes.total() >= count
     assert outcomes["nothing may go"] <= 0.02 * count
     assert outcomes["as far as it goes"] <= 0.3 * count
 
 
-def test_any_network_is_cut_right() -> None:
-    check_many(200, 0)
+def test_any_network_is_cut_right(tmp_path: Path) -> None:
+    check_many(200, 0, tmp_path)
 
 
 @pytest.mark.random
 @pytest.mark.parametrize("part", range(1, 11))
-def test_five_thousand_networks_are_cut_right(part: int) -> None:
-    check_many(500, part)
+def test_five_thousand_networks_are_cut_right(part: int, tmp_path: Path) -> None:
+    check_many(500, part, tmp_path)

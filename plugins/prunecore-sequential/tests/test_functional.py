@@ -220,3 +220,22 @@ def test_a_norm_is_told_whether_the_module_around_it_trains() -> None:
     small = prunecore.prune(OwnStatistics(), level=50, input_shape=(3, 8, 8))
     assert "training=self.training" in small.source
     assert len(small.model.get_buffer("mean")) < WIDTH
+
+
+class HeldGroups(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups = WIDTH
+        self.before = nn.Conv2d(3, WIDTH, 1)
+        self.weight = nn.Parameter(torch.rand(WIDTH, 1, 3, 3))
+        self.after = nn.Conv2d(WIDTH, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.conv2d(self.before(x), self.weight, groups=self.groups)
+        return self.after(F.group_norm(x, self.groups))
+
+
+def test_groups_that_go_are_not_those_that_the_module_holds() -> None:
+    small = prunecore.prune(HeldGroups(), level=50, input_shape=(3, 8, 8))
+    assert len(small.model.get_parameter("weight")) < WIDTH
+    assert "self.groups" not in small.source
