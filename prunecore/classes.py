@@ -19,7 +19,17 @@ from prunecore.instances import (
     without_last,
 )
 from prunecore.keep import Width
-from prunecore.source import INDENT, REQUIRED, Call, Name, Value, one_line, render, signature
+from prunecore.source import (
+    INDENT,
+    REQUIRED,
+    Call,
+    Name,
+    Value,
+    one_line,
+    render,
+    same,
+    signature,
+)
 from prunecore.statements import (
     AnyStatement,
     Compound,
@@ -202,6 +212,8 @@ class ClassWriter:
             source = None if equal(column) else _twice(column, calls)
             if source is not None:
                 keywords[key] = Name(f"{one_line(given[source])} // 2", 5)
+            elif key == "padding" and _is_dilation(column, calls):
+                keywords[key] = self._value(column, (attribute, "dilation"), stored, 1)
             else:
                 default = first.defaults.get(key, REQUIRED)
                 keywords[key] = self._value(column, (attribute, key), stored, default)
@@ -243,12 +255,19 @@ def _attribute(statement: AnyStatement) -> str:
 
 
 def _label(role: Role, function: str) -> str:
-    """What the arguments of a call are named after: a key, else a class, else what is around it."""
+    """What the arguments of a call are named after: a key, else what is around it, else a class."""
     if role[1] and not role[1].isdigit():
         return role[1]
-    if role[1] and "." not in function:
+    if not role[0] and "." not in function:
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", function).lower().strip("_")
     return role[0]
+
+
+def _is_dilation(column: Sequence[Value], calls: Sequence[Call]) -> bool:
+    """Whether a padding is always the dilation, as that of a kernel of three places is."""
+    dilations = [call.keywords.get("dilation") for call in calls]
+    pairs = list(zip(column, dilations, strict=True))
+    return not equal(column) and all(same(padding, dilation) for padding, dilation in pairs)
 
 
 def _twice(column: Sequence[Value], calls: Sequence[Call]) -> str | None:

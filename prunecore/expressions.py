@@ -18,7 +18,7 @@ from torch import fx, nn
 
 from prunecore.attributes import HeldFloat, HeldInt
 from prunecore.signal import Signal
-from prunecore.source import Call, Name, Value, one_line, same
+from prunecore.source import Call, Name, Value, one_line, same, without_noise
 from prunecore.training import Training
 
 INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
@@ -46,10 +46,13 @@ _TIGHT = 9  # the precedence of names, calls and indexing
 
 
 def self_path(module: nn.Module, path: str) -> str:
-    """How a module's forward reaches a child: `self.layers[0].conv`."""
+    """How a module's forward reaches a child: `self.layers[0].conv`, `self.heads["low"]`."""
     text = "self"
     for part in path.split("."):
-        if part.isidentifier() and not keyword.iskeyword(part):
+        is_name = part.isidentifier() and not keyword.iskeyword(part)
+        if _gives_by_key(module) and not (is_name and text == "self"):
+            text += f'["{part}"]'
+        elif is_name:
             text += f".{part}"
         elif type(module) in (nn.Sequential, nn.ModuleList, nn.ParameterList) and (
             list(module._modules or module._parameters).index(part) == int(part)
@@ -59,6 +62,13 @@ def self_path(module: nn.Module, path: str) -> str:
             text = f'getattr({text}, "{part}")'
         module = getattr(module, part, None)  # type: ignore[assignment]  # which it may lack
     return text
+
+
+def _gives_by_key(module: nn.Module) -> bool:
+    """Whether `module[key]` is one of its modules, as that of torch's own dictionary is."""
+    return (
+        isinstance(module, nn.ModuleDict) and type(module).__getitem__ is nn.ModuleDict.__getitem__
+    )
 
 
 def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Value]) -> Value:
@@ -177,7 +187,7 @@ def literal(value: Any) -> Any:
     if isinstance(value, HeldInt | HeldFloat):
         return Name(f"self.{value.attribute}")
     if isinstance(value, float):
-        return _without_noise(value)
+        return without_noise(value)
     if isinstance(value, torch.Size):
         return tuple(value)
     if _is_named(value):
@@ -191,15 +201,6 @@ def literal(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return Name(str(value))
     return value
-
-
-def _without_noise(value: float) -> float:
-    """A constant without the rounding of what computed it: `0.03` for `(0.485 - 0.5) / -0.5`.
-
-    In float32 and shorter types the two are one number.
-    """
-    plain = float(f"{value:.15g}")  # 15 digits that a person types come back as they are
-    return plain if len(repr(plain)) < len(repr(value)) - 3 else value
 
 
 def names_in(value: Value) -> list[str]:
@@ -221,6 +222,9 @@ def own_name(node: fx.Node) -> str:
         return str(node.target).replace(".", "_") if last.isdigit() else last
     if node.target is getattr:
         return str(node.args[1])
+    if node.target is operator.getitem:
+        key = node.args[1]
+        return key if isinstance(key, str) else "size" if isinstance(key, slice) else "item"
     return getattr(node.target, "__name__", str(node.target))
 
 

@@ -32,16 +32,18 @@ class Container:
     item: str
 
     def can_be_cut(self, first: int, last: int) -> bool:
-        """Whether these places can be gone through: all of them, or three and more of a list."""
-        return (first, last) == (0, self.size - 1) or (self.is_list and last - first >= 2)
+        """Whether these places can be gone through: all of them, or three and more of some."""
+        can_be_cut = self.is_list or self.is_dict
+        return (first, last) == (0, self.size - 1) or (can_be_cut and last - first >= 2)
 
     def part(self, first: int, last: int) -> str:
         """How the modules between two places are gone through."""
-        if self.is_dict:
-            return f"{self.text}.values()"
         start = str(first) if first else ""
         stop = str(last + 1) if last + 1 < self.size else ""
-        return f"{self.text}[{start}:{stop}]" if start or stop else self.text
+        whole = f"{self.text}.values()" if self.is_dict else self.text
+        if not start and not stop:
+            return whole
+        return f"{f'list({whole})' if self.is_dict else whole}[{start}:{stop}]"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import keyword
+import operator
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -56,10 +57,18 @@ class Variables:
         else:
             sources = [self._taken_from[name] for name in own if name in self._taken_from]
             whole = [name for name in (*sources, *own) if name not in self._taken_from]
-            free = [name for name in whole if is_tensor and name not in taken]
-            name = free[0] if free else _new(node, is_tensor and not composite, optional, taken)
+            is_entry = node.target is operator.getitem and isinstance(node.args[1], str)
+            held = self._tensors() if is_tensor and not is_entry else set()
+            free = [name for name in whole if name in held - taken]
+            is_out = is_tensor and not composite and not is_entry
+            name = free[0] if free else _new(node, is_out, optional, taken)
         self.names[node] = name
         return name
+
+    def _tensors(self) -> set[str]:
+        """The variables that have held a tensor, rather than a tuple or dictionary of them."""
+        held = {node for node in self.names if isinstance(self._values.get(node), Signal)}
+        return {self.names[node] for node in held}
 
     def unpack(
         self,

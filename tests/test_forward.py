@@ -474,6 +474,33 @@ def test_a_block_that_takes_and_returns_a_dictionary(cut: Callable[..., Any]) ->
     assert cut(Outer(), 3).forward == 'heads = self.heads(x)\nreturn self.last(heads["a"])'
 
 
+def test_what_is_taken_of_a_dictionary_is_called_by_its_key(cut: Callable[..., Any]) -> None:
+    class Levels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"high": self.a(x), "low": x}
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.levels = nn.ModuleDict({"1": Levels()})
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            levels = self.levels["1"](x)
+            high = levels["high"]
+            return self.last(high + self.first(high)) + levels["low"].sum()
+
+    forward = cut(Outer(), 3).forward
+    assert forward.splitlines()[:2] == [
+        'levels_1 = self.levels["1"](x)',
+        'high = levels_1["high"]',
+    ]
+
+
 def test_optional_arguments_keep_their_defaults(cut: Callable[..., Any]) -> None:
     class Block(nn.Module):
         def __init__(self) -> None:
