@@ -110,6 +110,13 @@ def sweep(session: nox.Session) -> None:
 
 
 @nox.session
+def random(session: nox.Session) -> None:
+    """Cut 5,000 networks that nobody chose, and check each."""
+    install(session, list(FAMILIES), "test")
+    run_tests(session, "-m=random")
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train a small network on handwritten digits, prune it, and use the written file."""
     install(session, list(FAMILIES), "demo")

@@ -8,7 +8,7 @@ that are kept, it is written as a split, a slice or an index; in all instances o
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,14 +17,12 @@ import torch
 from torch import fx
 
 from prunecore.arguments import free_name
-from prunecore.functions import FunctionRule
+from prunecore.calls import Functions, picking
 from prunecore.keep import Keep
 from prunecore.records import Trace
-from prunecore.rehearsal import Rehearsal, picking
+from prunecore.rehearsal import Rehearsal
 from prunecore.signal import Ids, Signal
 from prunecore.source import LONGEST_ROW, Call, Name, Value
-
-Functions = Mapping[Callable[..., Any], FunctionRule]
 
 
 @dataclass(frozen=True)
@@ -109,25 +107,25 @@ def _selections(trace: Trace, keep: Keep, functions: Functions) -> list[Selectio
 def _selection(
     node: fx.Node, signals: Sequence[Signal], rehearsal: Rehearsal, keep: Keep
 ) -> Selection:
-    source, tensor = rehearsal.source(node)
+    taken = [signal.picked for signal in signals if signal.picked is not None]
+    tensor = taken[0].source
     (axis,) = tensor.channel_axes
     ids = tensor.ids.ravel()
     stays = keep.mask(ids)
     numbers = np.cumsum(stays) - 1  # among the kept places
-    taken = [signal.picked for signal in signals if signal.picked is not None]
-    kept = [places[stays[places]] for places in taken]
+    kept = [one.places[stays[one.places]] for one in taken]
     parts = tuple(numbers[places] for places in kept)
     return Selection(
         node=node,
-        source=source,
+        source=rehearsal.source(node, tensor),
         axis=axis,
         rank=tensor.ndim,
         width=int(stays.sum()),
         alone=_without(signals[0].shape, axis) == _without(tensor.shape, axis),
         parts=parts,
-        sizes=tuple(keep.count(ids[places]) for places in taken),
+        sizes=tuple(keep.count(ids[one.places]) for one in taken),
         starts=tuple(keep.count(ids[: places[0]]) if places[0] else 0 for places in kept),
-        stands=rehearsal.takes(node, signals, parts),
+        stands=rehearsal.takes(node, tensor, signals, parts),
     )
 
 

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from prunecore.broadcasting import broadcast_together
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
+from prunecore.lines import Line
 from prunecore.plugins import Plugins
 from prunecore.records import MaskedForward, MaskedFunction, Records
 from prunecore.signal import (
@@ -45,6 +46,7 @@ class Algebra:
         self._stored = {id(tensor): name for name, tensor in stored}
         self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
         self._at = [""]  # the paths of the modules that the walk is inside of
+        self._lines: list[Line | None] = [None]  # where it has come to in their forwards
         self._call: str | None = None  # the call of a traced forward that is followed
 
     @property
@@ -70,10 +72,12 @@ class Algebra:
                 if isinstance(leaf, Tensor)
             ]
             path, name = self._where()
-            message = (str(error) or type(error).__name__).splitlines()[0]
+            message = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            line = self._line()
             raise InputShapeError(
                 f"{path or 'The network'} ({name}) cannot take a tensor of shape "
-                f"{shapes[0] if shapes else '()'}: {message}\n"
+                f"{shapes[0] if shapes else '()'}: {message}"
+                f"{f' ({line})' if line else ''}.\n"
                 "Give the input shape that the network was made for (--input-shape)."
             ) from error
 
@@ -226,7 +230,9 @@ class Algebra:
             forward: called with the module, the kept places of `ids` and the inputs.
         """
         if ids is not None:
-            self.records.masked_forwards[self._paths[id(module)]] = (ids, forward)
+            path = self._paths[id(module)]
+            known, _ = self.records.masked_forwards.setdefault(path, (ids, forward))
+            self.join(known, ids)
 
     def masked_function(self, ids: Ids | None, function: MaskedFunction) -> None:
         """Give what the masked original calls in the place of the function that is followed.
@@ -258,7 +264,11 @@ class Algebra:
         has_layers = any(plugin.name == LAYERS for plugin in self._plugins.all)
         if not has_layers and is_of_torch(type(self._model.get_submodule(path))):
             remedy = f"Install the plugin of torch.nn's layers: pip install prunecore-{LAYERS}"
-        raise UnsupportedError(path, name, reason, remedy)
+        raise UnsupportedError(path, name, reason, remedy, self._line())
+
+    def _line(self) -> Line | None:
+        """The innermost line of the user's that the walk has come to."""
+        return next((line for line in reversed(self._lines) if line), None)
 
     def _where(self) -> tuple[str, str]:
         path = self._at[-1]

@@ -11,14 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.algebra import Algebra
+from prunecore.calls import agree
 from prunecore.errors import InputShapeError
 from prunecore.forwards import Forwards
 from prunecore.functions import Operation
 from prunecore.interpreting import interpret
+from prunecore.lines import LINE
 from prunecore.plugins import Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Signal, along, shaped, without_channels
@@ -115,7 +117,9 @@ class Channels(Algebra):
             )
         graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
         trace = interpret(self, module, graph, supplied)
-        self.records.traces.setdefault(path, trace)
+        first = self.records.traces.setdefault(path, trace)
+        if first is not trace:
+            agree(self, first, trace, self._plugins.functions)
         if self._in_eval is not None and path not in self._in_eval.records.traces:
             # only training calls it, and it might be told to run in eval mode all the same
             graph = self.modes.graph(module, path, supplied, in_training=False)
@@ -148,6 +152,10 @@ class Channels(Algebra):
                 "Call it in the form that torch documents first, or give a rule for it in a "
                 "plugin (hook prunecore_functions).",
             )
+
+    def comes_to(self, node: fx.Node) -> None:
+        """Note the line of a traced forward that the walk has come to."""
+        self._lines[-1] = node.meta.get(LINE)
 
     def follow(self, call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow a function call of the traced forward that the walk is in, by the call's name."""
@@ -214,7 +222,9 @@ class Channels(Algebra):
     @contextmanager
     def _inside(self, path: str) -> Iterator[None]:
         self._at.append(path)
+        self._lines.append(None)
         try:
             yield
         finally:
             self._at.pop()
+            self._lines.pop()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prunecore.lines import Line
 
 
 class PrunecoreError(Exception):
@@ -25,13 +29,17 @@ class PluginError(PrunecoreError):
 class UnsupportedError(PrunecoreError):
     """A module or operation that is not understood: refused, never guessed or skipped."""
 
-    def __init__(self, path: str, class_name: str, reason: str, remedy: str) -> None:
+    def __init__(
+        self, path: str, class_name: str, reason: str, remedy: str, line: Line | None = None
+    ) -> None:
         where = f"{path} ({class_name})" if path else f"the network ({class_name})"
-        super().__init__(f"Cannot prune through {where}: {reason}.\n{remedy}")
+        at = f" ({line})" if line else ""
+        super().__init__(f"Cannot prune through {where}: {reason}{at}.\n{remedy}")
         self.path = path
         self.class_name = class_name
         self.reason = reason
         self.remedy = remedy
+        self.line = line
 
 
 class InputShapeError(PrunecoreError):

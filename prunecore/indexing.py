@@ -27,9 +27,11 @@ def _index(channels: Channels, operation: Operation) -> Any:
         return operation.function(tensor, index)
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_numbers(item) for item in items]
-    several = sum(isinstance(item, list) for item in items) > 1
+    gathers = any(_is_stored(item) for item in items)
+    several = not gathers and sum(isinstance(item, list) for item in items) > 1
     if several or any(
-        not isinstance(item, int | slice | list | type(None) | type(...)) for item in items
+        not (isinstance(item, int | slice | list | type(None) | type(...)) or _is_stored(item))
+        for item in items
     ):
         kinds = " and ".join(_kind(item) for item in items)
         channels.refuse(
@@ -37,12 +39,33 @@ def _index(channels: Channels, operation: Operation) -> Any:
             "Index with integers, slices and a list or a stored tensor of integers, or give a rule "
             "in a plugin (hook prunecore_functions).",
         )
-    meta = channels.run(operation.function, tensor, tuple(items))
-    taken = sum(isinstance(item, int | slice | list) for item in items)
+    given = [_long(item.shape) if isinstance(item, Signal) else item for item in items]
+    meta = channels.run(operation.function, tensor, tuple(given))
+    taken = sum(isinstance(item, int | slice | list | Signal) for item in items)
     rest: list[Any] = [slice(None)] * (tensor.ndim - taken)
-    at = items.index(...) if ... in items else len(items)
+    at = next((place for place, item in enumerate(items) if item is ...), len(items))
     items = [*items[:at], *rest, *items[at + 1 :]]
-    return _indexed(channels, tensor, meta, items)
+    along_axes = [item for item in items if item is not None]
+    alone = [axis for axis, item in enumerate(along_axes) if isinstance(item, int)]
+    tensor = _settled(channels, tensor, alone)
+    return (_gathered if gathers else _indexed)(channels, tensor, meta, items)
+
+
+def _gathered(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[Any]) -> Signal:
+    """The tensor at an index with stored numbers in it, whose axes come in the place of one."""
+    axes = [item for item in items if item is not None]
+    if any(item != slice(None) for axis, item in enumerate(axes) if tensor.carries_channels(axis)):
+        channels.pin(tensor.ids, "a function takes places of it by stored numbers")
+        return Signal(meta, without_channels(meta.ndim))
+    within = tuple(item if item is None else _only_place(item) for item in items)
+    return Signal(meta, np.ascontiguousarray(tensor.ids[within]))
+
+
+def _only_place(item: Any) -> Any:
+    """What takes the one place that ids have along an axis, as an item does of its many."""
+    if isinstance(item, Signal):
+        return np.zeros((1,) * item.ndim, dtype=np.int64)
+    return [0] if isinstance(item, list) else 0 if isinstance(item, int) else slice(None)
 
 
 def _indexed(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[Any]) -> Signal:
@@ -66,13 +89,15 @@ def _indexed(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[A
         return Signal(meta, without_channels(meta.ndim))
     places = np.arange(laid.shape[axis])[item]
     if isinstance(item, int):
-        return _alone(channels, laid, meta, axis, int(places))
-    return picked(channels, laid, meta, axis, places)
+        return _alone(channels, tensor, laid, meta, axis, int(places))
+    return picked(channels, tensor, laid, meta, axis, places)
 
 
-def _alone(channels: Channels, ids: Ids, meta: Tensor, axis: int, place: int) -> Signal:
+def _alone(
+    channels: Channels, source: Signal, ids: Ids, meta: Tensor, axis: int, place: int
+) -> Signal:
     """A single place, whose axis is gone."""
-    kept = picked(channels, ids, meta.unsqueeze(axis), axis, np.array([place]))
+    kept = picked(channels, source, ids, meta.unsqueeze(axis), axis, np.array([place]))
     return Signal(meta, kept.ids.reshape([1] * meta.ndim), picked=kept.picked)
 
 
@@ -89,13 +114,32 @@ def _numbers(item: Any) -> Any:
     return item
 
 
+def _is_stored(item: Any) -> bool:
+    """Whether it is a buffer of numbers; how large they are need not be known."""
+    stored = item.parameter if isinstance(item, Signal) else None
+    return stored is not None and stored.dtype in (torch.int64, torch.int32)
+
+
+def _long(shape: Sequence[int]) -> Tensor:
+    return torch.empty(tuple(shape), dtype=torch.int64, device="meta")
+
+
 def _kind(item: Any) -> str:
     """What an index is, for a message: a tensor's own text would fill pages."""
     return "a tensor" if isinstance(item, Signal) else repr(item)
 
 
-def _along_dim(place: int, name: str = "dim", default: int | None = 0) -> FunctionRule:
-    """The rule of a function that takes places along one axis, given as an argument."""
+def _along_dim(
+    place: int, name: str = "dim", default: int | None = 0, alone: bool = False
+) -> FunctionRule:
+    """The rule of a function that takes places along one axis, given as an argument.
+
+    Args:
+        place: of the argument.
+        name: of the argument.
+        default: of the argument.
+        alone: whether it takes them one by one.
+    """
 
     def calculate(channels: Channels, operation: Operation) -> Any:
         tensor = operation.tensor
@@ -103,6 +147,7 @@ def _along_dim(place: int, name: str = "dim", default: int | None = 0) -> Functi
         dims = operation.argument(place, name, default)
         dims = range(tensor.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
         axes = [dim % tensor.ndim for dim in dims]
+        tensor = _settled(channels, tensor, axes if alone else [])
         cut = [axis for axis in axes if tensor.carries_channels(axis)]
         if cut and (len(axes) > 1 or len(tensor.channel_axes) > 1):
             channels.pin(tensor.ids, _CUTS)
@@ -117,7 +162,14 @@ def _along_dim(place: int, name: str = "dim", default: int | None = 0) -> Functi
             for meta, places in zip(result, parts, strict=True)
         )
 
-    return FunctionRule(calculate)
+    return FunctionRule(calculate, takes_grids=True)
+
+
+def _settled(channels: Channels, tensor: Signal, whole: Sequence[int]) -> Signal:
+    """A tensor whose channels lie along one axis, if possible none of those to be left whole."""
+    others = [axis for axis in tensor.channel_axes if axis not in whole]
+    most = max(others, key=lambda axis: tensor.shape[axis]) if whole and others else None
+    return channels.settle(tensor, most)
 
 
 def _numbered(tensor: Signal, axis: int) -> Tensor:
@@ -130,9 +182,9 @@ def _part(
 ) -> Signal:
     """A part of a tensor along an axis; `places` is `None` where no channels lie along it."""
     if places is not None and meta.ndim < tensor.ndim:
-        return _alone(channels, tensor.ids, meta, axis, int(places))
+        return _alone(channels, tensor, tensor.ids, meta, axis, int(places))
     if places is not None:
-        return picked(channels, tensor.ids, meta, axis, places.numpy().ravel())
+        return picked(channels, tensor, tensor.ids, meta, axis, places.numpy().ravel())
     if meta.ndim == tensor.ndim:
         return Signal(meta, tensor.ids)
     return Signal(meta, tensor.ids.squeeze(axis))
@@ -175,13 +227,14 @@ def _shuffle(channels: Channels, operation: Operation) -> Signal:
     if tensor.channel_axes != [1]:
         return channels.pin_axes(tensor, tensor.channel_axes, operation.name)
     places = np.arange(tensor.shape[1]).reshape(operation.argument(1, "groups"), -1).T.ravel()
-    return picked(channels, tensor.ids, meta, 1, places)
+    return picked(channels, tensor, tensor.ids, meta, 1, places)
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    operator.getitem: FunctionRule(_index),
+    operator.getitem: FunctionRule(_index, takes_grids=True),
     **everywhere("chunk split split_with_sizes tensor_split", _along_dim(2)),
-    **everywhere("unbind select narrow", _along_dim(1)),
+    **everywhere("unbind select", _along_dim(1, alone=True)),
+    **everywhere("narrow", _along_dim(1)),
     **everywhere("roll", _along_dim(2, "dims", None)),
     **everywhere("index_select", FunctionRule(_index_select)),
     **everywhere("repeat_interleave", FunctionRule(_repeat_interleave)),

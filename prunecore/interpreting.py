@@ -33,6 +33,7 @@ def interpret(
     values: dict[fx.Node, Any] = {}
     output = None
     for node in graph.nodes:
+        channels.comes_to(node)
         args = fx.node.map_arg(node.args, values.__getitem__)
         kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
         if node.op == "placeholder":

@@ -11,11 +11,19 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from prunecore.devices import DeviceKind
+
 
 class Known(fx.Proxy):
     """Stands for what a node computes."""
 
     tracer: Any
+    is_nested = False  # a network that is pruned is given rectangles
+
+    @property
+    def __class__(self) -> type:
+        """What `isinstance` says of it: a tensor where it stands for one."""
+        return Tensor if isinstance(self.tracer.known(self), Tensor) else type(self)
 
     def __len__(self) -> int:
         """How many items a tuple, list or dictionary has.
@@ -27,7 +35,7 @@ class Known(fx.Proxy):
         return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
 
     def __getattr__(self, k: str) -> KnownAttribute:
-        return KnownAttribute(self, k)
+        return _Device(self, k) if k == "device" else KnownAttribute(self, k)
 
 
 class KnownAttribute(fx.proxy.Attribute, Known):
@@ -35,6 +43,12 @@ class KnownAttribute(fx.proxy.Attribute, Known):
 
     def __getattr__(self, k: str) -> KnownAttribute:
         return KnownAttribute(self, k)
+
+
+class _Device(KnownAttribute):
+    """Stands for `x.device`, which knows its kind."""
+
+    type = DeviceKind("cpu")
 
 
 def items_of(proxy: Any, value: Any) -> Iterator[Any]:

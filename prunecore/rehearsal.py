@@ -12,21 +12,7 @@ from torch.utils import _pytree as pytree
 from prunecore.functions import FunctionRule, function_of
 from prunecore.keep import Keep
 from prunecore.records import Trace
-from prunecore.signal import Ids, Signal, one_channel_axis, shaped
-
-
-def picking(trace: Trace, node: fx.Node) -> list[Signal]:
-    """The tensors that a call has taken places for; none if it takes none."""
-    if node.op not in ("call_function", "call_method"):
-        return []
-    given = pytree.tree_leaves([trace.values[source] for source in node.all_input_nodes])
-    return [
-        leaf
-        for leaf in pytree.tree_leaves(trace.values[node])
-        if isinstance(leaf, Signal)
-        and leaf.picked is not None
-        and not any(leaf is other for other in given)  # it is only passed on
-    ]
+from prunecore.signal import Ids, Signal, shaped
 
 
 class Rehearsal:
@@ -46,25 +32,22 @@ class Rehearsal:
         self._functions = functions
         self._known: dict[fx.Node, Any] = {}
 
-    def source(self, node: fx.Node) -> tuple[fx.Node, Signal]:
-        """The tensor whose places a call takes, before all functions that moved them."""
-        source = self._way(node)[0]
-        tensor: Signal = self.trace.values[source]
-        if tensor.grid is not None:  # the channels are a rectangle for the call
-            ids = one_channel_axis(tensor.ids, lambda *_: None)
-            tensor = Signal(tensor.meta, ids)
-        return source, tensor
+    def source(self, node: fx.Node, tensor: Signal) -> fx.Node:
+        """What computes the tensor whose places a call takes."""
+        return self._way(node, tensor)[0]
 
-    def takes(self, node: fx.Node, signals: Sequence[Signal], parts: Sequence[Ids]) -> bool:
+    def takes(
+        self, node: fx.Node, tensor: Signal, signals: Sequence[Signal], parts: Sequence[Ids]
+    ) -> bool:
         """Whether a call takes these places, as it would be written with the kept widths.
 
         Args:
             node: the call.
+            tensor: what it takes them of.
             signals: the tensors that it returns.
             parts: the numbers of the places that each should have, among the kept ones.
         """
-        source, tensor = self.source(node)
-        _, *way = self._way(node)
+        source, *way = self._way(node, tensor)
         (axis,) = tensor.channel_axes
         shape = self._keep.shape(tensor)
         layout = [-1 if other == axis else 1 for other in range(tensor.ndim)]
@@ -80,12 +63,10 @@ class Rehearsal:
         results = pytree.tree_leaves(self._known[node])
         return len(results) == len(parts) and all(map(_has, results, signals, parts))
 
-    def _way(self, node: fx.Node) -> list[fx.Node]:
+    def _way(self, node: fx.Node, tensor: Signal) -> list[fx.Node]:
         """The calls that lead to this one, from the tensor that they moved the places of."""
         way = [node]
-        rule = self._functions.get(function_of(node))
-        moves = rule is not None and rule.takes_grids
-        while len(way) == 1 or (moves and self.trace.values[way[0]].grid is not None):
+        while len(way) == 1 or self.trace.values[way[0]].meta is not tensor.meta:
             tensors = [
                 source
                 for source in way[0].all_input_nodes

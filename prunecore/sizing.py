@@ -8,22 +8,21 @@ written as a number where several are; in all instances of a class alike.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from prunecore.functions import Arguments, FunctionRule, function_of
+from prunecore.calls import Functions, counting
+from prunecore.functions import Arguments, function_of
 from prunecore.keep import Keep
 from prunecore.records import Trace
-from prunecore.rehearsal import Rehearsal, picking
+from prunecore.rehearsal import Rehearsal
 from prunecore.sizes import Count, counted
 
 _INFERRING = {"reshape", "view", "unflatten"}  # functions that find out a size given as -1
-
-Functions = Mapping[Callable[..., Any], FunctionRule]
 
 
 def with_kept_sizes(
@@ -45,7 +44,7 @@ def with_kept_sizes(
         wrong[path] = {
             place
             for place, node in enumerate(trace.graph.nodes)
-            if _sizes(trace, node) and not _hold(trace, node, rehearsal, keep, functions)
+            if counting(trace, node) and not _hold(trace, node, rehearsal, keep, functions)
         }
     result = dict(traces)
     for paths in alike.values():
@@ -55,17 +54,6 @@ def with_kept_sizes(
     return result
 
 
-def _sizes(trace: Trace, node: fx.Node) -> list[fx.Node]:
-    """The arguments of a call that depend on numbers of channels; none where it takes places."""
-    if node.op not in ("call_function", "call_method") or picking(trace, node):
-        return []
-    return [
-        source
-        for source in node.all_input_nodes
-        if counted(pytree.tree_leaves(trace.values[source]))
-    ]
-
-
 def _hold(
     trace: Trace, node: fx.Node, rehearsal: Rehearsal, keep: Keep, functions: Functions
 ) -> bool:
@@ -73,7 +61,7 @@ def _hold(
     rule = functions.get(function_of(node))
     if rule is None or rule.rewrite is None:
         return True
-    numbers = {source: _as_ints(trace.values[source]) for source in _sizes(trace, node)}
+    numbers = {source: _as_ints(trace.values[source]) for source in counting(trace, node)}
     needed = rule.rewrite(_given(node, numbers), trace.values[node], keep)
     computed = _given(node, {source: rehearsal.value(source) for source in numbers})
     return bool(pytree.tree_leaves(needed) == pytree.tree_leaves(computed))
@@ -102,7 +90,7 @@ def _stated(trace: Trace, places: set[int]) -> Trace:
     for place, node in enumerate(trace.graph.nodes):
         if place not in places:
             continue
-        copy, sources = copies[node], _sizes(trace, node)
+        copy, sources = copies[node], counting(trace, node)
         numbers = {
             copies[one]: _numbers(copies[one], trace.values[one], values, copy) for one in sources
         }

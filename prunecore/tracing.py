@@ -6,7 +6,6 @@ import copy
 import functools
 import inspect
 import random
-import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -15,7 +14,10 @@ from torch import fx, nn
 
 from prunecore.attributes import held_numbers
 from prunecore.deciding import Decider, Undecided
+from prunecore.devices import contexts
 from prunecore.errors import UnsupportedError
+from prunecore.fused import layer_by_layer
+from prunecore.lines import LINE, file_of, raising_line, running_line
 from prunecore.modes import Modes, alike
 from prunecore.proxies import Known, items_of, without_views
 from prunecore.supplied import arguments, put_together
@@ -31,6 +33,19 @@ class _OneLevel(fx.Tracer):
         super().__init__()
         self.supplied = supplied
         self._decider = Decider(module, supplied)
+        self._contexts = contexts()
+        self._file = file_of(_forward_of(module))
+
+    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+        """A node that knows the line of the forward that it stands for."""
+        if contexts() != self._contexts:
+            raise RuntimeError(
+                "it computes under torch.no_grad or autocast, which its trace does not tell"
+            )
+        node = super().create_node(kind, *args, **kwargs)
+        if kind not in ("placeholder", "output"):  # which no line of it makes
+            node.meta[LINE] = running_line(self._file)
+        return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
@@ -48,6 +63,8 @@ class _OneLevel(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         """What a node is given: a named tuple as it is, not as the call that makes it."""
+        if issubclass(type(a), fx.Proxy):  # whatever it says that it is
+            return a.node
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         return super().create_arg(a)
@@ -180,7 +197,8 @@ def _trace(
     if forward is not type(module).forward:
         tracer.traced_func_name = forward.__name__
     try:
-        graph = tracer.trace(shadow)
+        with layer_by_layer():
+            graph = tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error, bool(flag)) from error
     without_views(graph)
@@ -217,16 +235,13 @@ def _untraceable(
             "it has no forward",
             "Call its children from the forward of the module that holds it.",
         )
-    source = inspect.getsourcefile(forward)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == source]
-    where = f" at {own[-1].filename}:{own[-1].lineno}, `{own[-1].line}`" if own else ""
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     return UnsupportedError(
         path,
         name,
-        f"its forward{' in training' if in_training else ''} cannot be traced{where}: {reason}",
+        f"its forward{' in training' if in_training else ''} cannot be traced: {reason}",
         "Take the branch or conversion on tensor values out of its forward, or install or write "
         f"a plugin that owns {name} (hook prunecore_calculate_dependencies)."
         f"{f' {_REMEDY}' if in_training else ''}",
+        raising_line(error, file_of(forward)),
     )

@@ -64,7 +64,7 @@ def walk_modes(
         _follow(training, model, signals)
     except UnsupportedError as error:
         raise UnsupportedError(
-            error.path, error.class_name, error.reason, f"{error.remedy} {_LEAVE_OUT}"
+            error.path, error.class_name, error.reason, f"{error.remedy} {_LEAVE_OUT}", error.line
         ) from error
     except InputShapeError as error:
         raise InputShapeError(f"In training: {error} {_LEAVE_OUT}") from error

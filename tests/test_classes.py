@@ -249,9 +249,7 @@ def test_a_padding_that_is_the_dilation_is_no_argument_of_its_own(cut: Callable[
     model = nn.Sequential(Dilated(1), Dilated(2), nn.Conv2d(3, 2, 1))
     text = prunecore.prune(model, 30, (3, 8, 8), mode="random").source
     assert "padding=dilation, dilation=dilation" in class_text(text, "Part")
-    assert "def __init__(self, branch_width1: int, branch_width2: int" in class_text(
-        text, "Dilated"
-    )
+    assert "branch_width2: int" in class_text(text, "Dilated")
 
 
 def test_a_width_in_an_operand_becomes_an_argument_too(cut: Callable[..., Any]) -> None:

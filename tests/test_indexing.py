@@ -24,6 +24,7 @@ class One(nn.Module):
         self.before = nn.Conv2d(3, WIDTH, 3, padding=1)
         self.function = function
         self.register_buffer("index", torch.tensor([6, 1, 3, 1]))
+        self.register_buffer("grid", torch.tensor([[0, 1], [3, 2]]))
         self.register_buffer("mask", torch.tensor([True, False] * 4))
         self.after = nn.Conv2d(function(torch.rand(2, WIDTH, SIZE, SIZE), self).shape[1], 4, 1)
 
@@ -73,6 +74,8 @@ FREE: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "list_with_maps": lambda x, _: x[:, [7, 6, 1], 1:],
     "stored_index": lambda x, net: x[:, net.index],
     "stored_mask": lambda x, net: x[:, net.mask],
+    "stored_grid_of_maps": lambda x, net: x[..., net.grid].flatten(3),
+    "stored_grids_of_maps": lambda x, net: x[:, :, net.grid, net.grid],
     "index_select": lambda x, net: torch.index_select(x, 1, net.index),
     "index_select_by_name": lambda x, net: x.index_select(dim=1, index=net.index),
     "chunk": lambda x, _: swapped(x.chunk(2, 1)),
@@ -129,12 +132,42 @@ def test_places_that_meet_are_coupled(cut: Callable[..., Any]) -> None:
     assert made(result).tolist() == [0, 1, 2, 3] * 2
 
 
+# Parts of groups: what stays together with what.
+GROUPS: dict[str, tuple[Callable[[Tensor, Any], Tensor], list[int]]] = {
+    "unbind": (lambda x, _: torch.cat(x.unflatten(1, (4, 2)).unbind(1)[::-1], 1), [0, 1] * 4),
+    "select": (lambda x, _: x.unflatten(1, (4, 2)).select(1, 2), [0, 1] * 4),
+    "one": (lambda x, _: x.unflatten(1, (4, 2))[:, -1], [0, 1] * 4),
+    "chunk": (
+        lambda x, _: torch.cat(x.unflatten(1, (4, 2)).chunk(2, 1)[::-1], 1).flatten(1, 2),
+        [0, 0, 1, 1, 2, 2, 3, 3],
+    ),
+    "slice": (
+        lambda x, _: x.unflatten(1, (4, 2))[:, 1:].flatten(1, 2),
+        [0, 0, 1, 1, 2, 2, 3, 3],
+    ),
+    "chunk_within": (
+        lambda x, _: torch.cat(x.unflatten(1, (2, 4)).chunk(2, 2)[::-1], 2).flatten(1, 2),
+        [0, 1, 2, 3] * 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", GROUPS)
+def test_parts_of_groups_are_taken(cut: Callable[..., Any], name: str, seed: int) -> None:
+    function, together = GROUPS[name]
+    result = cut(One(function), 3, SIZE, SIZE, seed=seed)
+    assert (made(result) - made(result).min()).tolist() == together
+    assert result.dependencies.removable[made(result)].all()
+
+
 # What is taken alone, or along several axes, stays.
 HELD: dict[str, tuple[Callable[[Tensor, Any], Tensor], list[int]]] = {
     "one": (lambda x, _: x * x[:, 2].unsqueeze(1), [2]),
     "one_from_the_end": (lambda x, _: x[:, -1, None] + x.select(1, 3)[:, None], [3, 7]),
     "a_slice_of_one": (lambda x, _: x * x[:, 4:5], [4]),
     "all_one_by_one": (lambda x, _: torch.stack(x.unbind(1), 1), list(range(WIDTH))),
+    "by_a_stored_grid": (lambda x, net: x[:, net.grid].flatten(1, 2), list(range(WIDTH))),
     "along_two_axes": (lambda x, _: x.roll((1, 1), (1, 2)), list(range(WIDTH))),
 }
 

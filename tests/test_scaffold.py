@@ -146,7 +146,7 @@ def test_a_name_is_letters_digits_and_hyphens(folder: Path, name: str) -> None:
         (
             ["mine", "--block", "own_blocks:Branches"],
             1,
-            "Cannot prune through block (Branches): its forward cannot be traced at",
+            "Cannot prune through block (Branches): its forward cannot be traced: ",
         ),
         (
             ["mine", "--block", "own_blocks:Branches"],

@@ -72,7 +72,9 @@ def write_for_block(
         ) from error
     except UnsupportedError as error:
         remedy = f"{error.remedy.rstrip('.')}. To write that by hand, {_BY_HAND}"
-        raise UnsupportedError(error.path, error.class_name, error.reason, remedy) from error
+        raise UnsupportedError(
+            error.path, error.class_name, error.reason, remedy, error.line
+        ) from error
     cls = type(block)
     values = _plugin_values(cls, hooks)
     _check(project, fill("block_plugin.py", values), block, shapes, plugins)

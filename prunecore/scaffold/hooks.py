@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
+from prunecore.calls import picking
 from prunecore.classes import ClassWriter
 from prunecore.dependencies import Dependencies
 from prunecore.errors import UnsupportedError
 from prunecore.instances import Instance, mapped
 from prunecore.keep import Keep, Width
 from prunecore.plugins import Plugins
-from prunecore.rehearsal import picking
 from prunecore.scaffold.calculator import CalculatorWriter, of_block
 from prunecore.source import INDENT, Call, Name, Value
 from prunecore.statements import AnyStatement, Compound, Statement, with_values, write_statements

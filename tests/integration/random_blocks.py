@@ -1,8 +1,9 @@
-"""Blocks that networks are drawn of: they put other blocks together, or move channels about."""
+"""Blocks that networks are drawn of: they put other blocks together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -91,160 +92,6 @@ class Looped(Chosen):
         return self.layers[0](x) if self.form == "again" else x
 
 
-class Split(Chosen):
-    """Parts of the channels, of which the first goes through a body."""
-
-    FORMS = ("chunk", "split", "by size", "slices", "unbind", "narrow", "tensor_split", "keywords")
-    EVEN = ("chunk", "by size", "unbind", "tensor_split")  # those that make halves
-    MIXED = ("joined", "swapped", "added", "shuffled", "gated")
-
-    def __init__(self, form: str, sizes: tuple[int, int], body: nn.Module, mixed: str) -> None:
-        super().__init__(form)
-        self.sizes = sizes
-        self.body = body
-        self.mixed = mixed  # what becomes of the parts
-
-    def extra_repr(self) -> str:
-        return f"{self.form}, {self.mixed}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, second = self.parts(x)
-        first = self.body(first)
-        if self.mixed == "swapped":
-            return torch.cat((second, first), 1)
-        if self.mixed == "added":
-            return first + second
-        if self.mixed == "gated":
-            return torch.mul(first, second.sigmoid())
-        x = torch.cat((first, second), 1)
-        return shuffled(x, 2, "reshape") if self.mixed == "shuffled" else x
-
-    def parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = self.sizes
-        if self.form == "chunk":
-            a, b = x.chunk(2, dim=1)
-        elif self.form == "split":
-            a, b = torch.split(x, [first, second], dim=1)
-        elif self.form == "keywords":
-            a, b = torch.split(x, dim=1, split_size_or_sections=(first, second))
-        elif self.form == "by size":
-            a, b = torch.split(x, x.shape[1] // 2, dim=1)
-        elif self.form == "tensor_split":
-            a, b = torch.tensor_split(x, 2, dim=1)
-        elif self.form == "unbind":
-            a, b = x.unflatten(1, (2, first)).unbind(1)
-        elif self.form == "narrow":
-            a, b = x.narrow(1, 0, first), x.narrow(dim=1, start=first, length=second)
-        else:
-            a, b = x[:, :first], x[:, -second:, ...]
-        return a, b
-
-
-class Shuffled(Chosen):
-    FORMS = ("reshape", "unflatten", "module", "function", "literal")
-    FORMS_OF_IMAGES = ("view",)
-
-    def __init__(self, form: str, width: int, groups: int) -> None:
-        super().__init__(form)
-        self.groups, self.each = groups, width // groups
-        self.layer = nn.ChannelShuffle(groups) if form == "module" else None
-
-    def extra_repr(self) -> str:
-        return f"{self.form}, {self.groups}"
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.form == "literal":
-            y = x.flatten(2).view(-1, self.groups, self.each, x[0, 0].numel())
-            return y.transpose(1, 2).reshape(x.shape)
-        return shuffled(x, self.groups, self.form) if self.layer is None else self.layer(x)
-
-
-def shuffled(x: Tensor, groups: int, form: str) -> Tensor:
-    if form == "function":
-        return torch.channel_shuffle(x, groups)
-    if form == "unflatten":
-        return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
-    if form == "reshape":
-        y = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
-        return y.swapaxes(1, 2).reshape(x.shape)
-    batch, channels, height, width = x.size()
-    x = x.contiguous().view(batch, groups, channels // groups, height, width)
-    return torch.transpose(x, 1, 2).contiguous().view(batch, -1, height, width)
-
-
-class Rearranged(Chosen):
-    """The same channels in other places, fewer or more of them."""
-
-    FORMS = (
-        "flip",
-        "roll",
-        "index list",
-        "every second",
-        "from the second",
-        "repeat_interleave",
-        "repeat",
-        "index_select",
-        "stored index",
-        "pad",
-        "pad of maps",
-        "means",
-        "appended zeros",
-        "halves",
-        "softmax of maps",
-        "normalized",
-    )
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.form in ("index_select", "stored index"):
-            return torch.index_select(x, 1, self.order) if "_" in self.form else x[:, self.order]
-        return REARRANGED[self.form](x)
-
-    @classmethod
-    def of(cls, form: str, width: int) -> tuple[nn.Module, int]:
-        block = cls(form)
-        if form in ("index_select", "stored index"):
-            block.register_buffer("order", torch.arange(width).flip(0))
-        widths = {
-            "index list": 3,
-            "every second": (width + 1) // 2,
-            "from the second": width - 1,
-            "repeat_interleave": 2 * width,
-            "repeat": 2 * width,
-            "pad": width + 3,
-            "appended zeros": width + 2,
-            "halves": width - width // 2,
-            "glu": width // 2,
-            "maximum of halves": width // 2,
-            "pixel_shuffle": width // 4,
-            "pixel_unshuffle": 4 * width,
-        }
-        return block, widths.get(form, width)
-
-
-REARRANGED = {
-    "flip": lambda x: x.flip(1),
-    "roll": lambda x: torch.roll(x, shifts=1, dims=1),
-    "index list": lambda x: x[:, [1, 0, 1]],
-    "every second": lambda x: x[:, ::2],
-    "from the second": lambda x: x[:, 1:],
-    "repeat_interleave": lambda x: x.repeat_interleave(2, dim=1),
-    "repeat": lambda x: x.flatten(2).repeat(1, 2, 1).unflatten(2, x.shape[2:]),
-    "pad": lambda x: F.pad(x.movedim(1, -1), (1, 2)).movedim(-1, 1),
-    "pad of maps": lambda x: F.pad(x, (1, 1), mode="constant", value=0.5)[..., 1:-1],
-    "means": lambda x: (
-        x.flatten(2).mean(2, keepdim=True).expand(-1, -1, x[0, 0].numel()).view_as(x)
-    ),
-    "appended zeros": lambda x: torch.cat([x, torch.zeros_like(x[:, :1]), x[:, :1] * 0.5], dim=1),
-    "halves": lambda x: x[:, x.shape[1] // 2 :],
-    "softmax of maps": lambda x: x * torch.softmax(x.flatten(2), dim=-1).reshape(x.shape),
-    "normalized": lambda x: F.normalize(x, dim=1),
-    "glu": lambda x: F.glu(x, dim=1),
-    "maximum of halves": lambda x: torch.maximum(*x.chunk(2, 1)),
-    "pixel_shuffle": lambda x: F.avg_pool2d(F.pixel_shuffle(x, 2), 2),
-    "pixel_unshuffle": lambda x: F.interpolate(F.pixel_unshuffle(x, 2), scale_factor=2.0),
-}
-
-
 class Twice(nn.Module):
     """One layer, called twice."""
 
@@ -322,3 +169,86 @@ class Paired(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         both = self.pair(x)
         return self.last(torch.cat([both["right"], both["left"]], 1))
+
+
+class Applied(nn.Module):
+    """Scales the channels by a condition, if it is given one."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, scale: float = 1.0, *, flip: bool = False
+    ) -> Tensor:
+        rows = x.flatten(2)
+        if condition is not None:
+            rows = rows * (condition[..., None] * scale)
+        if flip:
+            rows = torch.flip(rows, dims=[-1])
+        return (rows + self.bias.unsqueeze(-1)).view(x.shape)
+
+
+class Conditioned(Chosen):
+    """Calls modules with some of their arguments, by place and by name."""
+
+    FORMS = ("name", "place", "default", "flag")
+
+    def __init__(self, form: str, width: int) -> None:
+        super().__init__(form)
+        self.embed = nn.Linear(width, width)
+        self.first, self.second = Applied(width), Applied(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.embed(x.flatten(2).amax(2))
+        if self.form == "name":
+            return self.second(self.first(x, scale=0.5, condition=y), condition=y)
+        if self.form == "place":
+            return self.second(x=self.first(x, y, 2.0), condition=y)
+        if self.form == "flag":
+            return self.second(self.first(x, y, flip=True), flip=True)
+        return self.second(self.first(x), y)
+
+
+class Outputs(NamedTuple):
+    first: Tensor
+    aux: Tensor | None
+
+
+class Network(Chosen):
+    """Blocks in a row, with further inputs that join them and one or several outputs."""
+
+    FORMS = ("tensor", "tuple", "named tuple", "list", "dict", "nested", "auxiliary")
+
+    def __init__(
+        self,
+        form: str,
+        joins: Sequence[nn.Module],
+        blocks: Sequence[nn.Module],
+        heads: Sequence[nn.Module],
+    ) -> None:
+        super().__init__(form)
+        self.joins = nn.ModuleList(joins)
+        self.blocks = nn.Sequential(*blocks)
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Any:
+        x = self.joins[0](x)
+        for join, other in zip(self.joins[1:], others, strict=True):
+            x = x + join(other)
+        x = self.blocks(x)
+        if self.form == "tensor":
+            return self.heads[0](x)
+        if self.form == "named tuple":
+            return Outputs(self.heads[0](x), aux=self.heads[1](x))
+        if self.form == "list":
+            return [head(x) for head in self.heads]
+        if self.form == "dict":
+            return {f"head{number}": head(x) for number, head in enumerate(self.heads)}
+        if self.form == "nested":
+            outputs = [head(x) for head in self.heads]
+            return {"heads": outputs, "more": (outputs[0].sum(), {"twice": 2 * outputs[1]})}
+        if self.form == "auxiliary":
+            first = self.heads[0](x)
+            return (first, self.heads[1](x)) if self.training else first
+        return tuple(head(x) for head in self.heads)

@@ -147,6 +147,25 @@ class Modulated(Chosen):
         return rows.view(x.shape)
 
 
+class Masked(Chosen):
+    """Place by place: comparisons, choices and limits."""
+
+    FORMS = ("where", "masked_fill", "clamp", "compared", "powers", "shared")
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "where":
+            return torch.where(x > 0, x, 0.1 * x - 0.2)
+        if self.form == "masked_fill":
+            return x.masked_fill(x.lt(-1), 0.25)
+        if self.form == "clamp":
+            return torch.clamp(-x, min=-1.0, max=2) / 3
+        if self.form == "compared":
+            return torch.minimum(x.abs(), x**2 + 1) * (x >= 0.1)
+        if self.form == "powers":
+            return (1 - x).square().add_(1).rsqrt() * 2**0.5
+        return x.lerp(torch.ones_like(x), 0.25).sub(x.new_full(x.shape, 0.5))
+
+
 class Tokens(Chosen):
     """The maps as rows of vectors, for linear layers and layer norms."""
 
@@ -172,12 +191,14 @@ class Tokens(Chosen):
 class Attention(Chosen):
     """Every place of the maps looks at every other, in several heads."""
 
-    FORMS = ("fused", "einsum", "matmul", "function", "chunk", "one head")
+    FORMS = ("fused", "einsum", "matmul", "function", "chunk", "one head", "module")
 
     def __init__(self, form: str, width: int, heads: int, size: int) -> None:
         super().__init__(form)
         self.heads, self.size = heads, size  # of each head
         inner = heads * size
+        if form == "module":
+            self.attend = nn.MultiheadAttention(inner, heads, batch_first=True)
         if form in ("fused", "chunk"):
             self.qkv = nn.Linear(width, 3 * inner, bias=form == "fused")
         else:
@@ -197,9 +218,11 @@ class Attention(Chosen):
             weights = (q @ k.transpose(-2, -1) * self.size**-0.5).softmax(dim=-1)
             y = (weights @ v).transpose(1, 2).reshape(n, length, -1)
         elif self.form == "chunk":
-            q, k, v = self.qkv(rows).chunk(3, dim=-1)
-            y = F.scaled_dot_product_attention(self.split(q), self.split(k), self.split(v))
-            y = y.transpose(1, 2).flatten(2)
+            q, k, v = (self.split(part) for part in self.qkv(rows).chunk(3, dim=-1))
+            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        elif self.form == "module":
+            query, key, value = self.query(rows), self.key(rows), self.value(rows)
+            y, _ = self.attend(query, key, value, need_weights=False)
         else:
             q, k, v = (self.split(layer(rows)) for layer in (self.query, self.key, self.value))
             y = self.attended(q, k, v).permute(0, 2, 1, 3)

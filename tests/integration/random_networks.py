@@ -10,33 +10,33 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from .random_blocks import (
     Concatenated,
+    Conditioned,
     Growing,
     Looped,
+    Network,
     Pair,
     Paired,
-    Rearranged,
     Residual,
     Resized,
-    Shuffled,
-    Split,
     Stacked,
     Twice,
 )
 from .random_layers import (
     Attention,
-    Chosen,
     FunctionalConvolution,
     Gated,
     Head,
     InTraining,
+    Masked,
     Modulated,
     Scaled,
     Tokens,
 )
+from .random_moves import Rearranged, Shuffled, Split
 
 SIDE = 4  # of the input maps
 WIDTHS = (2, 3, 4, 6, 8, 12)
@@ -45,40 +45,6 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 Shapes = list[tuple[int, ...]]  # of the inputs, without the batch
 Drawn = tuple[nn.Module, Shapes]
 Block = tuple[nn.Module, int]  # and the width that it gives
-
-
-class Network(Chosen):
-    """Blocks in a row, with further inputs that join them and one or several outputs."""
-
-    FORMS = ("tensor", "tuple", "dict", "nested", "auxiliary")
-
-    def __init__(
-        self,
-        form: str,
-        joins: Sequence[nn.Module],
-        blocks: Sequence[nn.Module],
-        heads: Sequence[nn.Module],
-    ) -> None:
-        super().__init__(form)
-        self.joins = nn.ModuleList(joins)
-        self.blocks = nn.Sequential(*blocks)
-        self.heads = nn.ModuleList(heads)
-
-    def forward(self, x: Tensor, *others: Tensor) -> Any:
-        x = self.joins[0](x)
-        for join, other in zip(self.joins[1:], others, strict=True):
-            x = x + join(other)
-        x = self.blocks(x)
-        if self.form == "tensor":
-            return self.heads[0](x)
-        if self.form == "dict":
-            return {f"head{number}": head(x) for number, head in enumerate(self.heads)}
-        if self.form == "nested":
-            return {"heads": [head(x) for head in self.heads], "both": (x.sum(), self.heads[0](x))}
-        if self.form == "auxiliary":
-            first = self.heads[0](x)
-            return (first, self.heads[1](x)) if self.training else first
-        return tuple(head(x) for head in self.heads)
 
 
 class Drawing:
@@ -91,6 +57,7 @@ class Drawing:
 
     def __init__(self, draw: Draw, rank: int) -> None:
         self.draw, self.rank = draw, rank
+        self.made: dict[int, list[Block]] = {}  # what has been drawn, by the width that it takes
 
     def among(self, choices: Sequence[Any]) -> Any:
         return self.draw(st.sampled_from(choices))
@@ -132,6 +99,11 @@ class Drawing:
         layers += [*self.norm(out), *self.activation(out)]
         return nn.Sequential(*layers)
 
+    def stem(self, width: int, out: int) -> nn.Module:
+        """A layer that reads an input, all of which stays."""
+        layer = self.layer("Conv")(width, out, 3, padding=1)
+        return nn.Sequential(layer, *self.norm(out), *self.activation(out))
+
     def norm(self, width: int) -> list[nn.Module]:
         groups = [g for g in (1, 2, 3, 4, 6) if width % g == 0]
         kinds = {
@@ -159,6 +131,7 @@ class Drawing:
         kinds = [
             self.plain,
             self.plain,
+            self.again,
             self.rearranged,
             self.gated,
             self.of_one_width,
@@ -169,6 +142,8 @@ class Drawing:
             kinds += [
                 self.residual,
                 self.concatenated,
+                self.concatenated,
+                self.split,
                 self.split,
                 self.stacked,
                 self.row,
@@ -178,7 +153,9 @@ class Drawing:
                 self.paired,
                 self.in_training,
             ]
-        return self.among(kinds)(width, depth - 1)
+        drawn: Block = self.among(kinds)(width, depth - 1)
+        self.made.setdefault(width, []).append(drawn)
+        return drawn
 
     def fitted(self, width: int, out: int, depth: int) -> nn.Module:
         """A drawn block that gives a certain width."""
@@ -188,6 +165,11 @@ class Drawing:
     def plain(self, width: int, _depth: int) -> Block:
         out = self.among(WIDTHS)
         return self.convolution(width, out), out
+
+    def again(self, width: int, depth: int) -> Block:
+        """A block that lies elsewhere, too."""
+        made = self.made.get(width)
+        return self.among(made) if made else self.plain(width, depth)
 
     def rearranged(self, width: int, _depth: int) -> Block:
         """Channels in other places, in a form that this width allows."""
@@ -212,6 +194,8 @@ class Drawing:
             "modulated": lambda: Modulated(self.among(Modulated.FORMS), width),
             "tokens": lambda: Tokens(self.among(Tokens.FORMS), width, self.among(WIDTHS)),
             "twice": lambda: Twice(self.convolution(width, width)),
+            "masked": lambda: Masked(self.among(Masked.FORMS)),
+            "conditioned": lambda: Conditioned(self.among(Conditioned.FORMS), width),
         }
         return kinds[self.among(sorted(kinds))](), width
 
@@ -302,10 +286,10 @@ def networks(draw: Draw) -> Drawn:
     drawing = Drawing(draw, rank)
     maps = (SIDE,) * rank
     width = drawing.among(WIDTHS)
-    shapes, joins = [(3, *maps)], [drawing.convolution(3, width)]
+    shapes, joins = [(3, *maps)], [drawing.stem(3, width)]
     if draw(st.booleans()):
         shapes.append((2, *maps))
-        joins.append(drawing.convolution(2, width))
+        joins.append(drawing.stem(2, width))
     blocks = []
     for _ in range(draw(st.integers(1, 3))):
         body, width = drawing.block(width, depth=2)

@@ -246,7 +246,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "image_by_image": (
         lambda: Between(lambda x: torch.stack([image * 2 for image in x]), out=12),
-        "its forward cannot be traced at ",
+        "its forward cannot be traced: it goes through the first axis of a tensor",
     ),
     "unfold": (
         lambda: Between(lambda x: F.unfold(x, 2).view(-1, 48, 7, 7), out=48),
@@ -258,17 +258,17 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "branch_on_data": (
         lambda: Between(branching),
-        "its forward cannot be traced at ",
+        "its forward cannot be traced: ",
     ),
     "appended_zeros": (
         lambda: Between(
             lambda x: torch.cat([x, torch.zeros(x.size(0), 3, 8, 8, dtype=x.dtype)], 1), out=15
         ),
-        "its forward cannot be traced at ",
+        "its forward cannot be traced: ",
     ),
     "loop_over_channels": (
         lambda: Between(lambda x: torch.stack([x[:, i] for i in range(x.size(1))], 1)),
-        "its forward cannot be traced at ",
+        "its forward cannot be traced: ",
     ),
     "constant_tensor": (
         lambda: Between(lambda x: x * torch.linspace(0, 1, 12).view(1, 12, 1, 1)),

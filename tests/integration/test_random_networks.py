@@ -6,6 +6,7 @@ Every fault that they found has a test of its own, with the smallest network tha
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from typing import Literal
 
 import numpy as np
@@ -34,7 +35,6 @@ from .oracle import check_imports
 from .random_networks import Drawn, Shapes, networks
 
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-CHOICES = (networks(), st.integers(5, 95), st.integers(0, 10_000))
 
 Outcome = Literal["reached", "as far as it goes", "nothing may go"]
 
@@ -85,30 +85,36 @@ def check_same(reference: nn.Module, small: nn.Module, shapes: Shapes) -> None:
     generator = torch.Generator().manual_seed(2)
     inputs = [torch.randn(3, *s, dtype=torch.float64, generator=generator) for s in shapes]
     with torch.no_grad():
-        expected, actual = (
-            pytree.tree_flatten(network(*(x.clone() for x in inputs)))
-            for network in (reference, small)
-        )
-    assert expected[1] == actual[1]
-    for ours, theirs in zip(expected[0], actual[0], strict=True):
+        expected, actual = (network(*(x.clone() for x in inputs)) for network in (reference, small))
+    assert type(expected).__name__ == type(actual).__name__
+    leaves = (pytree.tree_leaves_with_path(output) for output in (expected, actual))
+    for (key, ours), (other_key, theirs) in zip(*leaves, strict=True):
+        assert key == other_key
         size = float(ours.abs().max())
         torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9 * size)
 
 
-@pytest.mark.slow
-@settings(max_examples=200, suppress_health_check=HEALTH)
-@given(*CHOICES)
-def test_any_network_is_right(drawn: Drawn, level: float, number: int) -> None:
-    check(*drawn, level, number)
+def check_many(count: int, number: int) -> None:
+    """Check so many networks, always the same for a number: nearly all of them can be cut."""
+    outcomes: Counter[Outcome] = Counter()
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(10))
-def test_five_thousand_networks_are_right(part: int) -> None:
-    @seed(part)
-    @settings(max_examples=500, derandomize=False, suppress_health_check=HEALTH)
-    @given(*CHOICES)
-    def each(drawn: Drawn, level: float, number: int) -> None:
-        check(*drawn, level, number)
+    @seed(number)
+    @settings(max_examples=count, deadline=None, database=None, suppress_health_check=HEALTH)
+    @given(networks(), st.integers(5, 80), st.integers(0, 10_000))
+    def each(drawn: Drawn, level: float, scores: int) -> None:
+        outcomes[check(*drawn, level, scores)] += 1
 
     each()
+    assert outcomes.total() >= count
+    assert outcomes["nothing may go"] <= 0.02 * count
+    assert outcomes["as far as it goes"] <= 0.3 * count
+
+
+def test_any_network_is_cut_right() -> None:
+    check_many(200, 0)
+
+
+@pytest.mark.random
+@pytest.mark.parametrize("part", range(1, 11))
+def test_five_thousand_networks_are_cut_right(part: int) -> None:
+    check_many(500, part)
