@@ -18,7 +18,7 @@ from torch import fx, nn
 
 from prunecore.attributes import HeldFloat, HeldInt
 from prunecore.signal import Signal
-from prunecore.source import Call, Name, Value, one_line, same, without_noise
+from prunecore.source import REQUIRED, Call, Name, Value, one_line, same, without_noise
 from prunecore.training import Training
 
 INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
@@ -218,14 +218,24 @@ def _names_in(text: str) -> tuple[str, ...]:
 def own_name(node: fx.Node) -> str:
     """A name after the module or function that computes the node."""
     if node.op == "call_module":
-        *_, last = str(node.target).replace(".", " ").split()
-        return str(node.target).replace(".", "_") if last.isdigit() else last
+        *path, last = str(node.target).split(".")
+        return f"{singular(path[-1]) if path else 'layer'}{last}" if last.isdigit() else last
     if node.target is getattr:
         return str(node.args[1])
     if node.target is operator.getitem:
         key = node.args[1]
         return key if isinstance(key, str) else "size" if isinstance(key, slice) else "item"
     return getattr(node.target, "__name__", str(node.target))
+
+
+def singular(name: str) -> str:
+    """What one of several is called: a block of blocks."""
+    for ending, replacement in (("ches", "ch"), ("xes", "x"), ("sses", "ss"), ("ies", "y")):
+        if name.endswith(ending):
+            return name.removesuffix(ending) + replacement
+    one = name.removesuffix("s")
+    is_one = name.endswith("s") and not name.endswith("ss") and one.isidentifier()
+    return one if is_one and not keyword.iskeyword(one) else "layer"
 
 
 def annotation(value: Any) -> str:
@@ -242,6 +252,21 @@ def annotation(value: Any) -> str:
         inner = annotation(next(iter(value.values()))) if value else "Tensor"
         return f"dict[str, {inner}]"
     return "None" if value is None else type(value).__name__
+
+
+def parameter(node: fx.Node, value: Any, has_default: bool) -> str:
+    """How an input of a traced forward stands in the signature.
+
+    Args:
+        node: the input; its argument is the default.
+        value: what it is given.
+        has_default: whether an input before it has a default, so that this one needs one.
+    """
+    text = f"{node.target}: {annotation(value)}"
+    default = node.args[0] if node.args else REQUIRED
+    if default is REQUIRED or (default is None and not has_default):
+        return text  # what is followed is the way with a tensor
+    return f"{text} | None = None" if default is None else f"{text} = {one_line(literal(default))}"
 
 
 def _is_named(value: Any) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 
-from prunecore.expressions import self_path
+from prunecore.expressions import self_path, singular
 
 _KINDS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 
@@ -89,7 +88,7 @@ def places_of(
                 max(map(int, keys), default=-1) + 1 if is_numbered else len(keys),
                 type(holder) in (nn.ModuleList, nn.Sequential),
                 kind is nn.ModuleDict,
-                _singular(parts[depth - 1] if depth else ""),
+                singular(parts[depth - 1] if depth else ""),
             )
             places.append(Place(container, int(part) if is_numbered else keys.index(part), rest))
         holder = getattr(holder, part)
@@ -99,13 +98,3 @@ def places_of(
 def _gives_all(cls: type, kind: type) -> bool:
     """Whether a container's class is gone through as torch's own."""
     return next(base for base in cls.__mro__ if "__iter__" in vars(base)) is kind
-
-
-def _singular(name: str) -> str:
-    """What one of several is called: a block of blocks."""
-    for ending, replacement in (("ches", "ch"), ("xes", "x"), ("sses", "ss"), ("ies", "y")):
-        if name.endswith(ending):
-            return name.removesuffix(ending) + replacement
-    one = name.removesuffix("s")
-    is_one = name.endswith("s") and not name.endswith("ss") and one.isidentifier()
-    return one if is_one and not keyword.iskeyword(one) else "layer"

@@ -14,6 +14,8 @@ from prunecore.expressions import names_in, own_name
 from prunecore.signal import Signal
 from prunecore.source import Value
 
+_PLAIN = {"x", "y", "z", "h", "out", "input", "inputs", "tensor", "features", "hidden_states"}
+
 
 class Variables:
     """The variables of a forward that is being written.
@@ -61,14 +63,21 @@ class Variables:
             held = self._tensors() if is_tensor and not is_entry else set()
             free = [name for name in whole if name in held - taken]
             is_out = is_tensor and not composite and not is_entry
+            if not free and is_tensor and not is_entry and self._telling():
+                free = [name for name in ("x",) if name not in taken]
             name = free[0] if free else _new(node, is_out, optional, taken)
         self.names[node] = name
         return name
 
     def _tensors(self) -> set[str]:
-        """The variables that have held a tensor, rather than a tuple or dictionary of them."""
-        held = {node for node in self.names if isinstance(self._values.get(node), Signal)}
-        return {self.names[node] for node in held}
+        """The variables that may hold another tensor: no dictionary, and no image of an input."""
+        held = [node for node in self.names if isinstance(self._values.get(node), Signal)]
+        return {self.names[node] for node in held} - self._telling()
+
+    def _telling(self) -> set[str]:
+        """The inputs whose names tell what they are."""
+        inputs = {name for node, name in self.names.items() if node.op == "placeholder"}
+        return set() if "x" in inputs else inputs - _PLAIN
 
     def unpack(
         self,

@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.attributes import HeldFloat, HeldInt
+from prunecore.modes import mode_of
 from prunecore.records import Trace, is_within
 
 
@@ -131,7 +132,8 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
 
 
 def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:
-    if (node.op, node.target, node.meta) != (other.op, other.target, other.meta):
+    described = [(one.op, one.target, mode_of(one)) for one in (node, other)]
+    if described[0] != described[1]:
         return False
     ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
     theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))

@@ -9,6 +9,7 @@ from typing import Any
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.attributes import HeldFloat, HeldInt
 from prunecore.expressions import function_name, literal, without_defaults
 from prunecore.forward import Expression, ForwardWriter
 from prunecore.functions import elementwise, function_of
@@ -88,6 +89,10 @@ def _unpacked(names: tuple[Name, ...]) -> str:
 
 def _plain(value: Any) -> Any:
     """Arguments as they are written; a network is followed in eval mode."""
-    return literal(
-        pytree.tree_map(lambda leaf: False if isinstance(leaf, Training) else leaf, value)
-    )
+    return literal(pytree.tree_map(_leaf, value))
+
+
+def _leaf(leaf: Any) -> Any:
+    if isinstance(leaf, HeldInt | HeldFloat):
+        return Name(f"block.{leaf.attribute}")
+    return False if isinstance(leaf, Training) else leaf
