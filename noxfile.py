@@ -117,6 +117,13 @@ def random(session: nox.Session) -> None:
 
 
 @nox.session
+def timm(session: nox.Session) -> None:
+    """Prune a small model of each of timm's families, and write docs/timm.md."""
+    install(session, list(FAMILIES), "timm")
+    session.run("python", "benchmarks/timm_models.py", *(session.posargs or ["--write"]))
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train a small network on handwritten digits, prune it, and use the written file."""
     install(session, list(FAMILIES), "demo")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -115,9 +116,10 @@ def row(family: str, name: str, side: int) -> dict[str, Any]:
 
 
 def told(stderr: str) -> str:
-    """The error of a command, on one line."""
+    """The error of a command, on one line, without where timm is installed."""
     lines = [line for line in stderr.splitlines() if "Warning" not in line]
-    return " ".join(line.strip() for line in lines).removeprefix("Error: ")
+    text = " ".join(line.strip() for line in lines).removeprefix("Error: ")
+    return re.sub(r"[^\s(]*/site-packages/", "", text)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -126,8 +128,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         f"Of timm {version('timm')}, {len(works)} of {len(rows)} families work.",
         "",
-        "| family | model | parameters, M | MACs, G | difference | lines |",
-        "|---|---|---|---|---|---|",
+        "| family | model | parameters, M | MACs, G | difference | lines | seconds |",
+        "|---|---|---|---|---|---|---|",
     ]
     for found in works:
         before, after = found["report"]["before"], found["report"]["after"]
@@ -138,7 +140,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         difference = found["report"]["verified"]["max_relative_difference"]
         lines.append(
             f"| {found['family']} | {found['name']} | {params} | {macs} | {difference:.0e} | "
-            f"{found['lines']} |"
+            f"{found['lines']} | {found['seconds']:.0f} |"
         )
     lines += ["", "What does not work, and what it says:", ""]
     lines += ["| family | model | error |", "|---|---|---|"]

@@ -93,6 +93,11 @@ class Arguments:
     leaving: tuple[Hashable, ...]
     named: Mapping[Hashable, str] = field(default_factory=dict)
     _by_key: dict[Hashable, Argument] = field(default_factory=dict)
+    _modules: int = 0  # how many of the values so far hold modules
+
+    def begin(self) -> None:
+        """Go through the values from the first one on."""
+        self._modules = 0
 
     def lift(self, values: Sequence[Value], role: Role, stored: bool, default: Value) -> Name:
         """The argument that these values are.
@@ -107,7 +112,10 @@ class Arguments:
             value.channels if isinstance(value, Width) else one_line(value) for value in values
         )
         is_width = any(isinstance(value, Width) for value in values)
-        key = kinds if is_width else (role[1] or role[0], kinds)
+        key: Hashable = kinds if is_width else (role[1] or role[0], kinds)
+        if any(map(_holds_modules, values)):  # which are two, however alike they are written
+            self._modules += 1
+            key = key, self._modules
         argument = self._by_key.setdefault(key, Argument(values, role, default))
         argument.stored |= stored
         argument.roles.add(role)
@@ -229,6 +237,14 @@ def _is_of_channels(parameter: str) -> bool:
 def _identifier(text: str) -> str:
     name = "".join(letter if letter.isalnum() else "_" for letter in text).strip("_")
     return f"arg_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
+
+
+def _holds_modules(value: Value) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_modules, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_holds_modules, value))
+    return isinstance(value, Call)
 
 
 def _are_layers(value: Value) -> bool:

@@ -109,6 +109,7 @@ class ClassWriter:
 
     def _lifted(self) -> tuple[list[AnyStatement], list[AnyStatement]]:
         """The statements of the constructor and of the forward, for all instances at once."""
+        self.arguments.begin()
         bodies = [member.forward.statements for member in self.members if member.forward]
         return self._fields(), [
             self._statement(statements, "forward", stored=True)

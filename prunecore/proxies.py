@@ -20,7 +20,7 @@ class Known(fx.Proxy):
     tracer: Any
     is_nested = False  # a network that is pruned is given rectangles
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         """What `isinstance` says of it: a tensor where it stands for one."""
         return Tensor if isinstance(self.tracer.known(self), Tensor) else type(self)

@@ -132,8 +132,7 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
 
 
 def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:
-    described = [(one.op, one.target, mode_of(one)) for one in (node, other)]
-    if described[0] != described[1]:
+    if (node.op, node.target, mode_of(node)) != (other.op, other.target, mode_of(other)):
         return False
     ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
     theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))

@@ -31,6 +31,7 @@ TOLERANCE = 1e-9  # relative, in float64
 
 # What a report says of a difference. Rounding errors depend on the number of threads that add up,
 # and reports are to be the same everywhere.
+_FAULT = "This is a fault of prunecore or of a plugin: please report it with the network."
 _BOUNDS = (1e-12, 1e-11, 1e-10, TOLERANCE)
 
 
@@ -129,7 +130,7 @@ def _compare(pair: _Pair) -> float:
             f"The written network differs from the masked original by {difference:.3g}, relative, "
             f"first at {cared_for(first, pair.model, pair.visits)}"
             f"{', in training' if pair.in_training else ''}; at most {TOLERANCE:g} is right.\n"
-            "This is a fault of prunecore or of a plugin: please report it with the network."
+            f"{_FAULT}"
         )
     return difference
 
@@ -156,7 +157,14 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
     in_double = functools.partial(
         functional_call, pair.written, as_double(pair.written, device), tie_weights=False
     )
-    return expected, Recorder({}, run).run(pair.written, lambda *inputs: in_double(inputs), paths)
+    try:
+        actual = Recorder({}, run).run(pair.written, lambda *inputs: in_double(inputs), paths)
+    except VerificationError as error:
+        what = str(error).splitlines()[0].rstrip(".")
+        raise VerificationError(
+            f"As it is written, {what}, where the original can.\n{_FAULT}"
+        ) from error
+    return expected, actual
 
 
 def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:

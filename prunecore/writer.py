@@ -192,7 +192,14 @@ class Writer:
         return Call("torch.zeros", sizes or ((),), keywords)
 
     def _constant(self, module: nn.Module, path: str, key: str, buffer: Tensor) -> Call:
+        cut = self.keep.cut(buffer)
+        times = [1] * buffer.ndim
         if buffer.numel() > _LONGEST_CONSTANT:
+            for axis in range(buffer.ndim):
+                first = cut.narrow(axis, 0, 1)
+                if torch.equal(first.expand_as(cut), cut):
+                    cut, times[axis] = first, self.keep.width(buffer, axis)
+        if cut.numel() > _LONGEST_CONSTANT:
             raise UnsupportedError(
                 path,
                 type(module).__name__,
@@ -201,7 +208,8 @@ class Writer:
             )
         is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
         keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
-        return Call("torch.tensor", (self.keep.cut(buffer).tolist(),), keywords)
+        call = Call("torch.tensor", (cut.tolist(),), keywords)
+        return Call(f"{one_line(call)}.repeat", tuple(times)) if max(times, default=1) > 1 else call
 
     def _define_tuple(
         self, name: str, fields: Mapping[str, str], module: nn.Module, path: str

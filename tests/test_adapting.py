@@ -32,6 +32,13 @@ def swapped(parts: Any) -> Tensor:
     return torch.cat([parts[1], parts[0]], 1)
 
 
+def heads(x: Tensor, _: Any) -> Tensor:
+    """Takes places of each head of two, whose axis comes after another one."""
+    x = x.flatten(2).reshape(x.size(0), 2, WIDTH // 2, -1).permute(0, 1, 3, 2)
+    q, v = x.split([2, 2], dim=3)
+    return torch.cat([v, q], 3).permute(0, 1, 3, 2).reshape(x.size(0), WIDTH, SIZE, SIZE)
+
+
 def shuffled(x: Tensor, _: Any) -> Tensor:
     b, c, h, w = x.shape
     return x.view(b, 2, c // 2, h, w).transpose(1, 2).contiguous().view(b, c, h, w)
@@ -65,6 +72,7 @@ WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (lambda x, _: swapped(x.chunk(2, 1)), [0, 4, 5], "self.before(x).split([1, 2], 1)"),
     (lambda x, _: swapped(torch.chunk(x, 2, 1)), [0, 4, 5, 6], "self.before(x), [1, 3], 1)"),
     (lambda x, _: swapped(x.split(4, 1)), [0, 1, 4, 5], "self.before(x).split(2, 1)"),
+    (heads, [1, 2, 3, 5, 6, 7], "permute(0, 1, 3, 2)\nx1, x2 = x.split([1, 2], 3)"),
     (lambda x, _: swapped(x.split([4, 4], 1)), [0, 2, 4, 5], "self.before(x).split(2, 1)"),
     (lambda x, _: swapped(x.view(-1, 4, 2, 4, 4).unbind(1)), [*range(8)], "4, 4).unbind(1)"),
 ]  # fmt: skip

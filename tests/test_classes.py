@@ -507,6 +507,24 @@ def test_a_last_layer_that_differs_is_an_argument(
     assert text.splitlines()[-len(lines) :] == [f"        {line}" for line in lines]
 
 
+class Pair(nn.Module):
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([first, second])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[0](self.layers[1](x))
+
+
+def test_modules_that_are_written_alike_are_two_arguments(cut: Callable[..., Any]) -> None:
+    plain = Pair(nn.Linear(4, 4), nn.Linear(4, 4))
+    deep = Pair(nn.Sequential(nn.Linear(4, 4)), nn.Sequential(nn.Linear(4, 4)))
+    result = cut(nn.Sequential(nn.Linear(3, 4), plain, deep, nn.Linear(4, 2)), 3, share=0.0)
+    assert classes(result.text).count("Pair") == 1
+    first, second = result.small[1].layers
+    assert first is not second
+
+
 def test_a_users_container_with_names_has_them_as_attributes(cut: Callable[..., Any]) -> None:
     class Transition(nn.Sequential):
         def __init__(self, inputs: int) -> None:

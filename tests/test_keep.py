@@ -41,6 +41,13 @@ def keep_of(model: nn.Module, found: Dependencies, *gone: int) -> Keep:
     return Keep(model, found, kept)
 
 
+def test_a_size_is_that_of_a_line_of_which_something_stays() -> None:
+    model = Holder(4)
+    keep = keep_of(model, bound(model, 4, weight={0: [0, 1, 2, 3]}), 0, 2)  # the first column
+    grid = Signal(shaped((2, 2)), np.array([[0, 1], [2, 3]]))
+    assert keep.shape(grid) == (2, 1)
+
+
 PATTERNS: list[tuple[tuple[int, ...], dict[int, list[int]]]] = [
     ((6,), {0: [0, 1, 2, 3, 4, 5]}),
     ((4, 6), {0: [0, 1, 2, 3]}),

@@ -194,8 +194,21 @@ def test_a_network_that_does_not_run_is_said_to(pair: tuple[Any, ...]) -> None:
     with pytest.raises(VerificationError) as caught:
         verify(model, keep, small, SHAPE)
     first, second = str(caught.value).splitlines()
+    what = "As it is written, Net cannot be run in float64 on inputs of shape (8, 3, 4, 4): Runtime"
+    assert first.startswith(what)
+    assert first.endswith(
+        ", in fc (Linear, in the care of prunecore-toy 0.1), where the original can."
+    )
+    assert second.startswith("This is a fault of prunecore or of a plugin")
+
+
+def test_an_original_that_does_not_run_is_said_to(pair: tuple[Any, ...]) -> None:
+    model, keep, small = pair
+    model.fc = nn.Linear(5, 4)
+    with pytest.raises(VerificationError) as caught:
+        verify(model, keep, small, SHAPE)
+    first, second = str(caught.value).splitlines()
     assert first.startswith("Net cannot be run in float64 on inputs of shape (8, 3, 4, 4): Runtime")
-    assert first.endswith(", in fc (Linear, in the care of prunecore-toy 0.1).")
     assert second.startswith("Take what ties its forward to another type")
 
 

@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from prunecore import BlockSource, Call, Keep, PluginError, UnsupportedError, hookimpl
 from prunecore.dependencies import find_dependencies
 from prunecore.plugins import Plugins, register
+from prunecore.source_file import write_network
+from prunecore.transfer import transfer_weights
 from prunecore.writer import Writer, join
+from prunecore.written import build
 
 
 class Net(nn.Module):
@@ -115,6 +118,30 @@ def test_a_large_buffer_that_is_not_saved_is_refused(cut: Callable[..., Any]) ->
 
     with pytest.raises(UnsupportedError, match="its buffer table of 65 elements is not part of"):
         cut(Own(), 3)
+
+
+def test_a_large_buffer_that_repeats_itself_is_written_as_a_repetition(
+    find: Callable[..., Any], toys: Plugins
+) -> None:
+    class Blurred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 20, 1), nn.Conv2d(20, 2, 1)
+            kernel = torch.tensor([[1.0, 2.0], [2.0, 4.0]]).repeat(20, 1, 1)
+            self.register_buffer("kernel", kernel, persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x) * self.kernel)
+
+    model = Blurred()
+    found = find(model, (2, 3, 2, 2))
+    kept = np.ones(found.count, dtype=bool)
+    kept[[1, 4]] = False
+    keep = Keep(model, found, kept)
+    text = write_network(model, keep, toys, "net", "A network.")
+    assert "torch.tensor([[[1.0, 2.0], [2.0, 4.0]]]).repeat(18, 1, 1)" in text
+    small = build(text, "net", transfer_weights(model, keep, toys))
+    assert torch.equal(small.kernel, model.kernel[:18])
 
 
 @pytest.mark.parametrize("key", ["lambda", "0", "a-b", "class", "forward_"])
