@@ -294,6 +294,36 @@ def test_an_argument_does_not_hide_what_the_file_imports(cut: Callable[..., Any]
     assert "self.nn = nn2" in class_text(cut(model, 3).text, "Hiding")
 
 
+class Expanding(nn.Module):
+    """A branch that some instances begin with another layer."""
+
+    def __init__(self, inner: int, expand: bool) -> None:
+        super().__init__()
+        layers = [nn.Linear(8, inner), nn.ReLU()] if expand else []
+        self.branch = nn.Sequential(
+            *layers, nn.Linear(inner if expand else 8, inner), nn.ReLU(), nn.Linear(inner, 8)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+def expanding(*expand: bool) -> nn.Module:
+    blocks = [Expanding(9 + number, one) for number, one in enumerate(expand)]
+    return nn.Sequential(nn.Linear(3, 8), *blocks, nn.Linear(8, 2))
+
+
+def test_instances_with_other_children_are_classes_of_their_own_where_that_is_shorter(
+    cut: Callable[..., Any],
+) -> None:
+    text = cut(expanding(True, True, False, True, False, True, False), 3).text
+    assert classes(text) == ["Expanding", "Expanding2", "Net"]
+    assert text.count("nn.Sequential(") == 2
+    few = cut(expanding(True, False), 3).text
+    assert classes(few) == ["Expanding", "Net"]
+    assert "branch: nn.Module" in few
+
+
 def test_a_child_that_some_instances_lack_may_be_none(cut: Callable[..., Any]) -> None:
     class Maybe(nn.Module):
         def __init__(self, inputs: int, outputs: int) -> None:
