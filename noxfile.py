@@ -117,6 +117,13 @@ def random(session: nox.Session) -> None:
 
 
 @nox.session
+def models(session: nox.Session) -> None:
+    """Prune every model of torchvision for images and videos, and write docs/models.md."""
+    install(session, list(FAMILIES))
+    session.run("python", "benchmarks/models.py", *(session.posargs or ["--write"]))
+
+
+@nox.session
 def timm(session: nox.Session) -> None:
     """Prune a small model of each of timm's families, and write docs/timm.md."""
     install(session, list(FAMILIES), "timm")

@@ -172,7 +172,10 @@ def _nothing_to_prune(dependencies: Dependencies) -> str:
             "Give a network with convolutions or linear layers before its last one."
         )
     held = [f"{path} because skip protects it" for path in dependencies.protected]
-    held += [f"{path} because {reason}" for path, reason in dependencies.left_whole.items()]
+    held += [
+        f"{path or 'the network'} because {reason}"
+        for path, reason in dependencies.left_whole.items()
+    ]
     return (
         "The network has no channel that may go: its layers make its outputs"
         + (f", or are left whole ({'; '.join(held[:5])})" if held else "")
@@ -183,11 +186,19 @@ def _nothing_to_prune(dependencies: Dependencies) -> str:
 def _unreachable(
     dependencies: Dependencies, level: float, highest: float, target: Target, min_channels: int
 ) -> str:
-    held = [f"{path} is left whole because {why}" for path, why in dependencies.left_whole.items()]
+    held = [
+        f"{path or 'the network'} is left whole because {why}"
+        for path, why in dependencies.left_whole.items()
+    ]
     protected = [f"{path}, which skip protects" for path in dependencies.protected]
     holds = [f"the minimum of {min_channels} channels a layer", *protected[:5], *held[:5]]
+    reachable = int(highest * 100) / 100
     return (
         f"Level {level:g} cannot be reached: at most {highest:.2f} % of the {target} can go.\n"
         f"It is held there by {'; '.join(holds)}. "
-        f"Ask for a level of {int(highest * 100) / 100:g} or less."
+        + (
+            f"Ask for a level of {reachable:g} or less."
+            if reachable
+            else "No level can be reached."
+        )
     )

@@ -58,6 +58,7 @@ def walk_modes(
     records = walk.records
     records.lacks_training = bool(walk.modes.lacking)
     if not walk.modes.differing:
+        _pin_lenders(model, plugins, records)
         return records
     training = walk.in_training()
     try:
@@ -79,6 +80,7 @@ def walk_modes(
         in_eval = records.traces.get(path, trace)
         same = in_eval.graph is trace.graph
         records.traces[path] = in_eval if same else merged(in_eval, trace)
+    _pin_lenders(model, plugins, records)
     return records
 
 
@@ -87,3 +89,20 @@ def _follow(walk: Channels, model: nn.Module, signals: Sequence[Signal]) -> None
     for leaf in pytree.tree_leaves(output):
         if isinstance(leaf, Signal):
             walk.pin(leaf.ids, OUTPUT)
+
+
+def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
+    """Keep layers whole that lend their weight to a function, but not all that the layer has."""
+    bound = {key for key, _ in records.bindings}
+    making = {key for key, _ in records.filters}
+    as_called = {path for path, _ in records.widths}
+    for path in sorted(records.touched - records.visits.keys()):
+        layer = model.get_submodule(path)
+        tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+        stored = set(map(id, tensors))
+        is_whole = path in as_called and stored <= bound
+        if is_whole or not stored & making or plugins.owner(type(layer)) is None:
+            continue
+        for (key, _), ids in records.bindings.items():
+            if key in stored:
+                records.pins.append((ids.ravel(), f"only the weight of {path} is used"))

@@ -249,6 +249,25 @@ def test_layers_that_share_a_weight_share_their_channels(
     assert result.small.left.weight is result.small.right.weight
 
 
+class Borrowed(nn.Module):
+    """A layer's weight is used, the layer and its bias are not."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.lender = nn.Linear(4, 4, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.matmul(self.first(x), self.lender.weight))
+
+
+def test_a_layer_that_only_lends_its_weight_stays_whole(find: Callable[..., Any]) -> None:
+    found = find(Borrowed(bias=True), (2, 3))
+    assert found.left_whole["first"] == "only the weight of lender is used"
+    assert not found.removable.any()
+    assert not find(Borrowed(bias=False), (2, 3)).removable.any()
+
+
 class Direct(nn.Module):
     """Parameters that the forward uses itself take their channels from what they meet."""
 
