@@ -18,7 +18,7 @@ from torch import fx, nn
 
 from prunecore.attributes import HeldFloat, HeldInt
 from prunecore.signal import Signal
-from prunecore.source import Call, Name, Value, one_line, same
+from prunecore.source import REQUIRED, Call, Name, Value, one_line, same, without_noise
 from prunecore.training import Training
 
 INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
@@ -46,10 +46,13 @@ _TIGHT = 9  # the precedence of names, calls and indexing
 
 
 def self_path(module: nn.Module, path: str) -> str:
-    """How a module's forward reaches a child: `self.layers[0].conv`."""
+    """How a module's forward reaches a child: `self.layers[0].conv`, `self.heads["low"]`."""
     text = "self"
     for part in path.split("."):
-        if part.isidentifier() and not keyword.iskeyword(part):
+        is_name = part.isidentifier() and not keyword.iskeyword(part)
+        if _gives_by_key(module) and not (is_name and text == "self"):
+            text += f'["{part}"]'
+        elif is_name:
             text += f".{part}"
         elif type(module) in (nn.Sequential, nn.ModuleList, nn.ParameterList) and (
             list(module._modules or module._parameters).index(part) == int(part)
@@ -59,6 +62,13 @@ def self_path(module: nn.Module, path: str) -> str:
             text = f'getattr({text}, "{part}")'
         module = getattr(module, part, None)  # type: ignore[assignment]  # which it may lack
     return text
+
+
+def _gives_by_key(module: nn.Module) -> bool:
+    """Whether `module[key]` is one of its modules, as that of torch's own dictionary is."""
+    return (
+        isinstance(module, nn.ModuleDict) and type(module).__getitem__ is nn.ModuleDict.__getitem__
+    )
 
 
 def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Value]) -> Value:
@@ -177,7 +187,7 @@ def literal(value: Any) -> Any:
     if isinstance(value, HeldInt | HeldFloat):
         return Name(f"self.{value.attribute}")
     if isinstance(value, float):
-        return _without_noise(value)
+        return without_noise(value)
     if isinstance(value, torch.Size):
         return tuple(value)
     if _is_named(value):
@@ -191,15 +201,6 @@ def literal(value: Any) -> Any:
     if isinstance(value, torch.dtype):
         return Name(str(value))
     return value
-
-
-def _without_noise(value: float) -> float:
-    """A constant without the rounding of what computed it: `0.03` for `(0.485 - 0.5) / -0.5`.
-
-    In float32 and shorter types the two are one number.
-    """
-    plain = float(f"{value:.15g}")  # 15 digits that a person types come back as they are
-    return plain if len(repr(plain)) < len(repr(value)) - 3 else value
 
 
 def names_in(value: Value) -> list[str]:
@@ -217,11 +218,24 @@ def _names_in(text: str) -> tuple[str, ...]:
 def own_name(node: fx.Node) -> str:
     """A name after the module or function that computes the node."""
     if node.op == "call_module":
-        *_, last = str(node.target).replace(".", " ").split()
-        return str(node.target).replace(".", "_") if last.isdigit() else last
+        *path, last = str(node.target).split(".")
+        return f"{singular(path[-1]) if path else 'layer'}{last}" if last.isdigit() else last
     if node.target is getattr:
         return str(node.args[1])
+    if node.target is operator.getitem:
+        key = node.args[1]
+        return key if isinstance(key, str) else "size" if isinstance(key, slice) else "item"
     return getattr(node.target, "__name__", str(node.target))
+
+
+def singular(name: str) -> str:
+    """What one of several is called: a block of blocks."""
+    for ending, replacement in (("ches", "ch"), ("xes", "x"), ("sses", "ss"), ("ies", "y")):
+        if name.endswith(ending):
+            return name.removesuffix(ending) + replacement
+    one = name.removesuffix("s")
+    is_one = name.endswith("s") and not name.endswith("ss") and one.isidentifier()
+    return one if is_one and not keyword.iskeyword(one) else "layer"
 
 
 def annotation(value: Any) -> str:
@@ -238,6 +252,21 @@ def annotation(value: Any) -> str:
         inner = annotation(next(iter(value.values()))) if value else "Tensor"
         return f"dict[str, {inner}]"
     return "None" if value is None else type(value).__name__
+
+
+def parameter(node: fx.Node, value: Any, has_default: bool) -> str:
+    """How an input of a traced forward stands in the signature.
+
+    Args:
+        node: the input; its argument is the default.
+        value: what it is given.
+        has_default: whether an input before it has a default, so that this one needs one.
+    """
+    text = f"{node.target}: {annotation(value)}"
+    default = node.args[0] if node.args else REQUIRED
+    if default is REQUIRED or (default is None and not has_default):
+        return text  # what is followed is the way with a tensor
+    return f"{text} | None = None" if default is None else f"{text} = {one_line(literal(default))}"
 
 
 def _is_named(value: Any) -> bool:

@@ -18,12 +18,13 @@ from prunecore.expressions import (
     literal,
     named_tuples,
     names_in,
+    parameter,
     self_path,
 )
 from prunecore.functions import FunctionRule, function_of
 from prunecore.keep import Keep, holds_width
-from prunecore.source import INDENT, LINE, Call, Name, Value, one_line
-from prunecore.statements import AnyStatement, Statement
+from prunecore.source import INDENT, Call, Name, Value, one_line
+from prunecore.statements import AnyStatement, Statement, fits
 from prunecore.unpacking import part_names, parts_of
 from prunecore.variables import Variables
 from prunecore.variants import Variant
@@ -101,7 +102,8 @@ class ForwardWriter:
         """Write a node, or let it wait for its one user."""
         if node.op == "placeholder":
             self.variables.names[node] = str(node.target)
-            self.parameters.append(_parameter(node, self.trace.values[node]))
+            has_default = any("=" in parameter for parameter in self.parameters)
+            self.parameters.append(parameter(node, self.trace.values[node], has_default))
         elif node.op == "output":
             values = self._values(node.args[0])
             self.returns.append(annotation(values))
@@ -152,7 +154,7 @@ class ForwardWriter:
         nested = {expression.node: expression for expression in waiting}
         expression = self._expression(node, nested)
         before = self.variables.longest_before(expression.value)
-        if nested and len(one_line(expression.value)) + self.indent + before > LINE:
+        if nested and not fits(expression.value, self.indent, before, spread=node.op == "output"):
             self.flush()
             nested = {}
             expression = self._expression(node, nested)
@@ -290,11 +292,3 @@ class ForwardWriter:
 
     def _values(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, self.trace.values.__getitem__)
-
-
-def _parameter(node: fx.Node, value: Any) -> str:
-    text = f"{node.target}: {annotation(value)}"
-    if not node.args:
-        return text
-    default = one_line(literal(node.args[0]))
-    return f"{text} | None = None" if default == "None" else f"{text} = {default}"

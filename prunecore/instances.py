@@ -124,6 +124,45 @@ def _grouped(instances: Sequence[Instance], by_height: bool) -> list[list[Instan
     return [groups[key] for key in graphlib.TopologicalSorter(held).static_order()]
 
 
+def by_structure(instances: Sequence[Instance], calls: Mapping[int, Call]) -> list[list[Instance]]:
+    """Instances of one class, those whose children are made by the same calls together.
+
+    A child that some lack, or have as an empty container or plain layer, makes no difference.
+
+    Args:
+        instances: the instances.
+        calls: the constructor calls of those that they hold, by id.
+    """
+    rows = [
+        [resolved(value, calls) for statement in instance.fields for value in values_of(statement)]
+        for instance in instances
+    ]
+    columns = [column for column in zip(*rows, strict=True) if not any(map(_is_empty, column))]
+    keys = zip(*([_structure(value) for value in column] for column in columns), strict=True)
+    groups: dict[Hashable, list[Instance]] = {}
+    for instance, key in zip(instances, keys if columns else ((),) * len(rows), strict=True):
+        groups.setdefault(key, []).append(instance)
+    return list(groups.values())
+
+
+def _is_empty(value: Value) -> bool:
+    return value is None or is_without_arguments(value)
+
+
+def _structure(value: Value) -> Hashable:
+    """What calls a value is made of, whatever else they are given."""
+    if _is_empty(value):
+        return None
+    if isinstance(value, Call):
+        given = [*value.positional, *value.keywords.values()]
+        return (value.function, *map(_structure, given))
+    if isinstance(value, list | tuple):
+        return tuple(map(_structure, value))
+    if isinstance(value, dict):
+        return tuple((key, _structure(item)) for key, item in value.items())
+    return None
+
+
 def within(root: Instance) -> Iterator[Instance]:
     """Every instance within one, inner ones first, and itself."""
     for inner in _held_by(root):

@@ -10,12 +10,12 @@ from torch import fx
 from prunecore.effects import is_dead
 from prunecore.forward import ForwardWriter
 from prunecore.functions import FunctionRule
-from prunecore.keep import Keep
+from prunecore.keep import Keep, holds_width
 from prunecore.loop_names import NamedLoop, name_loops, with_lists
 from prunecore.loops import find_loops
 from prunecore.repetition import places_of
-from prunecore.source import INDENT, Call, Name, Value
-from prunecore.statements import Compound, Statement
+from prunecore.source import INDENT, LINE, Call, Name, Value, one_line
+from prunecore.statements import AnyStatement, Compound, Statement
 from prunecore.variables import Variables
 from prunecore.variants import Variant
 
@@ -83,10 +83,27 @@ class LoopWriter(ForwardWriter):
             self._write_in_loop(node, loop.turns[-1][place], handed, named.lists, place)
         self.flush()
         self.indent -= INDENT
-        self.statements = [*around, Compound(named.head, tuple(self.statements))]
+        loop_body, self.statements = self.statements, around
+        if (comprehension := self._comprehension(named, loop_body)) is not None:
+            self.statements[-1] = comprehension
+        else:
+            self.statements.append(Compound(named.head, tuple(loop_body)))
         self._copies = {}
         for node in lasting:
             self.uses[node] -= 1
+
+    def _comprehension(self, named: NamedLoop, body: list[AnyStatement]) -> Statement | None:
+        """A loop that does nothing but add to an empty list, if it fits on a line."""
+        ((place, name),) = named.lists.items() if len(named.lists) == 1 else ((0, ""),)
+        (statement,) = body if len(body) == 1 else (None,)
+        value = statement.value if isinstance(statement, Statement) else None
+        if not isinstance(value, Call) or value.function != f"{name}.append":
+            return None
+        if named.loop.gathered[place] or (self.is_shared and holds_width(value)):
+            return None
+        items = f"[{one_line(value.positional[0])} {named.head}]"
+        is_short = self.indent + len(f"{name} = {items}") <= LINE
+        return Statement(f"{name} = ", Name(items)) if is_short else None
 
     def _handed(self, value: fx.Node, body: tuple[fx.Node, ...], place: int) -> str:
         """The variable that each turn hands to the next, given what the first one has."""

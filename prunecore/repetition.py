@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
 
-from prunecore.expressions import self_path
+from prunecore.expressions import self_path, singular
 
 _KINDS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 
@@ -32,16 +31,18 @@ class Container:
     item: str
 
     def can_be_cut(self, first: int, last: int) -> bool:
-        """Whether these places can be gone through: all of them, or three and more of a list."""
-        return (first, last) == (0, self.size - 1) or (self.is_list and last - first >= 2)
+        """Whether these places can be gone through: all of them, or three and more of some."""
+        can_be_cut = self.is_list or self.is_dict
+        return (first, last) == (0, self.size - 1) or (can_be_cut and last - first >= 2)
 
     def part(self, first: int, last: int) -> str:
         """How the modules between two places are gone through."""
-        if self.is_dict:
-            return f"{self.text}.values()"
         start = str(first) if first else ""
         stop = str(last + 1) if last + 1 < self.size else ""
-        return f"{self.text}[{start}:{stop}]" if start or stop else self.text
+        whole = f"{self.text}.values()" if self.is_dict else self.text
+        if not start and not stop:
+            return whole
+        return f"{f'list({whole})' if self.is_dict else whole}[{start}:{stop}]"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def places_of(
                 max(map(int, keys), default=-1) + 1 if is_numbered else len(keys),
                 type(holder) in (nn.ModuleList, nn.Sequential),
                 kind is nn.ModuleDict,
-                _singular(parts[depth - 1] if depth else ""),
+                singular(parts[depth - 1] if depth else ""),
             )
             places.append(Place(container, int(part) if is_numbered else keys.index(part), rest))
         holder = getattr(holder, part)
@@ -97,13 +98,3 @@ def places_of(
 def _gives_all(cls: type, kind: type) -> bool:
     """Whether a container's class is gone through as torch's own."""
     return next(base for base in cls.__mro__ if "__iter__" in vars(base)) is kind
-
-
-def _singular(name: str) -> str:
-    """What one of several is called: a block of blocks."""
-    for ending, replacement in (("ches", "ch"), ("xes", "x"), ("sses", "ss"), ("ies", "y")):
-        if name.endswith(ending):
-            return name.removesuffix(ending) + replacement
-    one = name.removesuffix("s")
-    is_one = name.endswith("s") and not name.endswith("ss") and one.isidentifier()
-    return one if is_one and not keyword.iskeyword(one) else "layer"

@@ -107,6 +107,7 @@ def call(constructor: type, **arguments: Value) -> Call:
         arguments: all that its instance was made with, by name.
     """
     parameters = _parameters(constructor)
+    arguments = {name: without_noise(value) for name, value in arguments.items()}
     names = tuple(
         name
         for name, parameter in parameters.items()
@@ -120,6 +121,17 @@ def call(constructor: type, **arguments: Value) -> Call:
     }
     keywords = {name: arguments[name] for name in defaults}
     return Call(f"nn.{constructor.__name__}", positional, keywords, defaults, names)
+
+
+def without_noise(value: Value) -> Value:
+    """A number without the rounding of what computed it: `0.03` for `(0.485 - 0.5) / -0.5`.
+
+    In float32 and shorter types the two are one number.
+    """
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    plain = float(f"{value:.12g}")
+    return plain if 2 * len(repr(plain)) <= len(repr(value)) else value
 
 
 @functools.cache

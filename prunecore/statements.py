@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from prunecore.source import INDENT, Value, holds_table, render
+from prunecore.source import INDENT, LINE, Value, holds_table, one_line, render
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,20 @@ def write_statement(statement: AnyStatement, indent: int) -> str:
 def write_statements(statements: Sequence[AnyStatement], indent: int) -> str:
     """Statements below each other."""
     return "\n".join(write_statement(statement, indent) for statement in statements)
+
+
+def fits(value: Value, indent: int, before: int, spread: bool = False) -> bool:
+    """Whether an expression stands on one line, after what may come before it.
+
+    Args:
+        value: the expression.
+        indent: columns that its statement is indented by.
+        before: columns of `return ` or of what assigns it.
+        spread: whether each item of a dictionary may stand on a line of its own.
+    """
+    if spread and isinstance(value, dict):
+        return all(fits({key: item}, indent + INDENT, before) for key, item in value.items())
+    return indent + before + len(one_line(value)) <= LINE
 
 
 def with_values(statement: AnyStatement, change: Callable[[Value], Value]) -> AnyStatement:

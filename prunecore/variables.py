@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import keyword
+import operator
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import fx
 from prunecore.expressions import names_in, own_name
 from prunecore.signal import Signal
 from prunecore.source import Value
+
+_PLAIN = {"x", "y", "z", "h", "out", "input", "inputs", "tensor", "features", "hidden_states"}
 
 
 class Variables:
@@ -56,8 +59,13 @@ class Variables:
         else:
             sources = [self._taken_from[name] for name in own if name in self._taken_from]
             whole = [name for name in (*sources, *own) if name not in self._taken_from]
-            free = [name for name in whole if is_tensor and name not in taken]
-            name = free[0] if free else _new(node, is_tensor and not composite, optional, taken)
+            is_entry = node.target is operator.getitem and isinstance(node.args[1], str)
+            held = self._tensors() if is_tensor and not is_entry else set()
+            free = [name for name in whole if name in held - taken]
+            is_out = is_tensor and not composite and not is_entry
+            if not free and is_tensor and not is_entry and self._telling():
+                free = [name for name in ("x",) if name not in taken]
+            name = free[0] if free else _new(node, is_out, optional, taken)
         self.names[node] = name
         return name
 
@@ -65,6 +73,16 @@ class Variables:
         """How long may be what stands before an expression: `return `, or a variable it reads."""
         read = {*names_in(value)} & {*self.names.values()}
         return max(map(len, ["return ", *(f"{name} = " for name in read)]))
+
+    def _tensors(self) -> set[str]:
+        """The variables that may hold another tensor: no dictionary, and no image of an input."""
+        held = [node for node in self.names if isinstance(self._values.get(node), Signal)]
+        return {self.names[node] for node in held} - self._telling()
+
+    def _telling(self) -> set[str]:
+        """The inputs whose names tell what they are."""
+        inputs = {name for node, name in self.names.items() if node.op == "placeholder"}
+        return set() if "x" in inputs else inputs - _PLAIN
 
     def unpack(
         self,

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import prunecore
+
 
 def class_text(text: str, name: str) -> str:
     """The text of one class of a file."""
@@ -226,6 +228,30 @@ def test_a_stored_width_does_not_take_the_name_of_an_attribute(cut: Callable[...
     assert "view(-1, self.width2)" in text
 
 
+def test_a_padding_that_is_the_dilation_is_no_argument_of_its_own(cut: Callable[..., Any]) -> None:
+    class Dilated(nn.Module):
+        def __init__(self, dilation: int) -> None:
+            super().__init__()
+            self.branch = nn.Sequential(Part(dilation), Part(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.branch(x)
+
+    class Part(nn.Module):
+        def __init__(self, dilation: int) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, padding=dilation, dilation=dilation)
+            self.last = nn.Conv2d(8, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.last(self.conv(x)))
+
+    model = nn.Sequential(Dilated(1), Dilated(2), nn.Conv2d(3, 2, 1))
+    text = prunecore.prune(model, 30, (3, 8, 8), mode="random").source
+    assert "padding=dilation, dilation=dilation" in class_text(text, "Part")
+    assert "branch_width2: int" in class_text(text, "Dilated")
+
+
 def test_a_width_in_an_operand_becomes_an_argument_too(cut: Callable[..., Any]) -> None:
     class Tokens(nn.Module):
         def __init__(self, width: int) -> None:
@@ -266,6 +292,36 @@ def test_an_argument_does_not_hide_what_the_file_imports(cut: Callable[..., Any]
 
     model = nn.Sequential(Hiding(nn.ReLU()), Hiding(nn.Tanh()), nn.Linear(3, 2))
     assert "self.nn = nn2" in class_text(cut(model, 3).text, "Hiding")
+
+
+class Expanding(nn.Module):
+    """A branch that some instances begin with another layer."""
+
+    def __init__(self, inner: int, expand: bool) -> None:
+        super().__init__()
+        layers = [nn.Linear(8, inner), nn.ReLU()] if expand else []
+        self.branch = nn.Sequential(
+            *layers, nn.Linear(inner if expand else 8, inner), nn.ReLU(), nn.Linear(inner, 8)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
+def expanding(*expand: bool) -> nn.Module:
+    blocks = [Expanding(9 + number, one) for number, one in enumerate(expand)]
+    return nn.Sequential(nn.Linear(3, 8), *blocks, nn.Linear(8, 2))
+
+
+def test_instances_with_other_children_are_classes_of_their_own_where_that_is_shorter(
+    cut: Callable[..., Any],
+) -> None:
+    text = cut(expanding(True, True, False, True, False, True, False), 3).text
+    assert classes(text) == ["Expanding", "Expanding2", "Net"]
+    assert text.count("nn.Sequential(") == 2
+    few = cut(expanding(True, False), 3).text
+    assert classes(few) == ["Expanding", "Net"]
+    assert "branch: nn.Module" in few
 
 
 def test_a_child_that_some_instances_lack_may_be_none(cut: Callable[..., Any]) -> None:

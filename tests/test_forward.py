@@ -474,6 +474,33 @@ def test_a_block_that_takes_and_returns_a_dictionary(cut: Callable[..., Any]) ->
     assert cut(Outer(), 3).forward == 'heads = self.heads(x)\nreturn self.last(heads["a"])'
 
 
+def test_what_is_taken_of_a_dictionary_is_called_by_its_key(cut: Callable[..., Any]) -> None:
+    class Levels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"high": self.a(x), "low": x}
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.levels = nn.ModuleDict({"1": Levels()})
+            self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            levels = self.levels["1"](x)
+            high = levels["high"]
+            return self.last(high + self.first(high)) + levels["low"].sum()
+
+    forward = cut(Outer(), 3).forward
+    assert forward.splitlines()[:2] == [
+        'level1 = self.levels["1"](x)',
+        'high = level1["high"]',
+    ]
+
+
 def test_optional_arguments_keep_their_defaults(cut: Callable[..., Any]) -> None:
     class Block(nn.Module):
         def __init__(self) -> None:
@@ -495,6 +522,52 @@ def test_optional_arguments_keep_their_defaults(cut: Callable[..., Any]) -> None
 
     result = cut(Outer(), 3)
     assert "def forward(self, x: Tensor) -> Tensor:" in result.text
+
+
+def test_an_input_whose_name_tells_what_it_is_keeps_it(cut: Callable[..., Any]) -> None:
+    class Image(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, image: Tensor) -> Tensor:
+            image = self.first(image)
+            return self.last(torch.relu(image) + image)
+
+    assert cut(Image(), 3).forward.startswith("x = self.first(image)\n")
+
+
+@pytest.mark.parametrize("scale", [None, 2.0])
+def test_an_optional_tensor_that_is_given_is_required(
+    cut: Callable[..., Any], scale: float | None
+) -> None:
+    """Unless something before it has a default."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(3, 4)
+
+        def forward(self, x: Tensor, scale: float = 1.0, gate: Tensor | None = None) -> Tensor:
+            x = self.a(x) * scale
+            return x if gate is None else x * gate
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gated = Gated()
+            self.gate, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            gate = torch.sigmoid(self.gate(x))
+            given = {} if scale is None else {"scale": scale}
+            return self.last(self.gated(x, gate=gate, **given))
+
+    text = cut(Outer(), 3).text
+    if scale is None:
+        assert "def forward(self, x: Tensor, gate: Tensor) -> Tensor:" in text
+    else:
+        assert "gate: Tensor | None = None" in text
 
 
 def test_names_of_variables_do_not_hide_what_the_forward_needs(cut: Callable[..., Any]) -> None:

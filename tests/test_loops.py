@@ -30,6 +30,7 @@ class Net(nn.Module):
             nn.ModuleDict({"a": nn.Linear(6, 6), "b": nn.Linear(6, 6)}) for _ in range(count)
         )
         self.named = nn.ModuleDict({name: nn.Linear(6, 6) for name in ("x", "y", "z")})
+        self.numbered = nn.ModuleDict({str(number): nn.Linear(6, 6) for number in range(4)})
         self.shared = nn.Linear(6, 6)
         self.scale = nn.Parameter(torch.rand(6))
         self.last = nn.Linear(6, 2)
@@ -101,6 +102,13 @@ def of_a_dictionary(self: Any, x: Tensor) -> Tensor:
     for layer in self.named.values():
         x = layer(x)
     return self.last(x)
+
+
+def of_the_end_of_a_dictionary(self: Any, x: Tensor) -> Tensor:
+    out = x = self.numbered["0"](self.stem(x))
+    for name in ("1", "2", "3"):
+        out = self.numbered[name](out)
+    return self.last(out * x)
 
 
 def and_the_first_again(self: Any, x: Tensor) -> Tensor:
@@ -254,7 +262,7 @@ def with_other_numbers(self: Any, x: Tensor) -> Tensor:
         ),
         (
             gathering_what_all_return,
-            ["outputs = []", "for layer in self.layers:", "    outputs.append(layer(x))"],
+            ["outputs = [layer(x) for layer in self.layers]"],
         ),
         (
             gathering_on_the_way,
@@ -267,14 +275,21 @@ def with_other_numbers(self: Any, x: Tensor) -> Tensor:
         ),
         (
             returning_what_is_gathered,
+            ["outputs = [layer(x) for layer in self.layers]", "return outputs"],
+        ),
+        (
+            returning_a_tuple,
+            ["outputs = [layer(x) for layer in self.layers]", "return tuple(outputs)"],
+        ),
+        (
+            of_the_end_of_a_dictionary,
             [
-                "outputs = []",
-                "for layer in self.layers:",
-                "    outputs.append(layer(x))",
-                "return outputs",
+                'x = self.numbered["0"](x)',
+                "out = x",
+                "for layer in list(self.numbered.values())[1:]:",
+                "    out = layer(out)",
             ],
         ),
-        (returning_a_tuple, ["    outputs.append(layer(x))", "return tuple(outputs)"]),
         (
             with_two_states,
             [

@@ -272,7 +272,7 @@ def test_the_calculator_has_a_line_for_each_operation(block: Path) -> None:
         "side = channels.through(block.side, x)",
         "out = channels.apply(torch.cat, [inner, side], dim=1)",
         "out = channels.through(block.down, out)",
-        "out = channels.apply(F.dropout, out, p=0.1, training=False)",
+        "out = channels.apply(F.dropout, out, p=block.p, training=False)",
         'out = channels.couple(channels.stored(block, "scale"), out)',
         "x = channels.couple(x, out)",
         "return channels.apply(F.relu, x)",

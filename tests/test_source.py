@@ -176,6 +176,19 @@ def test_arguments_without_a_default_stand_by_place_and_others_by_name() -> None
 
 
 @pytest.mark.parametrize(
+    ("momentum", "text"),
+    [
+        (1 - 0.9997, "nn.BatchNorm2d(3, momentum=0.0003)"),
+        (1 / 3, "nn.BatchNorm2d(3, momentum=0.3333333333333333)"),
+        (0.1 + 1e-17, "nn.BatchNorm2d(3)"),
+        (None, "nn.BatchNorm2d(3, momentum=None)"),
+    ],
+)
+def test_a_computed_number_is_written_without_its_rounding(momentum: Any, text: str) -> None:
+    assert str(call(nn.BatchNorm2d, num_features=3, momentum=momentum)) == text
+
+
+@pytest.mark.parametrize(
     ("first", "second", "alike"),
     [
         (1, 1, True),

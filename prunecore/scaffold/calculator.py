@@ -89,17 +89,10 @@ def _unpacked(names: tuple[Name, ...]) -> str:
 
 def _plain(value: Any) -> Any:
     """Arguments as they are written; a network is followed in eval mode."""
-    return literal(pytree.tree_map(_as_followed, value))
+    return literal(pytree.tree_map(_leaf, value))
 
 
-def _as_followed(leaf: Any) -> Any:
-    """A leaf without what it is called in its module, which a hook knows as `block`."""
-    if isinstance(leaf, Training):
-        return False
-    return (
-        float(leaf)
-        if isinstance(leaf, HeldFloat)
-        else int(leaf)
-        if isinstance(leaf, HeldInt)
-        else leaf
-    )
+def _leaf(leaf: Any) -> Any:
+    if isinstance(leaf, HeldInt | HeldFloat):
+        return Name(f"block.{leaf.attribute}")
+    return False if isinstance(leaf, Training) else leaf

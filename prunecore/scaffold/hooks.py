@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from prunecore.calls import picking
-from prunecore.classes import ClassWriter
+from prunecore.class_writer import ClassWriter
 from prunecore.dependencies import Dependencies
 from prunecore.errors import UnsupportedError
 from prunecore.instances import Instance, mapped

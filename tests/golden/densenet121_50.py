@@ -21,9 +21,9 @@ class _DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(conv1_width, out_channels, 3, padding=1, bias=False)
 
     def forward(self, input: list[Tensor]) -> Tensor:
-        input = self.relu1(self.norm1(torch.cat(input, 1)))
-        input = self.relu2(self.norm2(self.conv1(input)))
-        return self.conv2(input)
+        out = self.relu1(self.norm1(torch.cat(input, 1)))
+        out = self.relu2(self.norm2(self.conv1(out)))
+        return self.conv2(out)
 
 
 class _Transition(nn.Sequential):

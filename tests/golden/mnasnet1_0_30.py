@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, momentum=0.00029999999999996696)
+    return nn.BatchNorm2d(channels, momentum=0.0003)
 
 
 class _InvertedResidual(nn.Module):
@@ -50,13 +50,13 @@ class MNASNet(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, 25, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(25, momentum=0.00029999999999996696),
+            nn.BatchNorm2d(25, momentum=0.0003),
             nn.ReLU(inplace=True),
             nn.Conv2d(25, 25, 3, padding=1, groups=25, bias=False),
-            nn.BatchNorm2d(25, momentum=0.00029999999999996696),
+            nn.BatchNorm2d(25, momentum=0.0003),
             nn.ReLU(inplace=True),
             nn.Conv2d(25, 15, 1, bias=False),
-            nn.BatchNorm2d(15, momentum=0.00029999999999996696),
+            nn.BatchNorm2d(15, momentum=0.0003),
             nn.Sequential(
                 _InvertedResidual(15, 40, 18, 3, stride=2),
                 _InvertedResidual(18, 62, 18, 3, skip=True),
@@ -84,7 +84,7 @@ class MNASNet(nn.Module):
             ),
             nn.Sequential(_InvertedResidual(151, 932, 259, 3)),
             nn.Conv2d(259, 1039, 1, bias=False),
-            nn.BatchNorm2d(1039, momentum=0.00029999999999996696),
+            nn.BatchNorm2d(1039, momentum=0.0003),
             nn.ReLU(inplace=True),
         )
         self.classifier = nn.Sequential(

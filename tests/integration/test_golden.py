@@ -13,7 +13,8 @@ import pytest
 
 from prunecore.pipeline import Request, Walked
 
-from .networks import NETWORKS, network
+from .detector import SHAPES, Detector
+from .networks import NETWORKS, filled, network
 from .oracle import check_imports, check_style
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -35,13 +36,17 @@ FILES = {  # network and level to the name in the file
     ("swin_cifar", 50): "swin_cifar",
     ("densenet121", 50): "densenet121",
     ("regnet_y_400mf", 50): "regnet_y_400mf",
+    ("shufflenet_v2_x1_0", 50): "shufflenet_v2_x1_0",
+    ("detector", 50): "detector",
 }
 
 
 def written(name: str, level: float, factory: str) -> str:
-    is_own = name in NETWORKS
+    is_own = name in NETWORKS or name == "detector"
     origin = f"networks.{factory}" if is_own else f"torchvision.models.{factory}"
-    request = Request(level, "random", verify=False, name=factory, origin=origin)
+    request = Request(level, "random", verify=name == "detector", name=factory, origin=origin)
+    if name == "detector":
+        return Walked(filled(Detector()), SHAPES).prune(request).source
     shape = (3, 32, 32) if is_own else (3, 224, 224)
     return Walked(network(name), shape).prune(request).source
 
@@ -69,3 +74,8 @@ def test_resnet50_is_as_short_as_a_person_would_have_written_it() -> None:
 
 def test_densenet121_is_as_short_as_a_person_would_have_written_it() -> None:
     assert len((GOLDEN / "densenet121_50.py").read_text(encoding="utf-8").splitlines()) < 150
+
+
+def test_shufflenet_is_not_drowned_in_the_orders_of_its_channels() -> None:
+    file = GOLDEN / "shufflenet_v2_x1_0_50.py"
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 330
