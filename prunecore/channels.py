@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.algebra import Algebra
-from prunecore.errors import InputShapeError
+from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.forwards import Forwards
 from prunecore.functions import Operation
 from prunecore.interpreting import interpret
@@ -114,7 +114,11 @@ class Channels(Algebra):
                 f"{self.records.constants[path]} in another, which makes it do different things",
                 "Call two modules, or give it the same arguments.",
             )
-        graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
+        try:
+            graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
+        except UnsupportedError as error:
+            error.line = error.line or self._line()  # torch's own forward: what calls it
+            raise
         trace = interpret(self, module, graph, supplied)
         self.records.traces.setdefault(path, trace)
         if self._in_eval is not None and path not in self._in_eval.records.traces:

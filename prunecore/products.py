@@ -177,13 +177,17 @@ def _einsum(channels: Channels, operation: Operation) -> Signal:
     equation, *factors = operation.args
     if len(factors) == 1 and isinstance(factors[0], list | tuple):
         factors = list(factors[0])
-    if not isinstance(equation, str) or "->" not in equation:
+    if not isinstance(equation, str):
         channels.refuse(
-            "its forward calls einsum without saying what the result's axes are",
-            'Write the equation with "->".',
+            "its forward calls einsum with lists of numbers for an equation",
+            'Write the equation as text, such as "bij,bjk->bik".',
         )
-    given, _, result = equation.replace(" ", "").partition("->")
+    given, arrow, result = equation.replace(" ", "").partition("->")
     names = given.split(",")
+    if not arrow:
+        letters = given.replace(",", "").replace("...", "")
+        once = [letter for letter in sorted(set(letters)) if letters.count(letter) == 1]
+        result = "".join((["..."] if "..." in given else []) + once)
     dots = max(
         (factor.ndim - len(own) + 3 for factor, own in zip(factors, names, strict=True)
          if "..." in own), default=0,

@@ -128,8 +128,6 @@ def by_channel(channels: Channels, operation: Operation) -> Signal:
     x = operation.tensor
     operation.run(channels)
     counts_batch = operation.name == "batch_norm"
-    if counts_batch and not (_given(operation, "training") or _given(operation, "running_mean")):
-        channels.refuse("its forward calls batch_norm without statistics", "Give it some.")
     mixes_batch = counts_batch and _given(operation, "training", False)
     others = [axis for axis in range(0 if mixes_batch else 2, x.ndim) if axis != 1]
     if mixes_batch or not counts_batch:
