@@ -21,7 +21,7 @@ from prunecore.walking import OUTPUT, walk_modes
 # that always stay.
 ChannelArray = NDArray[np.int64]
 
-UNMADE = "its weight is read, but makes no channels that may go"
+UNMADE = "no channels that may go lie along its weight"
 _NONE = np.zeros(0, dtype=np.int64)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from prunecore.computed import as_followed
 from prunecore.expressions import (
     INFIX,
     INPLACE,
@@ -226,7 +227,9 @@ class ForwardWriter:
         rule = self.functions.get(target)
         if rule is None or rule.rewrite is None:
             return args, kwargs
-        return rule.rewrite((args, kwargs), self.trace.values[node], self.keep)
+        for value in as_followed(self.trace.values[node]):
+            args, kwargs = rule.rewrite((args, kwargs), value, self.keep)
+        return args, kwargs
 
     def _is_optional(self, node: fx.Node) -> bool:
         """Whether the node calls a child that other instances of the class lack."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,38 @@ class Grid:
 
 
 @dataclass(frozen=True, eq=False)
+class Followed:
+    """A computed tensor with channels that lie along one axis, or without any.
+
+    Attributes:
+        signal: the tensor.
+        own: the axis of the parameter along which they lie; `None` if they come from elsewhere.
+    """
+
+    signal: Signal
+    own: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """How a tensor is computed of parameters alone, and what channels it turned out to have.
+
+    Attributes:
+        function: what returns it.
+        args: its arguments, a `Signal` for each tensor.
+        kwargs: likewise, by name.
+        call: the name of the call in the trace; `None` where that cannot be replayed.
+        followed: what has been found, for one axis after the other.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    call: str | None
+    followed: list[Followed] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
 class Signal:
     """One tensor of the forward pass.
 
@@ -42,6 +75,7 @@ class Signal:
         grid: how its channels lie along several axes, where they may go in any pattern.
         picked: the numbers of the places that a function has taken for it, in their order, along
             the axis of the tensor before along which its channels lie.
+        computed: how it is computed, if of parameters alone.
     """
 
     meta: Tensor
@@ -49,6 +83,7 @@ class Signal:
     parameter: Tensor | None = None
     grid: Grid | None = None
     picked: Ids | None = None
+    computed: Computed | None = None
 
     def __post_init__(self) -> None:
         """Refuse ids that cannot be those of the tensor.
