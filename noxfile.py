@@ -110,6 +110,13 @@ def sweep(session: nox.Session) -> None:
 
 
 @nox.session
+def random(session: nox.Session) -> None:
+    """Cut 5,000 networks that nobody chose, and check each."""
+    install(session, list(FAMILIES), "test")
+    run_tests(session, "-m=random")
+
+
+@nox.session
 def timm(session: nox.Session) -> None:
     """Prune a small model of each of timm's families, and write docs/timm.md."""
     install(session, list(FAMILIES), "timm")

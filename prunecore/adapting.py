@@ -8,7 +8,7 @@ that are kept, it is written as a split, a slice or an index; in all instances o
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,14 +17,12 @@ import torch
 from torch import fx
 
 from prunecore.arguments import free_name
-from prunecore.functions import FunctionRule
+from prunecore.calls import Functions, picking
 from prunecore.keep import Keep
 from prunecore.records import Trace
-from prunecore.rehearsal import Rehearsal, picking
+from prunecore.rehearsal import Rehearsal
 from prunecore.signal import Ids, Signal
-from prunecore.source import Name
-
-Functions = Mapping[Callable[..., Any], FunctionRule]
+from prunecore.source import LONGEST_ROW, Call, Name, Value
 
 
 @dataclass(frozen=True)
@@ -109,26 +107,25 @@ def _selections(trace: Trace, keep: Keep, functions: Functions) -> list[Selectio
 def _selection(
     node: fx.Node, signals: Sequence[Signal], rehearsal: Rehearsal, keep: Keep
 ) -> Selection:
-    source = rehearsal.source(node)
-    tensor = rehearsal.tensor(source)
+    taken = [signal.picked for signal in signals if signal.picked is not None]
+    tensor = taken[0].source
     (axis,) = tensor.channel_axes
     ids = tensor.ids.ravel()
     stays = keep.mask(ids)
     numbers = np.cumsum(stays) - 1  # among the kept places
-    taken = [signal.picked for signal in signals if signal.picked is not None]
-    kept = [places[stays[places]] for places in taken]
+    kept = [one.places[stays[one.places]] for one in taken]
     parts = tuple(numbers[places] for places in kept)
     return Selection(
         node=node,
-        source=source,
+        source=rehearsal.source(node, tensor),
         axis=axis,
         rank=tensor.ndim,
         width=int(stays.sum()),
         alone=_without(signals[0].shape, axis) == _without(tensor.shape, axis),
         parts=parts,
-        sizes=tuple(keep.count(ids[places]) for places in taken),
+        sizes=tuple(keep.count(ids[one.places]) for one in taken),
         starts=tuple(keep.count(ids[: places[0]]) if places[0] else 0 for places in kept),
-        stands=rehearsal.takes(node, signals, parts),
+        stands=rehearsal.takes(node, tensor, signals, parts),
     )
 
 
@@ -158,8 +155,8 @@ class _Edits:
 
     def apply(self) -> list[Trace]:
         """The forwards, in order."""
-        copies = [_copied(trace) for trace in self.traces]
-        orders: list[dict[str, Sequence[int]]] = [{} for _ in self.traces]
+        copies = [trace.copied() for trace in self.traces]
+        orders: list[dict[str, Value]] = [{} for _ in self.traces]
         for column in self.columns:
             if all(one.is_all for one in column):
                 for one, (_, nodes) in zip(column, copies, strict=True):
@@ -171,9 +168,10 @@ class _Edits:
                 self.taken.add(name)
             differs = len({(one.starts, one.sizes) for one in column}) > 1
             even = all(len(set(one.sizes)) == 1 for one in column)
-            for one, (_, nodes), lists in zip(column, copies, orders, strict=True):
+            places = _orders([one.parts[0] for one in column])
+            for one, (_, nodes), lists, order in zip(column, copies, orders, places, strict=True):
                 if name:
-                    lists[name] = one.parts[0].tolist()
+                    lists[name] = order
                 if one.is_split:
                     _split(one, nodes, even)
                 else:
@@ -183,12 +181,25 @@ class _Edits:
         ]
 
 
-def _copied(trace: Trace) -> tuple[Trace, dict[fx.Node, fx.Node]]:
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    graph.output(graph.graph_copy(trace.graph, copies))
-    values = {copies[node]: value for node, value in trace.values.items() if node in copies}
-    return replace(trace, graph=graph, values=values), copies
+def _orders(orders: Sequence[Ids]) -> list[Value]:
+    """Lists of places as the constructors of one class have them: long ones as parts in turn."""
+    parts = [_parts(order) for order in orders]
+    if max(map(len, orders)) > LONGEST_ROW and all(parts):
+        return [Call("interleaved", (digits,)) for digits in parts]
+    return [order.tolist() for order in orders]
+
+
+def _parts(order: Ids) -> str:
+    """The part that each place comes from, where parts that lie one after the other keep theirs.
+
+    Returns:
+        A digit a place; nothing if it is not every place once, or if there are more parts.
+    """
+    if not np.array_equal(np.sort(order), np.arange(len(order))):
+        return ""
+    begins = np.diff(np.argsort(order), prepend=0) < 0
+    parts = np.cumsum(begins)
+    return "".join(map(str, parts[order])) if parts[-1] <= 9 else ""
 
 
 def _split(one: Selection, nodes: Mapping[fx.Node, fx.Node], even: bool) -> None:

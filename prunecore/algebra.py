@@ -25,6 +25,7 @@ from prunecore.signal import (
     without_repetition,
 )
 from prunecore.source import is_of_torch
+from prunecore.training import Training
 
 LAYERS = "sequential"  # the plugin that nearly every network needs
 
@@ -62,14 +63,12 @@ class Algebra:
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a torch function on meta tensors, for the shape of what it returns.
 
-        Signals among the arguments stand for their meta tensors.
+        Signals among the arguments stand for their meta tensors, `self.training` for its value.
 
         Raises:
             InputShapeError: the shapes do not fit.
         """
-        args, kwargs = pytree.tree_map(
-            lambda leaf: leaf.meta if isinstance(leaf, Signal) else leaf, (args, kwargs)
-        )
+        args, kwargs = pytree.tree_map(_for_torch, (args, kwargs))
         try:
             return function(*args, **kwargs)
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
@@ -201,8 +200,7 @@ class Algebra:
         for arrangement in before:  # the same channels, which may be a rectangle already
             units = stands_for[np.searchsorted(ids, arrangement)]
             one_channel_axis(without_repetition(units), self.join)
-        signal.grid.settled.append(Signal(signal.meta, settled))
-        return signal.grid.settled[-1]
+        return Signal(signal.meta, settled)
 
     def hold_one(self, ids: Ids) -> None:
         """See to it that one of these places stays, so that a part of a tensor is never empty."""
@@ -244,7 +242,9 @@ class Algebra:
             forward: called with the module, the kept places of `ids` and the inputs.
         """
         if ids is not None:
-            self.records.masked_forwards[self._paths[id(module)]] = (ids, forward)
+            path = self._paths[id(module)]
+            known, _ = self.records.masked_forwards.setdefault(path, (ids, forward))
+            self.join(known, ids)
 
     def masked_function(self, ids: Ids | None, function: MaskedFunction) -> None:
         """Give what the masked original calls in the place of the function that is followed.
@@ -285,3 +285,9 @@ class Algebra:
     def _where(self) -> tuple[str, str]:
         path = self._at[-1]
         return path, type(self._model.get_submodule(path)).__name__
+
+
+def _for_torch(argument: Any) -> Any:
+    if isinstance(argument, Signal):
+        return argument.meta
+    return bool(argument) if isinstance(argument, Training) else argument

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 import itertools
 import keyword
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 from prunecore.keep import Width
-from prunecore.source import REQUIRED, Call, Name, Value, one_line, same
+from prunecore.source import REQUIRED, RESERVED, Call, Name, Value, one_line, same
 
 # Where a value stands: the attribute that it helps to make, and the parameter that it is there.
 Role = tuple[str, str]
@@ -116,8 +121,12 @@ class Arguments:
         argument.roles.add(role)
         return Name(f"self.{argument.name}" if stored else argument.name)
 
-    def name_all(self) -> None:
-        """Give every argument its name and its place in the signature."""
+    def name_all(self, attributes: Set[str] = frozenset()) -> None:
+        """Give every argument its name and its place in the signature.
+
+        Args:
+            attributes: what the class has by other names; no argument is stored as one of these.
+        """
         inner = [
             argument
             for key, argument in self._by_key.items()
@@ -128,12 +137,14 @@ class Arguments:
             _identifier(self._wanted(key, argument, alone=len(inner) == 1))
             for key, argument in self._by_key.items()
         ]
-        taken = {"self"}
+        taken = {"self", *RESERVED}
         for name, argument in zip(wanted, self, strict=True):
+            used = taken | attributes if argument.stored else taken
             if argument.is_width and wanted.count(name) > 1:
-                argument.name = free_name(f"{name}1", taken, name)
-            elif name in taken:
-                argument.name = free_name(_identifier("_".join(argument.role)), taken)
+                argument.name = free_name(f"{name}1", used, name)
+            elif name in used:
+                longer = name if argument.is_width else _identifier("_".join(argument.role))
+                argument.name = free_name(longer, used)
             else:
                 argument.name = name
             taken.add(argument.name)
@@ -252,6 +263,24 @@ def _kind(value: Value) -> str:
         return f"dict[str, {kind}]" if isinstance(value, dict) else f"list[{kind}]"
     if isinstance(value, Width):
         return "int"
+    if value is None:
+        return "None"
     if isinstance(value, Name):
-        return "type[nn.Module]" if value.text.startswith("nn.") else "float"
-    return type(value).__name__
+        value = _named(value.text)
+    if isinstance(value, type) and issubclass(value, nn.Module):
+        return "type[nn.Module]"
+    if isinstance(value, torch.dtype):
+        return "torch.dtype"
+    kind = type(value).__name__
+    return kind if getattr(builtins, kind, None) is type(value) else "Any"
+
+
+def _named(text: str) -> Any:
+    """What a name or expression stands for; `None` for a plugin's own."""
+    if text.startswith("float("):
+        return math.inf
+    first, *rest = text.split(".")
+    value: Any = {"torch": torch, "nn": nn, "F": F, "math": math}.get(first)
+    for name in rest:
+        value = getattr(value, name, None)
+    return value

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import fx
 
-from prunecore.forward import Expression, Forward, ForwardWriter, is_dead
+from prunecore.effects import is_dead
+from prunecore.forward import Expression, Forward, ForwardWriter
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
 from prunecore.loop_writer import LoopWriter

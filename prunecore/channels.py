@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.algebra import Algebra
+from prunecore.calls import agree
 from prunecore.computed import bind_computed, is_of_weights, is_open, whole
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.forwards import Forwards
@@ -124,7 +125,9 @@ class Channels(Algebra):
             error.line = error.line or self._line()  # torch's own forward: what calls it
             raise
         trace = interpret(self, module, graph, supplied)
-        self.records.traces.setdefault(path, trace)
+        first = self.records.traces.setdefault(path, trace)
+        if first is not trace:
+            agree(self, first, trace, self._plugins.functions)
         if self._in_eval is not None and path not in self._in_eval.records.traces:
             # only training calls it, and it might be told to run in eval mode all the same
             graph = self.modes.graph(module, path, supplied, in_training=False)
@@ -259,7 +262,8 @@ class Channels(Algebra):
 
     def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
         """What a forward computes without a tensor of the network, such as from sizes."""
-        ids = [] if function is operator.getitem else counted(leaves)
+        only_moves = function is operator.getitem or isinstance(result, tuple)
+        ids = [] if only_moves else counted(leaves)
         if ids and type(result) in (bool, int, float):
             return depending(result, ids)
         for each in ids:

@@ -88,7 +88,7 @@ class ClassWriter:
     def write(self, name: str) -> str:
         """The class's text; `arguments` are known afterwards."""
         self._lifted()  # finds the arguments, which get their names together
-        self.arguments.name_all()
+        self.arguments.name_all({_attribute(statement) for statement in self.members[0].fields})
         fields, body = self._lifted()
         fields += [
             Statement(f"self.{argument.name} = ", Name(argument.name))

@@ -54,11 +54,7 @@ class Decider:
             Undecided: that depends on the values of tensors.
         """
         node, asserted = condition.node, cast(Any, condition)
-        self.is_computing = True
-        try:
-            value = self._value(node)
-        finally:
-            self.is_computing = False
+        value = self.known(condition)
         if isinstance(value, Tensor):
             raise Undecided
         if isinstance(value, bool) and not value and node.target in _OPPOSITES:
@@ -69,6 +65,18 @@ class Decider:
             asserted = asserted != 0 if value else asserted == 0
         torch._assert(asserted, GUARD)
         return bool(value)
+
+    def known(self, proxy: fx.Proxy) -> Any:
+        """What a proxy stands for, tensors without storage.
+
+        Raises:
+            Undecided: that depends on the values of tensors.
+        """
+        self.is_computing = True
+        try:
+            return self._value(proxy.node)
+        finally:
+            self.is_computing = False
 
     def _value(self, node: fx.Node) -> Any:
         if node not in self._values:

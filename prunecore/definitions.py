@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 
 from prunecore.plugins import Plugin
-from prunecore.source import IMPORTED
+from prunecore.source import RESERVED
 
 
 def defined_names(name: str, text: str, plugin: Plugin, what: str) -> set[str]:
@@ -19,7 +19,7 @@ def defined_names(name: str, text: str, plugin: Plugin, what: str) -> set[str]:
         what: the hook and for which block, for messages.
 
     Raises:
-        PluginError: it does not compile, does not define the name, or hides what the file imports.
+        PluginError: it does not compile, does not define the name, or hides one of the file's own.
     """
     try:
         body = ast.parse(text).body
@@ -33,8 +33,8 @@ def defined_names(name: str, text: str, plugin: Plugin, what: str) -> set[str]:
     if name not in names:
         others = ", ".join(sorted(names)) or "nothing"
         raise plugin.error(f"{what} gives text for {name} that defines {others} instead")
-    for taken in sorted(names & IMPORTED):
-        raise plugin.error(f"{what} defines {taken}, which the file imports")
+    for taken in sorted(names & RESERVED):
+        raise plugin.error(f"{what} defines {taken}, which is a name of the file's own")
     return names
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import fx
-from torch.fx.proxy import Attribute
 
 from prunecore.lines import is_called_by_torch
 
@@ -33,20 +29,6 @@ class DeviceKind(str):
         return not self == other
 
     __hash__ = str.__hash__
-
-
-class _Device(Attribute):
-    """The node for `x.device`, which knows its kind."""
-
-    type = DeviceKind("cpu")
-
-
-class TensorProxy(fx.Proxy):
-    """What a traced forward sees as a tensor."""
-
-    def __getattr__(self, name: str) -> Any:
-        """The node for an attribute."""
-        return _Device(self, name) if name == "device" else super().__getattr__(name)
 
 
 def contexts() -> tuple[bool, ...]:

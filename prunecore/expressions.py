@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from prunecore.attributes import HeldFloat, HeldInt
 from prunecore.signal import Signal
 from prunecore.source import Call, Name, Value, one_line, same
 from prunecore.training import Training
@@ -85,6 +86,11 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
     return Call(function_name(target), args, without_defaults(target, kwargs))
 
 
+def is_operator(target: Any) -> bool:
+    """Whether a call is written as an operator, its operands as text."""
+    return target in INFIX or target in _PREFIX or target in (getattr, operator.getitem)
+
+
 def _power(base: Value, exponent: Value) -> Name:
     """A power; between names and numbers its sign stands without spaces, as ruff has it."""
     is_number = _is_number(exponent)
@@ -111,6 +117,7 @@ def _takes_away(node: fx.Node) -> bool:
     left, right = operands
     return (
         _is_number(right)
+        and not isinstance(right, HeldInt | HeldFloat)
         and right < 0
         and isinstance(left, fx.Node)
         and left.target in (operator.add, operator.sub, operator.mul, operator.truediv)
@@ -167,6 +174,8 @@ def literal(value: Any) -> Any:
     """fx's immutable containers, the training flag and computed numbers as plain values."""
     if isinstance(value, Training):
         return Name("self.training")
+    if isinstance(value, HeldInt | HeldFloat):
+        return Name(f"self.{value.attribute}")
     if isinstance(value, float):
         return _without_noise(value)
     if isinstance(value, torch.Size):

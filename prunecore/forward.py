@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import inspect
-import operator
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import fx
 
 from prunecore.computed import as_followed
+from prunecore.effects import is_dead, mixes
 from prunecore.expressions import (
     INFIX,
-    INPLACE,
     annotation,
     function_call,
+    is_operator,
     literal,
     named_tuples,
     names_in,
     self_path,
 )
-from prunecore.functions import FunctionRule
-from prunecore.keep import Keep
+from prunecore.functions import FunctionRule, function_of
+from prunecore.keep import Keep, holds_width
 from prunecore.source import INDENT, LINE, Call, Name, Value, one_line
 from prunecore.statements import AnyStatement, Statement
+from prunecore.unpacking import part_names, parts_of
 from prunecore.variables import Variables
 from prunecore.variants import Variant
 
@@ -71,6 +71,7 @@ class ForwardWriter:
     ) -> None:
         self.trace = variant.trace
         self.optional = variant.optional
+        self.is_shared = variant.is_shared
         self.keep = keep
         self.functions = functions
         self.statements: list[AnyStatement] = []
@@ -109,13 +110,16 @@ class ForwardWriter:
             expression = self.build(node)
             self.flush(expression)
             self.statements.append(Statement("return ", expression.value))
-        elif node.op != "get_attr":
+        elif node.op != "get_attr" and node not in self.variables.names:
             self._add(node)
 
     def _add(self, node: fx.Node) -> None:
         expression = self.build(node)
         users = self.uses[node]
-        if users == 1 and not self._is_optional(node):
+        if parts := self.parts_of(node):
+            self.flush(expression)
+            self._unpack(expression, parts)
+        elif users == 1 and not self._is_optional(node):
             self.pending.append(expression)
         elif users == 0:
             self.flush(expression)
@@ -124,12 +128,26 @@ class ForwardWriter:
             self.flush(expression)
             self.assign(expression)
 
+    def parts_of(self, node: fx.Node) -> list[list[fx.Node]]:
+        """What takes a result apart at once, by place; nothing if it is not written so."""
+        if self._is_optional(node):
+            return []
+        return parts_of(node, self.trace.values[node])
+
+    def _unpack(self, expression: Expression, parts: Sequence[Sequence[fx.Node]]) -> None:
+        """Give variables to the items of what is computed."""
+        own = [name for name in names_in(expression.value) if name in self.variables.names.values()]
+        source = own[0] if own else None
+        wanted = part_names(expression.node, self.trace.values, source)
+        names = self.variables.unpack(expression.node, parts, wanted, source)
+        self.statements.append(Statement(f"{', '.join(names)} = ", expression.value))
+
     def build(self, node: fx.Node) -> Expression:
         """The node's expression, its arguments nested into it where that reads well."""
         needed = [source for source in self.sources(node) if self._is_pending(source)]
         waiting = self.pending[len(self.pending) - len(needed) :]
         in_order = [expression.node for expression in waiting] == needed
-        if not in_order or self.breaks(node, waiting):
+        if not in_order or self.breaks(node, waiting) or self._hides_width(node, waiting):
             self.flush()
             waiting = []
         nested = {expression.node: expression for expression in waiting}
@@ -149,12 +167,26 @@ class ForwardWriter:
         calls = [expression for expression in waiting if expression.depth > 0]
         if self._is_optional(node):
             return bool(waiting)
-        if node.op == "call_module" and _mixes(self.trace.module.get_submodule(str(node.target))):
+        if node.op == "call_module" and mixes(self.trace.module.get_submodule(str(node.target))):
             return bool(calls)
         deepest = max((expression.depth for expression in calls), default=0)
         joins = node.op == "output" or node.target in INFIX
         return deepest >= _DEEPEST + joins or (
             not joins and any(expression.composite for expression in calls)
+        )
+
+    def _hides_width(self, node: fx.Node, waiting: list[Expression]) -> bool:
+        """Whether a kept width, which may be another one in another instance, would be in a text.
+
+        It has to stay a value by itself, to become an argument of the class.
+        """
+        if not self.is_shared or node.op not in ("call_method", "call_function"):
+            return False
+        receiver = node.args[0] if isinstance(node.target, str) else None
+        return any(
+            holds_width(expression.value)
+            for expression in waiting
+            if expression.node is receiver or is_operator(node.target)
         )
 
     def _expression(self, node: fx.Node, nested: Mapping[fx.Node, Expression]) -> Expression:
@@ -223,12 +255,10 @@ class ForwardWriter:
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a function with the kept widths in them."""
-        target = getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
-        rule = self.functions.get(target)
-        if rule is None or rule.rewrite is None:
-            return args, kwargs
-        for value in as_followed(self.trace.values[node]):
-            args, kwargs = rule.rewrite((args, kwargs), value, self.keep)
+        rule = self.functions.get(function_of(node))
+        if rule is not None and rule.rewrite is not None:
+            for value in as_followed(self.trace.values[node]):
+                args, kwargs = rule.rewrite((args, kwargs), value, self.keep)
         return args, kwargs
 
     def _is_optional(self, node: fx.Node) -> bool:
@@ -260,31 +290,6 @@ class ForwardWriter:
 
     def _values(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, self.trace.values.__getitem__)
-
-
-def is_dead(node: fx.Node) -> bool:
-    """Whether nothing uses the node, and computing it changes nothing."""
-    if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
-        return False
-    return not _is_in_place(node) and all(is_dead(user) for user in node.users)
-
-
-def _is_in_place(node: fx.Node) -> bool:
-    """Whether the node changes a tensor that others may read."""
-    name = str(node.target if isinstance(node.target, str) else node.target.__name__)
-    is_method_of_operators = getattr(operator, name, None) is node.target  # and_, or_
-    return (
-        (name.endswith("_") and not is_method_of_operators)
-        or node.target in INPLACE
-        or node.kwargs.get("inplace") is True
-    )
-
-
-def _mixes(module: nn.Module) -> bool:
-    """Whether a module has children or weights of its own of two axes or more."""
-    if any(True for _ in module.children()):
-        return True
-    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
 
 
 def _parameter(node: fx.Node, value: Any) -> str:

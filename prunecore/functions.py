@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, fx
 
 from prunecore.computed import meeting
 from prunecore.signal import Signal, shaped
@@ -117,3 +117,8 @@ def everywhere(names: str, rule: FunctionRule) -> dict[Callable[..., Any], Funct
     spaces = (torch, F, Tensor, torch.special)
     found = [getattr(space, form) for space in spaces for form in forms if hasattr(space, form)]
     return dict.fromkeys(found, rule)
+
+
+def function_of(node: fx.Node) -> Any:
+    """What a call of a traced forward calls, a method as `Tensor` has it."""
+    return getattr(Tensor, str(node.target)) if node.op == "call_method" else node.target

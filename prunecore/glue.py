@@ -26,6 +26,14 @@ def _cast(channels: Channels, operation: Operation) -> Signal:
     return operation.tensor
 
 
+def _add(channels: Channels, operation: Operation) -> Any:
+    """A sum, or two tuples of tensors one after the other."""
+    first = operation.argument(0, "input")
+    if isinstance(first, tuple | list):
+        return operation.function(*operation.args)
+    return elementwise(channels, operation)
+
+
 def _interpolate(channels: Channels, operation: Operation) -> Any:
     return spatial(operation.tensor.ndim - 2)(channels, operation)
 
@@ -141,6 +149,7 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
     by_place = FunctionRule(elementwise, takes_computed=True)
     return {
         **dict.fromkeys(operators, by_place),
+        operator.add: FunctionRule(_add, takes_computed=True),
         **everywhere(_ELEMENTWISE, by_place),
         **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
         **everywhere("size", FunctionRule(_size)),

@@ -45,6 +45,9 @@ def _index(channels: Channels, operation: Operation) -> Any:
     rest: list[Any] = [slice(None)] * (tensor.ndim - taken)
     at = next((place for place, item in enumerate(items) if item is ...), len(items))
     items = [*items[:at], *rest, *items[at + 1 :]]
+    along_axes = [item for item in items if item is not None]
+    alone = [axis for axis, item in enumerate(along_axes) if isinstance(item, int)]
+    tensor = _settled(channels, tensor, alone)
     return (_gathered if gathers else _indexed)(channels, tensor, meta, items)
 
 
@@ -86,13 +89,15 @@ def _indexed(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[A
         return Signal(meta, without_channels(meta.ndim))
     places = np.arange(laid.shape[axis])[item]
     if isinstance(item, int):
-        return _alone(channels, laid, meta, axis, int(places))
-    return picked(channels, laid, meta, axis, places)
+        return _alone(channels, tensor, laid, meta, axis, int(places))
+    return picked(channels, tensor, laid, meta, axis, places)
 
 
-def _alone(channels: Channels, ids: Ids, meta: Tensor, axis: int, place: int) -> Signal:
+def _alone(
+    channels: Channels, source: Signal, ids: Ids, meta: Tensor, axis: int, place: int
+) -> Signal:
     """A single place, whose axis is gone."""
-    kept = picked(channels, ids, meta.unsqueeze(axis), axis, np.array([place]))
+    kept = picked(channels, source, ids, meta.unsqueeze(axis), axis, np.array([place]))
     return Signal(meta, kept.ids.reshape([1] * meta.ndim), picked=kept.picked)
 
 
@@ -124,8 +129,17 @@ def _kind(item: Any) -> str:
     return "a tensor" if isinstance(item, Signal) else repr(item)
 
 
-def _along_dim(place: int, name: str = "dim", default: int | None = 0) -> FunctionRule:
-    """The rule of a function that takes places along one axis, given as an argument."""
+def _along_dim(
+    place: int, name: str = "dim", default: int | None = 0, alone: bool = False
+) -> FunctionRule:
+    """The rule of a function that takes places along one axis, given as an argument.
+
+    Args:
+        place: of the argument.
+        name: of the argument.
+        default: of the argument.
+        alone: whether it takes them one by one.
+    """
 
     def calculate(channels: Channels, operation: Operation) -> Any:
         tensor = operation.tensor
@@ -133,6 +147,7 @@ def _along_dim(place: int, name: str = "dim", default: int | None = 0) -> Functi
         dims = operation.argument(place, name, default)
         dims = range(tensor.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
         axes = [dim % tensor.ndim for dim in dims]
+        tensor = _settled(channels, tensor, axes if alone else [])
         cut = [axis for axis in axes if tensor.carries_channels(axis)]
         if cut and (len(axes) > 1 or len(tensor.channel_axes) > 1):
             channels.pin(tensor.ids, _CUTS)
@@ -147,7 +162,14 @@ def _along_dim(place: int, name: str = "dim", default: int | None = 0) -> Functi
             for meta, places in zip(result, parts, strict=True)
         )
 
-    return FunctionRule(calculate)
+    return FunctionRule(calculate, takes_grids=True)
+
+
+def _settled(channels: Channels, tensor: Signal, whole: Sequence[int]) -> Signal:
+    """A tensor whose channels lie along one axis, if possible none of those to be left whole."""
+    others = [axis for axis in tensor.channel_axes if axis not in whole]
+    most = max(others, key=lambda axis: tensor.shape[axis]) if whole and others else None
+    return channels.settle(tensor, most)
 
 
 def _numbered(tensor: Signal, axis: int) -> Tensor:
@@ -160,9 +182,9 @@ def _part(
 ) -> Signal:
     """A part of a tensor along an axis; `places` is `None` where no channels lie along it."""
     if places is not None and meta.ndim < tensor.ndim:
-        return _alone(channels, tensor.ids, meta, axis, int(places))
+        return _alone(channels, tensor, tensor.ids, meta, axis, int(places))
     if places is not None:
-        return picked(channels, tensor.ids, meta, axis, places.numpy().ravel())
+        return picked(channels, tensor, tensor.ids, meta, axis, places.numpy().ravel())
     if meta.ndim == tensor.ndim:
         return Signal(meta, tensor.ids)
     return Signal(meta, tensor.ids.squeeze(axis))
@@ -205,13 +227,14 @@ def _shuffle(channels: Channels, operation: Operation) -> Signal:
     if tensor.channel_axes != [1]:
         return channels.pin_axes(tensor, tensor.channel_axes, operation.name)
     places = np.arange(tensor.shape[1]).reshape(operation.argument(1, "groups"), -1).T.ravel()
-    return picked(channels, tensor.ids, meta, 1, places)
+    return picked(channels, tensor, tensor.ids, meta, 1, places)
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    operator.getitem: FunctionRule(_index),
+    operator.getitem: FunctionRule(_index, takes_grids=True),
     **everywhere("chunk split split_with_sizes tensor_split", _along_dim(2)),
-    **everywhere("unbind select narrow", _along_dim(1)),
+    **everywhere("unbind select", _along_dim(1, alone=True)),
+    **everywhere("narrow", _along_dim(1)),
     **everywhere("roll", _along_dim(2, "dims", None)),
     **everywhere("index_select", FunctionRule(_index_select)),
     **everywhere("repeat_interleave", FunctionRule(_repeat_interleave)),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from prunecore.dependencies import Dependencies
 from prunecore.records import is_within
 from prunecore.signal import Ids, Signal
+from prunecore.source import Call, Value
 
 
 class Width(int):
@@ -25,6 +26,17 @@ class Width(int):
         width = super().__new__(cls, value)
         width.channels = channels
         return width
+
+
+def holds_width(value: Value) -> bool:
+    """Whether a value is a kept width, or holds one."""
+    if isinstance(value, Call):
+        value = (*value.positional, *value.keywords.values())
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(map(holds_width, value))
+    return isinstance(value, Width)
 
 
 class Keep:
@@ -90,12 +102,21 @@ class Keep:
         return self._kept_or_fixed[self.dependencies.channel_of[ids]]
 
     def size(self, signal: Signal, axis: int) -> int:
-        """The kept width of one axis of a tensor of the forward pass."""
+        """The kept width of one axis of a tensor of the forward pass.
+
+        Where its channels lie along several axes, in groups for instance, those but the last have
+        the places that anything is left at, and the last what these share out evenly.
+        """
         if not signal.carries_channels(axis):
             return signal.shape[axis]
-        lines = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)
-        first = self.mask(lines).any(axis=0).argmax()  # of which something stays
-        return self.count(np.ascontiguousarray(lines[:, first]))
+        ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)
+        if ids.shape[1] == 1:
+            return self.count(ids[:, 0])
+        size = self.mask(ids).any(1).sum()
+        if axis == signal.channel_axes[-1]:
+            groups = self.mask(signal.ids).any(axis).sum()
+            size = self.mask(ids).sum() // max(groups, 1)
+        return Width(int(size), self.dependencies.channel_of[ids].tobytes())
 
     def shape(self, signal: Signal) -> tuple[int, ...]:
         """The kept shape of a tensor of the forward pass."""

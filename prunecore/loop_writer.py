@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import fx
 
-from prunecore.forward import ForwardWriter, is_dead
+from prunecore.effects import is_dead
+from prunecore.forward import ForwardWriter
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep
 from prunecore.loop_names import NamedLoop, name_loops, with_lists
@@ -122,6 +123,12 @@ class LoopWriter(ForwardWriter):
             self.variables.names[last] = self.variables.names[node]
         if place in lists:
             self.statements.append(Statement("", Call(f"{lists[place]}.append", (value,))))
+
+    def parts_of(self, node: fx.Node) -> list[list[fx.Node]]:
+        """What takes a result apart at once, by place; nothing if a loop does."""
+        parts = super().parts_of(node)
+        nodes = {node, *(item for items in parts for item in items)}
+        return [] if nodes & (self._loops.keys() | self._later) else parts
 
     def arguments(self, node: fx.Node) -> tuple[Any, Any]:
         """The arguments and keywords of a node, lists that a loop makes by their names."""

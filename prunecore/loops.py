@@ -85,6 +85,7 @@ class _Matching:
     gathered: dict[int, tuple[fx.Node, ...]] = field(default_factory=dict)
     growing: dict[int, int] = field(default_factory=dict)
     places: dict[Container, Place] = field(default_factory=dict)  # the first turn's
+    moves: dict[fx.Node, bool] = field(default_factory=dict)  # whether each turn calls another
 
 
 class _Finder:
@@ -120,8 +121,7 @@ class _Finder:
         return loop
 
     def _loop(self, start: int, period: int) -> Loop | None:
-        body = self.nodes[start : start + period]
-        if not any(self._places(node) for node in body):
+        if not any(map(self._places, self.nodes[start : start + period])):
             return None
         found = _Matching(start, period)
         count = 1
@@ -129,10 +129,8 @@ class _Finder:
             count += 1
         if count < 2 or not found.places:
             return None
-        turns = [
-            tuple(self.nodes[first : first + period])
-            for first in range(start, start + count * period, period)
-        ]
+        firsts = range(start, start + count * period, period)
+        turns = [tuple(self.nodes[first : first + period]) for first in firsts]
         containers = [
             (container, place.index, place.index + count - 1)
             for container, place in found.places.items()
@@ -153,16 +151,18 @@ class _Finder:
     def _repeats(self, found: _Matching, turn: int) -> bool:
         """Whether the operations of another turn are those of the first, one place on."""
         begin = found.start + turn * found.period
-        later = self.nodes[begin : begin + found.period]
-        first = self.nodes[found.start : found.start + found.period]
+        first, later = (self.nodes[at : at + found.period] for at in (found.start, begin))
         return len(later) == found.period and all(
             self._matches(found, one, other, turn) for one, other in zip(first, later, strict=True)
         )
 
     def _matches(self, found: _Matching, one: fx.Node, other: fx.Node, turn: int) -> bool:
+        moves = one.target != other.target
         if one.op != other.op or one.op in ("placeholder", "output"):
             return False
-        if one.target != other.target and not self._is_next(found, one, other, turn):
+        if found.moves.setdefault(one, moves) != moves:
+            return False
+        if moves and not self._is_next(found, one, other, turn):
             return False
         if one.op != "call_module" and self.literals(one) != self.literals(other):
             return False
@@ -285,8 +285,8 @@ def _given(node: fx.Node) -> list[Any]:
 
 
 def _are_nodes(value: Any) -> bool:
-    is_list = isinstance(value, list | tuple) and len(value) > 0
-    return is_list and all(isinstance(item, fx.Node) for item in value)
+    is_list = isinstance(value, list | tuple) and not hasattr(value, "_fields")
+    return is_list and len(value) > 0 and all(isinstance(item, fx.Node) for item in value)
 
 
 def _lists(value: Any) -> Iterator[Sequence[fx.Node]]:

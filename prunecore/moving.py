@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from prunecore.signal import Grid, Ids, Signal, along
+from prunecore.signal import Grid, Ids, Picked, Signal, along
 
 if TYPE_CHECKING:
     from prunecore.algebra import Algebra
@@ -33,16 +33,16 @@ def moved(channels: Algebra, signal: Signal, meta: Tensor, change: Callable[[Ids
         if not several:
             return Signal(meta, ids)
         own = [along(axis, signal.ndim, np.arange(n)) for axis, n in enumerate(signal.shape)]
-        return Signal(meta, ids, grid=Grid(tuple(map(change, own)), (ids,)))
+        return Signal(meta, ids, grid=Grid(signal, tuple(map(change, own)), (ids,)))
     coordinates = tuple(map(change, signal.grid.coordinates))
     if several:
-        grid = Grid(coordinates, (*signal.grid.arrangements, ids))
+        grid = Grid(signal.grid.source, coordinates, (*signal.grid.arrangements, ids))
         return Signal(meta, ids, grid=grid)
     axis = next((axis for axis, size in enumerate(ids.shape) if size > 1), 0)
     places = _read(coordinates, meta.shape, axis)
     if places is None:
         return moved(channels, channels.settle(signal), meta, change)
-    return Signal(meta, ids, picked=places)
+    return Signal(meta, ids, picked=Picked(signal.grid.source, places))
 
 
 def _read(coordinates: Sequence[Ids], shape: Sequence[int], axis: int) -> Ids | None:
@@ -57,14 +57,17 @@ def _read(coordinates: Sequence[Ids], shape: Sequence[int], axis: int) -> Ids | 
     return places.ravel() if places.size == places.shape[axis] else None
 
 
-def picked(channels: Algebra, ids: Ids, meta: Tensor, axis: int, places: Ids) -> Signal:
+def picked(
+    channels: Algebra, source: Signal, ids: Ids, meta: Tensor, axis: int, places: Ids
+) -> Signal:
     """Some places of the axis along which a tensor's channels lie, in some order.
 
     A part may be cut but not to nothing. A single place has no axis to lie along, and stays.
 
     Args:
         channels: the walk.
-        ids: of the tensor, whose channels lie along this axis alone.
+        source: the tensor.
+        ids: of the tensor, laid out as those of `meta`; channels lie along this axis alone.
         meta: what the function returns, of the same rank, on the meta device.
         axis: the axis.
         places: their numbers.
@@ -74,4 +77,4 @@ def picked(channels: Algebra, ids: Ids, meta: Tensor, axis: int, places: Ids) ->
         channels.pin(ids, "a function takes it alone")
     else:
         channels.hold_one(ids)
-    return Signal(meta, ids, picked=places)
+    return Signal(meta, ids, picked=Picked(source, places))

@@ -22,7 +22,7 @@ from prunecore.inputs import InputShape
 from prunecore.keep import Keep
 from prunecore.plan import TARGETS, Plan, Target, make_plan
 from prunecore.report import build_report
-from prunecore.source import IMPORTED
+from prunecore.source import RESERVED
 from prunecore.source_file import write_network
 from prunecore.storage import save_set
 from prunecore.transfer import transfer_weights
@@ -257,8 +257,9 @@ def _check(model: nn.Module, level: float, input_shape: InputShape, target: str)
 
 
 def _checked_name(name: str) -> str:
-    if not name.isidentifier() or keyword.iskeyword(name) or name in IMPORTED:
-        reason = "is what the file imports" if name in IMPORTED else "cannot name a Python function"
+    if not name.isidentifier() or keyword.iskeyword(name) or name in RESERVED:
+        is_taken = name in RESERVED
+        reason = "is one of the file's own" if is_taken else "cannot name a Python function"
         raise UsageError(f"The name {name!r} {reason}.\nGive one such as 'resnet18'.")
     return name
 

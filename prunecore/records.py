@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Set
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import fx, nn
 
 from prunecore.signal import Ids
+from prunecore.source import Value
 
 if TYPE_CHECKING:
     from prunecore.plugins import Plugin
@@ -30,14 +31,22 @@ class Trace:
         graph: its forward, every child a leaf.
         values: of every node, `Signal` for tensor.
         output: what it returns.
-        orders: lists of places that the written forward reads, by attribute.
+        orders: lists of places that the written forward reads, by attribute, as they are written.
     """
 
     module: nn.Module
     graph: fx.Graph
     values: Mapping[fx.Node, Any]
     output: Any
-    orders: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    orders: Mapping[str, Value] = field(default_factory=dict)
+
+    def copied(self) -> tuple[Trace, dict[fx.Node, fx.Node]]:
+        """One whose graph can be edited, and its nodes by those of this one."""
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        graph.output(graph.graph_copy(self.graph, copies))
+        values = {copies[node]: value for node, value in self.values.items() if node in copies}
+        return replace(self, graph=graph, values=values), copies
 
 
 @dataclass(frozen=True)

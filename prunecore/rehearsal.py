@@ -9,24 +9,10 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from prunecore.functions import FunctionRule
+from prunecore.functions import FunctionRule, function_of
 from prunecore.keep import Keep
 from prunecore.records import Trace
 from prunecore.signal import Ids, Signal, shaped
-
-
-def picking(trace: Trace, node: fx.Node) -> list[Signal]:
-    """The tensors that a call has taken places for; none if it takes none."""
-    if node.op not in ("call_function", "call_method"):
-        return []
-    given = pytree.tree_leaves([trace.values[source] for source in node.all_input_nodes])
-    return [
-        leaf
-        for leaf in pytree.tree_leaves(trace.values[node])
-        if isinstance(leaf, Signal)
-        and leaf.picked is not None
-        and not any(leaf is other for other in given)  # it is only passed on
-    ]
 
 
 class Rehearsal:
@@ -46,25 +32,22 @@ class Rehearsal:
         self._functions = functions
         self._known: dict[fx.Node, Any] = {}
 
-    def source(self, node: fx.Node) -> fx.Node:
-        """The tensor whose places a call takes, before all functions that moved them."""
-        return self._way(node)[0]
+    def source(self, node: fx.Node, tensor: Signal) -> fx.Node:
+        """What computes the tensor whose places a call takes."""
+        return self._way(node, tensor)[0]
 
-    def tensor(self, source: fx.Node) -> Signal:
-        """The tensor that a call takes places of, its channels along one axis."""
-        signal: Signal = self.trace.values[source]
-        return signal.grid.settled[-1] if signal.grid else signal
-
-    def takes(self, node: fx.Node, signals: Sequence[Signal], parts: Sequence[Ids]) -> bool:
+    def takes(
+        self, node: fx.Node, tensor: Signal, signals: Sequence[Signal], parts: Sequence[Ids]
+    ) -> bool:
         """Whether a call takes these places, as it would be written with the kept widths.
 
         Args:
             node: the call.
+            tensor: what it takes them of.
             signals: the tensors that it returns.
             parts: the numbers of the places that each should have, among the kept ones.
         """
-        source, *way = self._way(node)
-        tensor = self.tensor(source)
+        source, *way = self._way(node, tensor)
         (axis,) = tensor.channel_axes
         shape = self._keep.shape(tensor)
         layout = [-1 if other == axis else 1 for other in range(tensor.ndim)]
@@ -80,16 +63,10 @@ class Rehearsal:
         results = pytree.tree_leaves(self._known[node])
         return len(results) == len(parts) and all(map(_has, results, signals, parts))
 
-    def number(self, node: fx.Node) -> Any:
-        """What a number that a forward computes is with the kept widths."""
-        return self._value(node)
-
-    def _way(self, node: fx.Node) -> list[fx.Node]:
+    def _way(self, node: fx.Node, tensor: Signal) -> list[fx.Node]:
         """The calls that lead to this one, from the tensor that they moved the places of."""
         way = [node]
-        while len(way) == 1 or (
-            self._rule(way[1]).takes_grids and self.trace.values[way[0]].grid is not None
-        ):
+        while len(way) == 1 or self.trace.values[way[0]].meta is not tensor.meta:
             tensors = [
                 source
                 for source in way[0].all_input_nodes
@@ -98,22 +75,16 @@ class Rehearsal:
             way.insert(0, tensors[0])
         return way
 
-    def _target(self, node: fx.Node) -> Any:
-        return getattr(Tensor, node.target) if isinstance(node.target, str) else node.target
-
-    def _rule(self, node: fx.Node) -> FunctionRule:
-        return self._functions[self._target(node)]
-
     def _run(self, node: fx.Node) -> Any:
-        target = self._target(node)
+        target = function_of(node)
         arguments: Any = (node.args, dict(node.kwargs))
         rule = self._functions.get(target)
         if rule is not None and rule.rewrite is not None:
             arguments = rule.rewrite(arguments, self.trace.values[node], self._keep)
-        args, kwargs = fx.node.map_arg(arguments, self._value)
+        args, kwargs = fx.node.map_arg(arguments, self.value)
         return target(*args, **kwargs)
 
-    def _value(self, node: fx.Node) -> Any:
+    def value(self, node: fx.Node) -> Any:
         """What a node is with the kept widths: a tensor's shape, a number that depends on such."""
         if node not in self._known:
             value = self.trace.values[node]

@@ -33,29 +33,40 @@ def _reshaped(old: Sequence[int], new: Sequence[int], ids: Ids) -> Ids:
 
 def _write_sizes(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
     """Literal sizes of a reshape: those that count channels become the kept widths."""
-    (tensor, *sizes), keywords = arguments
+    args, keywords = arguments
     for key in keywords.keys() & {"shape", "size"}:
         keywords[key] = _kept_sizes(keywords[key], 0, result, keep)
-    if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
-        sizes = [type(sizes[0])(_kept_sizes(sizes[0], 0, result, keep))]
-    else:
-        sizes = _kept_sizes(sizes, 0, result, keep)
-    return (tensor, *sizes), keywords
+    if len(args) > 1 and isinstance(args[1], tuple | list):
+        return (args[0], _kept_sizes(args[1], 0, result, keep), *args[2:]), keywords
+    return (*args[:1], *_kept_sizes(args[1:], 0, result, keep)), keywords
 
 
 def _write_unflatten(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
-    (tensor, dim, sizes), keywords = arguments
+    args, keywords = arguments
+    dim, sizes = (
+        keywords[name] if name in keywords else args[place]
+        for place, name in ((1, "dim"), (2, "sizes"))
+    )
+    if not isinstance(sizes, tuple | list):  # all are computed
+        return arguments
     first = dim if dim >= 0 else dim + result.ndim - len(sizes) + 1
-    return (tensor, dim, tuple(_kept_sizes(sizes, first, result, keep))), keywords
+    kept = tuple(_kept_sizes(sizes, first, result, keep))
+    if "sizes" in keywords:
+        return args, {**keywords, "sizes": kept}
+    return (*args[:2], kept), keywords
 
 
-def _kept_sizes(sizes: Sequence[Any], first: int, result: Signal, keep: Keep) -> list[Any]:
-    return [
+def _kept_sizes(sizes: Any, first: int, result: Signal, keep: Keep) -> Any:
+    """Sizes along the axes from the first one on; as they are where all are computed."""
+    if not isinstance(sizes, tuple | list):
+        return sizes
+    kept = [
         keep.size(result, axis)
-        if type(size) is int and size != -1 and result.carries_channels(axis)
+        if isinstance(size, int) and size != -1 and result.carries_channels(axis)
         else size
         for axis, size in enumerate(sizes, start=first)
     ]
+    return tuple(kept) if isinstance(sizes, tuple) else kept
 
 
 def _rearrange(channels: Channels, operation: Operation) -> Signal:
@@ -162,7 +173,7 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("unflatten", FunctionRule(_reshape, _write_unflatten, takes_grids=True)),
     **everywhere("contiguous clone detach", FunctionRule(_same_places, takes_grids=True)),
     **everywhere("expand", FunctionRule(_expand, _write_sizes)),
-    **everywhere("new_zeros new_ones new_full new_empty", FunctionRule(_new)),
+    **everywhere("new_zeros new_ones new_full new_empty", FunctionRule(_new, _write_sizes)),
     **everywhere("expand_as", FunctionRule(_expand_as)),
     **everywhere("repeat tile", FunctionRule(_repeat)),
     **everywhere(

@@ -21,15 +21,28 @@ class Grid:
     """Channels along several axes of a tensor, which has come of one that has them along one.
 
     Attributes:
+        source: that tensor.
         coordinates: for each axis of that tensor, the place along it that lies at each place of
             this one; shaped as ids are.
         arrangements: the ids of every such tensor on the way here, this one's last.
-        settled: the tensor as functions meet it that need the channels along one axis.
     """
 
+    source: Signal
     coordinates: tuple[Ids, ...]
     arrangements: tuple[Ids, ...]
-    settled: list[Signal] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """What a function has taken of a tensor whose channels lie along one axis.
+
+    Attributes:
+        source: the tensor.
+        places: the numbers of the places along that axis, in their order.
+    """
+
+    source: Signal
+    places: Ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +86,7 @@ class Signal:
         ids: the channel at each place: same rank as the tensor, size 1 on axes without channels.
         parameter: the parameter that this is, as long as its ids are to come from what it meets.
         grid: how its channels lie along several axes, where they may go in any pattern.
-        picked: the numbers of the places that a function has taken for it, in their order, along
-            the axis of the tensor before along which its channels lie.
+        picked: the places of another tensor that a function has taken for it.
         computed: how it is computed, if of parameters alone.
     """
 
@@ -82,7 +94,7 @@ class Signal:
     ids: Ids
     parameter: Tensor | None = None
     grid: Grid | None = None
-    picked: Ids | None = None
+    picked: Picked | None = None
     computed: Computed | None = None
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -18,14 +19,29 @@ IMPORTS = {  # name in a file to the import that it needs
     "math": "import math",
     "operator": "import operator",
     "OrderedDict": "from collections import OrderedDict",
+    "Any": "from typing import Any",
     "NamedTuple": "from typing import NamedTuple",
     "torch": "import torch",
     "F": "from torch.nn import functional as F",
 }
 
-IMPORTED = frozenset({*IMPORTS, "Tensor", "nn"})  # names that nothing else in a file may have
+DEFINITIONS = {  # name in a file to the text that defines it there
+    # a digit a channel, for what would take a line each as a list of places
+    "interleaved": '''\
+def interleaved(parts: str) -> list[int]:
+    """The order of channels taken in turn from the parts named: [0, 2, 3, 1] for "0110"."""
+    by_part = sorted(range(len(parts)), key=parts.__getitem__)
+    return sorted(range(len(parts)), key=by_part.__getitem__)
+'''
+}
+
+RESERVED = frozenset(  # names that nothing else in a file may have
+    {*IMPORTS, *DEFINITIONS, "Tensor", "nn"}
+)
 
 REQUIRED = inspect.Parameter.empty  # the default of a parameter that has none
+
+LONGEST_ROW = 16  # numbers in a list; longer ones are a table of full rows
 
 Value: TypeAlias = Any  # a literal, a Call, a Name, or a list, tuple or dict of them
 
@@ -115,7 +131,7 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
     """Write a value; over several lines where one is too short.
 
     Arguments stand together on a line of their own where they fit; layers that a container is
-    given stand one below the other.
+    given stand one below the other. Numbers of a long list fill rows.
 
     Args:
         value: what to write.
@@ -123,18 +139,58 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
         taken: columns of the first line that are used, beside the indent.
     """
     line = one_line(value)
-    if indent + taken + len(line) <= LINE:
+    has_table = holds_table(value)
+    if indent + taken + len(line) <= LINE and not has_table:
         return line
     opening, items, closing = _parts(value)
+    inner = indent + INDENT
+    if isinstance(value, str) and len(line) > LINE - inner:
+        return _string(value, indent)
+    if _is_table(value):
+        return f"{opening}\n{_filled(items, inner)}\n{' ' * indent}{closing}"
     if not items:
         return line
-    inner = indent + INDENT
-    if isinstance(value, Call) and not any(isinstance(item, Call) for item in value.positional):
+    if (
+        isinstance(value, Call)
+        and not has_table
+        and not any(isinstance(item, Call) for item in value.positional)
+    ):
         together = line.removeprefix(opening)[: -len(closing)]
-        if inner + len(together) <= LINE:
+        if inner + len(together) <= LINE and not has_table:
             return f"{opening}\n{' ' * inner}{together}\n{' ' * indent}{closing}"
+    if len(items) == 1 and isinstance(items[0][1], str) and not items[0][0]:
+        return opening + render(items[0][1], indent, LINE).removeprefix("(")
     rows = [" " * inner + key + render(item, inner, len(key) + 1) + ",\n" for key, item in items]
     return f"{opening}\n{''.join(rows)}{' ' * indent}{closing}"
+
+
+def holds_table(value: Value) -> bool:
+    """Whether a value is a long list of numbers, or holds one: no formatter is to spread it."""
+    return _is_table(value) or any(holds_table(item) for _, item in _parts(value)[1])
+
+
+def _is_table(value: Value) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > LONGEST_ROW
+        and all(isinstance(item, int | float) for item in value)
+    )
+
+
+def _filled(items: Sequence[tuple[str, Value]], indent: int) -> str:
+    """The rows of a table, each as long as a line takes."""
+    text = ", ".join(one_line(item) for _, item in items) + ","
+    margin = " " * indent
+    return textwrap.fill(text, LINE, initial_indent=margin, subsequent_indent=margin)
+
+
+def _string(value: str, indent: int) -> str:
+    """A string in parts, below each other."""
+    inner = indent + INDENT
+    length = LINE - inner - 2
+    parts = (value[start : start + length] for start in range(0, len(value), length))
+    rows = "".join(f"{' ' * inner}{_text(part)}\n" for part in parts)
+    return f"(\n{rows}{' ' * indent})"
 
 
 def one_line(value: Value) -> str:

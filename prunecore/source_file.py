@@ -17,7 +17,7 @@ from prunecore.instances import Instance
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins
 from prunecore.signal import Signal
-from prunecore.source import IMPORTED, IMPORTS, Name, Value, is_of_torch, signature
+from prunecore.source import DEFINITIONS, IMPORTS, RESERVED, Name, Value, is_of_torch, signature
 from prunecore.statements import Statement
 from prunecore.writer import Writer
 
@@ -62,10 +62,11 @@ def file_text(
     Raises:
         SyntaxError: a plugin's text does not compile.
     """
-    texts, _ = define_classes(root, {*writer.definers, *writer.tuples, *IMPORTED, name}, named)
+    texts, _ = define_classes(root, {*writer.definers, *writer.tuples, *RESERVED, name}, named)
     *_, network = texts
     definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
-    body = "\n\n".join(definitions)
+    names = _names("\n\n".join(definitions))
+    body = "\n\n".join([*(DEFINITIONS[own] for own in DEFINITIONS if own in names), *definitions])
     return f'"""{docstring}"""\n\n{import_lines(body, writer.imports)}\n\n\n{body}'
 
 
@@ -126,7 +127,7 @@ def _factory(name: str, network: str) -> str:
 
 def import_lines(body: str, imports: set[str]) -> str:
     """The imports that the names in a file's body need, sorted."""
-    names = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    names = _names(body)
     lines = imports | {line for name, line in IMPORTS.items() if name in names}
     if from_torch := sorted(names & {"Tensor", "nn"}):
         lines.add(f"from torch import {', '.join(from_torch)}")
@@ -134,6 +135,10 @@ def import_lines(body: str, imports: set[str]) -> str:
     standard = {line for line in lines if _package(line) in sys.stdlib_module_names}
     sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
     return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _names(body: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
 
 
 def _joined(lines: set[str]) -> set[str]:

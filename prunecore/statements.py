@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from prunecore.source import INDENT, Value, render
+from prunecore.source import INDENT, Value, holds_table, render
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ def write_statement(statement: AnyStatement, indent: int) -> str:
         body = write_statements(statement.body, indent + INDENT)
         return f"{' ' * indent}{statement.head}:\n{body}"
     text = render(statement.value, indent, len(statement.target))
-    return f"{' ' * indent}{statement.target}{text}"
+    line = f"{' ' * indent}{statement.target}{text}"
+    return f"{line}  # fmt: skip" if holds_table(statement.value) else line
 
 
 def write_statements(statements: Sequence[AnyStatement], indent: int) -> str:

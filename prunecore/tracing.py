@@ -6,17 +6,20 @@ import copy
 import functools
 import inspect
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
 
+from prunecore.attributes import held_numbers
 from prunecore.deciding import Decider, Undecided
-from prunecore.devices import TensorProxy, contexts
+from prunecore.devices import contexts
 from prunecore.errors import UnsupportedError
+from prunecore.fused import layer_by_layer
 from prunecore.lines import LINE, file_of, raising_line, running_line
 from prunecore.modes import Modes, alike
+from prunecore.proxies import Known, items_of, without_views
 from prunecore.supplied import arguments, put_together
 from prunecore.training import TRAINING, Training
 
@@ -64,6 +67,8 @@ class _OneLevel(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         """What a node is given: a named tuple as it is, not as the call that makes it."""
+        if issubclass(type(a), fx.Proxy):  # whatever it says that it is
+            return a.node
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         return super().create_arg(a)
@@ -85,10 +90,6 @@ class _OneLevel(fx.Tracer):
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What the forward sees in the place of a tensor."""
-        return TensorProxy(node, self)
-
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         """A node for a parameter or buffer that is read."""
         if self._decider.is_computing:
@@ -101,6 +102,21 @@ class _OneLevel(fx.Tracer):
             return self._decider.decide(obj)
         except Undecided:
             return super().to_bool(obj)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for a node."""
+        return Known(node, self)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """What a loop over a traced value goes through."""
+        return items_of(obj, self.known(obj))
+
+    def known(self, proxy: fx.Proxy) -> Any:
+        """What stands behind a proxy, tensors without storage; `None` if that is not known."""
+        try:
+            return self._decider.known(proxy)
+        except Undecided:
+            return None
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         return self.create_proxy("placeholder", name, default, {})
@@ -182,6 +198,7 @@ def _trace(
             "Make it a plain parameter first, with "
             "torch.nn.utils.parametrize.remove_parametrizations.",
         ) from error
+    vars(shadow).update(held_numbers(module))
     shadow.training = flag  # type: ignore[assignment]
     for child in without:
         holder = shadow
@@ -195,9 +212,11 @@ def _trace(
     if forward is not type(module).forward:
         tracer.traced_func_name = forward.__name__
     try:
-        graph = tracer.trace(shadow)
+        with layer_by_layer():
+            graph = tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error, bool(flag)) from error
+    without_views(graph)
     put_together(graph, supplied)
     return graph
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import keyword
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from torch import fx
@@ -27,7 +27,7 @@ class Variables:
     """
 
     def __init__(
-        self, uses: Mapping[fx.Node, int], values: Mapping[fx.Node, Any], reserved: Set[str]
+        self, uses: dict[fx.Node, int], values: Mapping[fx.Node, Any], reserved: Set[str]
     ) -> None:
         self.names: dict[fx.Node, str] = {}
         self._uses = uses
@@ -60,6 +60,33 @@ class Variables:
             name = free[0] if free else _new(node, is_tensor and not composite, optional, taken)
         self.names[node] = name
         return name
+
+    def unpack(
+        self,
+        node: fx.Node,
+        parts: Sequence[Sequence[fx.Node]],
+        wanted: Sequence[str],
+        source: str | None,
+    ) -> list[str]:
+        """Name the variables that hold the items of a result.
+
+        Args:
+            node: what is computed; nothing but its items is used.
+            parts: the nodes that take each item, by place.
+            wanted: the names, where they are free.
+            source: the variable that it takes apart, if there is one.
+
+        Returns:
+            A name an item, `_` for those that nothing takes.
+        """
+        self._uses[node] = 0
+        names = []
+        for items, name in zip(parts, wanted, strict=True):
+            names.append(self.free(name) if items else "_")
+            self.names.update(dict.fromkeys(items, names[-1]))
+            if source is not None:
+                self._taken_from[names[-1]] = source
+        return names
 
     def free(self, name: str) -> str:
         """A name that no variable has whose value is still to be read, numbered if need be."""

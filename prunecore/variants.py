@@ -9,6 +9,7 @@ from typing import Any
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.attributes import HeldFloat, HeldInt
 from prunecore.modes import mode_of
 from prunecore.records import Trace, is_within
 
@@ -21,11 +22,13 @@ class Variant:
         trace: its forward; where it lacks a child that others have, theirs, with its own values.
         optional: the children that some instances of its class lack, `None` in their place.
         children: the names of the children that the class has, in order.
+        is_shared: whether its class has other instances.
     """
 
     trace: Trace
     optional: frozenset[str]
     children: tuple[str, ...]
+    is_shared: bool
 
 
 def unify(traces: Mapping[str, Trace]) -> dict[str, Variant]:
@@ -97,7 +100,7 @@ def _unify_class(traces: Mapping[str, Trace]) -> dict[str, Variant]:
         unified = taken[path]
         module = trace.module if unified is None else full.module
         missing = frozenset() if unified is None else optional
-        variants[path] = Variant(unified or trace, missing, tuple(module._modules))
+        variants[path] = Variant(unified or trace, missing, tuple(module._modules), len(traces) > 1)
     return variants
 
 
@@ -123,7 +126,9 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
             same[node] = other
         if same[node] in trace.values:
             values[node] = trace.values[same[node]]
-    return replace(trace, graph=full.graph, values=values) if next(others, None) is None else None
+    if next(others, None) is not None:
+        return None
+    return replace(trace, graph=full.graph, values=values) if lacking else trace
 
 
 def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:
@@ -131,8 +136,13 @@ def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bo
         return False
     ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
     theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))
-    return shape == other_shape and _mapped(ours, same) == theirs
+    return shape == other_shape and _mapped(ours, same) == list(map(_named, theirs))
 
 
 def _mapped(leaves: Sequence[Any], same: Mapping[fx.Node, fx.Node]) -> list[Any]:
-    return [same.get(leaf) if isinstance(leaf, fx.Node) else leaf for leaf in leaves]
+    return [same.get(leaf) if isinstance(leaf, fx.Node) else _named(leaf) for leaf in leaves]
+
+
+def _named(leaf: Any) -> Any:
+    """An argument; a number that the module holds by its name, whatever it is."""
+    return ("self", leaf.attribute) if isinstance(leaf, HeldInt | HeldFloat) else leaf

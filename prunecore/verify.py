@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.care import Visits, cared_for
 from prunecore.errors import PrunecoreError, VerificationError
+from prunecore.fused import layer_by_layer
 from prunecore.inputs import InputShape, sample_inputs
 from prunecore.keep import Keep
 from prunecore.masking import as_double, masked_original
@@ -114,7 +115,8 @@ def _compare(pair: _Pair) -> float:
     Raises:
         VerificationError: it is too large.
     """
-    expected, actual = _run_both(pair, _compared_paths(pair.model, pair.written))
+    with layer_by_layer():
+        expected, actual = _run_both(pair, _compared_paths(pair.model, pair.written))
     if not all(math.isfinite(trace.size) for trace in expected.values()):
         raise VerificationError(
             "The original computes values that are not finite, so that nothing can be compared.\n"
@@ -122,7 +124,8 @@ def _compare(pair: _Pair) -> float:
         )
     path, difference = _largest_difference(expected, actual)
     if not difference <= TOLERANCE:
-        first = _first_difference(*_run_both(pair, _visited_paths(pair))) or path
+        with layer_by_layer():
+            first = _first_difference(*_run_both(pair, _visited_paths(pair))) or path
         raise VerificationError(
             f"The written network differs from the masked original by {difference:.3g}, relative, "
             f"first at {cared_for(first, pair.model, pair.visits)}"

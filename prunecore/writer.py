@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +13,21 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.adapting import adapted
+from prunecore.attributes import held_numbers
 from prunecore.branches import write_forward
 from prunecore.definitions import check_imports, defined_names
 from prunecore.errors import UnsupportedError
+from prunecore.expressions import literal
+from prunecore.forward import Forward
 from prunecore.held import container_of, in_places
 from prunecore.instances import Instance, derived
 from prunecore.keep import Keep
 from prunecore.plugins import Plugin, Plugins
 from prunecore.records import Visit, is_within
-from prunecore.resizing import resized
 from prunecore.signal import Signal
+from prunecore.sizing import with_kept_sizes
 from prunecore.source import BlockSource, Call, Name, Value, is_of_torch, one_line
-from prunecore.statements import Statement
+from prunecore.statements import Statement, write_statements
 from prunecore.variants import Variant, unify, without_blocks
 
 _LONGEST_CONSTANT = 64  # elements of a buffer that is written out
@@ -64,8 +68,8 @@ class Writer:
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
         traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
-        traces = resized(traces, keep, plugins.functions)
-        self._variants = unify(adapted(traces, keep, plugins.functions))
+        traces = adapted(traces, keep, plugins.functions)
+        self._variants = unify(with_kept_sizes(traces, keep, plugins.functions))
 
     def width(self, tensor: Tensor, axis: int) -> int:
         """The kept width of one axis of a parameter or buffer."""
@@ -140,16 +144,16 @@ class Writer:
         if forward is not None:
             for kind, members in forward.tuples.items():
                 self._define_tuple(kind, members, module, path)
-        tensors = self._tensors(module, path)
+        own = [*_numbers(module, forward), *self._tensors(module, path)]
         children = self._children(module, path, variant)
         name, ends, base = type(module).__name__, self._ends(path), container_of(module)
         if base is not None and None not in children.values():
             held = in_places(base, children)
             return BlockSource(
-                Instance(name, (*tensors, *_orders(variant)), forward, *ends, base, held=held)
+                Instance(name, (*own, *_orders(variant)), forward, *ends, base, held=held)
             )
         fields = [_field(key, child) for key, child in children.items()]
-        return BlockSource(Instance(name, (*tensors, *fields, *_orders(variant)), forward, *ends))
+        return BlockSource(Instance(name, (*own, *fields, *_orders(variant)), forward, *ends))
 
     def _children(
         self, module: nn.Module, path: str, variant: Variant | None
@@ -253,10 +257,20 @@ def _field(key: str, child: Value | None) -> Statement:
     return Statement("", Call("self.add_module", (key, child)))
 
 
+def _numbers(module: nn.Module, forward: Forward | None) -> list[Statement]:
+    """The numbers that a forward reads off its module."""
+    text = "" if forward is None else write_statements(forward.statements, 0)
+    return [
+        Statement(f"self.{name} = ", literal(value))
+        for name, value in vars(module).items()
+        if name in held_numbers(module) and re.search(rf"\bself\.{name}\b", text)
+    ]
+
+
 def _orders(variant: Variant | None) -> list[Statement]:
     """The lists of places that a forward reads."""
     orders = {} if variant is None else variant.trace.orders
-    return [Statement(f"self.{name} = ", list(places)) for name, places in orders.items()]
+    return [Statement(f"self.{name} = ", places) for name, places in orders.items()]
 
 
 def join(path: str, key: str) -> str:

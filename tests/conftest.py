@@ -257,11 +257,17 @@ def check_outputs(reference: nn.Module, small: nn.Module, shape: tuple[int, ...]
     x = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) - 0.4
     with torch.no_grad():
         expected, actual = reference(x.clone()), small(x.clone())
-    expected, structure = pytree.tree_flatten(expected)
-    actual, same_structure = pytree.tree_flatten(actual)
+    expected, structure = pytree.tree_flatten(_with_named(expected))
+    actual, same_structure = pytree.tree_flatten(_with_named(actual))
     assert structure == same_structure
     for ours, theirs in zip(expected, actual, strict=True):
         check_tensor(ours, theirs)
+
+
+def _with_named(value: Any) -> Any:
+    """What a network returns, a named tuple as its class's name and a dictionary of its fields."""
+    fields = getattr(value, "_fields", None)
+    return value if fields is None else {type(value).__name__: value._asdict()}
 
 
 def check_tensor(expected: Tensor, actual: Tensor) -> None:

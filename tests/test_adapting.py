@@ -44,6 +44,10 @@ def shuffled(x: Tensor, _: Any) -> Tensor:
     return x.view(b, 2, c // 2, h, w).transpose(1, 2).contiguous().view(b, c, h, w)
 
 
+def counted_shuffle(x: Tensor, _: Any) -> Tensor:
+    return x.view(-1, 2, 4, 4, 4).transpose(1, 2).reshape(-1, 8, 4, 4)
+
+
 # The channels that stay, and how the call is written for them.
 WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (lambda x, _: x[:, :5], [0, 1, 4, 6], "self.before(x)[:, :3]"),
@@ -59,14 +63,18 @@ WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (shuffled, [0, 1, 4, 5], "contiguous"),
     (shuffled, [0, 1, 4, 6], "contiguous"),
     (shuffled, [0, 1, 2, 3, 6], "self.before(x)[:, self.order]"),
+    (counted_shuffle, [0, 1, 2, 4, 5, 6], "view(-1, 2, 3, 4, 4)"),
+    (counted_shuffle, [0, 2, 5, 6], "view(-1, 2, 2, 4, 4)"),
+    (counted_shuffle, [4, 5, 6], "view(-1, 1, 3, 4, 4)"),
     (F.channel_shuffle, [0, 3, 4, 7], "torch.channel_shuffle(self.before(x), 2)"),
     (lambda x, _: x.view(-1, 2, 4, 16).view(-1, 8, 4, 4), [0, 1, 4], "x = self.before(x)\nreturn"),
     (lambda x, _: swapped(x.chunk(2, 1)), [0, 1, 4, 5], "self.before(x).chunk(2, 1)"),
     (lambda x, _: swapped(x.chunk(2, 1)), [0, 4, 5], "self.before(x).split([1, 2], 1)"),
     (lambda x, _: swapped(torch.chunk(x, 2, 1)), [0, 4, 5, 6], "self.before(x), [1, 3], 1)"),
     (lambda x, _: swapped(x.split(4, 1)), [0, 1, 4, 5], "self.before(x).split(2, 1)"),
-    (heads, [1, 2, 3, 5, 6, 7], "permute(0, 1, 3, 2)\nsplit = x.split([1, 2], 3)"),
+    (heads, [1, 2, 3, 5, 6, 7], "permute(0, 1, 3, 2)\nx1, x2 = x.split([1, 2], 3)"),
     (lambda x, _: swapped(x.split([4, 4], 1)), [0, 2, 4, 5], "self.before(x).split(2, 1)"),
+    (lambda x, _: swapped(x.view(-1, 4, 2, 4, 4).unbind(1)), [*range(8)], "4, 4).unbind(1)"),
 ]  # fmt: skip
 
 
@@ -111,3 +119,33 @@ def test_slices_that_differ_take_their_bounds_as_arguments(cut_to: Callable[...,
     result = cut_to(net, {"0": [0, 2, 3, 4], "2": [0, 1, 5, 7]}, 3, SIZE, SIZE)
     assert result.text.count("class Slices") == 1
     assert "x.narrow(1, self." in result.text
+
+
+class Wide(nn.Module):
+    """As ShuffleNet's blocks, with more places than stand on a line, and groups."""
+
+    def __init__(self, width: int, groups: int) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(3, width, 1)
+        self.groups = groups
+        self.after = nn.Conv2d(width, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(F.channel_shuffle(self.before(x), self.groups))
+
+
+@pytest.mark.parametrize(
+    ("groups", "kept", "written"),
+    [
+        (2, [0, 1, *range(12, 29)], 'interleaved("0101111111111101010")'),
+        (3, [*range(1, 6), *range(12, 30)], 'interleaved("20201201201201212121212")'),
+        (15, [0, *range(2, 30)], "[0, 1, 3, 5, 7, 9, 11"),
+    ],
+)
+def test_a_long_order_names_the_part_of_each_place(
+    cut_to: Callable[..., Any], groups: int, kept: list[int], written: str
+) -> None:
+    result = cut_to(Wide(30, groups), {"before": kept}, 3, SIZE, SIZE)
+    assert "self.before(x)[:, self.order]" in result.forward
+    assert written in " ".join(result.init.split()).replace("[ 0", "[0")
+    assert ("def interleaved(" in result.text) is written.startswith("interleaved")

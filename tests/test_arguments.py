@@ -6,6 +6,8 @@ import inspect
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from prunecore.arguments import Argument, Arguments, alike, equal, free_name, kind_of_layer
 from prunecore.keep import Width
@@ -118,11 +120,17 @@ def test_a_value_of_the_forward_is_read_from_an_attribute(arguments: Arguments) 
         ([Width(3, "a"), Width(4, "b")], "x: int"),
         ([Name("nn.ReLU"), None], "x: type[nn.Module] | None"),
         ([Name('float("inf")'), 2.0], "x: float"),
+        ([Name("torch.float32"), Name("torch.float64")], "x: torch.dtype"),
+        ([torch.float32, torch.float64], "x: torch.dtype"),
+        ([Name("math.pi"), 2.0], "x: float"),
+        ([Name("torch.relu"), Name("my_own")], "x: Any"),
+        ([[1, None], [2]], "x: list[None | int] | list[int]"),
     ],
 )
 def test_an_argument_says_its_kind(values: list[Any], parameter: str) -> None:
     argument = Argument(values, ("x", ""), REQUIRED, name="x")
     assert argument.parameter == parameter
+    exec(f"def f({parameter}): ...", {"torch": torch, "nn": nn, "Any": Any})
 
 
 @pytest.mark.parametrize(

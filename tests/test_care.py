@@ -84,7 +84,9 @@ def test_a_block_whose_written_forward_raises(
 ) -> None:
     hooks = writing("source(writer, block, text)", text=WRONG.format(value))
     text = message(prune_with(install, verify=True, **hooks), VerificationError)
-    assert text.startswith("Net cannot be run in float64 on inputs of shape (8, 3): ")
+    assert text.startswith(
+        "As it is written, Net cannot be run in float64 on inputs of shape (8, 3): "
+    )
     assert told in text
     assert "blocks.0 (Block, in the care of prunecore-mine 0.1)" in text
 

@@ -147,20 +147,103 @@ def test_a_number_in_the_forward_becomes_an_attribute(cut: Callable[..., Any]) -
     assert ".view(-1, self.out_channels)" in text
 
 
-def test_other_numbers_in_the_forward_make_another_class(cut: Callable[..., Any]) -> None:
-    class Scaled(nn.Module):
-        def __init__(self, factor: float) -> None:
+class Scaled(nn.Module):
+    """A number that the forward reads off the module, and one that it computes of it."""
+
+    def __init__(self, factor: Any, doubled: bool = False) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.factor = factor
+        self.doubled = doubled
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * (self.factor * 2 if self.doubled else self.factor)
+
+
+@pytest.mark.parametrize(("second", "kind"), [(3.0, "float"), (3, "float | int")])
+def test_a_number_that_the_module_holds_is_an_argument_where_it_differs(
+    cut: Callable[..., Any], second: Any, kind: str
+) -> None:
+    model = nn.Sequential(Scaled(2.0), Scaled(2.0), Scaled(second), nn.Linear(3, 2))
+    result = cut(model, 3)
+    text = class_text(result.text, "Scaled")
+    assert classes(result.text) == ["Scaled", "Net"]
+    assert f"factor: {kind}" in text
+    assert "self.factor = factor" in text
+    assert "return self.linear(x) * self.factor" in text
+    assert result.small[2].factor == 3
+
+
+def test_a_number_that_the_module_holds_keeps_its_name(cut: Callable[..., Any]) -> None:
+    result = cut(nn.Sequential(Scaled(0.0625), nn.Linear(3, 2)), 3)
+    assert "self.factor = 0.0625" in class_text(result.text, "Scaled")
+    assert "* self.factor" in class_text(result.text, "Scaled")
+
+
+def test_other_computed_numbers_in_the_forward_make_another_class(cut: Callable[..., Any]) -> None:
+    model = nn.Sequential(Scaled(2.0, True), Scaled(2.0, True), Scaled(3.0, True), nn.Linear(3, 2))
+    text = cut(model, 3).text
+    assert classes(text) == ["Scaled", "Scaled2", "Net"]
+    assert "* 4.0" in class_text(text, "Scaled")
+    assert "* 6.0" in class_text(text, "Scaled2")
+
+
+def test_a_whole_number_that_the_module_holds(cut: Callable[..., Any]) -> None:
+    """As it stands where it shapes a tensor, as a kept width where it counts channels."""
+
+    class Shaped(nn.Module):
+        def __init__(self, rows: int, width: int) -> None:
             super().__init__()
-            self.linear = nn.Linear(3, 3)
-            self.factor = factor
+            self.first, self.last = nn.Linear(8, width), nn.Linear(width, 8)
+            self.rows, self.width = rows, width
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.linear(x) * self.factor
+            x = self.first(x).view(-1, self.rows, self.width)
+            return self.last(x**self.rows).view(-1, 8)
 
-    text = cut(nn.Sequential(Scaled(2.0), Scaled(2.0), Scaled(3.0), nn.Linear(3, 2)), 3).text
-    assert classes(text) == ["Scaled", "Scaled2", "Net"]
-    assert "* 2.0" in class_text(text, "Scaled")
-    assert "* 3.0" in class_text(text, "Scaled2")
+    model = nn.Sequential(nn.Linear(3, 8), Shaped(1, 6), Shaped(1, 9), nn.Linear(8, 2))
+    result = cut(model, 3, seed=1)
+    text = class_text(result.text, "Shaped")
+    assert classes(result.text) == ["Shaped", "Net"]
+    assert "self.rows = 1" in text
+    assert "x = self.first(x).view(-1, self.rows, self.width)" in text
+    assert "self.last(x**self.rows)" in text
+
+
+def test_a_stored_width_does_not_take_the_name_of_an_attribute(cut: Callable[..., Any]) -> None:
+    class Named(nn.Module):
+        def __init__(self, inner: int) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(8, inner), nn.Linear(inner, 8)
+            self.width = 0.5
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x).view(-1, self.first.out_features)) * self.width
+
+    model = nn.Sequential(nn.Linear(3, 8), Named(6), Named(9), nn.Linear(8, 2))
+    text = class_text(cut(model, 3, seed=1).text, "Named")
+    assert "self.width = 0.5" in text
+    assert "view(-1, self.width2)" in text
+
+
+def test_a_width_in_an_operand_becomes_an_argument_too(cut: Callable[..., Any]) -> None:
+    class Tokens(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(8, width), nn.Linear(width, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x).view(-1, 1, self.first.out_features).transpose(0, 1).squeeze(0)
+            return self.last(x.view(-1, self.first.out_features) * 2)
+
+    model = nn.Sequential(nn.Linear(3, 8), Tokens(6), Tokens(9), nn.Linear(8, 2))
+    text = cut(model, 3, seed=1).text
+    assert classes(text) == ["Tokens", "Net"]
+    assert (
+        "        x = self.first(x).view(-1, 1, self.width)\n"
+        "        x = x.transpose(0, 1).squeeze(0).view(-1, self.width)\n"
+        "        return self.last(x * 2)"
+    ) in class_text(text, "Tokens")
 
 
 def test_a_child_of_another_kind_is_an_argument(cut: Callable[..., Any]) -> None:
@@ -169,6 +252,20 @@ def test_a_child_of_another_kind_is_an_argument(cut: Callable[..., Any]) -> None
     assert classes(text) == ["Block", "Net"]
     assert "act: nn.Module" in class_text(text, "Block")
     assert "act=nn.Dropout(p=0.1)" in text
+
+
+def test_an_argument_does_not_hide_what_the_file_imports(cut: Callable[..., Any]) -> None:
+    class Hiding(nn.Module):
+        def __init__(self, layer: nn.Module) -> None:
+            super().__init__()
+            self.nn = layer
+            self.last = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.nn(x))
+
+    model = nn.Sequential(Hiding(nn.ReLU()), Hiding(nn.Tanh()), nn.Linear(3, 2))
+    assert "self.nn = nn2" in class_text(cut(model, 3).text, "Hiding")
 
 
 def test_a_child_that_some_instances_lack_may_be_none(cut: Callable[..., Any]) -> None:

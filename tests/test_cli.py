@@ -84,7 +84,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 
 def files(folder: str = ".") -> list[str]:
-    found = (file for file in Path(folder).rglob("*") if file.is_file())
+    found = (file for file in Path(folder).rglob("*.*") if file.suffix != ".pyc")
     return sorted(file.relative_to(folder).as_posix() for file in found if file.name != "nets.py")
 
 

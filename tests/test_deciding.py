@@ -74,10 +74,51 @@ def test_sizes_decide(
     assert result.keep.dependencies.removable.any()
 
 
+@pytest.mark.parametrize(
+    "branch",
+    [
+        lambda x, inner: x * 2 if isinstance(x, Tensor) else x[0],
+        lambda x, inner: inner(x) if torch.is_tensor(x) else x[0],
+        lambda x, inner: x[0] * 2 if isinstance(x, list | tuple) else x,
+    ],
+)
+def test_a_tensor_is_taken_for_one(cut: Callable[..., Any], branch: Any) -> None:
+    assert "[0]" not in cut(Net(branch), 3, 4, 4).forward
+
+
 def test_a_written_network_refuses_what_it_was_not_written_for(cut: Callable[..., Any]) -> None:
     small = cut(Net(padded), 3, 4, 4).small
     with pytest.raises(AssertionError, match=GUARD):
         small(torch.rand(2, 3, 4, 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, inner: x.flatten(2).view(x.size(0), -1, *x.shape[2:]),
+        lambda x, inner: torch.cat([part.relu() for part in x.chunk(2, 1)], 1),
+        lambda x, inner: torch.cat([*map(torch.tanh, torch.chunk(x, chunks=3, dim=1))], 1),
+        lambda x, inner: torch.cat([p * 2 for p in x.split([1, 5], dim=1)], 1),
+        lambda x, inner: torch.cat([-p for p in torch.tensor_split(x, 4, dim=1)], 1),
+        lambda x, inner: x.view(*x.size()) if len(x.shape) == 4 else x,
+        lambda x, inner: torch.maximum(*x.chunk(2, 1)).repeat(1, 2, 1, 1),
+    ],
+)
+def test_what_a_call_says_the_number_of_is_gone_through(
+    cut: Callable[..., Any], function: Any
+) -> None:
+    result = cut(Net(function), 3, 4, 4)
+    assert result.keep.dependencies.removable.any()
+    assert GUARD not in result.forward
+
+
+def starred(x: Tensor, _inner: nn.Module) -> Tensor:
+    n, c, *maps = x.shape
+    return x.flatten(2).view(n, c, *maps)
+
+
+def test_a_shape_is_taken_apart(cut: Callable[..., Any]) -> None:
+    cut(Net(starred), 3, 4, 4)
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,12 @@ def test_a_definition_of_something_else(install: Callable[..., None], text: str,
     assert said == f"blocks.0 gives text for Block that defines {told} instead"
 
 
-@pytest.mark.parametrize("name", ["nn", "torch", "F", "Tensor", "math"])
-def test_a_definition_that_hides_an_import(install: Callable[..., None], name: str) -> None:
+@pytest.mark.parametrize("name", ["nn", "torch", "F", "Tensor", "math", "interleaved"])
+def test_a_definition_that_hides_a_name_of_the_file_s_own(
+    install: Callable[..., None], name: str
+) -> None:
     said = fails_to_write(install, BY_HAND, text=f"{TEXT}\n\n{name} = None\n")
-    assert said == f"blocks.0 defines {name}, which the file imports"
+    assert said == f"blocks.0 defines {name}, which is a name of the file's own"
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,9 @@ FREE: list[tuple[Callable[..., Any], str | None]] = [
     (lambda x: x.flatten(1).unflatten(1, (WIDTH, SIZE, SIZE)), None),
     (lambda x: x.flatten(1).unflatten(-1, (WIDTH, -1, SIZE)), None),
     (lambda x: torch.unflatten(x.flatten(1), 1, (WIDTH, SIZE, SIZE)), None),
+    (lambda x: x.flatten(1).unflatten(dim=1, sizes=(WIDTH, SIZE, SIZE)), None),
+    (lambda x: x.flatten(1).unflatten(1, x.shape[1:]), None),
+    (lambda x: torch.reshape(input=x, shape=(-1, WIDTH * SIZE * SIZE)), None),
     # axes change places
     (lambda x: x.permute(0, 2, 3, 1), "x = self.before(x).permute(0, 2, 3, 1)"),
     (lambda x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2), None),
@@ -273,6 +276,8 @@ COUPLING: list[tuple[Callable[..., Any], list[int]]] = [
     (lambda x: F.glu(x, dim=-3), [0, 1, 2, 0, 1, 2]),
     (lambda x: F.pixel_shuffle(torch.cat([x, x], 1), 2), [0, 0, 0, 0, 0, 0]),
     (lambda x: F.pixel_shuffle(x.repeat_interleave(2, 1), 2), [0, 0, 1, 1, 2, 2]),
+    (lambda x: x.view(x.size(0), 3, x.size(1) // 3, -1).tanh().flatten(1), [0, 0, 1, 1, 2, 2]),
+    (lambda x: x.unflatten(1, (2, x.shape[1] // 2)).tanh().flatten(1, 2), [0, 1, 2, 0, 1, 2]),
     (lambda x: x.unflatten(1, (2, 3)).sum(1), [0, 1, 2, 0, 1, 2]),
     (lambda x: x.unflatten(1, (2, -1)).sum(1), [0, 1, 2, 0, 1, 2]),
 ]  # fmt: skip

@@ -132,6 +132,35 @@ def test_places_that_meet_are_coupled(cut: Callable[..., Any]) -> None:
     assert made(result).tolist() == [0, 1, 2, 3] * 2
 
 
+# Parts of groups: what stays together with what.
+GROUPS: dict[str, tuple[Callable[[Tensor, Any], Tensor], list[int]]] = {
+    "unbind": (lambda x, _: torch.cat(x.unflatten(1, (4, 2)).unbind(1)[::-1], 1), [0, 1] * 4),
+    "select": (lambda x, _: x.unflatten(1, (4, 2)).select(1, 2), [0, 1] * 4),
+    "one": (lambda x, _: x.unflatten(1, (4, 2))[:, -1], [0, 1] * 4),
+    "chunk": (
+        lambda x, _: torch.cat(x.unflatten(1, (4, 2)).chunk(2, 1)[::-1], 1).flatten(1, 2),
+        [0, 0, 1, 1, 2, 2, 3, 3],
+    ),
+    "slice": (
+        lambda x, _: x.unflatten(1, (4, 2))[:, 1:].flatten(1, 2),
+        [0, 0, 1, 1, 2, 2, 3, 3],
+    ),
+    "chunk_within": (
+        lambda x, _: torch.cat(x.unflatten(1, (2, 4)).chunk(2, 2)[::-1], 2).flatten(1, 2),
+        [0, 1, 2, 3] * 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", GROUPS)
+def test_parts_of_groups_are_taken(cut: Callable[..., Any], name: str, seed: int) -> None:
+    function, together = GROUPS[name]
+    result = cut(One(function), 3, SIZE, SIZE, seed=seed)
+    assert (made(result) - made(result).min()).tolist() == together
+    assert result.dependencies.removable[made(result)].all()
+
+
 # What is taken alone, or along several axes, stays.
 HELD: dict[str, tuple[Callable[[Tensor, Any], Tensor], list[int]]] = {
     "one": (lambda x, _: x * x[:, 2].unsqueeze(1), [2]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -101,6 +101,18 @@ def of_a_dictionary(self: Any, x: Tensor) -> Tensor:
     for layer in self.named.values():
         x = layer(x)
     return self.last(x)
+
+
+def and_the_first_again(self: Any, x: Tensor) -> Tensor:
+    x = self.stem(x)
+    for layer in self.layers:
+        x = layer(x)
+    return self.last(self.layers[0](x))
+
+
+def with_the_first_for_the_second(self: Any, x: Tensor) -> Tensor:
+    x = self.layers[0](self.layers[0](self.stem(x)))
+    return self.last(self.layers[2](x))
 
 
 def of_parts(self: Any, x: Tensor) -> Tensor:
@@ -237,6 +249,10 @@ def with_other_numbers(self: Any, x: Tensor) -> Tensor:
             ],
         ),
         (
+            and_the_first_again,
+            ["for layer in self.layers:", "    x = layer(x)", "x = self.layers[0](x)"],
+        ),
+        (
             gathering_what_all_return,
             ["outputs = []", "for layer in self.layers:", "    outputs.append(layer(x))"],
         ),
@@ -276,6 +292,21 @@ def test_what_repeats_is_a_loop(cut: Callable[..., Any], run: Forward, lines: li
     assert forward[start : start + len(lines)] == lines
 
 
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+def returning_a_named_tuple(self: Any, x: Tensor) -> Pair:
+    x = self.stem(x)
+    return Pair(self.layers[0](x), self.layers[1](x))
+
+
+def test_a_named_tuple_stays_one(cut: Callable[..., Any]) -> None:
+    forward = cut(net(returning_a_named_tuple, 2), 3).forward
+    assert "return Pair(self.layers[0](x), self.layers[1](x))" in forward
+
+
 @pytest.mark.parametrize(
     "run",
     [
@@ -285,6 +316,7 @@ def test_what_repeats_is_a_loop(cut: Callable[..., Any], run: Forward, lines: li
         in_reverse,
         reading_each_by_itself,
         with_other_numbers,
+        with_the_first_for_the_second,
     ],
 )
 def test_what_does_not_quite_repeat_is_written_out(cut: Callable[..., Any], run: Forward) -> None:

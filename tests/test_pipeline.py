@@ -341,7 +341,7 @@ def test_an_owner_that_writes_something_wrong_is_caught(
     assert "relative, first at body." in text
 
 
-@pytest.mark.parametrize("name", ["nn", "torch", "Tensor", "F"])
-def test_a_name_that_the_file_imports_cannot_be_the_factory_s(name: str) -> None:
-    with pytest.raises(UsageError, match="is what the file imports"):
+@pytest.mark.parametrize("name", ["nn", "torch", "Tensor", "F", "interleaved"])
+def test_a_name_of_the_file_s_own_cannot_be_the_factory_s(name: str) -> None:
+    with pytest.raises(UsageError, match="is one of the file's own"):
         prunecore.prune(nn.ReLU(), name=name)

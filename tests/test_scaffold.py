@@ -63,9 +63,14 @@ class Branches(Two):
         return self.dense(x) if x.any() else x
 
 
-class Slices(Two):
+class Counts(Two):
     def forward(self, x):
-        return self.dense(x).view(-1, 2, 3)
+        return torch.cat([self.dense(x), self.dense(x)], 1).view(-1, 12)
+
+
+class Halves(Two):
+    def forward(self, x):
+        return self.dense(x).chunk(2, 1)[1]
 
 
 class Joined(Two):
@@ -148,6 +153,8 @@ def test_a_name_is_letters_digits_and_hyphens(folder: Path, name: str) -> None:
             1,
             "To write that by hand, leave --block out, and start from the example",
         ),
+        (["mine", "--block", "own_blocks:Halves"], 1, "chunk takes channels by their places"),
+        (["mine", "--block", "own_blocks:Counts"], 1, "holds the number 12, which counts channels"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(

@@ -24,6 +24,7 @@ from prunecore.source import (
     same,
     signature,
 )
+from prunecore.statements import Statement, write_statements
 
 
 @pytest.mark.parametrize(
@@ -91,8 +92,8 @@ def test_a_value_is_broken_only_where_its_line_is_too_long(
     if indent + taken + len(one_line(value)) <= LINE:
         assert text == one_line(value)
     else:
-        has_items = isinstance(value, list | tuple | dict) and len(value)
-        assert ("\n" in text) is bool(has_items)
+        has_parts = isinstance(value, list | tuple | dict | str) and len(value)
+        assert ("\n" in text) is bool(has_parts)
 
 
 def test_a_call_over_several_lines_has_one_argument_a_line() -> None:
@@ -105,6 +106,39 @@ def test_a_call_over_several_lines_has_one_argument_a_line() -> None:
         "            nn.Linear(1003, 2000),\n"
         "        )"
     )
+
+
+def test_a_long_list_of_numbers_fills_rows_that_a_formatter_leaves_alone(
+    check_style: Callable[..., None],
+) -> None:
+    table = list(range(100, 160))
+    statements = [
+        Statement("x = ", table),
+        Statement("y = ", Call("f", (1, Call("g", (), {"order": table})))),
+        Statement("z = ", table[:16]),
+    ]
+    text = write_statements(statements, 0)
+    assert text.count("# fmt: skip") == 2
+    assert len(text.splitlines()) < 22
+    check_style([f"from z import f, g\n\n{text}\n"])
+    scope = {"f": lambda _, inner: inner, "g": lambda order: order}
+    exec(text, scope)
+    assert scope["x"] == scope["y"] == table
+
+
+def test_a_long_string_is_written_in_parts(check_style: Callable[..., None]) -> None:
+    digits = "01" * 60
+    statements = [
+        Statement("x = ", digits),
+        Statement("y = ", Call("f", (digits,))),
+        Statement("z = ", Call("f", (1,), {"parts": digits, "other": 2})),
+    ]
+    text = write_statements(statements, 0)
+    assert max(map(len, text.splitlines())) <= LINE
+    check_style([f"from z import f\n\n{text}\n"])
+    scope: dict[str, Any] = {"f": lambda *_, parts=digits, other=0: parts}
+    exec(text, scope)
+    assert scope["x"] == scope["y"] == scope["z"] == digits
 
 
 @pytest.mark.parametrize("spare", [0, 1])
@@ -121,7 +155,7 @@ def test_broken_texts_are_as_ruff_formats_them(check_style: Callable[..., None])
         for count in range(4)
         for keywords in (0, 1, 9)
     ]
-    values += [list(range(length)) for length in (1, 24, 25, 26, 60)]
+    values += [list(range(10**5, 10**5 + length)) for length in (1, 9, 10, 16)]
     values += [{"a" * length: conv} for length in (10, 40, 60, 80)]
     values += [(1,), (conv, [conv, {"x": (conv,)}]), Call("f", ([conv, conv],)), [[], (), {}] * 20]
     lines = [

@@ -155,7 +155,11 @@ class Silent(nn.Module):
     ("cls", "line", "reason"),
     [
         (Branch, "if x.sum() > 0:", "symbolically traced variables cannot be used as inputs to"),
-        (Loop, "return sum(row for row in x)  # type: ignore[return-value]", "Proxy object cannot"),
+        (
+            Loop,
+            "return sum(row for row in x)  # type: ignore[return-value]",
+            "it goes through the first axis of a tensor",
+        ),
         (Convert, "return x * float(x.max())", "float() argument must be a"),
         (Raises, 'raise KeyError("no such thing")', "'no such thing'"),
         (Silent, "raise AssertionError", "AssertionError"),

@@ -90,7 +90,7 @@ def test_instances_that_differ_in_more_are_classes_of_their_own(
             self.factor = factor
 
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) * self.factor
+            return super().forward(x) * (self.factor + 1)
 
     blocks = [Scaled(6, 6, True, factor=2), Scaled(6, 6, False, factor=3)]
     found = variants(find, *blocks)
@@ -98,6 +98,21 @@ def test_instances_that_differ_in_more_are_classes_of_their_own(
     assert not found["2"].optional
     result = cut(nn.Sequential(nn.Linear(3, 6), *blocks, nn.Linear(6, 2)), 3)
     assert "class Scaled2(" in result.text
+
+
+def test_instances_may_differ_in_a_number_and_lack_a_child(cut: Callable[..., Any]) -> None:
+    class Scaled(Block):
+        def __init__(self, *arguments: Any, factor: int) -> None:
+            super().__init__(*arguments)
+            self.factor = factor
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * self.factor
+
+    blocks = [Scaled(6, 6, True, factor=2), Scaled(6, 6, False, factor=3)]
+    result = cut(nn.Sequential(nn.Linear(3, 6), *blocks, nn.Linear(6, 2)), 3)
+    assert result.text.count("class Scaled") == 1
+    assert [result.small[1].factor, result.small[2].factor] == [2, 3]
 
 
 def test_a_child_that_changes_what_it_passes_on_is_followed(cut: Callable[..., Any]) -> None:

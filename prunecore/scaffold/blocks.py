@@ -54,7 +54,7 @@ def write_for_block(
 
     Raises:
         UsageError: there is no such class, or it cannot be made so.
-        UnsupportedError: the block cannot be traced.
+        UnsupportedError: the block cannot be traced, or its hooks not be written.
         PrunecoreError: it cannot be written as a class of its own.
     """
     plugins = plugin_registry.load()
@@ -63,6 +63,7 @@ def write_for_block(
     network = Network(block)
     try:
         followed = follow(network, shapes, plugins, traced=False)
+        hooks = hooks_of(network, followed, plugins)
     except InputShapeError as error:
         given = " and ".join(str(tuple(shape)) for shape in shapes)
         raise UsageError(
@@ -75,7 +76,7 @@ def write_for_block(
             error.path, error.class_name, error.reason, remedy, error.line
         ) from error
     cls = type(block)
-    values = _plugin_values(cls, hooks_of(network, followed, plugins))
+    values = _plugin_values(cls, hooks)
     _check(project, fill("block_plugin.py", values), block, shapes, plugins)
     write_project(
         project,

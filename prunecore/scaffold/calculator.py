@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import keyword
+import operator
 from typing import Any
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.attributes import HeldFloat, HeldInt
 from prunecore.expressions import function_name, literal, without_defaults
 from prunecore.forward import Expression, ForwardWriter
-from prunecore.functions import elementwise
+from prunecore.functions import elementwise, function_of
 from prunecore.signal import Signal
 from prunecore.source import Call, Name, Value
 from prunecore.statements import AnyStatement, Statement
@@ -48,13 +50,13 @@ class CalculatorWriter(ForwardWriter):
             child = of_block(self.trace.module, str(node.target))
             return Call("channels.through", (child, *_plain(args)), _plain(kwargs))
         target = node.target
-        function = getattr(Tensor, target) if isinstance(target, str) else target
+        function = function_of(node)
         rule = self.functions.get(function)
         given = (*node.args, *node.kwargs.values())
         met = [self.trace.values[arg] for arg in given if isinstance(arg, fx.Node)]
         if (
             rule is not None
-            and rule.calculate is elementwise
+            and (rule.calculate is elementwise or function is operator.add)
             and len(met) == len(given) > 1
             and all(isinstance(value, Signal) for value in met)
         ):
@@ -87,6 +89,17 @@ def _unpacked(names: tuple[Name, ...]) -> str:
 
 def _plain(value: Any) -> Any:
     """Arguments as they are written; a network is followed in eval mode."""
-    return literal(
-        pytree.tree_map(lambda leaf: False if isinstance(leaf, Training) else leaf, value)
+    return literal(pytree.tree_map(_as_followed, value))
+
+
+def _as_followed(leaf: Any) -> Any:
+    """A leaf without what it is called in its module, which a hook knows as `block`."""
+    if isinstance(leaf, Training):
+        return False
+    return (
+        float(leaf)
+        if isinstance(leaf, HeldFloat)
+        else int(leaf)
+        if isinstance(leaf, HeldInt)
+        else leaf
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
+from prunecore.calls import picking
 from prunecore.classes import ClassWriter
 from prunecore.dependencies import Dependencies
 from prunecore.errors import UnsupportedError
@@ -48,9 +49,19 @@ def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
         plugins: the loaded plugins.
 
     Raises:
-        UnsupportedError: its forward holds a number of channels that no weight has.
+        UnsupportedError: its forward holds a number of channels that no weight has, or takes
+            channels by their places.
     """
     found = followed.dependencies
+    trace = found.traces[PATH]
+    call = next((node for node in trace.graph.nodes if picking(trace, node)), None)
+    if call is not None:
+        raise UnsupportedError(
+            PATH,
+            type(network.block).__name__,
+            f"{call.name} takes channels by their places, which differ with those that are kept",
+            "Without a plugin it is written with the places of each network.",
+        )
     keep = Keep(network, found, np.ones(found.count, dtype=bool))
     calculator = CalculatorWriter(unify(found.traces)[PATH], keep, plugins.functions)
     instance = Writer(network, keep, plugins).trace(network.block, PATH).call

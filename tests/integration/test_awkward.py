@@ -244,9 +244,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Between(lambda x: torch.index_select(x, 1, torch.tensor([0, 2])), out=2),
         "its forward uses a tensor that is neither a parameter nor a buffer",
     ),
-    "split_by_size": (
-        lambda: Between(lambda x: sum(x.split(4, 1)), out=4),
-        "its forward cannot be traced: ",
+    "image_by_image": (
+        lambda: Between(lambda x: torch.stack([image * 2 for image in x]), out=12),
+        "its forward cannot be traced: it goes through the first axis of a tensor",
     ),
     "unfold": (
         lambda: Between(lambda x: F.unfold(x, 2).view(-1, 48, 7, 7), out=48),

@@ -35,7 +35,11 @@ class Block(nn.Module):
 """
 OWN = ["--block", "own_blocks:Block", "--model-arg", "channels=8", "--model-arg", "width=12"]
 
-SHUFFLE = [f"--model-arg={argument}" for argument in ("inp=8", "oup=16", "stride=2")]
+ASPP = [
+    "--model-arg=in_channels=8",
+    "--model-arg=atrous_rates=[2, 3]",
+    "--model-arg=out_channels=6",
+]
 
 
 @pytest.fixture
@@ -74,7 +78,7 @@ def run_tests(project: Path) -> str:
         [],
         OWN,
         [*OWN, "--model-arg", "groups=4", "--input-shape", "8,5,5"],
-        ["--block", "torchvision.models.shufflenetv2:InvertedResidual", *SHUFFLE],
+        ["--block", "torchvision.models.segmentation.deeplabv3:ASPP", *ASPP],
     ],
     ids=["example", "block", "groups", "torchvision"],
 )

@@ -187,3 +187,22 @@ def test_a_norm_by_the_statistics_of_the_batch_is_free() -> None:
     small = prunecore.prune(model, level=20, input_shape=(3, 8, 8))
     assert small.report["left_whole"] == []
     assert len(small.report["kept"]["before.weight"][0]) < WIDTH
+
+
+class OwnStatistics(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(3, WIDTH, 1)
+        self.register_buffer("mean", torch.zeros(WIDTH))
+        self.register_buffer("variance", torch.ones(WIDTH))
+        self.after = nn.Conv2d(WIDTH, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.before(x)
+        return self.after(F.batch_norm(x, self.mean, self.variance, training=self.training))
+
+
+def test_a_norm_is_told_whether_the_module_around_it_trains() -> None:
+    small = prunecore.prune(OwnStatistics(), level=50, input_shape=(3, 8, 8))
+    assert "training=self.training" in small.source
+    assert len(small.model.get_buffer("mean")) < WIDTH

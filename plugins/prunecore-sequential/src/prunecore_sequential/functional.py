@@ -223,7 +223,7 @@ def _write_shape(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
         if not isinstance(shape, list | tuple):
             return shape
         return type(shape)(
-            keep.size(result, axis) if type(size) is int else size
+            keep.size(result, axis) if isinstance(size, int) else size
             for axis, size in enumerate(shape, start=result.ndim - len(shape))
         )
 

@@ -81,8 +81,10 @@ def flatten(channels: Channels, layer: nn.Flatten, x: Signal) -> Any:
 
 
 def unflatten(channels: Channels, layer: nn.Unflatten, x: Signal) -> Any:
-    """As the function does."""
-    return channels.apply(torch.unflatten, x, layer.dim, layer.unflattened_size)
+    """As the function does; its sizes are written once for all calls."""
+    y: Signal = channels.apply(torch.unflatten, x, layer.dim, layer.unflattened_size)
+    channels.width(layer, "unflattened_size", y.ids.ravel())
+    return y
 
 
 def pixel_shuffle(channels: Channels, layer: nn.PixelShuffle, x: Signal) -> Any:
