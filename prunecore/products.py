@@ -178,11 +178,6 @@ def _einsum(channels: Channels, operation: Operation) -> Signal:
     equation, *factors = operation.args
     if len(factors) == 1 and isinstance(factors[0], list | tuple):
         factors = list(factors[0])
-    if not isinstance(equation, str):
-        channels.refuse(
-            "its forward calls einsum with lists of numbers for an equation",
-            'Write the equation as text, such as "bij,bjk->bik".',
-        )
     given, arrow, result = equation.replace(" ", "").partition("->")
     names = given.split(",")
     if not arrow:

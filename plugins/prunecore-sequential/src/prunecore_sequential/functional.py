@@ -236,7 +236,7 @@ def _write_groups(name: str, place: int) -> Callable[..., Arguments]:
     def write(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
         def kept(groups: Any) -> Any:
             axes = result.channel_axes
-            if type(groups) is not int or groups == 1 or not axes:
+            if not isinstance(groups, int) or groups == 1 or not axes:
                 return groups
             each_group = result.ids.reshape(groups, -1)
             rows = keep.mask(each_group).any(axis=1)
