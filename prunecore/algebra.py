@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.broadcasting import broadcast_together
+from prunecore.computed import leaf_of
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.lines import Line
@@ -53,6 +54,11 @@ class Algebra:
     def path(self) -> str:
         """The path of the module that the walk is in."""
         return self._at[-1]
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that the walk is in."""
+        return self._model.get_submodule(self.path)
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a torch function on meta tensors, for the shape of what it returns.
@@ -202,7 +208,7 @@ class Algebra:
 
     # Counting and checking
 
-    def count_macs(self, weight: Tensor, times: int, along: Ids | None = None) -> None:
+    def count_macs(self, weight: Tensor | Signal, times: int, along: Ids | None = None) -> None:
         """Count multiply-accumulates: each element of `weight` is used `times` times an input.
 
         Args:
@@ -210,6 +216,12 @@ class Algebra:
             times: how often, in the original.
             along: the channels, if any, among the places that it is used at; each has its share.
         """
+        if isinstance(weight, Signal):
+            parameter = leaf_of(weight).parameter
+            if parameter is None:  # it is computed of the input
+                return
+            times = times * weight.meta.numel() // parameter.numel()
+            weight = parameter
         self.records.macs[id(weight)] = self.records.macs.get(id(weight), 0) + times
         known = self.records.used_along.setdefault(id(weight), along)
         if known is not along:

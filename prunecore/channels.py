@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import operator
 from collections.abc import Callable, Collection, Iterator
@@ -16,14 +17,15 @@ from torch.utils import _pytree as pytree
 
 from prunecore.algebra import Algebra
 from prunecore.calls import agree
-from prunecore.errors import InputShapeError
+from prunecore.computed import bind_computed, is_of_weights, is_open, whole
+from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.forwards import Forwards
-from prunecore.functions import Operation
+from prunecore.functions import FunctionRule, Operation
 from prunecore.interpreting import interpret
 from prunecore.lines import LINE
 from prunecore.plugins import Plugins
 from prunecore.records import Visit, is_within
-from prunecore.signal import Signal, along, shaped, without_channels
+from prunecore.signal import Computed, Followed, Ids, Signal, along, shaped, without_channels
 from prunecore.sizes import counted, depending
 from prunecore.supplied import constants
 
@@ -40,6 +42,8 @@ class Channels(Algebra):
     def __init__(self, model: nn.Module, plugins: Plugins, drop: Collection[str] = ()) -> None:
         super().__init__(model, plugins)
         self.modes = Forwards(drop)
+        self.tries = False  # whether what is found is forgotten
+        self.follows_weights = False  # whether what is followed is computed of parameters alone
         self._in_eval: Channels | None = None  # the walk of eval mode, where this one is training's
 
     def in_training(self) -> Channels:
@@ -73,7 +77,7 @@ class Channels(Algebra):
         path = self._paths[id(module)]
         self.modes.check(path, in_training=self._in_eval is not None)
         owner = self._plugins.owner(type(module))
-        inputs, keywords = self._settled((inputs, keywords))
+        inputs, keywords = self._settled(self._whole((inputs, keywords)))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
                 raise TypeError(f"{path} is called with {type(given).__name__}, not a Signal")
@@ -95,7 +99,7 @@ class Channels(Algebra):
                     inputs=inputs,
                     channels=self,
                 )
-        output = self._settled(output)
+        output = self._settled(self._whole(output))
         del self.records.open[depth:]
         self.records.visits.setdefault(path, []).append(Visit(inputs, output, owner))
         if is_within(path, self.records.protected):
@@ -115,7 +119,11 @@ class Channels(Algebra):
                 f"{self.records.constants[path]} in another, which makes it do different things",
                 "Call two modules, or give it the same arguments.",
             )
-        graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
+        try:
+            graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
+        except UnsupportedError as error:
+            error.line = error.line or self._line()  # torch's own forward: what calls it
+            raise
         trace = interpret(self, module, graph, supplied)
         first = self.records.traces.setdefault(path, trace)
         if first is not trace:
@@ -141,14 +149,44 @@ class Channels(Algebra):
                 "Write the call in terms of known functions, or give a rule for it in a plugin "
                 "(hook prunecore_functions).",
             )
-        if not rule.takes_grids:
-            args, kwargs = self._settled((args, kwargs))
+        signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
+        of_weights = all(map(is_of_weights, signals))
+        if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
+            result = self.run(function, *args, **kwargs)
+            if isinstance(result, Tensor):
+                own = Computed(function, args, kwargs, self._call)
+                return Signal(result, without_channels(result.ndim), computed=own)
+        if not rule.takes_computed:
+            args, kwargs = self._whole((args, kwargs))
+        result = self._by_rule(rule, Operation(function, args, kwargs))
+        if of_weights and isinstance(result, Signal):
+            own = Computed(function, args, kwargs, self._call)
+            result = replace(result, computed=own)
+            own.followed.append(Followed(result, None))
+        return result
+
+    def follow_computed(self, own: Computed, args: Any, kwargs: Any) -> Signal:
+        """Follow what computes a tensor of parameters alone, now that these have channels."""
+        before = self._call, self.follows_weights
+        self._call, self.follows_weights = own.call, True
         try:
-            return rule.calculate(self, Operation(function, args, kwargs))
+            rule = self._plugins.functions[own.function]
+            if not rule.takes_computed:
+                args, kwargs = self._whole((args, kwargs))
+            result: Signal = self._by_rule(rule, Operation(own.function, args, kwargs))
+        finally:
+            self._call, self.follows_weights = before
+        return result
+
+    def _by_rule(self, rule: FunctionRule, operation: Operation) -> Any:
+        if not rule.takes_grids:
+            args, kwargs = self._settled((operation.args, operation.kwargs))
+            operation = Operation(operation.function, args, kwargs)
+        try:
+            return rule.calculate(self, operation)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             self.refuse(
-                f"its forward calls {function.__name__} in a form that its rule cannot read: "
-                f"{error}",
+                f"its forward calls {operation.name} in a form that its rule cannot read: {error}",
                 "Call it in the form that torch documents first, or give a rule for it in a "
                 "plugin (hook prunecore_functions).",
             )
@@ -164,6 +202,31 @@ class Channels(Algebra):
         result = self.apply(function, *args, **kwargs)
         self._call = None
         return result
+
+    def bind(
+        self, tensor: Tensor | Signal | None, axis: int, ids: Ids | None, filters: bool = False
+    ) -> None:
+        """Bind one axis of a weight to channels: it is cut as they are.
+
+        Args:
+            tensor: a parameter or buffer of the network, or what a forward computes of such;
+                `None` is passed over.
+            axis: its axis.
+            ids: shape `(tensor.shape[axis],)`; `None`, no channels along it, is passed over.
+            filters: whether the places along the axis are the filters that make the channels.
+        """
+        if isinstance(tensor, Signal):
+            bind_computed(self, tensor, axis, ids, filters)
+        else:
+            super().bind(tensor, axis, ids, filters)
+
+    def columns(self, weight: Tensor | Signal, axis: int) -> Ids | None:
+        """The channels that a weight which a forward computes has turned out to have on an axis."""
+        own = weight.computed if isinstance(weight, Signal) else None
+        for known in own.followed if own else ():
+            if known.signal.channel_axes == [axis]:
+                return known.signal.ids.ravel()
+        return None
 
     def stored(self, module: nn.Module, name: str) -> Signal:
         """A parameter or buffer that a forward uses directly; it has ids of its own.
@@ -193,6 +256,9 @@ class Channels(Algebra):
 
     def _settled(self, values: Any) -> Any:
         return pytree.tree_map_only(Signal, self.settle, values)
+
+    def _whole(self, values: Any) -> Any:
+        return pytree.tree_map_only(Signal, functools.partial(whole, self), values)
 
     def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
         """What a forward computes without a tensor of the network, such as from sizes."""

@@ -21,6 +21,7 @@ from prunecore.walking import OUTPUT, walk_modes
 # that always stay.
 ChannelArray = NDArray[np.int64]
 
+UNMADE = "no channels that may go lie along its weight"
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -135,6 +136,14 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
             reason = reasons.get(int(axes.arrays[index][0]), "it is coupled with what always stays")
             if reason != OUTPUT and not is_within(path, records.protected):
                 left_whole.setdefault(path, reason)
+    may_go = [bool(removable[array[array >= 0]].any()) for array in axes.arrays]
+    made_by = {name for name, _, _ in filters}
+    for name in _makes_none(model, bound, may_go):
+        holder = name.rpartition(".")[0]
+        visits = records.visits.get(holder)  # none where its weight alone is read
+        is_known = is_within(name, (*left_whole, *records.protected)) or name in made_by
+        if name in tensors and not is_known and not (visits and visits[0].owner):
+            left_whole[name if visits else holder] = UNMADE
     masked_functions: dict[str, dict[str, tuple[int, MaskedFunction]]] = {}
     for (path, call), (ids, function) in records.masked_functions.items():
         masked_functions.setdefault(path, {})[call] = (axes.index(ids), function)
@@ -242,6 +251,24 @@ def _reasons(records: Records, channel_of: ChannelArray) -> dict[int, str]:
             if channel != FIXED:
                 reasons.setdefault(channel, reason)
     return reasons
+
+
+def _makes_none(
+    model: nn.Module, bound: Mapping[str, Mapping[int, int]], may_go: Sequence[bool]
+) -> list[str]:
+    """The parameters of several axes that no channel that may go lies along.
+
+    Args:
+        model: the network.
+        bound: tensor name to `{axis: index into axes}`.
+        may_go: whether some of the channels of each of the axes may go.
+    """
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if sum(size > 1 for size in parameter.shape) > 1
+        and not any(may_go[index] for index in bound.get(name, {}).values())
+    ]
 
 
 def _left_out(model: nn.Module, reached: set[str]) -> tuple[str, ...]:

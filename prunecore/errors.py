@@ -32,14 +32,18 @@ class UnsupportedError(PrunecoreError):
     def __init__(
         self, path: str, class_name: str, reason: str, remedy: str, line: Line | None = None
     ) -> None:
-        where = f"{path} ({class_name})" if path else f"the network ({class_name})"
-        at = f" ({line})" if line else ""
-        super().__init__(f"Cannot prune through {where}: {reason}{at}.\n{remedy}")
+        super().__init__(path, class_name, reason, remedy, line)
         self.path = path
         self.class_name = class_name
         self.reason = reason
         self.remedy = remedy
         self.line = line
+
+    def __str__(self) -> str:
+        """What, where and why on the first line, and what to do on the second."""
+        where = f"{self.path or 'the network'} ({self.class_name})"
+        at = f" ({self.line})" if self.line else ""
+        return f"Cannot prune through {where}: {self.reason}{at}.\n{self.remedy}"
 
 
 class InputShapeError(PrunecoreError):

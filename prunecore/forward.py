@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import fx
 
+from prunecore.computed import as_followed
 from prunecore.effects import is_dead, mixes
 from prunecore.expressions import (
     INFIX,
@@ -257,11 +258,11 @@ class ForwardWriter:
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a function with the kept widths in them."""
-        target = function_of(node)
-        rule = self.functions.get(target)
-        if rule is None or rule.rewrite is None:
-            return args, kwargs
-        return rule.rewrite((args, kwargs), self.trace.values[node], self.keep)
+        rule = self.functions.get(function_of(node))
+        if rule is not None and rule.rewrite is not None:
+            for value in as_followed(self.trace.values[node]):
+                args, kwargs = rule.rewrite((args, kwargs), value, self.keep)
+        return args, kwargs
 
     def _is_optional(self, node: fx.Node) -> bool:
         """Whether the node calls a child that other instances of the class lack."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from prunecore.computed import meeting
 from prunecore.signal import Signal, shaped
 from prunecore.sizes import counted
 
@@ -71,11 +72,14 @@ class FunctionRule:
         rewrite: the arguments for the kept widths; `None` where no literal counts channels.
         takes_grids: whether it understands tensors whose channels lie along several axes. Other
             functions meet them with the channels coupled to a rectangle.
+        takes_computed: whether it understands tensors that are computed of parameters alone, whose
+            channels are yet to be followed. Other functions meet them whole.
     """
 
     calculate: Calculate
     rewrite: Rewrite | None = None
     takes_grids: bool = False
+    takes_computed: bool = False
 
 
 def elementwise(channels: Channels, operation: Operation) -> Signal:
@@ -83,7 +87,8 @@ def elementwise(channels: Channels, operation: Operation) -> Signal:
     arguments = [*operation.args, *operation.kwargs.values()]
     for ids in counted(arguments):
         channels.pin(ids, f"{operation.name} depends on how many there are")
-    met = channels.couple(*(value for value in arguments if isinstance(value, Signal)))
+    tensors = [value for value in arguments if isinstance(value, Signal)]
+    met = channels.couple(*meeting(channels, tensors))
     return Signal(shaped(met.shape), met.ids)  # contiguous, as the results of torch are
 
 

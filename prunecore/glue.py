@@ -146,10 +146,11 @@ def _pools(axes: int) -> dict[Callable[..., Any], FunctionRule]:
 def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
     """The rules for the functions of torch that people call between layers."""
     operators = [getattr(operator, name) for name in _OPERATORS.split()]
+    by_place = FunctionRule(elementwise, takes_computed=True)
     return {
-        **dict.fromkeys(operators, FunctionRule(elementwise)),
-        operator.add: FunctionRule(_add),
-        **everywhere(_ELEMENTWISE, FunctionRule(elementwise)),
+        **dict.fromkeys(operators, by_place),
+        operator.add: FunctionRule(_add, takes_computed=True),
+        **everywhere(_ELEMENTWISE, by_place),
         **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
         **everywhere("size", FunctionRule(_size)),
         **everywhere("dim ndimension numel", FunctionRule(_count)),

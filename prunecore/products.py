@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from prunecore.computed import is_open
 from prunecore.functions import FunctionRule, Operation, everywhere
 from prunecore.signal import Ids, Signal, along, without_channels
 
@@ -65,7 +66,7 @@ def multiply(channels: Channels, operation: Operation, product: Product, meta: T
     left = [label for label in carried if label in product.result]
     for label in [*summed[1:], *(left if len(left) > 1 else [])]:
         channels.pin(carried[label], _CROSSWISE)
-    if summed and not weights:
+    if summed and (not weights or any(map(is_open, weights))):
         axes = {
             place: labels.index(summed[0])
             for place, labels in zip(_places(operation, product), product.labels, strict=True)
@@ -79,8 +80,8 @@ def multiply(channels: Channels, operation: Operation, product: Product, meta: T
 
 
 def _is_weight(factor: Signal) -> bool:
-    """Whether it is a parameter that has no channels yet."""
-    return factor.parameter is not None and not factor.channel_axes
+    """Whether it is a parameter, or computed of such, that has no channels yet."""
+    return (factor.parameter is not None and not factor.channel_axes) or is_open(factor)
 
 
 def _meeting(channels: Channels, product: Product, label: str) -> Ids | None:
@@ -109,7 +110,7 @@ def _weighted(
     channels: Channels, product: Product, number: int, carried: Mapping[str, Ids]
 ) -> dict[str, Ids]:
     """Bind a parameter among the factors; the channels that it makes, if it does."""
-    weight, labels = product.factors[number].parameter, product.labels[number]
+    weight, labels = product.factors[number], product.labels[number]
     elsewhere = {
         label for place, own in enumerate(product.labels) if place != number for label in own
     }
@@ -117,7 +118,7 @@ def _weighted(
     for axis, label in enumerate(labels):
         channels.bind(weight, axis, carried.get(label))
         is_new = label in product.result and label not in elsewhere
-        if is_new and weight is not None and weight.shape[axis] > 1:
+        if is_new and weight.shape[axis] > 1:
             made[label] = channels.fresh(weight.shape[axis])
             channels.bind(weight, axis, made[label], filters=True)
     return made
@@ -177,13 +178,12 @@ def _einsum(channels: Channels, operation: Operation) -> Signal:
     equation, *factors = operation.args
     if len(factors) == 1 and isinstance(factors[0], list | tuple):
         factors = list(factors[0])
-    if not isinstance(equation, str) or "->" not in equation:
-        channels.refuse(
-            "its forward calls einsum without saying what the result's axes are",
-            'Write the equation with "->".',
-        )
-    given, _, result = equation.replace(" ", "").partition("->")
+    given, arrow, result = equation.replace(" ", "").partition("->")
     names = given.split(",")
+    if not arrow:
+        letters = given.replace(",", "").replace("...", "")
+        once = [letter for letter in sorted(set(letters)) if letters.count(letter) == 1]
+        result = "".join((["..."] if "..." in given else []) + once)
     dots = max(
         (factor.ndim - len(own) + 3 for factor, own in zip(factors, names, strict=True)
          if "..." in own), default=0,
@@ -226,9 +226,9 @@ def _attention(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    operator.matmul: FunctionRule(_matmul),
-    **everywhere("matmul bmm mm", FunctionRule(_matmul)),
-    **everywhere("baddbmm addmm", FunctionRule(_added_matmul)),
-    torch.einsum: FunctionRule(_einsum),
+    operator.matmul: FunctionRule(_matmul, takes_computed=True),
+    **everywhere("matmul bmm mm", FunctionRule(_matmul, takes_computed=True)),
+    **everywhere("baddbmm addmm", FunctionRule(_added_matmul, takes_computed=True)),
+    torch.einsum: FunctionRule(_einsum, takes_computed=True),
     F.scaled_dot_product_attention: FunctionRule(_attention, takes_grids=True),
 }

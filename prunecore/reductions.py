@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prunecore.functions import FunctionRule, Operation, elementwise, everywhere
-from prunecore.signal import Signal, shaped
+from prunecore.signal import Ids, Signal, shaped, without_channels
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
@@ -32,12 +32,29 @@ def _reduce(channels: Channels, operation: Operation, place: int = 1) -> Any:
     result = operation.run(channels)
     dims = range(tensor.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
     axes = {dim % tensor.ndim for dim in dims}
-    ids = channels.pin_axes(tensor, axes, operation.name).ids
+    ids = _mixed(channels, operation, axes)
     metas = [result] if isinstance(result, Tensor) else list(result)
     if metas[0].ndim != tensor.ndim:
         ids = ids.reshape([size for axis, size in enumerate(ids.shape) if axis not in axes])
     signals = [Signal(meta, ids) for meta in metas]
     return signals[0] if isinstance(result, Tensor) else type(result)(signals)
+
+
+def _mixed(channels: Channels, operation: Operation, axes: Collection[int]) -> Ids:
+    """The channels that are left; those that are mixed are whole, unless they are a weight's."""
+    tensor = operation.tensor
+    carried = [axis for axis in axes if tensor.carries_channels(axis)]
+    if not channels.follows_weights or len(carried) != 1:
+        return channels.pin_axes(tensor, axes, operation.name).ids
+    over_kept = functools.partial(_reduce_kept, operation.function, carried[0])
+    channels.masked_function(channels.axis(tensor, carried[0]), over_kept)
+    return without_channels(tensor.ndim)
+
+
+def _reduce_kept(
+    function: Callable[..., Any], axis: int, kept: Tensor, input: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    return function(input.index_select(axis, kept), *args, **kwargs)
 
 
 def _mixes_along_dim(channels: Channels, operation: Operation) -> Signal:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,6 +46,38 @@ class Picked:
 
 
 @dataclass(frozen=True, eq=False)
+class Followed:
+    """A computed tensor with channels that lie along one axis, or without any.
+
+    Attributes:
+        signal: the tensor.
+        own: the axis of the parameter along which they lie; `None` if they come from elsewhere.
+    """
+
+    signal: Signal
+    own: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """How a tensor is computed of parameters alone, and what channels it turned out to have.
+
+    Attributes:
+        function: what returns it.
+        args: its arguments, a `Signal` for each tensor.
+        kwargs: likewise, by name.
+        call: the name of the call in the trace; `None` where that cannot be replayed.
+        followed: what has been found, for one axis after the other.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    call: str | None
+    followed: list[Followed] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
 class Signal:
     """One tensor of the forward pass.
 
@@ -54,6 +87,7 @@ class Signal:
         parameter: the parameter that this is, as long as its ids are to come from what it meets.
         grid: how its channels lie along several axes, where they may go in any pattern.
         picked: the places of another tensor that a function has taken for it.
+        computed: how it is computed, if of parameters alone.
     """
 
     meta: Tensor
@@ -61,6 +95,7 @@ class Signal:
     parameter: Tensor | None = None
     grid: Grid | None = None
     picked: Picked | None = None
+    computed: Computed | None = None
 
     def __post_init__(self) -> None:
         """Refuse ids that cannot be those of the tensor.

@@ -24,6 +24,10 @@ from prunecore.supplied import arguments, put_together
 from prunecore.training import TRAINING, Training
 
 
+class NotHeldError(Exception):
+    """A forward calls a layer that no module of the network holds, such as one in a plain list."""
+
+
 class _OneLevel(fx.Tracer):
     """Traces a module's own forward; only the arguments that are supplied become placeholders."""
 
@@ -68,6 +72,17 @@ class _OneLevel(fx.Tracer):
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         return super().create_arg(a)
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        """The path of a child that is called.
+
+        Raises:
+            NotHeldError: no attribute holds it.
+        """
+        try:
+            return super().path_of_module(mod)
+        except NameError as error:
+            raise NotHeldError(f"it calls a {type(mod).__name__} that it does not hold") from error
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """A node for a child that is called."""
@@ -236,13 +251,18 @@ def _untraceable(
             "it has no forward",
             "Call its children from the forward of the module that holds it.",
         )
+    remedy = (
+        "Hold it in an attribute, or in an nn.ModuleList or nn.ModuleDict, not in a plain list."
+        if isinstance(error, NotHeldError)
+        else "Take the branch or conversion on tensor values out of its forward, or install or "
+        f"write a plugin that owns {name} (hook prunecore_calculate_dependencies)."
+    )
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     others = f" {_REMEDY}" if in_training else "" if path else f" {_A_PART}"
     return UnsupportedError(
         path,
         name,
         f"its forward{' in training' if in_training else ''} cannot be traced: {reason}",
-        "Take the branch or conversion on tensor values out of its forward, or install or write "
-        f"a plugin that owns {name} (hook prunecore_calculate_dependencies).{others}",
+        f"{remedy}{others}",
         raising_line(error, file_of(forward)),
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from prunecore import UnsupportedError
-from prunecore.dependencies import OUTPUT, merge
+from prunecore.dependencies import OUTPUT, UNMADE, merge
 from prunecore.records import Records
 from prunecore.signal import FIXED
 
@@ -137,6 +137,61 @@ def test_layers_left_whole_are_named_with_the_reason_but_not_the_output(found: A
         "mixed": "softmax mixes it",
         "twin": "softmax mixes it",
     }
+
+
+class Uses(nn.Module):
+    """A layer, and what is made of another."""
+
+    def __init__(self, function: Callable[[Tensor, Any], Tensor], inner: Any) -> None:
+        super().__init__()
+        self.before, self.after = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.inner, self.function = inner, function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.after(self.function(self.before(x), self.inner))
+
+
+class ByHand(nn.Module):
+    """A linear layer that no plugin knows, and no rule takes for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.unsqueeze(-1) * self.weight).sum(1)
+
+
+def frozen() -> nn.Module:
+    return nn.Linear(6, 6).requires_grad_(False)
+
+
+LEFT: list[tuple[Callable[[Tensor, Any], Tensor], Any, dict[str, str], tuple[str, ...]]] = [
+    (lambda x, inner: x, nn.Linear(6, 6), {}, ("inner",)),
+    (lambda x, inner: x, nn.ModuleList([nn.Linear(6, 6)]), {}, ("inner",)),
+    (lambda x, inner: inner[1](x), nn.ModuleList([nn.Linear(6, 6), nn.Linear(6, 6)]), {},
+     ("inner.0",)),
+    (lambda x, inner: x * inner.weight.mean(), nn.Linear(5, 5), {"inner": UNMADE}, ()),
+    (lambda x, inner: x * inner.weight.mean(), nn.Embedding(5, 5), {"inner": UNMADE}, ()),
+    (lambda x, inner: inner(x), ByHand(), {"before": "sum mixes it", "inner.weight": UNMADE}, ()),
+    (lambda x, inner: inner(x.softmax(1)), nn.Linear(6, 6), {"before": "softmax mixes it"}, ()),
+    (lambda x, inner: x + inner, nn.Parameter(torch.rand(2, 6)), {}, ()),
+    (lambda x, inner: inner(x), frozen(), {}, ()),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(LEFT)))
+def test_every_layer_is_cut_or_named_with_the_reason(find: Callable[..., Any], number: int) -> None:
+    function, inner, left_whole, left_out = LEFT[number]
+    found = find(Uses(function, inner), (2, 3))
+    assert (dict(found.left_whole), found.left_out) == (left_whole, left_out)
+
+
+def test_a_layer_in_a_plain_list_is_refused(find: Callable[..., Any]) -> None:
+    net = Uses(lambda x, inner: inner[0](x), [nn.Linear(6, 6)])
+    with pytest.raises(UnsupportedError, match="it calls a Linear that it does not hold") as caught:
+        find(net, (2, 3))
+    assert caught.value.remedy.startswith("Hold it in an attribute, or in an nn.ModuleList")
 
 
 def test_a_layer_that_is_coupled_with_the_output_has_no_other_reason(

@@ -41,12 +41,24 @@ class Holds(nn.Module):
         return self.inner(x)  # the holder's line
 
 
+class Recurs(nn.Module):
+    """Calls a module of torch whose own forward cannot be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.LSTM(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)[0]  # what calls it
+
+
 @pytest.mark.parametrize(
     ("cls", "path", "line"),
     [
         (Calls, "0", "return torch.fft.fft(x).real  # the call's line"),
         (Helped, "0", "return torch.fft.fft(x).real  # the helper's line"),
         (Holds, "0.inner", "return self.inner(x)  # the holder's line"),
+        (Recurs, "0.inner", "return self.inner(x)[0]  # what calls it"),
     ],
 )
 def test_a_refusal_names_the_line_of_the_forward(

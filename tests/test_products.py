@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore.errors import UnsupportedError
-
 WIDTH, SIZE = 6, 4
 
 
@@ -166,7 +164,15 @@ def test_what_cannot_be_told_apart_is_left_whole(
     assert reason in dependencies.left_whole["left"]
 
 
-def test_an_equation_without_a_result_is_refused(find: Callable[..., Any]) -> None:
-    net = Two(lambda a, b: torch.einsum("bchw,bchi", a, b).flatten(1))
-    with pytest.raises(UnsupportedError, match="einsum without saying"):
-        find(net, (2, 3, SIZE, SIZE))
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda a, b: torch.einsum("bchw,bchi", a, b),
+        lambda a, b: torch.einsum("...hw,...hi", a, b),
+        lambda a, b: torch.einsum(a, [0, 1, 2, 3], b, [0, 1, 2, 4], [0, 1, 3, 4]),
+    ],
+)
+def test_an_equation_may_leave_out_the_result_or_be_of_numbers(
+    cut: Callable[..., Any], function: Any
+) -> None:
+    cut(Two(function), 3, SIZE, SIZE)

@@ -113,8 +113,8 @@ class Outer(nn.Module):
 def test_a_size_for_other_channels_is_left_to_be_found_out(cut_to: Callable[..., Any]) -> None:
     kept = {"embed": [0, 3, 4], "blocks.0.qkv": [0, 1, 4, 5]}
     result = cut_to(Outer(1), kept, 3)
-    assert "reshape(getitem, 2, -1)" in result.text
-    assert "reshape(getitem, -1)" in result.text
+    assert "reshape(item, 2, -1)" in result.text
+    assert "reshape(item, -1)" in result.text
 
 
 def test_a_size_that_is_right_stays_as_it_is(cut_to: Callable[..., Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable
 from types import ModuleType
@@ -142,6 +143,33 @@ def test_a_large_buffer_that_repeats_itself_is_written_as_a_repetition(
     assert "torch.tensor([[[1.0, 2.0], [2.0, 4.0]]]).repeat(18, 1, 1)" in text
     small = build(text, "net", transfer_weights(model, keep, toys))
     assert torch.equal(small.kernel, model.kernel[:18])
+
+
+def test_named_tuples_of_one_name_and_other_fields_are_refused(
+    find: Callable[..., Any], toys: Plugins
+) -> None:
+    class One(Net):
+        def __init__(self, fields: str) -> None:
+            super().__init__()
+            self.outputs = collections.namedtuple("Outputs", fields)  # type: ignore[misc]
+
+        def forward(self, x: Tensor) -> Any:
+            return self.outputs(self.last(self.first(x)))
+
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = One("logits"), One("scores")
+
+        def forward(self, x: Tensor) -> Any:
+            return self.one(x), self.two(x)
+
+    model = Two()
+    found = find(model, (2, 3))
+    keep = Keep(model, found, np.ones(found.count, dtype=bool))
+    reason = r"through (one|two) \(One\): it returns a named tuple Outputs of other fields"
+    with pytest.raises(UnsupportedError, match=reason):
+        write_network(model, keep, toys, "net", "A network.")
 
 
 @pytest.mark.parametrize("key", ["lambda", "0", "a-b", "class", "forward_"])

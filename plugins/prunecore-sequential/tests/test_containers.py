@@ -107,6 +107,22 @@ def test_a_list_that_is_called_is_refused(find):
         find(Called(), (1, 3, 5, 5))
 
 
+class ScaledByNumber(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 4, 1)
+        self.scales = nn.ParameterList([torch.rand(6, 1, 1), 3])
+
+    def forward(self, x):
+        return self.after(self.before(x) * self.scales[0] * self.scales[1])
+
+
+def test_a_list_of_parameters_that_holds_a_number_is_refused():
+    reason = r"scales \(ParameterList\): it holds 3, which is not a tensor\.\nKeep what is not"
+    with pytest.raises(UnsupportedError, match=reason):
+        prunecore.prune(ScaledByNumber(), 30, (3, 5, 5))
+
+
 class ConvNormRelu(nn.Sequential):
     def __init__(self, width, out):
         super().__init__(Pointwise(width, out), nn.BatchNorm2d(out), nn.ReLU())

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import UnsupportedError
 
 WIDTH = 12
 Layer = Callable[[Tensor, Any], Tensor]
@@ -181,19 +180,6 @@ def test_each_weight_of_a_module_is_a_layer() -> None:
     assert list(small.report["kept"]) == ["first", "second"]
     assert small.report["kept"]["first"][1] is None
     assert len(small.report["kept"]["first"][0]) == 8
-
-
-class Standardised(nn.Conv2d):
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        return F.conv2d(x, weight, self.bias)
-
-
-def test_a_computed_weight_is_refused() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), Standardised(8, 8, 3), nn.Flatten(), nn.LazyLinear(4))
-    model(torch.rand(1, 3, 8, 8))
-    with pytest.raises(UnsupportedError, match="computes the weight that it calls conv2d with"):
-        prunecore.prune(model, level=30, input_shape=(3, 8, 8))
 
 
 def test_a_norm_by_the_statistics_of_the_batch_is_free() -> None:

@@ -55,13 +55,13 @@ def write_module_dict(block: nn.ModuleDict, name: str, writer: Writer) -> BlockS
 
 def write_parameter_list(block: nn.ParameterList, name: str, writer: Writer) -> BlockSource:
     """A list of tensors of the kept sizes, for the weights to be loaded into."""
-    values = [_empty(value, name, writer) for value in block]
+    values = [_empty(value, block, name, writer) for value in block]
     return BlockSource(Call("nn.ParameterList", (values,)), imports=frozenset({"import torch"}))
 
 
 def write_parameter_dict(block: nn.ParameterDict, name: str, writer: Writer) -> BlockSource:
     """A dictionary of tensors of the kept sizes, for the weights to be loaded into."""
-    values = {key: _empty(value, name, writer) for key, value in block.items()}
+    values = {key: _empty(value, block, name, writer) for key, value in block.items()}
     return BlockSource(Call("nn.ParameterDict", (values,)), imports=frozenset({"import torch"}))
 
 
@@ -93,12 +93,12 @@ def _in_places(children: Mapping[str, Any]) -> list[Any]:
     return [children.get(str(number), Call("nn.Identity")) for number in range(last + 1)]
 
 
-def _empty(value: Any, name: str, writer: Writer) -> Call:
+def _empty(value: Any, block: nn.Module, name: str, writer: Writer) -> Call:
     if not isinstance(value, Tensor):
         raise UnsupportedError(
             name,
-            "ParameterList or ParameterDict",
-            f"it holds a {type(value).__name__}, which is not a tensor",
+            type(block).__name__,
+            f"it holds {value!r}, which is not a tensor",
             "Keep what is not a tensor in a plain attribute.",
         )
     sizes = tuple(writer.width(value, axis) for axis in range(value.ndim))

@@ -51,34 +51,43 @@ def _given(operation: Operation, name: str, default: Any = None) -> Any:
     return operation.argument(_PLACES[operation.name][name], name, default)
 
 
-def _weight(channels: Channels, operation: Operation, name: str) -> Tensor | None:
-    """One of a layer's tensors, which the calling module must hold."""
-    given = _given(operation, name)
-    if given is None:
-        return None
-    if given.parameter is None:
-        channels.refuse(
-            f"its forward computes the {name} that it calls {operation.name} with",
-            "Store it as a parameter, or write a plugin that owns the class "
-            "(hook prunecore_calculate_dependencies).",
-        )
-    tensor: Tensor = given.parameter
-    return tensor
+def _weight(operation: Operation, name: str) -> Tensor | Signal | None:
+    """One of a layer's tensors: a parameter, or what the forward has computed."""
+    given: Signal | None = _given(operation, name)
+    return given if given is None or given.parameter is None else given.parameter
 
 
-def _kernel(channels: Channels, operation: Operation, filters: int = 0) -> Kernel:
-    weight = _weight(channels, operation, "weight")
+def _kernel(operation: Operation, filters: int = 0) -> Kernel:
+    weight = _weight(operation, "weight")
     assert weight is not None  # torch takes no layer without one
     groups = _given(operation, "groups", 1) if "groups" in _PLACES[operation.name] else 1
-    return Kernel(weight, _weight(channels, operation, "bias"), groups, filters)
+    return Kernel(weight, _weight(operation, "bias"), groups, filters)
 
 
-def _declare(channels: Channels, weight: Tensor | None, **widths: Ids | None) -> None:
+def _without_columns(channels: Channels, operation: Operation, kernel: Kernel) -> None:
+    """Let a computed weight be zero where it reads what is gone, whatever it is computed to be."""
+    axis = 1 - kernel.filters
+    ids = channels.columns(kernel.weight, axis)
+    over_kept = functools.partial(_with_kept_columns, operation.function, axis)
+    channels.masked_function(ids, over_kept)
+
+
+def _with_kept_columns(
+    function: Callable[..., Tensor], axis: int, kept: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
+    operation = Operation(function, args, kwargs)
+    weight: Tensor = _given(operation, "weight")
+    columns = torch.zeros_like(weight).index_copy(axis, kept, weight.index_select(axis, kept))
+    args, kwargs = _with((args, kwargs), "weight", lambda _: columns)
+    return function(*args, **kwargs)
+
+
+def _declare(channels: Channels, weight: Tensor | Signal | None, **widths: Ids | None) -> None:
     """Declare what the constructor of the layer that holds a weight is told, if one does.
 
     A forward may call a function with the weights of a layer that it holds.
     """
-    if weight is None:
+    if not isinstance(weight, Tensor):
         return
     holder = channels.holder(weight)
     for name, ids in widths.items():
@@ -89,10 +98,11 @@ def _declare(channels: Channels, weight: Tensor | None, **widths: Ids | None) ->
 def linear(channels: Channels, operation: Operation) -> Signal:
     """New channels along the last axis."""
     x, meta = operation.tensor, operation.run(channels)
-    kernel = _kernel(channels, operation)
+    kernel = _kernel(operation)
     made = multiply(channels, kernel, x, meta)
     if made is None:
         return Signal(meta, x.ids)
+    _without_columns(channels, operation, kernel)
     _declare(channels, kernel.weight, in_features=made.entering, out_features=made.leaving)
     return made.signal
 
@@ -100,8 +110,9 @@ def linear(channels: Channels, operation: Operation) -> Signal:
 def convolution(filters: int, channels: Channels, operation: Operation) -> Signal:
     """New channels; `filters` is the axis of the weight that makes them."""
     meta = operation.run(channels)
-    kernel = _kernel(channels, operation, filters)
+    kernel = _kernel(operation, filters)
     made = convolve(channels, kernel, operation.tensor, meta)
+    _without_columns(channels, operation, kernel)
     _declare(
         channels,
         kernel.weight,
@@ -114,9 +125,9 @@ def convolution(filters: int, channels: Channels, operation: Operation) -> Signa
 
 def prelu(channels: Channels, operation: Operation) -> Signal:
     """Place by place; a slope for each channel, or one for all."""
-    x, slope = operation.tensor, _weight(channels, operation, "weight")
+    x, slope = operation.tensor, _weight(operation, "weight")
     operation.run(channels)
-    if slope is not None and slope.numel() > 1:
+    if slope is not None and tuple(slope.shape) not in ((), (1,)):
         ids = channels.axis(x, 1)
         channels.bind(slope, 0, ids)
         _declare(channels, slope, num_parameters=ids)
@@ -128,18 +139,33 @@ def by_channel(channels: Channels, operation: Operation) -> Signal:
     x = operation.tensor
     operation.run(channels)
     counts_batch = operation.name == "batch_norm"
-    if counts_batch and not (_given(operation, "training") or _given(operation, "running_mean")):
-        channels.refuse("its forward calls batch_norm without statistics", "Give it some.")
     mixes_batch = counts_batch and _given(operation, "training", False)
     others = [axis for axis in range(0 if mixes_batch else 2, x.ndim) if axis != 1]
+    mixed = [axis for axis in others if x.carries_channels(axis)]
+    if channels.follows_weights and len(mixed) == 1:  # a weight's columns, and a gain for each row
+        over_kept = functools.partial(_over_kept_places, operation.function, mixed[0])
+        channels.masked_function(channels.axis(x, mixed[0]), over_kept)
+        return Signal(x.meta, x.ids)
     if mixes_batch or not counts_batch:
         x = channels.pin_axes(x, others, operation.name)
     ids = channels.axis(x, 1)
     for name in ("running_mean", "running_var", "weight", "bias"):
-        tensor = _weight(channels, operation, name)
+        tensor = _weight(operation, name)
         channels.bind(tensor, 0, ids)
         _declare(channels, tensor, num_features=ids)
     return Signal(x.meta, x.ids)
+
+
+def _over_kept_places(
+    function: Callable[..., Tensor],
+    axis: int,
+    kept: Tensor,
+    input: Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    part = function(input.index_select(axis, kept), *args, **kwargs)
+    return torch.zeros_like(input).index_copy(axis, kept, part)
 
 
 def group_norm(channels: Channels, operation: Operation) -> Signal:
@@ -147,7 +173,7 @@ def group_norm(channels: Channels, operation: Operation) -> Signal:
     operation.run(channels)
     x, ids, units = by_groups(channels, operation.tensor, _given(operation, "num_groups"))
     for name in ("weight", "bias"):
-        tensor = _weight(channels, operation, name)
+        tensor = _weight(operation, name)
         channels.bind(tensor, 0, ids)
         _declare(channels, tensor, num_channels=ids, num_groups=units)
     if units is None:
@@ -163,7 +189,7 @@ def layer_norm(channels: Channels, operation: Operation) -> Signal:
     if axis is not None:
         ids = channels.axis(x, axis)
         for name in _PLACES[operation.name].keys() & {"weight", "bias"}:
-            tensor = _weight(channels, operation, name)
+            tensor = _weight(operation, name)
             channels.bind(tensor, axis - (x.ndim - len(shape)), ids)
         over_kept = functools.partial(_over_kept, operation.function, axis - x.ndim)
         channels.masked_function(ids, over_kept)
@@ -236,17 +262,18 @@ def _with(
 def _rules() -> dict[Callable[..., Any], FunctionRule]:
     grouped = _write_groups("groups", 6)
     rules = {
-        "linear": FunctionRule(linear),
-        "prelu": FunctionRule(prelu),
-        "batch_norm": FunctionRule(by_channel),
-        "instance_norm": FunctionRule(by_channel),
-        "group_norm": FunctionRule(group_norm, _write_groups("num_groups", 1)),
-        "layer_norm": FunctionRule(layer_norm, _write_shape),
-        "rms_norm": FunctionRule(layer_norm, _write_shape),
+        "linear": FunctionRule(linear, takes_computed=True),
+        "prelu": FunctionRule(prelu, takes_computed=True),
+        "batch_norm": FunctionRule(by_channel, takes_computed=True),
+        "instance_norm": FunctionRule(by_channel, takes_computed=True),
+        "group_norm": FunctionRule(group_norm, _write_groups("num_groups", 1), takes_computed=True),
+        "layer_norm": FunctionRule(layer_norm, _write_shape, takes_computed=True),
+        "rms_norm": FunctionRule(layer_norm, _write_shape, takes_computed=True),
     }
     for axes in (1, 2, 3):
-        rules[f"conv{axes}d"] = FunctionRule(functools.partial(convolution, 0), grouped)
-        rules[f"conv_transpose{axes}d"] = FunctionRule(functools.partial(convolution, 1), grouped)
+        for filters, name in enumerate(("conv", "conv_transpose")):
+            rule = functools.partial(convolution, filters)
+            rules[f"{name}{axes}d"] = FunctionRule(rule, grouped, takes_computed=True)
     return {
         getattr(space, name): rule
         for name, rule in rules.items()

@@ -28,8 +28,8 @@ class Kernel:
         filters: the axis of the weight that makes channels; 1 where it is transposed.
     """
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: Tensor | Signal
+    bias: Tensor | Signal | None
     groups: int = 1
     filters: int = 0
 
