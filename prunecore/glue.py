@@ -110,7 +110,7 @@ def _size(channels: Channels, operation: Operation) -> Any:
 
 
 def _count(channels: Channels, operation: Operation) -> Any:
-    """How many axes, or places, a tensor has."""
+    """How many axes, or places, a tensor has; whether its numbers have a fraction."""
     answer = operation.run(channels)
     counts_channels = operation.name == "numel" and operation.tensor.channel_axes
     return depending(answer, [operation.tensor.ids]) if counts_channels else answer
@@ -153,7 +153,7 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
         **everywhere(_ELEMENTWISE, by_place),
         **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
         **everywhere("size", FunctionRule(_size)),
-        **everywhere("dim ndimension numel", FunctionRule(_count)),
+        **everywhere("dim ndimension numel is_floating_point is_complex", FunctionRule(_count)),
         **reshaping.RULES,
         **reductions.RULES,
         **indexing.RULES,
