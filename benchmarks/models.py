@@ -66,7 +66,7 @@ def row(name: str) -> dict[str, Any]:
         one = [sys.executable, __file__, "--one", name, folder]
         done = subprocess.run(one, capture_output=True, text=True, env=environment)
         if done.returncode:
-            return {"name": name, "error": done.stderr.strip().splitlines()[-1]}
+            return {"name": name, "error": " ".join(done.stderr.strip().splitlines()[-2:])}
         found: dict[str, Any] = json.loads(done.stdout)
         shape = map(str, found["shape"])
         file = Path(folder, f"{name}_{LEVEL}.py")

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import prunecore
-
 
 def class_text(text: str, name: str) -> str:
     """The text of one class of a file."""
@@ -226,30 +224,6 @@ def test_a_stored_width_does_not_take_the_name_of_an_attribute(cut: Callable[...
     text = class_text(cut(model, 3, seed=1).text, "Named")
     assert "self.width = 0.5" in text
     assert "view(-1, self.width2)" in text
-
-
-def test_a_padding_that_is_the_dilation_is_no_argument_of_its_own(cut: Callable[..., Any]) -> None:
-    class Dilated(nn.Module):
-        def __init__(self, dilation: int) -> None:
-            super().__init__()
-            self.branch = nn.Sequential(Part(dilation), Part(1))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x + self.branch(x)
-
-    class Part(nn.Module):
-        def __init__(self, dilation: int) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 8, 3, padding=dilation, dilation=dilation)
-            self.last = nn.Conv2d(8, 3, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.relu(self.last(self.conv(x)))
-
-    model = nn.Sequential(Dilated(1), Dilated(2), nn.Conv2d(3, 2, 1))
-    text = prunecore.prune(model, 30, (3, 8, 8), mode="random").source
-    assert "padding=dilation, dilation=dilation" in class_text(text, "Part")
-    assert "branch_width2: int" in class_text(text, "Dilated")
 
 
 def test_a_width_in_an_operand_becomes_an_argument_too(cut: Callable[..., Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import prunecore
 from prunecore.source import render
 from prunecore_sequential import prunecore_block_types, prunecore_write_block
 
@@ -202,3 +203,27 @@ def test_every_owned_layer_has_an_example():
 )  # fmt: skip
 def test_the_text_is_as_a_person_would_write_it(layer, text):
     assert write(layer) == text
+
+
+def test_a_padding_that_is_the_dilation_is_no_argument_of_its_own():
+    class Dilated(nn.Module):
+        def __init__(self, dilation):
+            super().__init__()
+            self.branch = nn.Sequential(Part(dilation), Part(1))
+
+        def forward(self, x):
+            return x + self.branch(x)
+
+    class Part(nn.Module):
+        def __init__(self, dilation):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, padding=dilation, dilation=dilation)
+            self.last = nn.Conv2d(8, 3, 1)
+
+        def forward(self, x):
+            return torch.relu(self.last(self.conv(x)))
+
+    model = nn.Sequential(Dilated(1), Dilated(2), nn.Conv2d(3, 2, 1))
+    text = prunecore.prune(model, 30, (3, 8, 8), mode="random").source
+    assert "padding=dilation, dilation=dilation" in text
+    assert "branch_width2: int" in text
