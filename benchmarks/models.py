@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -66,7 +67,8 @@ def row(name: str) -> dict[str, Any]:
         one = [sys.executable, __file__, "--one", name, folder]
         done = subprocess.run(one, capture_output=True, text=True, env=environment)
         if done.returncode:
-            return {"name": name, "error": " ".join(done.stderr.strip().splitlines()[-2:])}
+            said = " ".join(done.stderr.strip().splitlines()[-2:])
+            return {"name": name, "error": re.sub(r"\S*/site-packages/", "", said)}
         found: dict[str, Any] = json.loads(done.stdout)
         shape = map(str, found["shape"])
         file = Path(folder, f"{name}_{LEVEL}.py")
