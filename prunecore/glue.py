@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from prunecore import folding, indexing, products, reductions, reshaping
 from prunecore.functions import Arguments, FunctionRule, Operation, elementwise, everywhere, spatial
 from prunecore.hookspecs import hookimpl
-from prunecore.signal import Ids, Signal, along
+from prunecore.signal import Signal, along
 from prunecore.sizes import depending, sizes
 
 if TYPE_CHECKING:
@@ -75,18 +75,13 @@ def _write_pad(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
     args, keywords = arguments
     pad = list(keywords["pad"] if "pad" in keywords else args[1])
     for axis in result.channel_axes:
-        before, after = _padding(pad, result.ndim, axis)
-        if min(before, after) >= 0 and (before or after):
-            ids = result.ids.ravel()
-            place = 2 * (result.ndim - 1 - axis)
-            pad[place : place + 2] = _kept(ids[:before], keep), _kept(ids[len(ids) - after :], keep)
+        place, ids = 2 * (result.ndim - 1 - axis), result.ids.ravel()
+        for side, added in enumerate(_padding(pad, result.ndim, axis)):
+            if isinstance(added, int) and added > 0:  # else it is computed
+                pad[place + side] = keep.count(ids[-added:] if side else ids[:added])
     if "pad" in keywords:
         return args, {**keywords, "pad": tuple(pad)}
     return (args[0], tuple(pad), *args[2:]), keywords
-
-
-def _kept(ids: Ids, keep: Keep) -> int:
-    return keep.count(ids) if len(ids) else 0
 
 
 def _attribute(channels: Channels, operation: Operation) -> Any:

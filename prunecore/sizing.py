@@ -1,4 +1,4 @@
-"""Sizes that a forward computes of numbers of channels, as the kept ones need them.
+"""Sizes along channels that a forward computes, as the kept ones need them.
 
 `x.view(n, 8, c // 8)` has 8 groups whatever `c` is, which no longer holds where whole groups went.
 Where what is computed would not be the size that is kept, the size is left to be found out, or
@@ -15,7 +15,7 @@ from typing import Any
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from prunecore.calls import Functions, counting
+from prunecore.calls import Functions, counting, picking
 from prunecore.functions import Arguments, function_of
 from prunecore.keep import Keep
 from prunecore.records import Trace
@@ -36,15 +36,16 @@ def with_kept_sizes(
         functions: the rules.
     """
     alike: dict[Hashable, list[str]] = {}
-    wrong: dict[str, set[int]] = {}
+    wrong: dict[str, set[tuple[int, int]]] = {}
     for path, trace in traces.items():
         calls = tuple((node.op, node.target) for node in trace.graph.nodes)
         alike.setdefault((type(trace.module), calls), []).append(path)
         rehearsal = Rehearsal(trace, keep, functions)
         wrong[path] = {
-            place
+            (place, number)
             for place, node in enumerate(trace.graph.nodes)
-            if counting(trace, node) and not _hold(trace, node, rehearsal, keep, functions)
+            for number, source in enumerate(_computed(trace, node))
+            if not _holds(trace, node, source, rehearsal, keep, functions)
         }
     result = dict(traces)
     for paths in alike.values():
@@ -54,17 +55,40 @@ def with_kept_sizes(
     return result
 
 
-def _hold(
-    trace: Trace, node: fx.Node, rehearsal: Rehearsal, keep: Keep, functions: Functions
+def _computed(trace: Trace, node: fx.Node) -> list[fx.Node]:
+    """The arguments of a call that are computed numbers, or shapes with numbers of channels."""
+    if node.op not in ("call_function", "call_method") or picking(trace, node):
+        return []
+    counts = counting(trace, node)
+    return [
+        source
+        for source in node.all_input_nodes
+        if source in counts or isinstance(trace.values[source], int)
+    ]
+
+
+def _holds(
+    trace: Trace,
+    node: fx.Node,
+    source: fx.Node,
+    rehearsal: Rehearsal,
+    keep: Keep,
+    functions: Functions,
 ) -> bool:
-    """Whether a call computes the sizes that its rule would write."""
+    """Whether what a call computes for one of its arguments is what its rule would write."""
     rule = functions.get(function_of(node))
     if rule is None or rule.rewrite is None:
         return True
-    numbers = {source: _as_ints(trace.values[source]) for source in counting(trace, node)}
-    needed = rule.rewrite(_given(node, numbers), trace.values[node], keep)
-    computed = _given(node, {source: rehearsal.value(source) for source in numbers})
-    return bool(pytree.tree_leaves(needed) == pytree.tree_leaves(computed))
+    number = {source: _as_ints(trace.values[source])}
+    needed, computed = (
+        fx.node.map_arg(rule.rewrite(given, trace.values[node], keep), rehearsal.value)
+        for given in (_given(node, number), _given(node, {}))
+    )
+    return _numbers_in(needed) == _numbers_in(computed)
+
+
+def _numbers_in(arguments: Any) -> list[int]:
+    return [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, int)]
 
 
 def _as_ints(sizes: Any) -> Any:
@@ -78,19 +102,24 @@ def _given(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> Arguments:
     return tuple(args), dict(kwargs)
 
 
-def _stated(trace: Trace, places: set[int]) -> Trace:
-    """A forward some calls of which are given numbers for what they compute of those of channels.
+def _stated(trace: Trace, places: set[tuple[int, int]]) -> Trace:
+    """A forward some calls of which are given numbers for what they compute.
 
     Args:
         trace: the forward.
-        places: of the calls, among its nodes.
+        places: of the calls, among its nodes, and of the arguments, among the computed ones.
     """
     result, copies = trace.copied()
     values = dict(result.values)
     for place, node in enumerate(trace.graph.nodes):
-        if place not in places:
+        sources = [
+            source
+            for number, source in enumerate(_computed(trace, node))
+            if (place, number) in places
+        ]
+        if not sources:
             continue
-        copy, sources = copies[node], counting(trace, node)
+        copy = copies[node]
         numbers = {
             copies[one]: _numbers(copies[one], trace.values[one], values, copy) for one in sources
         }

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 WIDTH = 6
@@ -80,6 +82,33 @@ def test_half_as_many_zeros_stay_as_many_as_they_were(cut_to: Callable[..., Any]
     model = Between(function, out=WIDTH + 3)
     found = cut_to(model, {"before": [1, 2]}, 3, 4, 4)
     assert "before.new_zeros(before.size(0), 3, 4, 4)" in found.text
+
+
+class Padded(nn.Module):
+    """Channels are added that the height of the maps counts, and meet those of a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(3, WIDTH, 1)
+        self.beside = nn.Conv2d(3, WIDTH + 4, 1)
+        self.after = nn.Conv2d(WIDTH + 4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        more = F.pad(self.before(x), (0, 0, 0, 0, 1, x.shape[2] - 1))
+        return self.after(more + self.beside(x))
+
+
+ADDED = [
+    ([0, 1, 2, 7, 8, 9], "(0, 0, 0, 0, 1, x.shape[2] - 1)"),
+    ([0, 1, 2, 8], "(0, 0, 0, 0, 1, 1)"),
+]
+
+
+@pytest.mark.parametrize(("kept", "text"), ADDED)
+def test_as_many_places_are_added_as_are_kept_of_a_computed_number(
+    cut_to: Callable[..., Any], kept: list[int], text: str
+) -> None:
+    assert text in cut_to(Padded(), {"beside": kept}, 3, 4, 4).text
 
 
 HEADS, EMBED = 2, 8
