@@ -98,8 +98,12 @@ def _selections(trace: Trace, keep: Keep, functions: Functions) -> list[Selectio
     rehearsal = Rehearsal(trace, keep, functions)
     selections = []
     for node in trace.graph.nodes:
-        signals = picking(trace, node)
-        if signals:
+        by_axis: dict[int, list[Signal]] = {}  # a parameter may have channels along several
+        for signal in picking(trace, node):
+            assert signal.picked is not None
+            (axis,) = signal.picked.source.channel_axes
+            by_axis.setdefault(axis, []).append(signal)
+        for signals in by_axis.values():
             selections.append(_selection(node, signals, rehearsal, keep))
     return selections
 
@@ -157,18 +161,19 @@ class _Edits:
         """The forwards, in order."""
         copies = [trace.copied() for trace in self.traces]
         orders: list[dict[str, Value]] = [{} for _ in self.traces]
+        names: dict[str, str] = {}  # of the lists, by what is in them
         for column in self.columns:
             if all(one.is_all for one in column):
                 for one, (_, nodes) in zip(column, copies, strict=True):
                     nodes[one.node].replace_all_uses_with(nodes[one.source])
                 continue
+            places = _orders([one.parts[0] for one in column])
             name = ""
             if not column[0].is_split and not all(one.is_run for one in column):
-                name = free_name("order", self.taken)
+                name = names.setdefault(repr(places), free_name("order", self.taken))
                 self.taken.add(name)
             differs = len({(one.starts, one.sizes) for one in column}) > 1
             even = all(len(set(one.sizes)) == 1 for one in column)
-            places = _orders([one.parts[0] for one in column])
             for one, (_, nodes), lists, order in zip(column, copies, orders, places, strict=True):
                 if name:
                     lists[name] = order
@@ -235,7 +240,7 @@ def _index(one: Selection, nodes: Mapping[fx.Node, fx.Node], name: str, differs:
     while items[-1] == slice(None):
         items.pop()
     node.op, node.target = "call_function", operator.getitem
-    node.args, node.kwargs = (source, tuple(items)), {}
+    node.args, node.kwargs = (source, tuple(items) if len(items) > 1 else items[0]), {}
 
 
 def _items(one: Selection, node: fx.Node) -> tuple[list[Any], int]:

@@ -15,7 +15,7 @@ from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.lines import Line
 from prunecore.plugins import Plugins
-from prunecore.records import MaskedForward, MaskedFunction, Records
+from prunecore.records import MaskedForward, MaskedFunction, Records, Use
 from prunecore.signal import (
     Ids,
     Signal,
@@ -212,16 +212,15 @@ class Algebra:
         """Count multiply-accumulates: each element of `weight` is used `times` times an input.
 
         Args:
-            weight: of a layer.
+            weight: of a layer; it may be computed by a forward.
             times: how often, in the original.
             along: the channels, if any, among the places that it is used at; each has its share.
         """
         if isinstance(weight, Signal):
             parameter = leaf_of(weight).parameter
-            if parameter is None:  # it is computed of the input
-                return
-            times = times * weight.meta.numel() // parameter.numel()
-            weight = parameter
+            if parameter is not None:  # else it is computed of the input
+                self.records.uses.append(Use(weight, parameter, times, along))
+            return
         self.records.macs[id(weight)] = self.records.macs.get(id(weight), 0) + times
         known = self.records.used_along.setdefault(id(weight), along)
         if known is not along:

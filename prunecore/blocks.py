@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from prunecore.dependencies import ChannelArray, Dependencies
+from prunecore.components import ChannelArray
+from prunecore.dependencies import Dependencies
 from prunecore.inputs import InputShape, sample_inputs
 from prunecore.keep import Keep
 from prunecore.masking import masked_original

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from prunecore.computed import as_followed
 from prunecore.functions import FunctionRule, function_of
 from prunecore.modes import alike
 from prunecore.records import Trace
@@ -24,14 +25,18 @@ def picking(trace: Trace, node: fx.Node) -> list[Signal]:
     """The tensors that a call has taken places for; none if it takes none."""
     if node.op not in ("call_function", "call_method"):
         return []
-    given = pytree.tree_leaves([trace.values[source] for source in node.all_input_nodes])
+    given = _signals([trace.values[source] for source in node.all_input_nodes])
     return [
-        leaf
-        for leaf in pytree.tree_leaves(trace.values[node])
-        if isinstance(leaf, Signal)
-        and leaf.picked is not None
-        and not any(leaf is other for other in given)  # it is only passed on
+        signal
+        for signal in _signals(trace.values[node])
+        if signal.picked is not None
+        and not any(signal is other for other in given)  # it is only passed on
     ]
+
+
+def _signals(values: Any) -> list[Signal]:
+    followed = [one for leaf in pytree.tree_leaves(values) for one in as_followed(leaf)]
+    return [one for one in followed if isinstance(one, Signal)]
 
 
 def counting(trace: Trace, node: fx.Node) -> list[fx.Node]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +16,14 @@ from torch.utils import _pytree as pytree
 
 from prunecore.algebra import Algebra
 from prunecore.calls import agree
-from prunecore.computed import bind_computed, is_of_weights, is_open, whole
+from prunecore.computed import (
+    are_of_weights,
+    bind_computed,
+    columns_of,
+    follow_rest,
+    open_parts,
+    whole,
+)
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.forwards import Forwards
 from prunecore.functions import FunctionRule, Operation
@@ -26,8 +32,9 @@ from prunecore.lines import LINE
 from prunecore.plugins import Plugins
 from prunecore.records import Visit, is_within
 from prunecore.signal import Computed, Followed, Ids, Signal, along, shaped, without_channels
-from prunecore.sizes import counted, depending
+from prunecore.sizes import of_sizes
 from prunecore.supplied import constants
+from prunecore.ways import is_open, trial
 
 
 class Channels(Algebra):
@@ -53,7 +60,9 @@ class Channels(Algebra):
         walks the same. What is counted and visited is the walk's own.
         """
         walk = copy.copy(self)
-        walk.records = replace(self.records, macs={}, used_along={}, traces={}, visits={}, open=[])
+        walk.records = replace(
+            self.records, macs={}, used_along={}, uses=[], traces={}, visits={}, open=[]
+        )
         walk._in_eval = self
         return walk
 
@@ -140,7 +149,7 @@ class Channels(Algebra):
         """Follow the channels through a function call; without a tensor in it, just call it."""
         leaves = pytree.tree_leaves((args, kwargs))
         if not any(isinstance(leaf, Signal) for leaf in leaves):
-            return self._computed(function, leaves, self.run(function, *args, **kwargs))
+            return of_sizes(self, function, leaves, self.run(function, *args, **kwargs))
         rule = self._plugins.functions.get(function)
         if rule is None:
             name = getattr(function, "__name__", str(function))
@@ -150,18 +159,19 @@ class Channels(Algebra):
                 "(hook prunecore_functions).",
             )
         signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
-        of_weights = all(map(is_of_weights, signals))
+        of_weights = are_of_weights(signals)
+        operation = Operation(function, args, kwargs)
+        own = Computed(function, args, kwargs, self._call, rule.takes_grids)
         if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
-            result = self.run(function, *args, **kwargs)
-            if isinstance(result, Tensor):
-                own = Computed(function, args, kwargs, self._call)
-                return Signal(result, without_channels(result.ndim), computed=own)
-        if not rule.takes_computed:
-            args, kwargs = self._whole((args, kwargs))
-        result = self._by_rule(rule, Operation(function, args, kwargs))
+            result = trial(self)._by_rule(rule, operation)
+            found = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Signal)]
+            if found:
+                passed_on = all(any(leaf is one for one in signals) for leaf in found)
+                return result if passed_on else open_parts(result, own)
+        result = self._by_rule(rule, operation)
         if of_weights and isinstance(result, Signal):
-            own = Computed(function, args, kwargs, self._call)
             result = replace(result, computed=own)
+            own.parts.append(result)
             own.followed.append(Followed(result, None))
         return result
 
@@ -171,14 +181,21 @@ class Channels(Algebra):
         self._call, self.follows_weights = own.call, True
         try:
             rule = self._plugins.functions[own.function]
-            if not rule.takes_computed:
-                args, kwargs = self._whole((args, kwargs))
             result: Signal = self._by_rule(rule, Operation(own.function, args, kwargs))
         finally:
             self._call, self.follows_weights = before
         return result
 
+    def follow_rest(self) -> None:
+        """Follow what forwards compute of parameters from the axes that others cut, too."""
+        for path, signal in list(self.records.computed):
+            with self._inside(path):
+                follow_rest(self, signal)
+
     def _by_rule(self, rule: FunctionRule, operation: Operation) -> Any:
+        if not rule.takes_computed:
+            args, kwargs = self._whole((operation.args, operation.kwargs))
+            operation = Operation(operation.function, args, kwargs)
         if not rule.takes_grids:
             args, kwargs = self._settled((operation.args, operation.kwargs))
             operation = Operation(operation.function, args, kwargs)
@@ -221,12 +238,8 @@ class Channels(Algebra):
             super().bind(tensor, axis, ids, filters)
 
     def columns(self, weight: Tensor | Signal, axis: int) -> Ids | None:
-        """The channels that a weight which a forward computes has turned out to have on an axis."""
-        own = weight.computed if isinstance(weight, Signal) else None
-        for known in own.followed if own else ():
-            if known.signal.channel_axes == [axis]:
-                return known.signal.ids.ravel()
-        return None
+        """The channels on an axis of a computed weight that need not be zero where one is gone."""
+        return columns_of(weight, axis)
 
     def stored(self, module: nn.Module, name: str) -> Signal:
         """A parameter or buffer that a forward uses directly; it has ids of its own.
@@ -259,18 +272,6 @@ class Channels(Algebra):
 
     def _whole(self, values: Any) -> Any:
         return pytree.tree_map_only(Signal, functools.partial(whole, self), values)
-
-    def _computed(self, function: Callable[..., Any], leaves: list[Any], result: Any) -> Any:
-        """What a forward computes without a tensor of the network, such as from sizes."""
-        only_moves = function is operator.getitem or isinstance(result, tuple)
-        ids = [] if only_moves else counted(leaves)
-        if ids and type(result) in (bool, int, float):
-            return depending(result, ids)
-        for each in ids:
-            self.pin(each, f"{function.__name__} depends on how many there are")
-        if isinstance(result, Tensor):
-            return Signal(result.to("meta"), without_channels(result.ndim))
-        return result
 
     def _bound(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]

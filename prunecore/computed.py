@@ -1,4 +1,4 @@
-"""Tensors that a forward computes of parameters alone, such as a standardised weight.
+"""Tensors that a forward computes of parameters alone, such as a standardised weight, or its rows.
 
 What channels such a tensor has along an axis shows when it meets others. What computes it is
 followed then, once for each such axis, from channels along one axis of the parameter.
@@ -6,17 +6,17 @@ followed then, once for each such axis, from channels along one axis of the para
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from prunecore.errors import UnsupportedError
-from prunecore.records import Records
-from prunecore.signal import FIXED, Followed, Ids, Signal, along, without_channels
+from prunecore.signal import FIXED, Computed, Followed, Ids, Signal, without_channels
+from prunecore.ways import follow, is_free, is_open, leaves, ways
 
 WHOLE = "its weight is computed in a way that does not show what each channel of it is"
 
@@ -24,16 +24,28 @@ if TYPE_CHECKING:
     from prunecore.channels import Channels
 
 
-def is_of_weights(signal: Signal) -> bool:
-    """Whether a tensor is a parameter, or computed of such alone."""
-    parameter = signal.parameter
-    return signal.computed is not None or (parameter is not None and parameter.is_floating_point())
+def are_of_weights(signals: Sequence[Signal]) -> bool:
+    """Whether tensors are parameters, or computed of such alone; some may be stored indices."""
+    stored = [signal.parameter for signal in signals if signal.computed is None]
+    are_indices = [each is not None and not each.is_floating_point() for each in stored]
+    return None not in stored and not (len(stored) == len(signals) and all(are_indices))
 
 
-def is_open(signal: Signal) -> bool:
-    """Whether it is computed of parameters, and its channels are to come from what it meets."""
-    own = signal.computed
-    return own is not None and not any(known.signal is signal for known in own.followed)
+def open_parts(result: Any, own: Computed) -> Any:
+    """What a function returns that computes of parameters, its channels yet to be found.
+
+    Args:
+        result: a `Signal` for each tensor.
+        own: how it is computed.
+    """
+
+    def opened(signal: Signal) -> Signal:
+        computed = replace(own, followed=[])
+        part = Signal(signal.meta, without_channels(signal.ndim), computed=computed)
+        own.parts.append(part)
+        return part
+
+    return pytree.tree_map_only(Signal, opened, result)
 
 
 def with_channels(channels: Channels, signal: Signal, axis: int) -> Followed | None:
@@ -50,11 +62,9 @@ def with_channels(channels: Channels, signal: Signal, axis: int) -> Followed | N
             return None
         if known.signal.channel_axes == [axis]:
             return known
-    leaf = leaf_of(signal)
-    for own, size in enumerate(leaf.shape):
-        for alone in (False, True) if size > 1 else ():
-            if _leads(channels, signal, _Way(leaf, own, alone), axis):
-                return Followed(_follow(channels, signal, _Way(leaf, own, alone)), own)
+    for way in (way for along_axis in ways(leaf_of(signal)) for way in along_axis):
+        if is_free(channels, signal, way, axis):
+            return Followed(follow(channels, signal, way), way)
     return None
 
 
@@ -70,9 +80,9 @@ def whole(channels: Channels, signal: Signal) -> Signal:
         for known in signal.computed.followed:
             channels.pin(known.signal.ids, WHOLE)
         return Signal(signal.meta, without_channels(signal.ndim))
-    result = _follow(channels, signal)
+    result = follow(channels, signal)
     if not result.channel_axes:
-        for leaf in _leaves(signal):
+        for leaf in leaves(signal):
             for axis, size in enumerate(leaf.shape):
                 if size > 1:
                     channels.bind(leaf.parameter, axis, np.full(size, FIXED, dtype=np.int64))
@@ -124,17 +134,56 @@ def bind_computed(
                 channels.pin(each, WHOLE)
     else:
         channels.join(own, ids)
-    if filters and followed.own is None:
+    way = followed.way
+    if filters and way is None:
         channels.leave_whole(channels.module, WHOLE)
-    elif filters and followed.own is not None:
-        parameter = leaf_of(signal).parameter
-        bound = channels.records.bindings[id(parameter), followed.own]
-        channels.bind(parameter, followed.own, bound, filters=True)
+    elif filters and way is not None:
+        bound = channels.records.bindings[way.key]
+        channels.bind(way.parameter, way.axis, bound, filters=True)
+
+
+def follow_rest(channels: Channels, signal: Signal) -> None:
+    """Follow a tensor from axes of its parameters that are cut, although it asks for none of these.
+
+    It takes rows by their number, for instance, of which another layer cuts some. What meets no
+    channels where these come out is left whole.
+
+    Args:
+        channels: the walk.
+        signal: computed of parameters, and followed as far as channels meet it.
+    """
+    assert signal.computed is not None
+    for along_axis in (pair for leaf in leaves(signal) for pair in ways(leaf)):
+        bound = channels.records.bindings.get(along_axis[0].key)
+        followed = list(signal.computed.followed)
+        if bound is None or any(known.way in along_axis for known in followed):
+            continue
+        free = [way for way in along_axis if is_free(channels, signal, way)]
+        try:
+            result = follow(channels, signal, (*free, *along_axis)[0])
+        except UnsupportedError:
+            channels.pin(bound, WHOLE)
+            continue
+        met = [one.signal for one in followed if one.signal.channel_axes == result.channel_axes]
+        if met and result.channel_axes:
+            channels.join(met[0].ids, result.ids)
+        else:
+            channels.pin(result.ids, WHOLE)
+
+
+def columns_of(weight: Tensor | Signal, axis: int) -> Ids | None:
+    """The channels along an axis of a computed weight that need not be zero where one is gone."""
+    if not isinstance(weight, Signal) or weight.computed is None or _is_moved(weight):
+        return None
+    for known in weight.computed.followed:
+        if known.signal.channel_axes == [axis]:
+            return known.signal.ids.ravel()
+    return None
 
 
 def leaf_of(signal: Signal) -> Signal:
     """The first parameter that a tensor is computed of; the tensor itself, if there is none."""
-    return next(_leaves(signal), signal)
+    return next(leaves(signal), signal)
 
 
 def as_followed(value: Any) -> list[Any]:
@@ -144,87 +193,10 @@ def as_followed(value: Any) -> list[Any]:
     return [value]
 
 
-def _leaves(signal: Signal) -> Iterator[Signal]:
-    """The parameters that a tensor is computed of whose channels come from what they meet."""
-    if signal.computed is None:
-        if not signal.channel_axes:
-            yield signal
-        return
-    for leaf in pytree.tree_leaves((signal.computed.args, dict(signal.computed.kwargs))):
-        if isinstance(leaf, Signal):
-            yield from _leaves(leaf)
-
-
-@dataclass(frozen=True)
-class _Way:
-    """Where the channels come from with which a tensor is followed.
-
-    Attributes:
-        leaf: a parameter.
-        own: the axis of it along which they lie.
-        alone: whether all other parameters are taken for such without channels, as a gain for
-            each row is where the columns are followed.
-    """
-
-    leaf: Signal
-    own: int
-    alone: bool
-
-    def leads_to(self, signal: Signal) -> bool:
-        """Whether a tensor is computed of the parameter."""
-        return any(leaf.parameter is self.leaf.parameter for leaf in _leaves(signal))
-
-
-def _leads(channels: Channels, signal: Signal, way: _Way, axis: int) -> bool:
-    """Whether channels along an axis of a parameter come to lie along this one, and stay free."""
-    trial = copy.copy(channels)
-    bindings = dict(channels.records.bindings)
-    trial.tries = True
-    trial.records = Records(count=channels.records.count, bindings=bindings)
-    try:
-        result = _follow(trial, signal, way)
-    except UnsupportedError:
-        return False
-    held = trial.records.pins or trial.records.parts
-    return result.channel_axes == [axis] and not held
-
-
-def _follow(channels: Channels, signal: Signal, way: _Way | None = None) -> Signal:
-    """What computes a tensor, followed.
-
-    Args:
-        channels: the walk.
-        signal: the tensor.
-        way: where its channels come from; without one, from what is met on the way.
-    """
-    known: dict[int, Signal] = {}
-    given = None if way is None else _given(channels, way)
-
-    def follow(value: Signal) -> Signal:
-        if way is not None and value.parameter is way.leaf.parameter is not None:
-            assert given is not None
-            return given
-        computed = value.computed
-        if way is not None and not way.leads_to(value) and is_open(value):
-            return value  # its channels come from what it meets on the way
-        if computed is None or not is_open(value):
-            others = way is not None and way.alone and value.channel_axes
-            return Signal(value.meta, without_channels(value.ndim)) if others else value
-        if id(value) not in known:
-            args, kwargs = pytree.tree_map_only(Signal, follow, (computed.args, computed.kwargs))
-            known[id(value)] = channels.follow_computed(computed, args, kwargs)
-            if not channels.tries:
-                own = None if way is None else way.own
-                computed.followed.append(Followed(known[id(value)], own))
-        return known[id(value)]
-
-    return follow(signal)
-
-
-def _given(channels: Channels, way: _Way) -> Signal:
-    """The parameter with its channels."""
-    parameter, size = way.leaf.parameter, way.leaf.shape[way.own]
-    ids = channels.records.bindings.get((id(parameter), way.own))
-    ids = channels.fresh(size) if ids is None else ids
-    channels.bind(parameter, way.own, ids)
-    return replace(way.leaf, ids=along(way.own, way.leaf.ndim, ids), parameter=None)
+def _is_moved(signal: Signal) -> bool:
+    """Whether all that is done to a parameter, and to stored indices, moves or takes places."""
+    own = signal.computed
+    if own is None:
+        return signal.parameter is not None
+    given = pytree.tree_leaves((own.args, dict(own.kwargs)))
+    return own.moves and all(_is_moved(leaf) for leaf in given if isinstance(leaf, Signal))

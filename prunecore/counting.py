@@ -35,30 +35,37 @@ class Cost:
 class Counter:
     """Counts a network for any choice of kept channels.
 
-    A tensor's size is a product: of the kept widths of its bound axes, and of its other axes.
+    A tensor's size is a product: of the kept widths of its bound axes, and of its other axes. A
+    weight that a forward computes is counted as a tensor that nothing stores.
     """
 
     def __init__(self, dependencies: Dependencies) -> None:
         none = len(dependencies.axes)  # stands for an axis that is not bound
+        computed, tensors = dependencies.computed, dependencies.tensors.values()
         bound = [list(dependencies.bound.get(name, {}).values()) for name in dependencies.tensors]
+        bound += [list(weight.bound) for weight in computed]
         rank = max((len(axes) for axes in bound), default=0)
         rows = [axes + [none] * (rank - len(axes)) for axes in bound]
         self._axes = np.array(rows, dtype=int).reshape(len(rows), rank)
         lengths = np.array([len(array) for array in dependencies.axes] + [1])
-        tensors = dependencies.tensors.values()
-        sizes = np.array([tensor.numel() for tensor in tensors], dtype=np.int64)
+        numbers = [tensor.numel() for tensor in tensors] + [weight.size for weight in computed]
+        sizes = np.array(numbers, dtype=np.int64)
         self._free = sizes // np.maximum(lengths[self._axes].prod(axis=1), 1)
         self._weights = np.array(
             [
-                [isinstance(tensor, nn.Parameter) for tensor in tensors],
-                [tensor.element_size() for tensor in tensors],
+                [isinstance(tensor, nn.Parameter) for tensor in tensors] + [0] * len(computed),
+                [tensor.element_size() for tensor in tensors] + [0] * len(computed),
             ],
             dtype=np.int64,
         )
-        self._names = names = tuple(dependencies.tensors)
-        self._along = np.array([dependencies.used_along.get(name, none) for name in names], int)
-        uses = np.array([dependencies.macs.get(name, 0) for name in names], dtype=np.int64)
-        self._uses = uses // lengths[self._along]
+        names = tuple(dependencies.tensors)
+        self._names = (*names, *(weight.of for weight in computed))
+        along = [dependencies.used_along.get(name) for name in names]
+        along += [weight.used_along for weight in computed]
+        self._along = np.array([none if index is None else index for index in along], dtype=int)
+        uses = [dependencies.macs.get(name, 0) for name in names]
+        uses += [weight.macs for weight in computed]
+        self._uses = np.array(uses, dtype=np.int64) // lengths[self._along]
         self._places = np.concatenate([*dependencies.axes, np.zeros(0, dtype=np.int64)])
         self._starts = np.cumsum([0, *lengths[:-2]]) if none else np.zeros(0, dtype=int)
 

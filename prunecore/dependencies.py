@@ -10,19 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from prunecore.components import ChannelArray, channels_of
 from prunecore.errors import PrunecoreError
 from prunecore.plugins import Plugins
-from prunecore.records import MaskedForward, MaskedFunction, Records, Trace, Visit, is_within
+from prunecore.records import MaskedForward, MaskedFunction, Records, Trace, Use, Visit, is_within
 from prunecore.signal import FIXED, Ids
 from prunecore.training import TRAINING
 from prunecore.walking import OUTPUT, walk_modes
 
-# Numbers of channels: 0, 1, ... in the order in which layers first make them; FIXED for places
-# that always stay.
-ChannelArray = NDArray[np.int64]
-
 UNMADE = "no channels that may go lie along its weight"
 _NONE = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class ComputedWeight:
+    """A weight that a forward computes, where a layer uses it.
+
+    Attributes:
+        of: the name of the first parameter that it is computed of.
+        size: its number of elements.
+        bound: the indices into axes of its axes with channels.
+        macs: the uses of each of its elements for one input.
+        used_along: the index into axes of the places that it is used at; `None` for the others.
+    """
+
+    of: str
+    size: int
+    bound: tuple[int, ...]
+    macs: int
+    used_along: int | None
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,7 @@ class Dependencies:
         tensors: the parameters and buffers that the network reaches, by name, tied ones once.
         macs: tensor name to the uses of each of its elements for one input.
         used_along: tensor name to the index into axes of the places that it is used at.
+        computed: the weights that forwards compute, for each layer that is given one.
         traces: the forwards that were followed, by path.
         constants: what traced forwards are called with that is no tensor or number, by path.
         visits: the calls of each module that eval mode or else training reaches, by path.
@@ -70,6 +87,7 @@ class Dependencies:
     tensors: Mapping[str, Tensor]
     macs: Mapping[str, int]
     used_along: Mapping[str, int]
+    computed: tuple[ComputedWeight, ...]
     traces: Mapping[str, Trace]
     constants: Mapping[str, Mapping[str, Any]]
     visits: Mapping[str, Sequence[Visit]]
@@ -107,7 +125,7 @@ def find_dependencies(
 
 def merge(model: nn.Module, records: Records) -> Dependencies:
     """Merge coupled ids into channels and name what is bound to them."""
-    channel_of, count = _channels(records)
+    channel_of, count = channels_of(records)
     axes = _Axes(channel_of)
     stored = dict([*model.named_parameters(), *model.named_buffers()])
     names = {id(tensor): name for name, tensor in stored.items()}
@@ -162,6 +180,9 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
             for key, ids in records.used_along.items()
             if ids is not None
         },
+        computed=tuple(
+            _computed_weight(use, names[id(use.parameter)], axes) for use in records.uses
+        ),
         traces=records.traces,
         constants=records.constants,
         visits=records.visits,
@@ -180,6 +201,18 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         channel_of=channel_of,
         axes=tuple(axes.arrays),
     )
+
+
+def _computed_weight(use: Use, name: str, axes: _Axes) -> ComputedWeight:
+    """A use of a computed weight, with what it has turned out to have along its axes."""
+    ids = {
+        known.signal.channel_axes[0]: known.signal.ids.ravel()
+        for known in (use.weight.computed.followed if use.weight.computed else ())
+        if len(known.signal.channel_axes) == 1
+    }
+    bound = tuple(map(axes.index, ids.values()))
+    along = None if use.along is None else axes.index(use.along)
+    return ComputedWeight(name, use.weight.meta.numel(), bound, use.times, along)
 
 
 def _bound_to_nothing(records: Records, name: str) -> PrunecoreError:
@@ -214,33 +247,6 @@ class _Axes:
                 self.arrays.append(array)
             known = self._by_ids[id(ids)] = (index, ids)
         return known[0]
-
-
-def _channels(records: Records) -> tuple[ChannelArray, int]:
-    """The channel of each id, and of `FIXED` in the last place; the number of channels."""
-    root = _components(records.count + 1, records.couplings)
-    fixed = root == root[-1]
-    _, numbers = np.unique(root[~fixed], return_inverse=True)
-    channel_of = np.full(records.count + 1, FIXED, dtype=np.int64)
-    channel_of[~fixed] = numbers
-    return channel_of, int(numbers.max(initial=-1)) + 1
-
-
-def _components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
-    """Connected components: the least member of each node's, `FIXED` being the last node."""
-    root = np.arange(count)
-    if not pairs:
-        return root
-    first, second = (np.concatenate(side) % count for side in zip(*pairs, strict=True))
-    while True:
-        low, high = np.minimum(root[first], root[second]), np.maximum(root[first], root[second])
-        apart = low != high
-        if not apart.any():
-            return root
-        first, second = first[apart], second[apart]
-        np.minimum.at(root, high[apart], low[apart])
-        while (further := root[root]).tobytes() != root.tobytes():
-            root = further
 
 
 def _reasons(records: Records, channel_of: ChannelArray) -> dict[int, str]:

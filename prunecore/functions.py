@@ -70,8 +70,9 @@ class FunctionRule:
     Attributes:
         calculate: `(channels, operation)` to what the function returns, `Signal` for tensor.
         rewrite: the arguments for the kept widths; `None` where no literal counts channels.
-        takes_grids: whether it understands tensors whose channels lie along several axes. Other
-            functions meet them with the channels coupled to a rectangle.
+        takes_grids: whether it only moves or takes places, and understands tensors whose channels
+            lie along several axes. Other functions meet them with the channels coupled to a
+            rectangle.
         takes_computed: whether it understands tensors that are computed of parameters alone, whose
             channels are yet to be followed. Other functions meet them whole.
     """

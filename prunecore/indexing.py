@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunecore.computed import whole
 from prunecore.functions import FunctionRule, Operation, everywhere
 from prunecore.moving import picked
 from prunecore.signal import Ids, Signal, along, without_channels
@@ -25,6 +26,7 @@ def _index(channels: Channels, operation: Operation) -> Any:
     tensor, index = operation.args
     if not isinstance(tensor, Signal):  # a tuple of them
         return operation.function(tensor, index)
+    tensor = whole(channels, tensor)
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_numbers(item) for item in items]
     gathers = any(_is_stored(item) for item in items)
@@ -231,7 +233,7 @@ def _shuffle(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    operator.getitem: FunctionRule(_index, takes_grids=True),
+    operator.getitem: FunctionRule(_index, takes_grids=True, takes_computed=True),
     **everywhere("chunk split split_with_sizes tensor_split", _along_dim(2)),
     **everywhere("unbind select", _along_dim(1, alone=True)),
     **everywhere("narrow", _along_dim(1)),

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from prunecore.computed import is_open
 from prunecore.functions import FunctionRule, Operation, everywhere
 from prunecore.signal import Ids, Signal, along, without_channels
+from prunecore.ways import is_open
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels

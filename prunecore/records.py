@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from prunecore.signal import Ids
+from prunecore.signal import Ids, Signal
 from prunecore.source import Value
 
 if TYPE_CHECKING:
@@ -58,6 +58,23 @@ class Visit:
     owner: Plugin | None = None
 
 
+@dataclass(frozen=True)
+class Use:
+    """Multiply-accumulates by a weight that a forward computes.
+
+    Attributes:
+        weight: the weight.
+        parameter: that it is computed of, the first of these.
+        times: how often each element is used for one input.
+        along: the channels, if any, among the places that it is used at.
+    """
+
+    weight: Signal
+    parameter: Tensor
+    times: int
+    along: Ids | None
+
+
 @dataclass
 class Records:
     """What a walk leaves behind, for the later stages to read."""
@@ -71,6 +88,9 @@ class Records:
     parts: list[Ids] = field(default_factory=list)  # of each of these a place has to stay
     macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
     used_along: dict[int, Ids | None] = field(default_factory=dict)  # ... for each of these places
+    uses: list[Use] = field(default_factory=list)
+    # tensors that forwards compute of parameters and others meet, with the paths of the modules
+    computed: list[tuple[str, Signal]] = field(default_factory=list)
     traces: dict[str, Trace] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from prunecore.computed import as_followed
 from prunecore.functions import FunctionRule, function_of
 from prunecore.keep import Keep
 from prunecore.records import Trace
@@ -56,7 +57,8 @@ class Rehearsal:
         try:
             for step in way:
                 self._known[step] = self._run(step)
-                if not _fits(self._known[step], self.trace.values[step]):
+                values = as_followed(self.trace.values[step])
+                if not any(_fits(self._known[step], value) for value in values):
                     return False
         except (RuntimeError, ValueError, IndexError, TypeError):
             return False
@@ -80,7 +82,8 @@ class Rehearsal:
         arguments: Any = (node.args, dict(node.kwargs))
         rule = self._functions.get(target)
         if rule is not None and rule.rewrite is not None:
-            arguments = rule.rewrite(arguments, self.trace.values[node], self._keep)
+            for value in as_followed(self.trace.values[node]):
+                arguments = rule.rewrite(arguments, value, self._keep)
         args, kwargs = fx.node.map_arg(arguments, self.value)
         return target(*args, **kwargs)
 

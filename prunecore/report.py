@@ -284,7 +284,7 @@ def _layer_cost(dependencies: Dependencies, path: str) -> dict[str, int]:
         for name, tensor in dependencies.tensors.items()
         if path in (name, name.rpartition(".")[0])
     }
-    return {
-        "params": sum(t.numel() for t in own.values() if isinstance(t, nn.Parameter)),
-        "macs": sum(dependencies.macs.get(name, 0) * t.numel() for name, t in own.items()),
-    }
+    macs = sum(dependencies.macs.get(name, 0) * tensor.numel() for name, tensor in own.items())
+    macs += sum(weight.macs * weight.size for weight in dependencies.computed if weight.of in own)
+    params = sum(t.numel() for t in own.values() if isinstance(t, nn.Parameter))
+    return {"params": params, "macs": macs}

@@ -45,17 +45,38 @@ class Picked:
     places: Ids
 
 
+@dataclass(frozen=True)
+class Way:
+    """Where the channels come from with which a computed tensor is followed.
+
+    Attributes:
+        parameter: a parameter.
+        axis: the axis of it along which they lie.
+        alone: whether all other parameters are taken for such without channels, as a gain for
+            each row is where the columns are followed.
+    """
+
+    parameter: Tensor = field(compare=False)
+    axis: int
+    alone: bool
+    key: tuple[int, int] = field(init=False)  # of the parameter's axis among what is bound
+
+    def __post_init__(self) -> None:
+        """Know the parameter by its id, as tensors compare place by place."""
+        object.__setattr__(self, "key", (id(self.parameter), self.axis))
+
+
 @dataclass(frozen=True, eq=False)
 class Followed:
     """A computed tensor with channels that lie along one axis, or without any.
 
     Attributes:
         signal: the tensor.
-        own: the axis of the parameter along which they lie; `None` if they come from elsewhere.
+        way: where they come from; `None` if that is what has been met on the way.
     """
 
     signal: Signal
-    own: int | None
+    way: Way | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +88,8 @@ class Computed:
         args: its arguments, a `Signal` for each tensor.
         kwargs: likewise, by name.
         call: the name of the call in the trace; `None` where that cannot be replayed.
+        moves: whether the function only moves or takes places, so that zeros stay zero.
+        parts: all tensors that the function returns, this one among them.
         followed: what has been found, for one axis after the other.
     """
 
@@ -74,6 +97,8 @@ class Computed:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     call: str | None
+    moves: bool
+    parts: list[Signal] = field(default_factory=list)
     followed: list[Followed] = field(default_factory=list)
 
 

@@ -6,10 +6,16 @@ A forward that only reshapes by them works with fewer channels as well. One that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import operator
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from prunecore.signal import Ids, Signal
+from torch import Tensor
+
+from prunecore.signal import Ids, Signal, without_channels
+
+if TYPE_CHECKING:
+    from prunecore.algebra import Algebra
 
 
 class Count(int):
@@ -41,4 +47,26 @@ def depending(number: int | float, ids: Sequence[Ids]) -> Any:
     """A number that depends on how many channels there are."""
     result = Count(number) if isinstance(number, int) else Ratio(number)
     result.ids = tuple(ids)
+    return result
+
+
+def of_sizes(
+    channels: Algebra, function: Callable[..., Any], leaves: Sequence[Any], result: Any
+) -> Any:
+    """What a forward computes without a tensor of the network, such as from sizes.
+
+    Args:
+        channels: the walk.
+        function: what has been called.
+        leaves: its arguments.
+        result: what it returned.
+    """
+    only_moves = function is operator.getitem or isinstance(result, tuple)
+    ids = [] if only_moves else counted(leaves)
+    if ids and type(result) in (bool, int, float):
+        return depending(result, ids)
+    for each in ids:
+        channels.pin(each, f"{function.__name__} depends on how many there are")
+    if isinstance(result, Tensor):
+        return Signal(result.to("meta"), without_channels(result.ndim))
     return result

@@ -47,6 +47,16 @@ def walk_modes(
             raise unknown_name("module to drop", name, known)
     walk = Channels(model, plugins, drop)
     signals = [Signal(tensor, without_channels(tensor.ndim)) for tensor in inputs]
+    records = _both(walk, model, inputs, signals)
+    walk.follow_rest()
+    _pin_lenders(model, plugins, records)
+    return records
+
+
+def _both(
+    walk: Channels, model: nn.Module, inputs: Sequence[Tensor], signals: Sequence[Signal]
+) -> Records:
+    """Both walks, the one of training where that is another one."""
     try:
         _follow(walk, model, signals)
     except PrunecoreError as error:
@@ -58,7 +68,6 @@ def walk_modes(
     records = walk.records
     records.lacks_training = bool(walk.modes.lacking)
     if not walk.modes.differing:
-        _pin_lenders(model, plugins, records)
         return records
     training = walk.in_training()
     try:
@@ -80,7 +89,6 @@ def walk_modes(
         in_eval = records.traces.get(path, trace)
         same = in_eval.graph is trace.graph
         records.traces[path] = in_eval if same else merged(in_eval, trace)
-    _pin_lenders(model, plugins, records)
     return records
 
 

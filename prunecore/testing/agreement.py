@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from prunecore.components import ChannelArray
 from prunecore.counting import Counter
-from prunecore.dependencies import ChannelArray
 from prunecore.signal import Signal
 from prunecore.testing.following import PATH, Followed
 

@@ -12,7 +12,8 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels import Channels
-from prunecore.dependencies import ChannelArray, Dependencies, merge
+from prunecore.components import ChannelArray
+from prunecore.dependencies import Dependencies, merge
 from prunecore.plugins import Plugins
 from prunecore.signal import Ids, Signal, along, without_channels
 from prunecore.written import BATCH

@@ -67,11 +67,7 @@ def test_a_network_that_people_write(
         sum(leaf.sum() for leaf in pytree.tree_leaves(output)).backward()
 
 
-# What is written for nn.MultiheadAttention takes rows of a weight.
-AGAIN = [case for case in CASES if case.id not in ("mha", "transformer")]
-
-
-@pytest.mark.parametrize(("make", "shape"), AGAIN)
+@pytest.mark.parametrize(("make", "shape"), CASES)
 def test_what_was_written_can_be_pruned_again(
     make: type[nn.Module], shape: Sequence[int] | list[tuple[int, ...]]
 ) -> None:

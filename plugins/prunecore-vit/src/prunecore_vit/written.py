@@ -177,10 +177,10 @@ class MultiheadAttention(nn.Module):
         projected = []
         for number, x in enumerate(inputs):
             rows = slice(number * inner, (number + 1) * inner)
-            bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
             x = x if self.batch_first else x.transpose(0, 1)
-            x = F.linear(x, self.in_proj_weight[rows], bias)
-            x = x.unflatten(2, (self.heads, self.head_width))
+            weight = self.in_proj_weight[rows]
+            bias = None if self.in_proj_bias is None else self.in_proj_bias[rows]
+            x = F.linear(x, weight, bias).unflatten(2, (self.heads, self.head_width))
             projected.append(x.transpose(1, 2))
         return projected
 

@@ -1,0 +1,42 @@
+"""Coupled ids, merged into channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from prunecore.records import Records
+from prunecore.signal import FIXED, Ids
+
+# Numbers of channels: 0, 1, ... in the order in which layers first make them; FIXED for places
+# that always stay.
+ChannelArray = NDArray[np.int64]
+
+
+def channels_of(records: Records) -> tuple[ChannelArray, int]:
+    """The channel of each id, and of `FIXED` in the last place; the number of channels."""
+    root = _components(records.count + 1, records.couplings)
+    fixed = root == root[-1]
+    _, numbers = np.unique(root[~fixed], return_inverse=True)
+    channel_of = np.full(records.count + 1, FIXED, dtype=np.int64)
+    channel_of[~fixed] = numbers
+    return channel_of, int(numbers.max(initial=-1)) + 1
+
+
+def _components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
+    """Connected components: the least member of each node's, `FIXED` being the last node."""
+    root = np.arange(count)
+    if not pairs:
+        return root
+    first, second = (np.concatenate(side) % count for side in zip(*pairs, strict=True))
+    while True:
+        low, high = np.minimum(root[first], root[second]), np.maximum(root[first], root[second])
+        apart = low != high
+        if not apart.any():
+            return root
+        first, second = first[apart], second[apart]
+        np.minimum.at(root, high[apart], low[apart])
+        while (further := root[root]).tobytes() != root.tobytes():
+            root = further
