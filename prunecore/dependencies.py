@@ -278,7 +278,7 @@ def _makes_none(
 
 
 def _left_out(model: nn.Module, reached: set[str]) -> tuple[str, ...]:
-    """The outermost modules that hold nothing that was reached."""
+    """The outermost modules that hold nothing that was reached, by all of their paths."""
     holding = {""}
     modules = {id(model.get_submodule(path)) for path in reached}
     for path, module in model.named_modules(remove_duplicate=False):
@@ -287,7 +287,7 @@ def _left_out(model: nn.Module, reached: set[str]) -> tuple[str, ...]:
         parts = path.split(".")
         holding.update(".".join(parts[:length]) for length in range(1, len(parts) + 1))
     out: list[str] = []
-    for path, _ in model.named_modules():
+    for path, _ in model.named_modules(remove_duplicate=False):
         if path not in holding and not is_within(path, out):
             out.append(path)
     return tuple(out)

@@ -114,3 +114,22 @@ def test_a_module_that_begins_like_one_left_out_is_moved(
             return self.layer10(x)
 
     assert set(moved(find, toys, Two())) == {"layer10.weight", "layer10.bias"}
+
+
+def test_what_a_block_that_is_used_twice_holds_in_vain_is_left_out_of_both_paths(
+    find: Callable[..., Any], toys: Plugins
+) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 6)
+            self.unused = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x)
+
+    model = Net()
+    model.scale = model.again = Block()
+    weights = moved(find, toys, model)
+    assert {"scale.linear.weight", "again.linear.weight"} <= weights.keys()
+    assert not {"scale.unused.weight", "again.unused.weight"} & weights.keys()
