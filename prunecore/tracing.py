@@ -16,6 +16,7 @@ from prunecore.attributes import held_numbers
 from prunecore.deciding import Decider, Undecided
 from prunecore.devices import contexts
 from prunecore.errors import UnsupportedError
+from prunecore.factories import traced_factories
 from prunecore.fused import layer_by_layer
 from prunecore.lines import LINE, file_of, raising_line, running_line
 from prunecore.local_names import LocalNames
@@ -218,7 +219,7 @@ def _trace(
     if forward is not type(module).forward:
         tracer.traced_func_name = forward.__name__
     try:
-        with layer_by_layer():
+        with layer_by_layer(), traced_factories():
             graph = tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error, bool(flag)) from error

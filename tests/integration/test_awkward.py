@@ -164,6 +164,16 @@ FREE: dict[str, Callable[[], nn.Module]] = {
     "view_as": lambda: Between(lambda x: x.flatten(1).view_as(x)),
     "glu_function": lambda: Between(lambda x: F.glu(x, 1), out=6),
     "pixel_shuffle_function": lambda: Between(lambda x: F.pixel_shuffle(x, 2), out=3),
+    "unfold": lambda: Between(
+        applied, nn.Sequential(nn.Unfold(2, stride=2), nn.Unflatten(2, (4, 4))), out=48
+    ),
+    "fold": lambda: Between(
+        applied, nn.Sequential(nn.Flatten(2), nn.Fold((8, 8), 2, padding=4, stride=2)), out=3
+    ),
+    "unfold_function": lambda: Between(lambda x: F.unfold(x, 2).view(-1, 48, 7, 7), out=48),
+    "appended_zeros": lambda: Between(
+        lambda x: torch.cat([x, torch.zeros(x.size(0), 3, 8, 8, dtype=x.dtype)], 1), out=15
+    ),
     "pixel_unshuffle_function": lambda: Between(lambda x: F.pixel_unshuffle(x, 2), out=48),
     "einsum": lambda: Between(lambda x: torch.einsum("nchw,nchw->nc", x, x)[..., None, None]),
     "matmul": lambda: Between(attended),
@@ -248,9 +258,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Between(lambda x: torch.stack([image * 2 for image in x]), out=12),
         "its forward cannot be traced: it goes through the first axis of a tensor",
     ),
-    "unfold": (
-        lambda: Between(lambda x: F.unfold(x, 2).view(-1, 48, 7, 7), out=48),
-        "its forward calls unfold",
+    "distances": (
+        lambda: Between(lambda x: torch.cdist(x, x), out=12),
+        "its forward calls cdist",
     ),
     "weight_norm": (
         lambda: Between(applied, parametrizations.weight_norm(nn.Conv2d(12, 12, 1))),
@@ -258,12 +268,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "branch_on_data": (
         lambda: Between(branching),
-        "its forward cannot be traced: ",
-    ),
-    "appended_zeros": (
-        lambda: Between(
-            lambda x: torch.cat([x, torch.zeros(x.size(0), 3, 8, 8, dtype=x.dtype)], 1), out=15
-        ),
         "its forward cannot be traced: ",
     ),
     "loop_over_channels": (
