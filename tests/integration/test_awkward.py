@@ -242,6 +242,10 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
         lambda: Between(lambda x: x * torch.arange(x.size(1)).view(1, -1, 1, 1)),
         {"before": "arange depends on how many there are"},
     ),
+    "constant_tensor": (
+        lambda: Between(lambda x: x * torch.linspace(0, 1, 12).view(1, 12, 1, 1)),
+        {"before": "it meets a tensor of which everything stays, such as the network's input"},
+    ),
     "new_tensor": (
         lambda: Between(lambda x: x + torch.zeros(1, x.size(1), 1, 1)),
         {"before": "zeros depends on how many there are"},
@@ -252,7 +256,7 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "index_select": (
         lambda: Between(lambda x: torch.index_select(x, 1, torch.tensor([0, 2])), out=2),
-        "its forward uses a tensor that is neither a parameter nor a buffer",
+        "its forward selects places by numbers that it computes",
     ),
     "image_by_image": (
         lambda: Between(lambda x: torch.stack([image * 2 for image in x]), out=12),
@@ -274,8 +278,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Between(lambda x: torch.stack([x[:, i] for i in range(x.size(1))], 1)),
         "its forward cannot be traced: ",
     ),
-    "constant_tensor": (
-        lambda: Between(lambda x: x * torch.linspace(0, 1, 12).view(1, 12, 1, 1)),
+    "changed_constant": (
+        lambda: Between(lambda x: x * torch.ones(8).index_fill_(0, torch.tensor([0]), 2.0)),
         "its forward uses a tensor that is neither a parameter nor a buffer",
     ),
 }
