@@ -191,7 +191,7 @@ class Tokens(Chosen):
 class Attention(Chosen):
     """Every place of the maps looks at every other, in several heads."""
 
-    FORMS = ("fused", "einsum", "matmul", "function", "chunk", "one head", "module")
+    FORMS = ("fused", "einsum", "matmul", "function", "chunk", "one head", "module", "rows")
 
     def __init__(self, form: str, width: int, heads: int, size: int) -> None:
         super().__init__(form)
@@ -199,7 +199,9 @@ class Attention(Chosen):
         inner = heads * size
         if form == "module":
             self.attend = nn.MultiheadAttention(inner, heads, batch_first=True)
-        if form in ("fused", "chunk"):
+        if form == "rows":
+            self.weight = nn.Parameter(torch.ones(3 * inner, width))
+        elif form in ("fused", "chunk"):
             self.qkv = nn.Linear(width, 3 * inner, bias=form == "fused")
         else:
             self.query, self.key = nn.Linear(width, inner), nn.Linear(width, inner)
@@ -219,6 +221,12 @@ class Attention(Chosen):
             y = (weights @ v).transpose(1, 2).reshape(n, length, -1)
         elif self.form == "chunk":
             q, k, v = (self.split(part) for part in self.qkv(rows).chunk(3, dim=-1))
+            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        elif self.form == "rows":
+            inner = self.heads * self.size
+            of_key, of_value = self.weight[inner:].chunk(2)
+            weights = (self.weight[:inner], of_key, of_value)
+            q, k, v = (self.split(F.linear(rows, weight)) for weight in weights)
             y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         elif self.form == "module":
             query, key, value = self.query(rows), self.key(rows), self.value(rows)
