@@ -6,7 +6,7 @@ it hold; so has `x.shape`. A tensor itself is not gone through: its first axis i
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 from torch import Tensor, fx
@@ -35,7 +35,13 @@ class Known(fx.Proxy):
         return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
 
     def __getattr__(self, k: str) -> KnownAttribute:
-        return _Device(self, k) if k == "device" else KnownAttribute(self, k)
+        return _KINDS.get(k, KnownAttribute)(self, k)
+
+    def __rmul__(self, other: Any) -> Any:
+        """A size once is that size, as products of sizes begin."""
+        if type(other) is int and other == 1 and isinstance(self.tracer.known(self), int):
+            return self
+        return super().__rmul__(other)  # type: ignore[misc] # torch.fx gives it to the class later
 
 
 class KnownAttribute(fx.proxy.Attribute, Known):
@@ -49,6 +55,16 @@ class _Device(KnownAttribute):
     """Stands for `x.device`, which knows its kind."""
 
     type = DeviceKind("cpu")
+
+
+class _Rank(KnownAttribute):
+    """Stands for `x.ndim`, by which a forward may look something up."""
+
+    def __hash__(self) -> int:
+        return hash(self.tracer.known(self))
+
+
+_KINDS: Mapping[str, type[KnownAttribute]] = {"device": _Device, "ndim": _Rank}
 
 
 def items_of(proxy: Any, value: Any) -> Iterator[Any]:
