@@ -133,6 +133,8 @@ def _others():
     yield nn.Flatten(2, 3), maps
     yield nn.PixelShuffle(2), maps
     yield nn.PixelUnshuffle(4), maps
+    yield nn.Unfold(3, dilation=2, padding=(1, 0), stride=2), maps
+    yield nn.Fold((4, 5), 2, padding=1, stride=(2, 1)), (2, 12, 18)
 
 
 EXAMPLES = list(examples())
