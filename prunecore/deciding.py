@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prunecore.signal import Signal
+from prunecore.supplied import called_with
 
 GUARD = "written for inputs of another size"  # what the written forward says where it is not so
 
@@ -78,9 +79,12 @@ class Decider:
         finally:
             self.is_computing = False
 
+    def _leaf(self, leaf: Any) -> Any:
+        return self._value(leaf) if isinstance(leaf, fx.Node) else leaf
+
     def _value(self, node: fx.Node) -> Any:
         if node not in self._values:
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
+            args, kwargs = called_with(node, self._leaf)
             self._values[node] = self._computed(node, args, kwargs)
         return self._values[node]
 

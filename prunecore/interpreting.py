@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from prunecore.records import Trace
 from prunecore.signal import Signal
 from prunecore.sizes import Count
-from prunecore.supplied import one_by_one
+from prunecore.supplied import called_with, one_by_one
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
@@ -32,10 +32,13 @@ def interpret(
     inputs = iter(one_by_one(inspect.signature(module.forward), supplied))
     values: dict[fx.Node, Any] = {}
     output = None
+
+    def value(leaf: Any) -> Any:
+        return values[leaf] if isinstance(leaf, fx.Node) else leaf
+
     for node in graph.nodes:
         channels.comes_to(node)
-        args = fx.node.map_arg(node.args, values.__getitem__)
-        kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+        args, kwargs = called_with(node, value)
         if node.op == "placeholder":
             values[node] = next(inputs)
         elif node.op == "get_attr":

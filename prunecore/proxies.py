@@ -22,8 +22,11 @@ class Known(fx.Proxy):
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        """What `isinstance` says of it: a tensor where it stands for one."""
-        return Tensor if isinstance(self.tracer.known(self), Tensor) else type(self)
+        """What `isinstance` says of it: a tensor or a collection where it stands for one."""
+        value = self.tracer.known(self)
+        if isinstance(value, Tensor):
+            return Tensor
+        return type(value) if isinstance(value, list | tuple | dict) else type(self)
 
     def __len__(self) -> int:
         """How many items a tuple, list or dictionary has.
