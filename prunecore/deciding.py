@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -46,6 +46,7 @@ class Decider:
         self._module = module
         self._inputs = inputs
         self._values: dict[fx.Node, Any] = {}
+        self._changing: set[fx.Node] = set()  # calls of modules that change lists of their caller
         self.is_computing = False
 
     def decide(self, condition: fx.Proxy) -> bool:
@@ -73,11 +74,23 @@ class Decider:
         Raises:
             Undecided: that depends on the values of tensors.
         """
+        return self._known(proxy.node)
+
+    def _known(self, node: fx.Node) -> Any:
         self.is_computing = True
         try:
-            return self._value(proxy.node)
+            return self._value(node)
         finally:
             self.is_computing = False
+
+    def changes_lists(self, call: fx.Node) -> bool:
+        """Whether a submodule changes a list that it is called with.
+
+        Raises:
+            Undecided: that depends on the values of tensors.
+        """
+        self._known(call)
+        return call in self._changing
 
     def _leaf(self, leaf: Any) -> Any:
         return self._value(leaf) if isinstance(leaf, fx.Node) else leaf
@@ -101,12 +114,26 @@ class Decider:
             child = self._module.get_submodule(str(node.target))
             stored = dict([*child.named_parameters(), *child.named_buffers()])
             metas = {name: _meta(tensor) for name, tensor in stored.items()}
-            return functional_call(child, metas, args, kwargs)
+            args, kwargs = pytree.tree_map(lambda x: x, (args, kwargs))  # lists of its own
+            before = [(given, list(given)) for given in _lists((args, kwargs))]
+            result = functional_call(child, metas, args, kwargs)
+            if any(list(map(id, given)) != list(map(id, items)) for given, items in before):
+                self._changing.add(node)
+            return result
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.target is getattr and args[1] in _UNKNOWN:
             raise Undecided
         return cast(Any, node.target)(*args, **kwargs)
+
+
+def _lists(values: Any) -> Iterator[list[Any]]:
+    """The lists among values, those within others after them."""
+    if isinstance(values, list):
+        yield values
+    if isinstance(values, list | tuple | dict):
+        for item in values.values() if isinstance(values, dict) else values:
+            yield from _lists(item)
 
 
 def _meta(tensor: Tensor) -> Tensor:

@@ -2,23 +2,42 @@
 
 The tuple that `x.split(4, 1)` returns has as many items as its shape tells, whatever the tensors in
 it hold; so has `x.shape`. A tensor itself is not gone through: its first axis is the batch.
+
+A list is Python's own as soon as the forward changes it. A submodule that is given one may change
+it as well, which its trace does not tell: what is read of such a list afterwards is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+import operator
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from typing import Any
 
 from torch import Tensor, fx
 
 from prunecore.devices import DeviceKind
 
+_CHANGING = ("append", "clear", "extend", "insert", "pop", "remove", "reverse")  # methods of lists
+
+
+class ChangedListError(Exception):
+    """A forward reads a list that has become another one since."""
+
 
 class Known(fx.Proxy):
-    """Stands for what a node computes."""
+    """Stands for what a node computes.
+
+    Attributes:
+        changed: the list that it stands for, once the forward has changed it.
+        given_to: the calls of submodules that were given it.
+        listed_for: the calls that were given a list which it is an item of.
+    """
 
     tracer: Any
     is_nested = False  # a network that is pruned is given rectangles
+    changed: list[Any] | None = None
+    given_to: tuple[fx.Node, ...] = ()
+    listed_for: tuple[fx.Node, ...] = ()
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -34,11 +53,56 @@ class Known(fx.Proxy):
         Raises:
             RuntimeError: it is something else.
         """
-        value = self.tracer.known(self)
+        value = self.tracer.known(self) if self.changed is None else self.changed
         return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
 
-    def __getattr__(self, k: str) -> KnownAttribute:
+    def __getitem__(self, key: Any) -> Any:
+        if self.changed is not None:
+            return self.changed[key]
+        if isinstance(key, int) and self.given_to and isinstance(self, list):
+            self._check(self.given_to)
+        return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._as_list()[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._as_list()[key]
+
+    def __getattr__(self, k: str) -> Any:
+        if k in _CHANGING and isinstance(self, list):
+            return getattr(self._as_list(), k)
         return _Device(self, k) if k == "device" else KnownAttribute(self, k)
+
+    def as_argument(self) -> Any:
+        """What a node is given in its place: the list that it has become, or its own node.
+
+        Raises:
+            ChangedListError: what it stands for, or is an item of, is no longer that.
+        """
+        if self.changed is not None:
+            return self.changed
+        if self.node in self.tracer.outdated:
+            raise ChangedListError("it reads what holds a list that it has changed")
+        self._check(self.listed_for)
+        return self.node
+
+    def _check(self, calls: Iterable[fx.Node]) -> None:
+        for call in calls:
+            if self.tracer.changes_lists(call):
+                raise ChangedListError(f"it reads a list that {call.target} has changed")
+
+    def _as_list(self) -> list[Any]:
+        """The list that it stands for, to be changed."""
+        if self.changed is None:
+            if not isinstance(self, list):
+                raise TypeError("it sets places of what is no list")
+            self.changed = list(items_of(self, self.tracer.known(self)))
+            holder: Any = self.node
+            while holder.target is operator.getitem:
+                holder = holder.args[0]
+                self.tracer.outdated.add(holder)
+        return self.changed
 
 
 class KnownAttribute(fx.proxy.Attribute, Known):
@@ -54,6 +118,35 @@ class _Device(KnownAttribute):
     type = DeviceKind("cpu")
 
 
+def give(call: fx.Node, given: Any) -> None:
+    """Note that a submodule is given these arguments: it may change the lists among them.
+
+    Args:
+        call: of the submodule.
+        given: its arguments, stand-ins and collections of such.
+    """
+    if issubclass(type(given), Known) and given.changed is None:
+        given.given_to = (*given.given_to, call)
+        return
+    if issubclass(type(given), Known):
+        given = given.changed
+    if isinstance(given, list):
+        given[:] = [_listed(item, call) for item in given]
+    if isinstance(given, list | tuple | dict):
+        for item in given.values() if isinstance(given, dict) else given:
+            give(call, item)
+
+
+def _listed(item: Any, call: fx.Node) -> Any:
+    """An item of a list that a submodule was given, as it is read from that list afterwards."""
+    if type(item) is not Known:
+        return item
+    known = Known(item.node, item.tracer)
+    known.changed, known.given_to = item.changed, item.given_to
+    known.listed_for = (*item.listed_for, call)
+    return known
+
+
 def items_of(proxy: Any, value: Any) -> Iterator[Any]:
     """What a loop over a traced value goes through: keys as they are, stand-ins for values.
 
@@ -64,6 +157,8 @@ def items_of(proxy: Any, value: Any) -> Iterator[Any]:
     Raises:
         TraceError: it has no number of items that shapes tell.
     """
+    if proxy.changed is not None:
+        return iter(proxy.changed)
     if isinstance(value, list | tuple):
         return (proxy[place] for place in range(len(value)))
     if isinstance(value, dict | KeysView):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from prunecore.attributes import held_numbers
 from prunecore.deciding import Decider, Undecided
@@ -19,7 +20,7 @@ from prunecore.errors import UnsupportedError
 from prunecore.fused import layer_by_layer
 from prunecore.lines import LINE, file_of, raising_line, running_line
 from prunecore.modes import Modes, alike
-from prunecore.proxies import Known, items_of, without_views
+from prunecore.proxies import ChangedListError, Known, give, items_of, without_views
 from prunecore.supplied import arguments, put_together
 from prunecore.training import TRAINING, Training
 
@@ -38,6 +39,7 @@ class _OneLevel(fx.Tracer):
         self.supplied = supplied
         self._decider = Decider(module, supplied)
         self._contexts = contexts()
+        self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(_forward_of(module))
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
@@ -67,8 +69,10 @@ class _OneLevel(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         """What a node is given: a named tuple as it is, not as the call that makes it."""
-        if issubclass(type(a), fx.Proxy):  # whatever it says that it is
-            return a.node
+        if issubclass(type(a), Known):  # whatever it says that it is
+            a = a.as_argument()
+        if isinstance(a, fx.Node):
+            return a
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         return super().create_arg(a)
@@ -88,7 +92,9 @@ class _OneLevel(fx.Tracer):
         """A node for a child that is called."""
         if self._decider.is_computing:
             return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
+        result = super().call_module(m, forward, args, kwargs)
+        give(result.node, (args, kwargs))
+        return result
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         """A node for a parameter or buffer that is read."""
@@ -113,10 +119,19 @@ class _OneLevel(fx.Tracer):
 
     def known(self, proxy: fx.Proxy) -> Any:
         """What stands behind a proxy, tensors without storage; `None` if that is not known."""
+        if isinstance(proxy, Known) and proxy.changed is not None:
+            return pytree.tree_map_only(fx.Proxy, self.known, proxy.changed)
         try:
             return self._decider.known(proxy)
         except Undecided:
             return None
+
+    def changes_lists(self, call: fx.Node) -> bool:
+        """Whether a submodule changes a list that it is called with, as far as that is known."""
+        try:
+            return self._decider.changes_lists(call)
+        except Undecided:
+            return False
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         return self.create_proxy("placeholder", name, default, {})
@@ -179,6 +194,12 @@ def trace_training(
 
 
 _A_PART = "Or prune a part of the network in its place (--module PATH)."
+_REMEDIES: Mapping[type[Exception], str] = {
+    NotHeldError: "Hold it in an attribute, or in an nn.ModuleList or nn.ModuleDict, not in a "
+    "plain list.",
+    ChangedListError: "Read the list that is changed, or what the submodule returns; or give it "
+    "list(...) of yours.",
+}
 _REMEDY = f"Or leave out what only training does (--drop {TRAINING})."
 
 
@@ -251,11 +272,10 @@ def _untraceable(
             "it has no forward",
             "Call its children from the forward of the module that holds it.",
         )
-    remedy = (
-        "Hold it in an attribute, or in an nn.ModuleList or nn.ModuleDict, not in a plain list."
-        if isinstance(error, NotHeldError)
-        else "Take the branch or conversion on tensor values out of its forward, or install or "
-        f"write a plugin that owns {name} (hook prunecore_calculate_dependencies)."
+    remedy = _REMEDIES.get(
+        type(error),
+        "Take the branch or conversion on tensor values out of its forward, or install or "
+        f"write a plugin that owns {name} (hook prunecore_calculate_dependencies).",
     )
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     others = f" {_REMEDY}" if in_training else "" if path else f" {_A_PART}"
