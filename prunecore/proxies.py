@@ -17,7 +17,8 @@ from torch import Tensor, fx
 
 from prunecore.devices import DeviceKind
 
-_CHANGING = ("append", "clear", "extend", "insert", "pop", "remove", "reverse")  # methods of lists
+# Methods of lists that change them, or make another of them.
+_OF_LISTS = ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse")
 
 
 class ChangedListError(Exception):
@@ -69,8 +70,15 @@ class Known(fx.Proxy):
     def __delitem__(self, key: Any) -> None:
         del self._as_list()[key]
 
+    def __iadd__(self, other: Any) -> Any:
+        """`ys += [y]` changes a list; a sum of tensors is another one."""
+        if type(other) is not list:
+            return NotImplemented
+        self._as_list().extend(other)
+        return self
+
     def __getattr__(self, k: str) -> Any:
-        if k in _CHANGING and isinstance(self, list):
+        if k in _OF_LISTS and isinstance(self, list):
             return getattr(self._as_list(), k)
         return _Device(self, k) if k == "device" else KnownAttribute(self, k)
 

@@ -86,6 +86,12 @@ def joining(ys: list[Tensor], layer: nn.Module) -> Tensor:
     return torch.stack(ys).sum(0)
 
 
+def sharing(ys: list[Tensor], layer: nn.Module) -> Tensor:
+    both, zs = ys, ys.copy()
+    ys += [layer(ys[0])]
+    return both[2] + zs[-1]
+
+
 class Changing(nn.Module):
     """Changes the list that a submodule returns."""
 
@@ -99,7 +105,7 @@ class Changing(nn.Module):
         return self.last(self.change(self.returning(self.stem(x)), self.again))
 
 
-@pytest.mark.parametrize("change", [setting, appending, joining])
+@pytest.mark.parametrize("change", [setting, appending, joining, sharing])
 def test_a_forward_changes_a_list_that_a_submodule_returns(
     cut: Callable[..., Any], change: Callable[[Any, nn.Module], Tensor]
 ) -> None:
