@@ -15,6 +15,7 @@ from prunecore.expressions import (
     INFIX,
     annotation,
     function_call,
+    function_name,
     is_operator,
     literal,
     named_tuples,
@@ -84,7 +85,9 @@ class ForwardWriter:
         self.uses = {
             node: sum(not is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
-        self.variables = Variables(self.uses, self.trace.values, self.reserved)
+        called = {node.target for node in self.trace.graph.nodes if node.op == "call_function"}
+        self.reserved |= {function_name(one).partition(".")[0] for one in called}
+        self.variables = Variables(self.uses, self.trace.values, variant.names, self.reserved)
 
     def write(self) -> Forward:
         """Write it."""

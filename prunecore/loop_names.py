@@ -41,6 +41,15 @@ class NamedLoop:
         through = parts[0] if len(parts) == 1 else f"zip({', '.join(parts)})"
         return f"for {', '.join(self.items.values())} in {through}"
 
+    def carried(self, names: Mapping[fx.Node, Sequence[str]]) -> dict[fx.Node, Sequence[str]]:
+        """The names of what a turn hands to the next that are those of what it has, too."""
+        body = self.loop.turns[0]
+        return {
+            value: [name for name in names[value] if name in names[body[place]]] or names[value]
+            for value, place in self.loop.carried.items()
+            if value in names
+        }
+
     def reached(self, module: nn.Module, target: str, place: Place) -> str:
         """How a module of a container is called in the loop."""
         item = self.items[place.container.text]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from torch import fx
 
 from prunecore.effects import is_dead
-from prunecore.forward import ForwardWriter
+from prunecore.forward import Expression, ForwardWriter
 from prunecore.functions import FunctionRule
 from prunecore.keep import Keep, holds_width
 from prunecore.loop_names import NamedLoop, name_loops, with_lists
-from prunecore.loops import find_loops
+from prunecore.loops import Loop, find_loops
 from prunecore.repetition import places_of
 from prunecore.source import INDENT, LINE, Call, Name, Value, one_line
 from prunecore.statements import AnyStatement, Compound, Statement
@@ -37,11 +37,14 @@ class LoopWriter(ForwardWriter):
         self._later = {node for named in loops for turn in named.loop.turns[1:] for node in turn}
         self._given = {node: with_lists(node, loops) for node in alive} if loops else {}
         self._copies: dict[fx.Node, str] = {}  # of what a loop changes and others read
+        self._overwritten: dict[fx.Node, set[str]] = {}  # names that are not for it in its loop
         if loops:
             self._count_uses([node for node in alive if node not in self._later], loops)
             names = {name for named in loops for name in named.names}
-            reserved = self.reserved | names
-            self.variables = Variables(self.uses, self.trace.values, reserved)
+            reserved, own = self.reserved | names, dict(variant.names)
+            for named in loops:
+                own |= named.carried(variant.names)
+            self.variables = Variables(self.uses, self.trace.values, own, reserved)
 
     def _count_uses(self, nodes: list[fx.Node], loops: list[NamedLoop]) -> None:
         """Count the uses by what is written: by the first turn of a loop and by what is outside."""
@@ -72,6 +75,7 @@ class LoopWriter(ForwardWriter):
             for node in begin:
                 self.uses[node] -= 1
         handed = {place: self._handed(value, body, place) for value, place in loop.carried.items()}
+        self._overwritten = self._overwritten_in(loop, handed)
         read = [source for node in body for source in self.sources(node)]
         lasting = [node for node in read if node not in body and node not in loop.carried]
         lasting += [body[place] for place in handed]  # the next turn reads these
@@ -115,6 +119,19 @@ class LoopWriter(ForwardWriter):
         self._copies[value] = self.variables.names[body[place]] = name
         return name
 
+    def _overwritten_in(self, loop: Loop, handed: Mapping[int, str]) -> dict[fx.Node, set[str]]:
+        """By operation, the variables that a turn hands on before what reads it last."""
+        body, last = loop.turns[0], loop.turns[-1]
+        return {
+            node: {
+                name
+                for change, name in handed.items()
+                if place < change
+                and (self.uses[end] or any(node in self.sources(x) for x in body[change + 1 :]))
+            }
+            for place, (node, end) in enumerate(zip(body, last, strict=True))
+        }
+
     def _write_in_loop(
         self,
         node: fx.Node,
@@ -140,6 +157,10 @@ class LoopWriter(ForwardWriter):
             self.variables.names[last] = self.variables.names[node]
         if place in lists:
             self.statements.append(Statement("", Call(f"{lists[place]}.append", (value,))))
+
+    def assign(self, expression: Expression, needed: Set[str] = frozenset()) -> None:
+        """Give a variable what is computed; in a loop none that changes before it is read."""
+        super().assign(expression, needed | self._overwritten.get(expression.node, set()))
 
     def parts_of(self, node: fx.Node) -> list[list[fx.Node]]:
         """What takes a result apart at once, by place; nothing if a loop does."""

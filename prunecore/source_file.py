@@ -17,8 +17,17 @@ from prunecore.instances import Instance
 from prunecore.keep import Keep
 from prunecore.plugins import Plugins
 from prunecore.signal import Signal
-from prunecore.source import DEFINITIONS, IMPORTS, RESERVED, Name, Value, is_of_torch, signature
-from prunecore.statements import Statement
+from prunecore.source import (
+    DEFINITIONS,
+    IMPORTS,
+    INDENT,
+    RESERVED,
+    Name,
+    Value,
+    is_of_torch,
+    signature,
+)
+from prunecore.statements import Statement, fits
 from prunecore.writer import Writer
 
 
@@ -93,10 +102,19 @@ def _ties(model: nn.Module, writer: Writer) -> list[Statement]:
         if first != name and not any(name.startswith(f"{path}.") for path in ties):
             ties[name] = first
     return [
-        Statement(f"{self_path(model, name)} = ", Name(self_path(model, first)))
+        statement
         for name, first in ties.items()
         if not isinstance(held := _held(model, name), nn.Module) or any(held.state_dict())
+        for statement in _tie(self_path(model, name), self_path(model, first))
     ]
+
+
+def _tie(path: str, first: str) -> list[Statement]:
+    """The statements that make two paths one; with a variable where one line is too short."""
+    one = Statement(f"{path} = ", Name(first))
+    if fits(one.value, 2 * INDENT, len(one.target)):
+        return [one]
+    return [Statement("tied = ", Name(first)), Statement(f"{path} = ", Name("tied"))]
 
 
 def _held(model: nn.Module, path: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from prunecore.source import INDENT, LINE, Name, Value, holds_table, one_line, render
+from prunecore.source import INDENT, LINE, Value, holds_table, one_line, render
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,6 @@ def write_statement(statement: AnyStatement, indent: int) -> str:
         body = write_statements(statement.body, indent + INDENT)
         return f"{' ' * indent}{statement.head}:\n{body}"
     text = render(statement.value, indent, len(statement.target))
-    # ruff puts what has attributes of several items in brackets, rather than to break an index
-    is_path = isinstance(statement.value, Name) and " " not in text and text.count("].") > 1
-    if is_path and indent + len(statement.target) + len(text) > LINE:
-        text = f"(\n{' ' * (indent + INDENT)}{text}\n{' ' * indent})"
     line = f"{' ' * indent}{statement.target}{text}"
     return f"{line}  # fmt: skip" if holds_table(statement.value) else line
 

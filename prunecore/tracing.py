@@ -19,6 +19,7 @@ from prunecore.devices import contexts
 from prunecore.errors import UnsupportedError
 from prunecore.fused import layer_by_layer
 from prunecore.lines import LINE, file_of, raising_line, running_line
+from prunecore.local_names import LocalNames
 from prunecore.modes import Modes, alike
 from prunecore.proxies import ChangedListError, Known, give, items_of, without_views
 from prunecore.supplied import arguments, put_together
@@ -41,16 +42,20 @@ class _OneLevel(fx.Tracer):
         self._contexts = contexts()
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(_forward_of(module))
+        self._names = LocalNames(self._file)
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
-        """A node that knows the line of the forward that it stands for."""
+        """A node that knows the line of the forward that it stands for, and what it is called."""
         if contexts() != self._contexts:
             raise RuntimeError(
                 "it computes under torch.no_grad or autocast, which its trace does not tell"
             )
         node = super().create_node(kind, *args, **kwargs)
-        if kind not in ("placeholder", "output"):  # which no line of it makes
+        if kind == "output":
+            self._names.end()
+        elif kind != "placeholder":  # which no line of it makes
             node.meta[LINE] = running_line(self._file)
+            self._names.note()
         return node
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

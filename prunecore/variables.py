@@ -23,6 +23,7 @@ class Variables:
     Args:
         uses: how many nodes that are yet to be written use each node.
         values: what each node computes, `Signal` for tensor.
+        own: what the original calls it.
         reserved: names that no variable may have.
 
     Attributes:
@@ -30,11 +31,16 @@ class Variables:
     """
 
     def __init__(
-        self, uses: dict[fx.Node, int], values: Mapping[fx.Node, Any], reserved: Set[str]
+        self,
+        uses: dict[fx.Node, int],
+        values: Mapping[fx.Node, Any],
+        own: Mapping[fx.Node, Sequence[str]],
+        reserved: Set[str],
     ) -> None:
         self.names: dict[fx.Node, str] = {}
         self._uses = uses
         self._values = values
+        self._own = own
         self._reserved = reserved
         self._taken_from: dict[str, str] = {}  # the variable that a part was computed of
 
@@ -54,7 +60,9 @@ class Variables:
         taken = self._reserved | needed | live
         is_tensor = isinstance(self._values[node], Signal)
         own = [name for name in names_in(value) if name in self.names.values()]
-        if is_tensor and own and _is_part(node):
+        if given := self._given(node, taken):
+            name = given
+        elif is_tensor and own and _is_part(node):
             name = self._part(node, own[0], taken)
         else:
             sources = [self._taken_from[name] for name in own if name in self._taken_from]
@@ -104,7 +112,7 @@ class Variables:
         """
         self._uses[node] = 0
         names = []
-        for items, name in zip(parts, wanted, strict=True):
+        for items, name in zip(parts, self._of_items(parts, wanted), strict=True):
             names.append(self.free(name) if items else "_")
             self.names.update(dict.fromkeys(items, names[-1]))
             if source is not None:
@@ -119,7 +127,21 @@ class Variables:
     def fresh(self, node: fx.Node) -> str:
         """A name that no variable has had, after what computes a node."""
         taken = self._reserved | set(self.names.values())
-        return _new(node, True, False, taken)
+        return self._given(node, taken) or _new(node, True, False, taken)
+
+    def _given(self, node: fx.Node, taken: Set[str]) -> str | None:
+        """The name that the original gives it, if that can be had."""
+        return next((name for name in self._own.get(node, ()) if name not in taken), None)
+
+    def _of_items(self, parts: Sequence[Sequence[fx.Node]], wanted: Sequence[str]) -> Iterator[str]:
+        """The names that the original gives the items, numbered where they are the same."""
+        given = [
+            next((name for item in items for name in self._own.get(item, ())), "")
+            for items in parts
+        ]
+        for number, (name, other) in enumerate(zip(given, wanted, strict=True), start=1):
+            is_shared = name and given.count(name) > 1
+            yield f"{name}{number}" if is_shared else name or other
 
     def _part(self, node: fx.Node, source: str, taken: Set[str]) -> str:
         """The name of one of several tensors that are put together: after its first layer."""

@@ -10,6 +10,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.attributes import HeldFloat, HeldInt
+from prunecore.local_names import disagreeing, local_names
 from prunecore.modes import mode_of
 from prunecore.records import Trace, is_within
 
@@ -23,12 +24,14 @@ class Variant:
         optional: the children that some instances of its class lack, `None` in their place.
         children: the names of the children that the class has, in order.
         is_shared: whether its class has other instances.
+        names: what the original calls what a node computes.
     """
 
     trace: Trace
     optional: frozenset[str]
     children: tuple[str, ...]
     is_shared: bool
+    names: Mapping[fx.Node, Sequence[str]]
 
 
 def unify(traces: Mapping[str, Trace]) -> dict[str, Variant]:
@@ -95,12 +98,15 @@ def _unify_class(traces: Mapping[str, Trace]) -> dict[str, Variant]:
         if trace is not None
         for name in _lacking(full.module, traces[path].module)
     )
+    unified = {path: trace or traces[path] for path, trace in taken.items()}
+    nameless = disagreeing(unified)
     variants = {}
-    for path, trace in traces.items():
-        unified = taken[path]
-        module = trace.module if unified is None else full.module
-        missing = frozenset() if unified is None else optional
-        variants[path] = Variant(unified or trace, missing, tuple(module._modules), len(traces) > 1)
+    for path, trace in unified.items():
+        module = traces[path].module if taken[path] is None else full.module
+        missing = frozenset() if taken[path] is None else optional
+        names = {} if path in nameless else local_names(trace)
+        children = tuple(module._modules)
+        variants[path] = Variant(trace, missing, children, len(traces) > 1, names)
     return variants
 
 

@@ -72,7 +72,7 @@ WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (lambda x, _: swapped(x.chunk(2, 1)), [0, 4, 5], "self.before(x).split([1, 2], 1)"),
     (lambda x, _: swapped(torch.chunk(x, 2, 1)), [0, 4, 5, 6], "self.before(x), [1, 3], 1)"),
     (lambda x, _: swapped(x.split(4, 1)), [0, 1, 4, 5], "self.before(x).split(2, 1)"),
-    (heads, [1, 2, 3, 5, 6, 7], "permute(0, 1, 3, 2)\nx1, x2 = x.split([1, 2], 3)"),
+    (heads, [1, 2, 3, 5, 6, 7], "permute(0, 1, 3, 2)\nq, v = x.split([1, 2], 3)"),
     (lambda x, _: swapped(x.split([4, 4], 1)), [0, 2, 4, 5], "self.before(x).split(2, 1)"),
     (lambda x, _: swapped(x.view(-1, 4, 2, 4, 4).unbind(1)), [*range(8)], "4, 4).unbind(1)"),
 ]  # fmt: skip

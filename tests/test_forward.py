@@ -334,26 +334,26 @@ return self.last(out)""",
         (
             inplace_method,
             """\
-x = self.a(x)
-out = x * 2
-x.add_(1)
-return self.last(out + x)""",
+out = self.a(x)
+doubled = out * 2
+out.add_(1)
+return self.last(doubled + out)""",
         ),
         (
             inplace_before_use,
             """\
-x = self.a(x)
-out = x * x
-x = x.mul_(3)
-return self.last(x - out)""",
+out = self.a(x)
+product = out * out
+changed = out.mul_(3)
+return self.last(changed - product)""",
         ),
         (
             order_of_layers,
             """\
-x = self.a(x)
-out = self.c(x)
-x = self.b(x)
-return self.last(x - out)""",
+a = self.a(x)
+c = self.c(a)
+b = self.b(a)
+return self.last(b - c)""",
         ),
         (
             branches,
@@ -361,8 +361,8 @@ return self.last(x - out)""",
 x = self.a(x)
 b = torch.sigmoid(self.b(x)) * 0.123456789
 c = torch.relu(self.c(x)) * x
-x = torch.cat([b, c], 0)
-return self.last(x)""",
+joined = torch.cat([b, c], 0)
+return self.last(joined)""",
         ),
         (
             parts_of_one,
@@ -496,8 +496,8 @@ def test_what_is_taken_of_a_dictionary_is_called_by_its_key(cut: Callable[..., A
 
     forward = cut(Outer(), 3).forward
     assert forward.splitlines()[:2] == [
-        'level1 = self.levels["1"](x)',
-        'high = level1["high"]',
+        'levels = self.levels["1"](x)',
+        'high = levels["high"]',
     ]
 
 
@@ -534,7 +534,7 @@ def test_an_input_whose_name_tells_what_it_is_keeps_it(cut: Callable[..., Any]) 
             image = self.first(image)
             return self.last(torch.relu(image) + image)
 
-    assert cut(Image(), 3).forward.startswith("x = self.first(image)\n")
+    assert cut(Image(), 3).forward.startswith("image = self.first(image)\n")
 
 
 @pytest.mark.parametrize("scale", [None, 2.0])

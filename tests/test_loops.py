@@ -238,7 +238,7 @@ def with_other_numbers(self: Any, x: Tensor) -> Tensor:
             with_a_shared_layer,
             ["for layer in self.layers:", "    x = layer(x)", "    x = self.shared(x)"],
         ),
-        (beside_what_stays, ["for layer in self.layers:", "    out = layer(out) + x"]),
+        (beside_what_stays, ["for layer in self.layers:", "    x = layer(x) + start"]),
         (
             from_what_is_read_again,
             ["out = x", "for layer in self.layers:", "    out = layer(out)"],
@@ -284,10 +284,8 @@ def with_other_numbers(self: Any, x: Tensor) -> Tensor:
         (
             of_the_end_of_a_dictionary,
             [
-                'x = self.numbered["0"](x)',
-                "out = x",
                 "for layer in list(self.numbered.values())[1:]:",
-                "    out = layer(out)",
+                "    out2 = layer(out2)",
             ],
         ),
         (
@@ -295,7 +293,7 @@ def with_other_numbers(self: Any, x: Tensor) -> Tensor:
             [
                 "for layer, norm in zip(self.layers, self.norms):",
                 "    x = layer(x)",
-                "    out = out + norm(x)",
+                "    state = state + norm(x)",
             ],
         ),
     ],
@@ -503,3 +501,26 @@ def test_instances_of_any_length_are_of_one_class(
     base = next(cls for cls in type(blocks[0]).__mro__ if cls.__module__.startswith("torch"))
     assert isinstance(result.small[1], base)
     check_style([result.text])
+
+
+def test_what_a_turn_reads_after_it_has_handed_on_keeps_its_variable(
+    cut: Callable[..., Any],
+) -> None:
+    class Turns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(3, 6)
+            self.norms = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+            self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+            self.last = nn.Linear(18, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            outs = []
+            for norm, layer in zip(self.norms, self.layers, strict=True):
+                inner = norm(x)
+                x = layer(inner)
+                outs.append(torch.relu(inner) + x)
+            return self.last(torch.cat(outs, 1))
+
+    assert "for norm, layer in zip(self.norms, self.layers):" in cut(Turns(), 3).forward

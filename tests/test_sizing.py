@@ -79,7 +79,7 @@ def test_half_as_many_zeros_stay_as_many_as_they_were(cut_to: Callable[..., Any]
 
     model = Between(function, out=WIDTH + 3)
     found = cut_to(model, {"before": [1, 2]}, 3, 4, 4)
-    assert "before.new_zeros(before.size(0), 3, 4, 4)" in found.text
+    assert "x.new_zeros(x.size(0), 3, 4, 4)" in found.text
 
 
 HEADS, EMBED = 2, 8
@@ -113,8 +113,8 @@ class Outer(nn.Module):
 def test_a_size_for_other_channels_is_left_to_be_found_out(cut_to: Callable[..., Any]) -> None:
     kept = {"embed": [0, 3, 4], "blocks.0.qkv": [0, 1, 4, 5]}
     result = cut_to(Outer(1), kept, 3)
-    assert "reshape(item, 2, -1)" in result.text
-    assert "reshape(item, -1)" in result.text
+    assert "reshape(n, 2, -1)" in result.text
+    assert "reshape(n, -1)" in result.text
 
 
 def test_a_size_that_is_right_stays_as_it_is(cut_to: Callable[..., Any]) -> None:

@@ -179,3 +179,24 @@ def test_files_are_as_ruff_formats_them(
 ) -> None:
     models = [Net(), Functional(), nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))]
     check_style(cut(model, 3).text for model in models)
+
+
+@pytest.mark.parametrize("length", [11, 12, 30])
+def test_long_paths_to_what_is_shared_are_written_as_formatters_do(
+    cut: Callable[..., Any], check_style: Callable[..., None], length: int
+) -> None:
+    name = "branch" + "a" * length
+
+    class Sharing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            shared = nn.Linear(3, 3)
+            pairs = (nn.Sequential(shared, nn.Linear(3, 3)) for _ in range(2))
+            self.branches = nn.ModuleDict(zip((f"{name}0", f"{name}1"), pairs, strict=True))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return sum(branch(x) for branch in self.branches.values())  # type: ignore[return-value]
+
+    text = cut(Sharing(), 3).text
+    assert ("= tied\n" in text) is (length > 11)
+    check_style([text])

@@ -102,12 +102,12 @@ EXPECTED = {
     auxiliary: """
         x = F.relu(self.a(x))
         if self.training:
-            out = self.aux(x)
-            out = self.head(out)
+            aux = self.aux(x)
+            aux = self.head(aux)
         x = self.drop(F.relu(self.b(x)))
         x = self.last(x)
         if self.training:
-            return Outputs(x, out)
+            return Outputs(x, aux)
         return x
     """,
     only_eval: """

@@ -21,9 +21,9 @@ class _DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(conv1_width, out_channels, 3, padding=1, bias=False)
 
     def forward(self, input: list[Tensor]) -> Tensor:
-        out = self.relu1(self.norm1(torch.cat(input, 1)))
-        out = self.relu2(self.norm2(self.conv1(out)))
-        return self.conv2(out)
+        bottleneck_output = self.relu1(self.norm1(torch.cat(input, 1)))
+        new_features = self.relu2(self.norm2(self.conv1(bottleneck_output)))
+        return self.conv2(new_features)
 
 
 class _Transition(nn.Sequential):
@@ -132,9 +132,10 @@ class DenseNet(nn.Module):
         self.classifier = nn.Linear(685, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.features(x)
-        x = torch.flatten(F.adaptive_avg_pool2d(F.relu(x, inplace=True), (1, 1)), 1)
-        return self.classifier(x)
+        features = self.features(x)
+        out = F.adaptive_avg_pool2d(F.relu(features, inplace=True), (1, 1))
+        out = torch.flatten(out, 1)
+        return self.classifier(out)
 
 
 def densenet121(weights: str | None = None, **arguments: int) -> DenseNet:

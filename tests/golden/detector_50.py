@@ -70,15 +70,18 @@ class Detector(nn.Module):
         stage1 = self.stages[1](x)
         out = torch.sigmoid(self.gate(known))
         out = self.stages[2](stage1, out, 0.5)
-        x = self.lateral[0](x)
-        stage1 = self.lateral[1](stage1)
-        out = self.lateral[2](out)
-        _, _, h, w = stage1.shape
-        stage1 = stage1 + F.interpolate(out, size=(h, w))
-        stage1 = self.smooth(stage1)
-        x = x + F.interpolate(stage1, scale_factor=2)
-        x = self.smooth(x) * self.scale
-        return {"scores": self.heads["scores"](x), "boxes": self.heads["boxes"](x)}
+        fine = self.lateral[0](x)
+        middle = self.lateral[1](stage1)
+        coarse = self.lateral[2](out)
+        _, _, height, width = middle.shape
+        middle = middle + F.interpolate(coarse, size=(height, width))
+        middle = self.smooth(middle)
+        fine = fine + F.interpolate(middle, scale_factor=2)
+        fine = self.smooth(fine) * self.scale
+        return {
+            "scores": self.heads["scores"](fine),
+            "boxes": self.heads["boxes"](fine),
+        }
 
 
 def detector(weights: str | None = None, **arguments: int) -> Detector:

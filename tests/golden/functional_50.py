@@ -25,21 +25,21 @@ class Functional(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
-        out = torch.cat([F.relu(self.left(x)), torch.sigmoid(self.right(x))], 1)
-        out = F.relu(self.norm(self.merge(out)) + x)
-        out = F.adaptive_avg_pool2d(F.relu(self.conv2(out)), 4)
-        out = F.dropout(out, p=0.2, training=self.training)
-        flatten = torch.flatten(out, 1)
-        flatten = self.flat(flatten)
-        view = out.view(out.size(0), -1)
-        view = self.viewed(view)
-        out2 = out.view(-1, 496)
-        out2 = self.literal(out2)
-        out = out.mean([2, 3])
-        out = self.mean(out)
-        flatten = flatten + view * 0.5 + out2
-        flatten = F.relu(flatten + out)
-        return self.fc(flatten)
+        both = torch.cat([F.relu(self.left(x)), torch.sigmoid(self.right(x))], 1)
+        x = F.relu(self.norm(self.merge(both)) + x)
+        x = F.adaptive_avg_pool2d(F.relu(self.conv2(x)), 4)
+        x = F.dropout(x, p=0.2, training=self.training)
+        flat = torch.flatten(x, 1)
+        flat = self.flat(flat)
+        viewed = x.view(x.size(0), -1)
+        viewed = self.viewed(viewed)
+        literal = x.view(-1, 496)
+        literal = self.literal(literal)
+        mean = x.mean([2, 3])
+        mean = self.mean(mean)
+        flat = flat + viewed * 0.5 + literal
+        flat = F.relu(flat + mean)
+        return self.fc(flat)
 
 
 def functional(weights: str | None = None, **arguments: int) -> Functional:

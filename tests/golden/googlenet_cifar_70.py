@@ -77,18 +77,18 @@ class GoogLeNet(nn.Module):
         self.linear = nn.Linear(463, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pre_layers(x)
-        x = self.maxpool(x)
-        x = self.a3(x)
-        x = self.b3(x)
-        x = self.maxpool(x)
-        x = self.a4(x)
-        x = self.b4(x)
-        x = self.maxpool(x)
-        x = self.a5(x)
-        x = self.avgpool(x)
-        x = x.view(x.size(0), -1)
-        return self.linear(x)
+        out = self.pre_layers(x)
+        out = self.maxpool(out)
+        out = self.a3(out)
+        out = self.b3(out)
+        out = self.maxpool(out)
+        out = self.a4(out)
+        out = self.b4(out)
+        out = self.maxpool(out)
+        out = self.a5(out)
+        out = self.avgpool(out)
+        out = out.view(out.size(0), -1)
+        return self.linear(out)
 
 
 def googlenet_cifar(weights: str | None = None, **arguments: int) -> GoogLeNet:

@@ -71,13 +71,13 @@ class ResNet20(nn.Module):
         self.linear = nn.Linear(48, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer1(x)
-        x = self.layer2(x)
-        x = self.layer3(x)
-        x = F.avg_pool2d(x, x.size()[3])
-        x = x.view(x.size(0), -1)
-        return self.linear(x)
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self.layer1(out)
+        out = self.layer2(out)
+        out = self.layer3(out)
+        out = F.avg_pool2d(out, out.size()[3])
+        out = out.view(out.size(0), -1)
+        return self.linear(out)
 
 
 def resnet20(weights: str | None = None, **arguments: int) -> ResNet20:

@@ -67,16 +67,16 @@ def test_a_cifar_network_is_exact(level, mode, varied, check, check_style, class
     assert classes(small.source) == ["Branches", "CifarNet"]
 
 
-def test_branches_are_called_by_their_layers(varied):
+def test_branches_are_called_as_in_the_forward(varied):
     block = inception(convs=CONVS)(block_class())
     small = prunecore.prune(varied(network(block)), 50, (3, 16, 16), mode="random")
     forward = """
-        out = torch.relu(self.reduce(x))
-        three = self.three(out)
-        out = self.pool(x)
-        project = self.project(out)
+        three = torch.relu(self.reduce(x))
+        three = self.three(three)
+        pool = self.pool(x)
+        pool = self.project(pool)
         one = self.one(x)
-        return torch.relu(self.norm(torch.cat([one, three, project], 1)))
+        return torch.relu(self.norm(torch.cat([one, three, pool], 1)))
 """
     assert forward in small.source
 

@@ -90,10 +90,10 @@ def test_transform_input_is_written_as_a_person_would(
     check_style(small.source)
     assert (
         """
-        x1 = torch.unsqueeze(x[:, 0], 1) * 0.458 - 0.03
-        x2 = torch.unsqueeze(x[:, 1], 1) * 0.448 - 0.088
-        x3 = torch.unsqueeze(x[:, 2], 1) * 0.45 - 0.188
-        x = torch.cat((x1, x2, x3), 1)
+        x_ch0 = torch.unsqueeze(x[:, 0], 1) * 0.458 - 0.03
+        x_ch1 = torch.unsqueeze(x[:, 1], 1) * 0.448 - 0.088
+        x_ch2 = torch.unsqueeze(x[:, 2], 1) * 0.45 - 0.188
+        x = torch.cat((x_ch0, x_ch1, x_ch2), 1)
 """
         in small.source
     )
