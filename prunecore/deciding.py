@@ -68,6 +68,24 @@ class Decider:
         torch._assert(asserted, GUARD)
         return bool(value)
 
+    def number(self, proxy: fx.Proxy) -> Any:
+        """The number that a proxy stands for; the trace gets an assertion that says which.
+
+        What parameters alone tell is always the same, and needs none.
+
+        Raises:
+            Undecided: it is no number, or depends on the values of tensors or on the batch.
+        """
+        value = self.known(proxy)
+        if not isinstance(value, int | float):
+            raise Undecided
+        sizes = [(node, axis) for node, axis in self._sizes(proxy.node) if node.op != "get_attr"]
+        if any(axis == 0 for _, axis in sizes):
+            raise Undecided
+        if sizes:
+            torch._assert(cast(Any, proxy) == value, GUARD)
+        return value
+
     def known(self, proxy: fx.Proxy) -> Any:
         """What a proxy stands for, tensors without storage.
 
@@ -84,13 +102,28 @@ class Decider:
             self.is_computing = False
 
     def changes_lists(self, call: fx.Node) -> bool:
-        """Whether a submodule changes a list that it is called with.
-
-        Raises:
-            Undecided: that depends on the values of tensors.
-        """
-        self._known(call)
+        """Whether a submodule changes a list that it is called with, as far as that is known."""
+        try:
+            self._known(call)
+        except Undecided:
+            return False
         return call in self._changing
+
+    def _sizes(self, node: fx.Node) -> Iterator[tuple[fx.Node, Any]]:
+        """What a number is computed of: tensors, and the axes whose sizes are read of them."""
+        args: Any = node.args
+        if node.target is operator.getitem and _is_shape(args[0]):
+            yield args[0].args[0], args[1]
+        elif _is_shape(node):
+            yield args[0], node.kwargs.get("dim", args[1] if len(args) > 1 else None)
+        elif node.op == "placeholder":
+            yield node, None
+        else:
+            for other in node.all_input_nodes:
+                if isinstance(self._values[other], int | float):
+                    yield from self._sizes(other)
+                else:
+                    yield other, None
 
     def _leaf(self, leaf: Any) -> Any:
         return self._value(leaf) if isinstance(leaf, fx.Node) else leaf
@@ -125,6 +158,11 @@ class Decider:
         if node.target is getattr and args[1] in _UNKNOWN:
             raise Undecided
         return cast(Any, node.target)(*args, **kwargs)
+
+
+def _is_shape(node: fx.Node) -> bool:
+    """Whether a node is `x.shape`, `x.size()` or `x.size(1)`."""
+    return node.target == "size" or bool(node.target is getattr and node.args[1] == "shape")
 
 
 def _lists(values: Any) -> Iterator[list[Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from prunecore.deciding import Undecided
 from prunecore.devices import DeviceKind
 
 # Methods of lists that change them, or make another of them.
@@ -57,6 +58,18 @@ class Known(fx.Proxy):
         value = self.tracer.known(self) if self.changed is None else self.changed
         return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
 
+    def __int__(self) -> int:
+        return int(self._number())
+
+    def __float__(self) -> float:
+        return float(self._number())
+
+    def __index__(self) -> int:
+        return operator.index(self._number())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._number(), digits)
+
     def __getitem__(self, key: Any) -> Any:
         if self.changed is not None:
             return self.changed[key]
@@ -82,6 +95,15 @@ class Known(fx.Proxy):
             return getattr(self._as_list(), k)
         return _Device(self, k) if k == "device" else KnownAttribute(self, k)
 
+    def _number(self) -> Any:
+        """The number that it stands for, where Python needs one: the trace is for that alone."""
+        try:
+            return self.tracer.decider.number(self)
+        except Undecided as error:
+            raise TypeError(
+                "it makes a number of the batch, or of what shapes do not tell"
+            ) from error
+
     def as_argument(self) -> Any:
         """What a node is given in its place: the list that it has become, or its own node.
 
@@ -97,7 +119,7 @@ class Known(fx.Proxy):
 
     def _check(self, calls: Iterable[fx.Node]) -> None:
         for call in calls:
-            if self.tracer.changes_lists(call):
+            if self.tracer.decider.changes_lists(call):
                 raise ChangedListError(f"it reads a list that {call.target} has changed")
 
     def _as_list(self) -> list[Any]:

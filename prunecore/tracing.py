@@ -38,7 +38,7 @@ class _OneLevel(fx.Tracer):
     def __init__(self, module: nn.Module, supplied: Mapping[str, Any]) -> None:
         super().__init__()
         self.supplied = supplied
-        self._decider = Decider(module, supplied)
+        self.decider = Decider(module, supplied)
         self._contexts = contexts()
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(_forward_of(module))
@@ -95,7 +95,7 @@ class _OneLevel(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """A node for a child that is called."""
-        if self._decider.is_computing:
+        if self.decider.is_computing:
             return forward(*args, **kwargs)
         result = super().call_module(m, forward, args, kwargs)
         give(result.node, (args, kwargs))
@@ -103,14 +103,14 @@ class _OneLevel(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         """A node for a parameter or buffer that is read."""
-        if self._decider.is_computing:
+        if self.decider.is_computing:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Which way a branch goes, where sizes decide it."""
         try:
-            return self._decider.decide(obj)
+            return self.decider.decide(obj)
         except Undecided:
             return super().to_bool(obj)
 
@@ -127,16 +127,9 @@ class _OneLevel(fx.Tracer):
         if isinstance(proxy, Known) and proxy.changed is not None:
             return pytree.tree_map_only(fx.Proxy, self.known, proxy.changed)
         try:
-            return self._decider.known(proxy)
+            return self.decider.known(proxy)
         except Undecided:
             return None
-
-    def changes_lists(self, call: fx.Node) -> bool:
-        """Whether a submodule changes a list that it is called with, as far as that is known."""
-        try:
-            return self._decider.changes_lists(call)
-        except Undecided:
-            return False
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         return self.create_proxy("placeholder", name, default, {})

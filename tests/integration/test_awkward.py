@@ -179,6 +179,10 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
         lambda: Between(lambda x: torch.stack(x.unbind(1)[:5], 1), out=5),
         {"before": "a function takes it alone"},
     ),
+    "loop_over_channels": (
+        lambda: Between(lambda x: torch.stack([x[:, i] for i in range(x.size(1))], 1)),
+        {"before": "a function takes it alone"},
+    ),
     "sort": (lambda: Between(lambda x: x.sort(1)[0]), {"before": "sort mixes it"}),
     "topk": (lambda: Between(lambda x: x.topk(3, 1).values, out=3), {"before": "topk mixes it"}),
     "channels_by_channels": (
@@ -266,9 +270,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         ),
         "its forward cannot be traced: ",
     ),
-    "loop_over_channels": (
-        lambda: Between(lambda x: torch.stack([x[:, i] for i in range(x.size(1))], 1)),
-        "its forward cannot be traced: ",
+    "loop_over_the_batch": (
+        lambda: Between(lambda x: torch.stack([x[i] for i in range(x.size(0))])),
+        "its forward cannot be traced: it makes a number of the batch",
     ),
     "constant_tensor": (
         lambda: Between(lambda x: x * torch.linspace(0, 1, 12).view(1, 12, 1, 1)),
