@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from prunecore.deciding import Undecided
+from prunecore.deciding import Decider, Undecided
 from prunecore.devices import DeviceKind
 
 # Methods of lists that change them, or make another of them.
@@ -148,12 +148,16 @@ class _Device(KnownAttribute):
     type = DeviceKind("cpu")
 
 
-def give(call: fx.Node, given: Any) -> None:
+def give(call: fx.Node, given: Any, decider: Decider) -> None:
     """Note that a submodule is given these arguments: it may change the lists among them.
 
     Args:
         call: of the submodule.
         given: its arguments, stand-ins and collections of such.
+        decider: knows whether it does.
+
+    Raises:
+        ChangedListError: it fills an empty list, of which there is nothing to be read as yet.
     """
     if issubclass(type(given), Known) and given.changed is None:
         given.given_to = (*given.given_to, call)
@@ -161,10 +165,12 @@ def give(call: fx.Node, given: Any) -> None:
     if issubclass(type(given), Known):
         given = given.changed
     if isinstance(given, list):
+        if not given and decider.changes_lists(call):
+            raise ChangedListError(f"it has {call.target} fill a list")
         given[:] = [_listed(item, call) for item in given]
     if isinstance(given, list | tuple | dict):
         for item in given.values() if isinstance(given, dict) else given:
-            give(call, item)
+            give(call, item, decider)
 
 
 def _listed(item: Any, call: fx.Node) -> Any:

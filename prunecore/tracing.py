@@ -98,7 +98,7 @@ class _OneLevel(fx.Tracer):
         if self.decider.is_computing:
             return forward(*args, **kwargs)
         result = super().call_module(m, forward, args, kwargs)
-        give(result.node, (args, kwargs))
+        give(result.node, (args, kwargs), self.decider)
         return result
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
@@ -195,8 +195,8 @@ _A_PART = "Or prune a part of the network in its place (--module PATH)."
 _REMEDIES: Mapping[type[Exception], str] = {
     NotHeldError: "Hold it in an attribute, or in an nn.ModuleList or nn.ModuleDict, not in a "
     "plain list.",
-    ChangedListError: "Read the list that is changed, or what the submodule returns; or give it "
-    "list(...) of yours.",
+    ChangedListError: "Let the submodule return what it puts into the list, and read that; or give "
+    "it list(...) of yours.",
 }
 _REMEDY = f"Or leave out what only training does (--drop {TRAINING})."
 

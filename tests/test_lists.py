@@ -155,7 +155,7 @@ class Reading(Scales):
 def test_what_a_submodule_has_changed_cannot_be_read_from_the_list_that_it_was_given(
     find: Callable[..., Any], from_submodule: bool
 ) -> None:
-    message = r"it reads a list that branches has changed .*\nRead the list that is changed, or"
+    message = r"it reads a list that branches has changed .*\nLet the submodule return what it puts"
     with pytest.raises(UnsupportedError, match=message):
         find(Reading(from_submodule), (2, 3))
 
@@ -181,3 +181,28 @@ def test_a_list_that_a_submodule_only_reads_stays_what_it_was(cut: Callable[...,
 
     cut(Net(True), 3)
     cut(Net(False), 3)
+
+
+def test_a_list_that_a_submodule_fills_is_refused(find: Callable[..., Any]) -> None:
+    class Collecting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor, found: list[Tensor]) -> Tensor:
+            found.append(x)
+            return self.linear(x)
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+            self.inner = Collecting()
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: list[Tensor] = []
+            x = self.inner(self.first(x), found)
+            return self.last(sum(found, x))
+
+    with pytest.raises(UnsupportedError, match="it has inner fill a list "):
+        find(Net(), (2, 3))
