@@ -70,7 +70,7 @@ class Argument:
         """How it stands in the signature."""
         kinds = {_kind(value) for value in self.values if value is not None}
         kind = kinds.pop() if len(kinds) == 1 else " | ".join(sorted(kinds))
-        if any(value is None for value in self.values):
+        if self.default is None or any(value is None for value in self.values):
             kind += " | None"
         if self.is_starred:
             return f"*{self.name}: nn.Module"

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch.nn.functional as F
+from torch import Tensor
 
 from prunecore.functions import FunctionRule, Operation, everywhere
-from prunecore.signal import Ids, Signal, along
+from prunecore.signal import Ids, Signal, along, without_channels
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
@@ -54,6 +55,36 @@ def _pixel_unshuffle(channels: Channels, operation: Operation) -> Signal:
     return Signal(meta, along(axis, tensor.ndim, np.repeat(ids, squares)))
 
 
+def _unfold(channels: Channels, operation: Operation) -> Signal:
+    """The places under a window become channels of their own, which are one channel still."""
+    meta = operation.run(channels)
+    tensor = channels.pin_axes(operation.tensor, (-1, -2), operation.name)
+    ids = channels.axis(tensor, tensor.ndim - 3)
+    if ids is None:
+        return Signal(meta, without_channels(meta.ndim))
+    places = meta.shape[-2] // len(ids)
+    return Signal(meta, along(meta.ndim - 2, meta.ndim, np.repeat(ids, places)))
+
+
+def _fold(channels: Channels, operation: Operation) -> Signal:
+    """The places of a window are summed into one map: they go together."""
+    meta = operation.run(channels)
+    tensor = channels.pin_axes(operation.tensor, [-1], operation.name)
+    ids = channels.axis(tensor, tensor.ndim - 2)
+    if ids is None:
+        return Signal(meta, without_channels(meta.ndim))
+    windows = ids.reshape(meta.shape[-3], -1)
+    channels.join(np.broadcast_to(windows[:, :1], windows.shape), windows)
+    return Signal(meta, along(meta.ndim - 3, meta.ndim, _held(channels, windows[:, 0])))
+
+
+def _windows(channels: Channels, operation: Operation) -> Signal:
+    """Windows along one axis, on an axis of their own behind the others."""
+    meta = operation.run(channels)
+    tensor = channels.pin_axes(operation.tensor, [operation.argument(1, "dimension")], "unfold")
+    return Signal(meta, tensor.ids[..., None])
+
+
 def _held(channels: Channels, ids: Ids) -> Ids:
     """A tensor's channels, of which one has to stay; a single one has no axis to lie along."""
     ids = np.ascontiguousarray(ids)
@@ -68,4 +99,7 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("glu", FunctionRule(_glu)),
     F.pixel_shuffle: FunctionRule(_pixel_shuffle),
     F.pixel_unshuffle: FunctionRule(_pixel_unshuffle),
+    F.unfold: FunctionRule(_unfold),
+    F.fold: FunctionRule(_fold),
+    Tensor.unfold: FunctionRule(_windows),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,10 +137,28 @@ _OPERATORS = """
 """
 
 
+def _unpool(axes: int) -> FunctionRule:
+    """The reverse of max pooling, at the places that it returned."""
+
+    def calculate(channels: Channels, operation: Operation) -> Any:
+        operation.run(channels)
+        tensor, indices, *others = operation.args
+        coupled = Signal(tensor.meta, channels.couple(tensor, indices).ids)
+        arguments = (coupled, indices, *others)
+        return spatial(axes)(channels, replace(operation, args=arguments))
+
+    return FunctionRule(calculate)
+
+
 def _pools(axes: int) -> dict[Callable[..., Any], FunctionRule]:
-    names = [f"{kind}_pool{axes}d" for kind in ("max", "avg", "lp", "adaptive_max")]
+    kinds = ("max_pool{}d", "avg_pool{}d", "lp_pool{}d", "adaptive_max_pool{}d")
+    with_indices = ("max_pool{}d_with_indices", "adaptive_max_pool{}d_with_indices")
+    names = [kind.format(axes) for kind in (*kinds, *with_indices)]
     pools = {getattr(F, name): FunctionRule(spatial(axes)) for name in names if hasattr(F, name)}
-    return pools | {getattr(F, f"adaptive_avg_pool{axes}d"): _adaptive_average(axes)}
+    return pools | {
+        getattr(F, f"adaptive_avg_pool{axes}d"): _adaptive_average(axes),
+        getattr(F, f"max_unpool{axes}d"): _unpool(axes),
+    }
 
 
 @hookimpl

@@ -238,6 +238,6 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("roll", _along_dim(2, "dims", None)),
     **everywhere("index_select", FunctionRule(_index_select)),
     **everywhere("repeat_interleave", FunctionRule(_repeat_interleave)),
-    **everywhere("flip fliplr flipud", FunctionRule(_flip)),
+    **everywhere("flip fliplr flipud rot90", FunctionRule(_flip)),
     **everywhere("channel_shuffle native_channel_shuffle", FunctionRule(_shuffle)),
 }

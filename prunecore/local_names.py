@@ -9,7 +9,7 @@ import sys
 from collections.abc import Hashable, Mapping
 from types import FrameType
 
-from torch import fx
+from torch import Tensor, fx
 
 from prunecore.records import Trace
 from prunecore.signal import Signal
@@ -37,7 +37,15 @@ class LocalNames:
         for frame in self._frames:
             for name, value in frame.f_locals.items():
                 if issubclass(type(value), fx.Proxy):  # whatever it says that it is
-                    _add(value, name)
+                    held = vars(value)
+                    _add(held.get("node", held.get("_node")), name)  # once it is used, if it is
+
+    def note_made(self, node: fx.Node, made: Tensor) -> None:
+        """Look for the variables that hold a tensor which a node makes."""
+        for frame in self._frames:
+            for name, value in frame.f_locals.items():
+                if value is made:
+                    _add(node, name)
 
     def end(self) -> None:
         """Look at what the forward has ended with, and let go of it."""
@@ -56,10 +64,8 @@ def _running(file: str | None) -> list[FrameType]:
     return frames
 
 
-def _add(proxy: fx.Proxy, name: str) -> None:
-    """Note that a variable holds what a proxy stands for, where that is a node already."""
-    held = vars(proxy)
-    node = held.get("node", held.get("_node"))  # which an attribute has once it is used
+def _add(node: fx.Node | None, name: str) -> None:
+    """Note that a variable holds what a node computes, where there is one already."""
     if node is not None and name not in node.meta.get(NAMES, ()):
         node.meta[NAMES] = (*node.meta.get(NAMES, ()), name)
 

@@ -153,6 +153,21 @@ def _concatenate(channels: Channels, operation: Operation) -> Signal:
     return Signal(meta, along(dim, meta.ndim, np.concatenate(parts)))
 
 
+def _concatenate_along(dim: int) -> FunctionRule:
+    """The rule of a function that concatenates along one axis, of tensors that have it."""
+
+    def calculate(channels: Channels, operation: Operation) -> Signal:
+        tensors: Sequence[Signal] = operation.argument(0, "tensors")
+        if any(tensor.ndim <= dim for tensor in tensors):
+            channels.refuse(
+                f"its forward calls {operation.name} with tensors of too few axes",
+                "Concatenate them with torch.cat.",
+            )
+        return _concatenate(channels, Operation(torch.cat, (tensors, dim), {}))
+
+    return FunctionRule(calculate)
+
+
 def _without(tensor: Signal, dim: int) -> Signal:
     """A tensor as if one axis had size 1, to be coupled along the others."""
     shape = [1 if axis == dim else size for axis, size in enumerate(tensor.shape)]
@@ -181,5 +196,8 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
         FunctionRule(_rearrange, takes_grids=True),
     ),
     **everywhere("cat concat concatenate", FunctionRule(_concatenate)),
+    **everywhere("hstack column_stack", _concatenate_along(1)),
+    **everywhere("vstack", _concatenate_along(0)),
+    **everywhere("dstack", _concatenate_along(2)),
     **everywhere("stack", FunctionRule(_stack)),
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.attributes import held_numbers
@@ -20,6 +20,7 @@ from prunecore.errors import UnsupportedError
 from prunecore.fused import layer_by_layer
 from prunecore.lines import LINE, file_of, raising_line, running_line
 from prunecore.local_names import LocalNames
+from prunecore.made import Made, MadeTensors, traced_factories
 from prunecore.modes import Modes, alike
 from prunecore.proxies import ChangedListError, Known, give, items_of, without_views
 from prunecore.supplied import arguments, put_together
@@ -43,6 +44,8 @@ class _OneLevel(fx.Tracer):
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(_forward_of(module))
         self._names = LocalNames(self._file)
+        self.made = MadeTensors()
+        self._making: dict[int, fx.Node] = {}  # by identity of the tensor that a node makes
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
         """A node that knows the line of the forward that it stands for, and what it is called."""
@@ -80,7 +83,18 @@ class _OneLevel(fx.Tracer):
             return a
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
+        if type(a) is Tensor and (made := self.made.how(a)) is not None:
+            return self._making.get(id(a)) or self._make(a, made)
         return super().create_arg(a)
+
+    def _make(self, tensor: Tensor, made: Made) -> fx.Node:
+        """A node that makes a tensor as the forward has made it."""
+        kind = "call_method" if isinstance(made.function, str) else "call_function"
+        args, kwargs = self.create_arg(made.args), self.create_arg(dict(made.kwargs))
+        node = self.create_node(kind, made.function, args, kwargs)
+        self._making[id(tensor)] = node
+        self._names.note_made(node, tensor)
+        return node
 
     def path_of_module(self, mod: nn.Module) -> str:
         """The path of a child that is called.
@@ -232,7 +246,7 @@ def _trace(
     if forward is not type(module).forward:
         tracer.traced_func_name = forward.__name__
     try:
-        with layer_by_layer():
+        with layer_by_layer(), traced_factories(), tracer.made:
             graph = tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error, bool(flag)) from error

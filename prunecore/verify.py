@@ -6,7 +6,8 @@ import functools
 import importlib.util
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -115,7 +116,7 @@ def _compare(pair: _Pair) -> float:
     Raises:
         VerificationError: it is too large.
     """
-    with layer_by_layer():
+    with layer_by_layer(), _made_in_float64():
         expected, actual = _run_both(pair, _compared_paths(pair.model, pair.written))
     if not all(math.isfinite(trace.size) for trace in expected.values()):
         raise VerificationError(
@@ -124,7 +125,7 @@ def _compare(pair: _Pair) -> float:
         )
     path, difference = _largest_difference(expected, actual)
     if not difference <= TOLERANCE:
-        with layer_by_layer():
+        with layer_by_layer(), _made_in_float64():
             first = _first_difference(*_run_both(pair, _visited_paths(pair))) or path
         raise VerificationError(
             f"The written network differs from the masked original by {difference:.3g}, relative, "
@@ -133,6 +134,17 @@ def _compare(pair: _Pair) -> float:
             f"{_FAULT}"
         )
     return difference
+
+
+@contextmanager
+def _made_in_float64() -> Iterator[None]:
+    """Have tensors that a forward makes itself of the type of all others."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:

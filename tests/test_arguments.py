@@ -29,6 +29,11 @@ def names(arguments: Arguments) -> list[str]:
     return [argument.name for argument in arguments]
 
 
+def test_none_may_be_given_where_it_is_the_default() -> None:
+    argument = Argument([3, 4], ("attend", "out_width"), None, name="out_width")
+    assert argument.parameter == "out_width: int | None = None"
+
+
 def test_widths_of_the_same_channels_are_one_argument(arguments: Arguments) -> None:
     for role in (("a", "out_features"), ("b", "in_features")):
         arguments.lift(widths("mid", 3, 4), role, False, REQUIRED)

@@ -177,6 +177,17 @@ FREE: list[tuple[Callable[..., Any], str | None]] = [
     (lambda x: torch.cat([x, torch.zeros_like(x)], 1), None),
     (lambda x: torch.cat([x, torch.ones_like(x[:, : x.size(1) // 2])], 1), None),
     (lambda x: F.pixel_unshuffle(x, 2), None),
+    (lambda x: F.unfold(x, 2, stride=2).view(x.size(0), -1, 2, 2), None),
+    (lambda x: F.unfold(x, 3, padding=1).mean(2), None),
+    (lambda x: x.unfold(2, 2, 2).flatten(3), "x = self.before(x).unfold(2, 2, 2).flatten(3)"),
+    (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], None),
+    (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), None),
+    (lambda x: torch.rot90(x, 1, (2, 3)), "x = torch.rot90(self.before(x), 1, (2, 3))"),
+    (lambda x: torch.rot90(x, 2, (1, 2)), None),
+    (lambda x: torch.hstack([x, x]), "x = self.before(x)\nx = torch.hstack([x, x])"),
+    (lambda x: torch.vstack([x, x]), None),
+    (lambda x: torch.dstack([x, x]), None),
+    (lambda x: torch.cat([x, torch.zeros(x.size(0), 2, SIZE, SIZE, dtype=x.dtype)], 1), None),
     # pooling and resizing
     (lambda x: F.max_pool2d(x, 2), "x = F.max_pool2d(self.before(x), 2)"),
     (lambda x: F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True), None),
@@ -278,6 +289,7 @@ COUPLING: list[tuple[Callable[..., Any], list[int]]] = [
     (lambda x: F.pixel_shuffle(x.repeat_interleave(2, 1), 2), [0, 0, 1, 1, 2, 2]),
     (lambda x: x.view(x.size(0), 3, x.size(1) // 3, -1).tanh().flatten(1), [0, 0, 1, 1, 2, 2]),
     (lambda x: x.unflatten(1, (2, x.shape[1] // 2)).tanh().flatten(1, 2), [0, 1, 2, 0, 1, 2]),
+    (lambda x: F.fold(x.flatten(2)[..., :8], (4, 4), (2, 1), stride=(2, 1)), [0, 0, 1, 1, 2, 2]),
     (lambda x: x.unflatten(1, (2, 3)).sum(1), [0, 1, 2, 0, 1, 2]),
     (lambda x: x.unflatten(1, (2, -1)).sum(1), [0, 1, 2, 0, 1, 2]),
 ]  # fmt: skip
@@ -433,8 +445,8 @@ def test_a_shortcut_padded_by_a_quarter_of_the_written_width(cut: Callable[..., 
 @pytest.mark.parametrize(
     ("function", "name"),
     [
-        (lambda x: F.unfold(x, 2), "unfold"),
-        (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], "max_pool2d_with_indices"),
+        (lambda x: torch.cdist(x, x), "cdist"),
+        (lambda x: F.fractional_max_pool2d(x, 2, 2), "fractional_max_pool2d"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

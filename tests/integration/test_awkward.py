@@ -164,6 +164,16 @@ FREE: dict[str, Callable[[], nn.Module]] = {
     "view_as": lambda: Between(lambda x: x.flatten(1).view_as(x)),
     "glu_function": lambda: Between(lambda x: F.glu(x, 1), out=6),
     "pixel_shuffle_function": lambda: Between(lambda x: F.pixel_shuffle(x, 2), out=3),
+    "unfold": lambda: Between(
+        applied, nn.Sequential(nn.Unfold(2, stride=2), nn.Unflatten(2, (4, 4))), out=48
+    ),
+    "fold": lambda: Between(
+        applied, nn.Sequential(nn.Flatten(2), nn.Fold((8, 8), 2, padding=4, stride=2)), out=3
+    ),
+    "unfold_function": lambda: Between(lambda x: F.unfold(x, 2).view(-1, 48, 7, 7), out=48),
+    "appended_zeros": lambda: Between(
+        lambda x: torch.cat([x, torch.zeros(x.size(0), 3, 8, 8, dtype=x.dtype)], 1), out=15
+    ),
     "pixel_unshuffle_function": lambda: Between(lambda x: F.pixel_unshuffle(x, 2), out=48),
     "einsum": lambda: Between(lambda x: torch.einsum("nchw,nchw->nc", x, x)[..., None, None]),
     "matmul": lambda: Between(attended),
@@ -236,6 +246,10 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
         lambda: Between(lambda x: x * torch.arange(x.size(1)).view(1, -1, 1, 1)),
         {"before": "arange depends on how many there are"},
     ),
+    "constant_tensor": (
+        lambda: Between(lambda x: x * torch.linspace(0, 1, 12).view(1, 12, 1, 1)),
+        {"before": "it meets a tensor of which everything stays, such as the network's input"},
+    ),
     "new_tensor": (
         lambda: Between(lambda x: x + torch.zeros(1, x.size(1), 1, 1)),
         {"before": "zeros depends on how many there are"},
@@ -246,15 +260,15 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "index_select": (
         lambda: Between(lambda x: torch.index_select(x, 1, torch.tensor([0, 2])), out=2),
-        "its forward uses a tensor that is neither a parameter nor a buffer",
+        "its forward selects places by numbers that it computes",
     ),
     "image_by_image": (
         lambda: Between(lambda x: torch.stack([image * 2 for image in x]), out=12),
         "its forward cannot be traced: it goes through the first axis of a tensor",
     ),
-    "unfold": (
-        lambda: Between(lambda x: F.unfold(x, 2).view(-1, 48, 7, 7), out=48),
-        "its forward calls unfold",
+    "distances": (
+        lambda: Between(lambda x: torch.cdist(x, x), out=12),
+        "its forward calls cdist",
     ),
     "weight_norm": (
         lambda: Between(applied, parametrizations.weight_norm(nn.Conv2d(12, 12, 1))),
@@ -264,18 +278,12 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Between(branching),
         "its forward cannot be traced: ",
     ),
-    "appended_zeros": (
-        lambda: Between(
-            lambda x: torch.cat([x, torch.zeros(x.size(0), 3, 8, 8, dtype=x.dtype)], 1), out=15
-        ),
-        "its forward cannot be traced: ",
-    ),
     "loop_over_the_batch": (
         lambda: Between(lambda x: torch.stack([x[i] for i in range(x.size(0))])),
         "its forward cannot be traced: it makes a number of the batch",
     ),
-    "constant_tensor": (
-        lambda: Between(lambda x: x * torch.linspace(0, 1, 12).view(1, 12, 1, 1)),
+    "changed_constant": (
+        lambda: Between(lambda x: x * torch.ones(8).index_fill_(0, torch.tensor([0]), 2.0)),
         "its forward uses a tensor that is neither a parameter nor a buffer",
     ),
 }

@@ -97,6 +97,19 @@ def pixel_unshuffle(channels: Channels, layer: nn.PixelUnshuffle, x: Signal) -> 
     return channels.apply(F.pixel_unshuffle, x, layer.downscale_factor)
 
 
+def unfold(channels: Channels, layer: nn.Unfold, x: Signal) -> Any:
+    """As the function does."""
+    return channels.apply(
+        F.unfold, x, layer.kernel_size, layer.dilation, layer.padding, layer.stride
+    )
+
+
+def fold(channels: Channels, layer: nn.Fold, x: Signal) -> Any:
+    """As the function does."""
+    sizes = (layer.output_size, layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+    return channels.apply(F.fold, x, *sizes)
+
+
 def _named_forward(layer: nn.Module) -> Callable[..., Any]:
     """A layer's forward under its class's name, which is what reasons call it by."""
     return _named(type(layer).__name__, functools.partial(layer.forward))
@@ -130,4 +143,6 @@ RULES: Mapping[type[nn.Module], Rule] = {
     nn.Unflatten: unflatten,
     nn.PixelShuffle: pixel_shuffle,
     nn.PixelUnshuffle: pixel_unshuffle,
+    nn.Unfold: unfold,
+    nn.Fold: fold,
 }

@@ -1,0 +1,105 @@
+"""Tensors that a traced forward makes of no input, such as `torch.linspace(0, 1, 8)`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+_NAMES = "arange empty eye full linspace logspace ones rand randint randn tensor zeros"
+_FACTORIES = [getattr(torch, name) for name in _NAMES.split()]
+_LITERALS = (bool, int, float, str, type(None), torch.dtype, torch.device, slice, type(...))
+_LONGEST = 64  # literals in a call; more of them belong in a buffer
+
+
+@dataclass(frozen=True)
+class Made:
+    """The call that made a tensor.
+
+    Attributes:
+        function: of torch or of Python's operators; the name of a tensor's method.
+        args: what it was called with.
+        kwargs: likewise, by name.
+        version: the number of changes in place that the tensor had seen by then.
+    """
+
+    function: Callable[..., Any] | str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    version: int
+
+
+class MadeTensors(TorchFunctionMode):
+    """Notes how tensors are made while a forward is traced, so that its trace can make them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made: dict[int, Made] = {}
+        self._held: list[Tensor] = []  # so that no other tensor has the identity of one of them
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function, and note what it was called with."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        called = _called(func)
+        if type(result) is Tensor and called and not any(result is given for given in args):
+            leaves = pytree.tree_leaves((args, kwargs))
+            if all(type(leaf) is Tensor or isinstance(leaf, _LITERALS) for leaf in leaves):
+                self._made[id(result)] = Made(called, args, kwargs, result._version)
+                self._held.append(result)
+        return result
+
+    def how(self, tensor: Tensor) -> Made | None:
+        """The call that made a tensor, unless it is no longer what that made."""
+        made = self._made.get(id(tensor))
+        if made is None or made.version != tensor._version:
+            return None
+        leaves = pytree.tree_leaves((made.args, made.kwargs))
+        tensors = [leaf for leaf in leaves if type(leaf) is Tensor]
+        is_short = len(leaves) - len(tensors) <= _LONGEST
+        return made if is_short and all(map(self.how, tensors)) else None
+
+
+def _called(function: Any) -> Callable[..., Any] | str | None:
+    """How a trace calls a function that torch has called; `None` if it has no name for it."""
+    name = getattr(function, "__name__", "")
+    if inspect.unwrap(getattr(torch, name, _called)) is function:
+        return function  # type: ignore[no-any-return]
+    if name.startswith("__"):
+        return getattr(operator, name.strip("_"), None)
+    return name if getattr(Tensor, name, None) is function else None
+
+
+@contextmanager
+def traced_factories() -> Iterator[None]:
+    """Let a forward that is traced make tensors of what it reads, `torch.zeros(x.size(0), 3)`."""
+    for factory in _FACTORIES:
+        setattr(torch, factory.__name__, _traced(factory))
+    try:
+        yield
+    finally:
+        for factory in _FACTORIES:
+            setattr(torch, factory.__name__, factory)
+
+
+def _traced(factory: Callable[..., Tensor]) -> Callable[..., Any]:
+    @functools.wraps(factory)
+    def make(*sizes: Any, **options: Any) -> Any:
+        # torch takes the first of several sizes for a tensor, and no stand-in for a device
+        for given in (*sizes, *options.values()):
+            if issubclass(type(given), fx.Proxy):
+                return given.tracer.create_proxy("call_function", factory, sizes, options)
+        return factory(*sizes, **options)
+
+    return make
