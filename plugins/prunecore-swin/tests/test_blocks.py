@@ -17,6 +17,7 @@ from torchvision.models.swin_transformer import (
     ShiftedWindowAttention,
     ShiftedWindowAttentionV2,
 )
+from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 from torchvision.ops.misc import Permute
 
 import prunecore
@@ -49,6 +50,19 @@ def test_the_keys_of_the_second_version_have_no_bias() -> None:
     block = ShiftedWindowAttentionV2(12, [2, 2], [0, 0], 3)
     nn.init.uniform_(block.qkv.bias, 5, 9)
     check_block(block, (4, 4, 12), traceable=False, axis=-1)
+
+
+@pytest.mark.parametrize("shift", [[0, 0, 0], [0, 1, 0], [1, 1, 2]])
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("shape", [(4, 5, 9), (2, 3, 3), (1, 2, 9)])
+def test_attention_for_videos(heads: int, shift: list[int], shape: tuple[int, ...]) -> None:
+    block = ShiftedWindowAttention3d(12, [2, 2, 4], shift, heads)
+    check(block, *shape, 12)
+
+
+def test_attention_for_videos_without_biases() -> None:
+    block = ShiftedWindowAttention3d(12, [2, 2, 2], [1, 1, 1], 3, qkv_bias=False, proj_bias=False)
+    check(block, 4, 4, 4, 12)
 
 
 @pytest.mark.parametrize("heads", [1, 3])
