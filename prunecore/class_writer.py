@@ -183,20 +183,18 @@ class ClassWriter:
         return replace(first, positional=positional, keywords=keywords)
 
     def _text(self, name: str, fields: list[AnyStatement], body: list[AnyStatement]) -> str:
-        parameters = ["self", *(argument.parameter for argument in self.arguments)]
-        base = self.members[0].base
-        if base == "nn.Module":
-            fields = [Statement("", Call("super().__init__")), *fields]
-        lines = [
-            f"class {name}({base}):",
-            signature("__init__", parameters, "None", INDENT),
-            write_statements(fields, 2 * INDENT),
-        ]
-        forward = self.members[0].forward
+        base, forward = self.members[0].base, self.members[0].forward
+        parameters = [argument.parameter for argument in self.arguments]
+        parts = []
+        if fields or parameters or forward is None:
+            if base == "nn.Module":
+                fields = [Statement("", Call("super().__init__")), *fields]
+            head = signature("__init__", ["self", *parameters], "None", INDENT)
+            parts.append(f"{head}\n{write_statements(fields, 2 * INDENT)}")
         if forward is not None:
             head = signature("forward", ["self", *forward.parameters], forward.returns, INDENT)
-            lines += ["", head, write_statements(body, 2 * INDENT)]
-        return "\n".join(lines) + "\n"
+            parts.append(f"{head}\n{write_statements(body, 2 * INDENT)}")
+        return f"class {name}({base}):\n" + "\n\n".join(parts) + "\n"
 
 
 def _counts(value: Value) -> bool:

@@ -52,6 +52,9 @@ class Decider:
     def decide(self, condition: fx.Proxy) -> bool:
         """Whether a condition holds; the trace gets an assertion that says so.
 
+        What depends on the type of a tensor is decided as for float32, the type of the walk, and
+        has none: the written network may be cast as the original may.
+
         Raises:
             Undecided: that depends on the values of tensors.
         """
@@ -59,10 +62,13 @@ class Decider:
         value = self.known(condition)
         if isinstance(value, Tensor):
             raise Undecided
+        sides = fx.node.map_arg(node.args, self._value)
+        if isinstance(value, bool) and any(isinstance(side, torch.dtype) for side in sides):
+            return value
         if isinstance(value, bool) and not value and node.target in _OPPOSITES:
-            tracer, sides = condition.tracer, cast(Any, node.args)
-            sides = [fx.Proxy(s, tracer) if isinstance(s, fx.Node) else s for s in sides]
-            asserted = _OPPOSITES[node.target](*sides)
+            tracer, given = condition.tracer, cast(Any, node.args)
+            given = [fx.Proxy(s, tracer) if isinstance(s, fx.Node) else s for s in given]
+            asserted = _OPPOSITES[node.target](*given)
         elif not isinstance(value, bool) or not value:
             asserted = asserted != 0 if value else asserted == 0
         torch._assert(asserted, GUARD)

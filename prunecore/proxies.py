@@ -10,7 +10,7 @@ it as well, which its trace does not tell: what is read of such a list afterward
 from __future__ import annotations
 
 import operator
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 from torch import Tensor, fx
@@ -41,13 +41,10 @@ class Known(fx.Proxy):
     given_to: tuple[fx.Node, ...] = ()
     listed_for: tuple[fx.Node, ...] = ()
 
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """What `isinstance` says of it: a tensor or a collection where it stands for one."""
+    def is_any(self, kinds: Any) -> bool:
+        """Whether it stands for a tensor or a collection of these kinds."""
         value = self.tracer.known(self)
-        if isinstance(value, Tensor):
-            return Tensor
-        return type(value) if isinstance(value, list | tuple | dict) else type(self)
+        return isinstance(value, Tensor | list | tuple | dict) and isinstance(value, kinds)
 
     def __len__(self) -> int:
         """How many items a tuple, list or dictionary has.
@@ -57,6 +54,12 @@ class Known(fx.Proxy):
         """
         value = self.tracer.known(self) if self.changed is None else self.changed
         return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
+
+    def __rmul__(self, other: Any) -> Any:
+        """A size once is that size, as products of sizes begin."""
+        if type(other) is int and other == 1 and isinstance(self.tracer.known(self), int):
+            return self
+        return super().__rmul__(other)  # type: ignore[misc] # torch.fx gives it to the class later
 
     # There is no __index__: functions of torch would ask for it, to which a size is one as it is.
 
@@ -72,7 +75,7 @@ class Known(fx.Proxy):
     def __getitem__(self, key: Any) -> Any:
         if self.changed is not None:
             return self.changed[key]
-        if isinstance(key, int) and self.given_to and isinstance(self, list):
+        if isinstance(key, int) and self.given_to and self.is_any(list):
             self._check(self.given_to)
         return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
 
@@ -90,9 +93,9 @@ class Known(fx.Proxy):
         return self
 
     def __getattr__(self, k: str) -> Any:
-        if k in _OF_LISTS and isinstance(self, list):
+        if k in _OF_LISTS and self.is_any(list):
             return getattr(self._as_list(), k)
-        return _Device(self, k) if k == "device" else KnownAttribute(self, k)
+        return _KINDS.get(k, KnownAttribute)(self, k)
 
     def _number(self) -> Any:
         """The number that it stands for, where Python needs one: the trace is for that alone."""
@@ -124,7 +127,7 @@ class Known(fx.Proxy):
     def _as_list(self) -> list[Any]:
         """The list that it stands for, to be changed."""
         if self.changed is None:
-            if not isinstance(self, list):
+            if not self.is_any(list):
                 raise TypeError("it sets places of what is no list")
             self.changed = list(items_of(self, self.tracer.known(self)))
             holder: Any = self.node
@@ -145,6 +148,16 @@ class _Device(KnownAttribute):
     """Stands for `x.device`, which knows its kind."""
 
     type = DeviceKind("cpu")
+
+
+class _Rank(KnownAttribute):
+    """Stands for `x.ndim`, by which a forward may look something up."""
+
+    def __hash__(self) -> int:
+        return hash(self.tracer.known(self))
+
+
+_KINDS: Mapping[str, type[KnownAttribute]] = {"device": _Device, "ndim": _Rank}
 
 
 def give(call: fx.Node, given: Any, decider: Decider) -> None:

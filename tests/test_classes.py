@@ -557,3 +557,12 @@ def test_every_written_file_is_formatted(
     lasts = [[nn.ReLU(True)], [nn.Hardswish(True)], []]
     blocks = [ConvNorm(3 if n == 0 else 6, 6, 3, *lasts[n % 3]) for n in range(9)]
     check_style([cut(wide, 3).text, cut(named, 3).text, cut(chain(*blocks), 3, 4, 4).text])
+
+
+def test_a_class_that_holds_nothing_has_no_constructor(cut: Callable[..., Any]) -> None:
+    class Swish(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * torch.sigmoid(x)
+
+    text = cut(nn.Sequential(nn.Linear(3, 6), Swish(), nn.Linear(6, 2)), 3).text
+    assert "class Swish(nn.Module):\n    def forward(" in text

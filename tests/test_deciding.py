@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -164,3 +166,34 @@ def test_a_shape_is_taken_apart(cut: Callable[..., Any]) -> None:
 def test_values_and_devices_do_not_decide(find: Callable[..., Any], branch: Any) -> None:
     with pytest.raises(UnsupportedError, match="symbolically traced variables cannot be used"):
         find(Net(branch), (2, 3, 4, 4))
+
+
+def of_the_type(x: Tensor, _inner: nn.Module) -> Tensor:
+    if x.dtype == torch.float16:
+        x = x.float()
+    return x * 2 if x.dtype in (torch.float32, torch.bfloat16) else x * 2.0
+
+
+def test_a_type_decides_as_it_is_and_the_written_network_may_be_cast(
+    cut: Callable[..., Any],
+) -> None:
+    result = cut(Net(of_the_type), 3, 4, 4)
+    assert "dtype" not in result.forward
+    assert result.small.bfloat16()(torch.rand(2, 3, 4, 4, dtype=torch.bfloat16)).isfinite().all()
+
+
+def test_a_number_of_axes_finds_what_stands_for_it(cut: Callable[..., Any]) -> None:
+    scales = {2: 3.0, 4: 2.0}
+    result = cut(Net(lambda x, inner: x * scales[x.ndim]), 3, 4, 4)
+    assert "x.ndim == 4" in result.forward
+    assert "* 2.0" in result.forward
+
+
+def test_a_product_of_sizes_may_begin_with_one(cut: Callable[..., Any]) -> None:
+    def flattened(x: Tensor, _inner: nn.Module) -> Tensor:
+        n, c, *maps = x.shape
+        return x.view(n, c, functools.reduce(operator.mul, maps, 1)).view(n, c, *maps)
+
+    result = cut(Net(flattened), 3, 4, 4)
+    assert "h * w" in result.forward
+    assert "1 *" not in result.forward

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 import prunecore
 
-from .own import attention, blocks, detector, generative, maps, sequences
+from .own import attention, blocks, detector, generative, maps, rearranged, sequences
 
 IMAGE = (3, 32, 32)
 
@@ -35,6 +35,7 @@ NETWORKS: dict[ModuleType, dict[str, Sequence[int] | list[tuple[int, ...]]]] = {
     blocks: dict.fromkeys(
         ("convmixer", "ghost", "res2net", "sknet", "senet", "coordatt", "option_a", "prelu"), IMAGE
     ),
+    rearranged: dict.fromkeys(("EinopsVit", "EinopsCnn"), IMAGE),
     generative: {
         "espcn": IMAGE,
         "vae": IMAGE,
