@@ -61,14 +61,13 @@ class Known(fx.Proxy):
             return self
         return super().__rmul__(other)  # type: ignore[misc] # torch.fx gives it to the class later
 
+    # There is no __index__: functions of torch would ask for it, to which a size is one as it is.
+
     def __int__(self) -> int:
         return int(self._number())
 
     def __float__(self) -> float:
         return float(self._number())
-
-    def __index__(self) -> int:
-        return operator.index(self._number())
 
     def __round__(self, digits: int | None = None) -> Any:
         return round(self._number(), digits)

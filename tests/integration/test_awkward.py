@@ -190,7 +190,7 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
         {"before": "a function takes it alone"},
     ),
     "loop_over_channels": (
-        lambda: Between(lambda x: torch.stack([x[:, i] for i in range(x.size(1))], 1)),
+        lambda: Between(lambda x: torch.stack([x[:, i] for i in range(int(x.size(1)))], 1)),
         {"before": "a function takes it alone"},
     ),
     "sort": (lambda: Between(lambda x: x.sort(1)[0]), {"before": "sort mixes it"}),
@@ -279,7 +279,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "its forward cannot be traced: ",
     ),
     "loop_over_the_batch": (
-        lambda: Between(lambda x: torch.stack([x[i] for i in range(x.size(0))])),
+        lambda: Between(lambda x: torch.stack([x[i] for i in range(int(x.size(0)))])),
         "its forward cannot be traced: it makes a number of the batch",
     ),
     "changed_constant": (

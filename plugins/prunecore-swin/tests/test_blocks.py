@@ -26,11 +26,11 @@ from prunecore.testing import check_block
 ATTENTIONS = [ShiftedWindowAttention, ShiftedWindowAttentionV2]
 
 
-def check(block: nn.Module, *shape: int) -> None:
+def check(block: nn.Module, *shape: int, traceable: bool = False) -> None:
     torch.manual_seed(0)
     for parameter in block.parameters():
         nn.init.uniform_(parameter, -1, 1)
-    check_block(block, shape, traceable=False, axis=-1)
+    check_block(block, shape, traceable=traceable, axis=-1)
 
 
 @pytest.mark.parametrize("shift", [[0, 0], [1, 0], [1, 2]])
@@ -81,7 +81,7 @@ def test_a_layer_of_maxvit_is_followed_as_its_forward_is(kind: str) -> None:
 @pytest.mark.parametrize("merging", [PatchMerging, PatchMergingV2])
 @pytest.mark.parametrize("shape", [(6, 6), (5, 7)])
 def test_merging(merging: type[nn.Module], shape: tuple[int, int]) -> None:
-    check(merging(8), *shape, 8)
+    check(merging(8), *shape, 8, traceable=True)
 
 
 @pytest.mark.parametrize("dims", [[0, 2, 3, 1], [0, 3, 1, 2], (0, 1, 3, 2)])
