@@ -25,7 +25,10 @@ from typing import Any
 PAGE = Path(__file__).parents[1] / "docs/models.md"
 ELSEWHERE = Path(__file__).with_name("elsewhere.py")
 LEVEL = 50
-FRAMES = {**dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), 8), "s3d": 16}  # of videos
+FRAMES = {  # of videos
+    **dict.fromkeys(("r3d_18", "mc3_18", "r2plus1d_18"), 8),
+    **dict.fromkeys(("s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t", "swin3d_s", "swin3d_b"), 16),
+}
 
 
 def pruned(name: str, folder: Path) -> dict[str, Any]:

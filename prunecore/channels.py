@@ -48,7 +48,7 @@ class Channels(Algebra):
 
     def __init__(self, model: nn.Module, plugins: Plugins, drop: Collection[str] = ()) -> None:
         super().__init__(model, plugins)
-        self.modes = Forwards(drop)
+        self.modes = Forwards(drop, plugins.functions)
         self.tries = False  # whether what is found is forgotten
         self.follows_weights = False  # whether what is followed is computed of parameters alone
         self._in_eval: Channels | None = None  # the walk of eval mode, where this one is training's

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prunecore.signal import Signal
+from prunecore.supplied import called_with
 
 GUARD = "written for inputs of another size"  # what the written forward says where it is not so
 
@@ -45,6 +46,7 @@ class Decider:
         self._module = module
         self._inputs = inputs
         self._values: dict[fx.Node, Any] = {}
+        self._changing: set[fx.Node] = set()  # calls of modules that change lists of their caller
         self.is_computing = False
 
     def decide(self, condition: fx.Proxy) -> bool:
@@ -72,21 +74,69 @@ class Decider:
         torch._assert(asserted, GUARD)
         return bool(value)
 
+    def number(self, proxy: fx.Proxy) -> Any:
+        """The number that a proxy stands for; the trace gets an assertion that says which.
+
+        What parameters alone tell is always the same, and needs none.
+
+        Raises:
+            Undecided: it is no number, or depends on the values of tensors or on the batch.
+        """
+        value = self.known(proxy)
+        if not isinstance(value, int | float):
+            raise Undecided
+        sizes = [(node, axis) for node, axis in self._sizes(proxy.node) if node.op != "get_attr"]
+        if any(axis == 0 for _, axis in sizes):
+            raise Undecided
+        if sizes:
+            torch._assert(cast(Any, proxy) == value, GUARD)
+        return value
+
     def known(self, proxy: fx.Proxy) -> Any:
         """What a proxy stands for, tensors without storage.
 
         Raises:
             Undecided: that depends on the values of tensors.
         """
+        return self._known(proxy.node)
+
+    def _known(self, node: fx.Node) -> Any:
         self.is_computing = True
         try:
-            return self._value(proxy.node)
+            return self._value(node)
         finally:
             self.is_computing = False
 
+    def changes_lists(self, call: fx.Node) -> bool:
+        """Whether a submodule changes a list that it is called with, as far as that is known."""
+        try:
+            self._known(call)
+        except Undecided:
+            return False
+        return call in self._changing
+
+    def _sizes(self, node: fx.Node) -> Iterator[tuple[fx.Node, Any]]:
+        """What a number is computed of: tensors, and the axes whose sizes are read of them."""
+        args: Any = node.args
+        if node.target is operator.getitem and _is_shape(args[0]):
+            yield args[0].args[0], args[1]
+        elif _is_shape(node):
+            yield args[0], node.kwargs.get("dim", args[1] if len(args) > 1 else None)
+        elif node.op == "placeholder":
+            yield node, None
+        else:
+            for other in node.all_input_nodes:
+                if isinstance(self._values[other], int | float):
+                    yield from self._sizes(other)
+                else:
+                    yield other, None
+
+    def _leaf(self, leaf: Any) -> Any:
+        return self._value(leaf) if isinstance(leaf, fx.Node) else leaf
+
     def _value(self, node: fx.Node) -> Any:
         if node not in self._values:
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), self._value)
+            args, kwargs = called_with(node, self._leaf)
             self._values[node] = self._computed(node, args, kwargs)
         return self._values[node]
 
@@ -103,12 +153,31 @@ class Decider:
             child = self._module.get_submodule(str(node.target))
             stored = dict([*child.named_parameters(), *child.named_buffers()])
             metas = {name: _meta(tensor) for name, tensor in stored.items()}
-            return functional_call(child, metas, args, kwargs)
+            args, kwargs = pytree.tree_map(lambda x: x, (args, kwargs))  # lists of its own
+            before = [(given, list(given)) for given in _lists((args, kwargs))]
+            result = functional_call(child, metas, args, kwargs)
+            if any(list(map(id, given)) != list(map(id, items)) for given, items in before):
+                self._changing.add(node)
+            return result
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.target is getattr and args[1] in _UNKNOWN:
             raise Undecided
         return cast(Any, node.target)(*args, **kwargs)
+
+
+def _is_shape(node: fx.Node) -> bool:
+    """Whether a node is `x.shape`, `x.size()` or `x.size(1)`."""
+    return node.target == "size" or bool(node.target is getattr and node.args[1] == "shape")
+
+
+def _lists(values: Any) -> Iterator[list[Any]]:
+    """The lists among values, those within others after them."""
+    if isinstance(values, list):
+        yield values
+    if isinstance(values, list | tuple | dict):
+        for item in values.values() if isinstance(values, dict) else values:
+            yield from _lists(item)
 
 
 def _meta(tensor: Tensor) -> Tensor:

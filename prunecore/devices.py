@@ -25,8 +25,8 @@ class DeviceKind(str):
         return str.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
-        """Whether it is another kind."""
-        return not self == other
+        """Whether it is another kind; torch's own code may ask for any, as for equality."""
+        return str.__ne__(self, other) if is_called_by_torch() else not self == other
 
     __hash__ = str.__hash__
 

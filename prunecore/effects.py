@@ -14,10 +14,10 @@ def is_dead(node: fx.Node) -> bool:
     """Whether nothing uses the node, and computing it changes nothing."""
     if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
         return False
-    return not _is_in_place(node) and all(is_dead(user) for user in node.users)
+    return not is_in_place(node) and all(is_dead(user) for user in node.users)
 
 
-def _is_in_place(node: fx.Node) -> bool:
+def is_in_place(node: fx.Node) -> bool:
     """Whether the node changes a tensor that others may read."""
     name = str(node.target if isinstance(node.target, str) else node.target.__name__)
     is_method_of_operators = getattr(operator, name, None) is node.target  # and_, or_

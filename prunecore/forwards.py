@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 from torch import fx, nn
@@ -14,6 +14,7 @@ from prunecore.records import is_within
 from prunecore.signal import Signal
 from prunecore.tracing import trace_level, trace_training
 from prunecore.training import TRAINING
+from prunecore.wrapped import only_wrapped
 
 
 class Forwards:
@@ -22,6 +23,8 @@ class Forwards:
     Args:
         drop: paths of modules that training is to do without; `training` is all that eval mode
             does not do.
+        rules: the functions that are known, which a trace does not go through where
+            `torch.fx.wrap` marks them.
 
     Attributes:
         differing: paths of the modules that do something else in training.
@@ -30,12 +33,13 @@ class Forwards:
         absent: paths of the modules that the others of them do without.
     """
 
-    def __init__(self, drop: Collection[str] = ()) -> None:
+    def __init__(self, drop: Collection[str], rules: Collection[Callable[..., Any]]) -> None:
         self.differing: set[str] = set()
         self.lacking: set[str] = set()
         self.as_in_eval: set[str] = set()
         self.absent: set[str] = set()
         self._drop = drop
+        self._rules = rules
         self._modes: dict[Hashable, Modes] = {}
 
     def check(self, path: str, in_training: bool) -> None:
@@ -78,7 +82,8 @@ class Forwards:
         key = path, str(structure), shapes
         if key not in self._modes:
             both = TRAINING not in self._drop
-            self._modes[key] = trace_level(module, path, supplied, both)
+            with only_wrapped(self._rules):
+                self._modes[key] = trace_level(module, path, supplied, both)
         modes = self._modes[key]
         if modes.training is None:
             self.lacking.add(path)
@@ -94,7 +99,8 @@ class Forwards:
             self.as_in_eval.add(path)
             return modes.eval
         self.absent |= {_join(path, child) for child in dropped}
-        return trace_training(module, path, supplied, dropped)
+        with only_wrapped(self._rules):
+            return trace_training(module, path, supplied, dropped)
 
 
 def _called(graph: fx.Graph) -> set[str]:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
+from prunecore.effects import is_in_place
 from prunecore.records import Trace
 from prunecore.signal import Signal
 from prunecore.sizes import Count
-from prunecore.supplied import one_by_one
+from prunecore.supplied import called_with, one_by_one
 
 if TYPE_CHECKING:
     from prunecore.channels import Channels
@@ -32,10 +33,13 @@ def interpret(
     inputs = iter(one_by_one(inspect.signature(module.forward), supplied))
     values: dict[fx.Node, Any] = {}
     output = None
+
+    def value(leaf: Any) -> Any:
+        return values[leaf] if isinstance(leaf, fx.Node) else leaf
+
     for node in graph.nodes:
         channels.comes_to(node)
-        args = fx.node.map_arg(node.args, values.__getitem__)
-        kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
+        args, kwargs = called_with(node, value)
         if node.op == "placeholder":
             values[node] = next(inputs)
         elif node.op == "get_attr":
@@ -53,7 +57,18 @@ def interpret(
             if node.op == "call_method":
                 function = _method(channels, node.target, args[0])
             values[node] = channels.follow(node.name, function, *args, **kwargs)
+            if is_in_place(node) and args and isinstance(args[0], Signal) and args[0].computed:
+                _read_afterwards(node, values)
     return Trace(module, graph, values, output)
+
+
+def _read_afterwards(node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
+    """Let what reads a tensor after its change in place read what that returns."""
+    changed = node.args[0]
+    assert isinstance(changed, fx.Node)
+    for user in list(changed.users):
+        if user not in values:
+            user.replace_input_with(changed, node)
 
 
 def _method(channels: Channels, name: str, of: Any) -> Any:

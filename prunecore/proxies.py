@@ -2,28 +2,49 @@
 
 The tuple that `x.split(4, 1)` returns has as many items as its shape tells, whatever the tensors in
 it hold; so has `x.shape`. A tensor itself is not gone through: its first axis is the batch.
+
+A list is Python's own as soon as the forward changes it. A submodule that is given one may change
+it as well, which its trace does not tell: what is read of such a list afterwards is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+import operator
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
 
 from torch import Tensor, fx
 
+from prunecore.deciding import Decider, Undecided
 from prunecore.devices import DeviceKind
+
+# Methods of lists that change them, or make another of them.
+_OF_LISTS = ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse")
+
+
+class ChangedListError(Exception):
+    """A forward reads a list that has become another one since."""
 
 
 class Known(fx.Proxy):
-    """Stands for what a node computes."""
+    """Stands for what a node computes.
+
+    Attributes:
+        changed: the list that it stands for, once the forward has changed it.
+        given_to: the calls of submodules that were given it.
+        listed_for: the calls that were given a list which it is an item of.
+    """
 
     tracer: Any
     is_nested = False  # a network that is pruned is given rectangles
+    changed: list[Any] | None = None
+    given_to: tuple[fx.Node, ...] = ()
+    listed_for: tuple[fx.Node, ...] = ()
 
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """What `isinstance` says of it: a tensor where it stands for one."""
-        return Tensor if isinstance(self.tracer.known(self), Tensor) else type(self)
+    def is_any(self, kinds: Any) -> bool:
+        """Whether it stands for a tensor or a collection of these kinds."""
+        value = self.tracer.known(self)
+        return isinstance(value, Tensor | list | tuple | dict) and isinstance(value, kinds)
 
     def __len__(self) -> int:
         """How many items a tuple, list or dictionary has.
@@ -31,17 +52,89 @@ class Known(fx.Proxy):
         Raises:
             RuntimeError: it is something else.
         """
-        value = self.tracer.known(self)
+        value = self.tracer.known(self) if self.changed is None else self.changed
         return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
-
-    def __getattr__(self, k: str) -> KnownAttribute:
-        return _KINDS.get(k, KnownAttribute)(self, k)
 
     def __rmul__(self, other: Any) -> Any:
         """A size once is that size, as products of sizes begin."""
         if type(other) is int and other == 1 and isinstance(self.tracer.known(self), int):
             return self
         return super().__rmul__(other)  # type: ignore[misc] # torch.fx gives it to the class later
+
+    # There is no __index__: functions of torch would ask for it, to which a size is one as it is.
+
+    def __int__(self) -> int:
+        return int(self._number())
+
+    def __float__(self) -> float:
+        return float(self._number())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._number(), digits)
+
+    def __getitem__(self, key: Any) -> Any:
+        if self.changed is not None:
+            return self.changed[key]
+        if isinstance(key, int) and self.given_to and self.is_any(list):
+            self._check(self.given_to)
+        return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._as_list()[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._as_list()[key]
+
+    def __iadd__(self, other: Any) -> Any:
+        """`ys += [y]` changes a list; a sum of tensors is another one."""
+        if type(other) is not list:
+            return NotImplemented
+        self._as_list().extend(other)
+        return self
+
+    def __getattr__(self, k: str) -> Any:
+        if k in _OF_LISTS and self.is_any(list):
+            return getattr(self._as_list(), k)
+        return _KINDS.get(k, KnownAttribute)(self, k)
+
+    def _number(self) -> Any:
+        """The number that it stands for, where Python needs one: the trace is for that alone."""
+        try:
+            return self.tracer.decider.number(self)
+        except Undecided as error:
+            raise TypeError(
+                "it makes a number of the batch, or of what shapes do not tell"
+            ) from error
+
+    def as_argument(self) -> Any:
+        """What a node is given in its place: the list that it has become, or its own node.
+
+        Raises:
+            ChangedListError: what it stands for, or is an item of, is no longer that.
+        """
+        if self.changed is not None:
+            return self.changed
+        if self.node in self.tracer.outdated:
+            raise ChangedListError("it reads what holds a list that it has changed")
+        self._check(self.listed_for)
+        return self.node
+
+    def _check(self, calls: Iterable[fx.Node]) -> None:
+        for call in calls:
+            if self.tracer.decider.changes_lists(call):
+                raise ChangedListError(f"it reads a list that {call.target} has changed")
+
+    def _as_list(self) -> list[Any]:
+        """The list that it stands for, to be changed."""
+        if self.changed is None:
+            if not self.is_any(list):
+                raise TypeError("it sets places of what is no list")
+            self.changed = list(items_of(self, self.tracer.known(self)))
+            holder: Any = self.node
+            while holder.target is operator.getitem:
+                holder = holder.args[0]
+                self.tracer.outdated.add(holder)
+        return self.changed
 
 
 class KnownAttribute(fx.proxy.Attribute, Known):
@@ -67,6 +160,41 @@ class _Rank(KnownAttribute):
 _KINDS: Mapping[str, type[KnownAttribute]] = {"device": _Device, "ndim": _Rank}
 
 
+def give(call: fx.Node, given: Any, decider: Decider) -> None:
+    """Note that a submodule is given these arguments: it may change the lists among them.
+
+    Args:
+        call: of the submodule.
+        given: its arguments, stand-ins and collections of such.
+        decider: knows whether it does.
+
+    Raises:
+        ChangedListError: it fills an empty list, of which there is nothing to be read as yet.
+    """
+    if issubclass(type(given), Known) and given.changed is None:
+        given.given_to = (*given.given_to, call)
+        return
+    if issubclass(type(given), Known):
+        given = given.changed
+    if isinstance(given, list):
+        if not given and decider.changes_lists(call):
+            raise ChangedListError(f"it has {call.target} fill a list")
+        given[:] = [_listed(item, call) for item in given]
+    if isinstance(given, list | tuple | dict):
+        for item in given.values() if isinstance(given, dict) else given:
+            give(call, item, decider)
+
+
+def _listed(item: Any, call: fx.Node) -> Any:
+    """An item of a list that a submodule was given, as it is read from that list afterwards."""
+    if type(item) is not Known:
+        return item
+    known = Known(item.node, item.tracer)
+    known.changed, known.given_to = item.changed, item.given_to
+    known.listed_for = (*item.listed_for, call)
+    return known
+
+
 def items_of(proxy: Any, value: Any) -> Iterator[Any]:
     """What a loop over a traced value goes through: keys as they are, stand-ins for values.
 
@@ -77,6 +205,8 @@ def items_of(proxy: Any, value: Any) -> Iterator[Any]:
     Raises:
         TraceError: it has no number of items that shapes tell.
     """
+    if proxy.changed is not None:
+        return iter(proxy.changed)
     if isinstance(value, list | tuple):
         return (proxy[place] for place in range(len(value)))
     if isinstance(value, dict | KeysView):

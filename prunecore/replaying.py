@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from prunecore.supplied import one_by_one
+from prunecore.supplied import called_with, one_by_one
 from prunecore.training import Training
 
 
@@ -39,8 +39,7 @@ def replay(
         return module.training if isinstance(leaf, Training) else leaf
 
     for node in graph.nodes:
-        args = fx.node.map_aggregate(node.args, value)
-        kwargs = fx.node.map_aggregate(node.kwargs, value)
+        args, kwargs = called_with(node, value)
         if node.op == "placeholder":
             values[node] = next(given)
         elif node.op == "get_attr":

@@ -74,6 +74,26 @@ def one_by_one(signature: inspect.Signature, supplied: Mapping[str, Any]) -> lis
     return values
 
 
+def called_with(node: fx.Node, leaf: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """The arguments and keywords that a node calls something with.
+
+    Args:
+        node: the call; the lists in it are made anew, as what is called may change its own.
+        leaf: what stands for each node that it uses, and for any other argument.
+    """
+
+    def given(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(given, value))
+        if isinstance(value, dict):
+            return {key: given(item) for key, item in value.items()}
+        if type(value) is tuple:
+            return tuple(map(given, value))
+        return fx.node.map_aggregate(value, leaf)  # slices and named tuples among them
+
+    return given(node.args), given(node.kwargs)
+
+
 def put_together(graph: fx.Graph, supplied: Mapping[str, Any]) -> None:
     """Let a trace hand on a list that its forward was given as that list, not item by item.
 

@@ -3,142 +3,24 @@
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from prunecore.attributes import held_numbers
-from prunecore.deciding import Decider, Undecided
-from prunecore.devices import contexts
 from prunecore.errors import UnsupportedError
 from prunecore.fused import layer_by_layer
-from prunecore.lines import LINE, file_of, raising_line, running_line
-from prunecore.local_names import LocalNames
-from prunecore.made import Made, MadeTensors, traced_factories
+from prunecore.lines import file_of, raising_line
+from prunecore.made import traced_factories
 from prunecore.modes import Modes, alike
-from prunecore.proxies import Known, items_of, without_views
-from prunecore.supplied import arguments, put_together
+from prunecore.proxies import ChangedListError, without_views
+from prunecore.standing_in import standing_in
+from prunecore.supplied import put_together
+from prunecore.tracer import NotHeldError, OneLevel, forward_of
 from prunecore.training import TRAINING, Training
-
-
-class NotHeldError(Exception):
-    """A forward calls a layer that no module of the network holds, such as one in a plain list."""
-
-
-class _OneLevel(fx.Tracer):
-    """Traces a module's own forward; only the arguments that are supplied become placeholders."""
-
-    proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
-
-    def __init__(self, module: nn.Module, supplied: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.supplied = supplied
-        self._decider = Decider(module, supplied)
-        self._contexts = contexts()
-        self._file = file_of(_forward_of(module))
-        self._names = LocalNames(self._file)
-        self.made = MadeTensors()
-        self._making: dict[int, fx.Node] = {}  # by identity of the tensor that a node makes
-
-    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
-        """A node that knows the line of the forward that it stands for, and what it is called."""
-        if contexts() != self._contexts:
-            raise RuntimeError(
-                "it computes under torch.no_grad or autocast, which its trace does not tell"
-            )
-        node = super().create_node(kind, *args, **kwargs)
-        if kind == "output":
-            self._names.end()
-        elif kind != "placeholder":  # which no line of it makes
-            node.meta[LINE] = running_line(self._file)
-            self._names.note()
-        return node
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
-
-    def create_args_for_root(
-        self,
-        root_fn: Callable[..., Any],
-        is_module: bool,
-        concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
-    ) -> tuple[Any, list[Any]]:
-        signature = inspect.signature(root_fn)
-        positional, keywords = arguments(signature, self.supplied, self._placeholder)
-        function = functools.partial(root_fn, **keywords) if keywords else root_fn
-        return function, [self.root, *positional]
-
-    def create_arg(self, a: Any) -> Any:
-        """What a node is given: a named tuple as it is, not as the call that makes it."""
-        if issubclass(type(a), fx.Proxy):  # whatever it says that it is
-            return a.node
-        if isinstance(a, tuple) and hasattr(a, "_fields"):
-            return type(a)(*map(self.create_arg, a))
-        if type(a) is Tensor and (made := self.made.how(a)) is not None:
-            return self._making.get(id(a)) or self._make(a, made)
-        return super().create_arg(a)
-
-    def _make(self, tensor: Tensor, made: Made) -> fx.Node:
-        """A node that makes a tensor as the forward has made it."""
-        kind = "call_method" if isinstance(made.function, str) else "call_function"
-        args, kwargs = self.create_arg(made.args), self.create_arg(dict(made.kwargs))
-        node = self.create_node(kind, made.function, args, kwargs)
-        self._making[id(tensor)] = node
-        self._names.note_made(node, tensor)
-        return node
-
-    def path_of_module(self, mod: nn.Module) -> str:
-        """The path of a child that is called.
-
-        Raises:
-            NotHeldError: no attribute holds it.
-        """
-        try:
-            return super().path_of_module(mod)
-        except NameError as error:
-            raise NotHeldError(f"it calls a {type(mod).__name__} that it does not hold") from error
-
-    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """A node for a child that is called."""
-        if self._decider.is_computing:
-            return forward(*args, **kwargs)
-        return super().call_module(m, forward, args, kwargs)
-
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
-        """A node for a parameter or buffer that is read."""
-        if self._decider.is_computing:
-            return attr_val
-        return super().getattr(attr, attr_val, parameter_proxy_cache)
-
-    def to_bool(self, obj: fx.Proxy) -> bool:
-        """Which way a branch goes, where sizes decide it."""
-        try:
-            return self._decider.decide(obj)
-        except Undecided:
-            return super().to_bool(obj)
-
-    def proxy(self, node: fx.Node) -> fx.Proxy:
-        """What stands for a node."""
-        return Known(node, self)
-
-    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
-        """What a loop over a traced value goes through."""
-        return items_of(obj, self.known(obj))
-
-    def known(self, proxy: fx.Proxy) -> Any:
-        """What stands behind a proxy, tensors without storage; `None` if that is not known."""
-        try:
-            return self._decider.known(proxy)
-        except Undecided:
-            return None
-
-    def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
-        return self.create_proxy("placeholder", name, default, {})
 
 
 def trace_level(
@@ -198,6 +80,12 @@ def trace_training(
 
 
 _A_PART = "Or prune a part of the network in its place (--module PATH)."
+_REMEDIES: Mapping[type[Exception], str] = {
+    NotHeldError: "Hold it in an attribute, or in an nn.ModuleList or nn.ModuleDict, not in a "
+    "plain list.",
+    ChangedListError: "Let the submodule return what it puts into the list, and read that; or give "
+    "it list(...) of yours.",
+}
 _REMEDY = f"Or leave out what only training does (--drop {TRAINING})."
 
 
@@ -227,12 +115,12 @@ def _trace(
             holder._modules[key] = _shadow(holder.get_submodule(key))
             holder = holder.get_submodule(key)
         holder._modules[name] = None
-    tracer = _OneLevel(module, supplied)
-    forward = _forward_of(module)
+    tracer = OneLevel(module, supplied)
+    forward = forward_of(module)
     if forward is not type(module).forward:
         tracer.traced_func_name = forward.__name__
     try:
-        with layer_by_layer(), traced_factories(), tracer.made:
+        with layer_by_layer(), traced_factories(), standing_in(), tracer.made:
             graph = tracer.trace(shadow)
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         raise _untraceable(module, path, error, bool(flag)) from error
@@ -249,20 +137,11 @@ def _shadow(module: nn.Module) -> nn.Module:
     return shadow
 
 
-def _forward_of(module: nn.Module) -> Callable[..., Any]:
-    """The method that is a module's forward: some choose one of several in their constructor."""
-    chosen = vars(module).get("forward")
-    if inspect.ismethod(chosen) and getattr(type(module), chosen.__name__, None) is chosen.__func__:
-        method: Callable[..., Any] = chosen.__func__
-        return method
-    return type(module).forward
-
-
 def _untraceable(
     module: nn.Module, path: str, error: Exception, in_training: bool
 ) -> UnsupportedError:
     name = type(module).__name__
-    forward = _forward_of(module)
+    forward = forward_of(module)
     if forward is nn.Module.forward:
         return UnsupportedError(
             path,
@@ -270,11 +149,10 @@ def _untraceable(
             "it has no forward",
             "Call its children from the forward of the module that holds it.",
         )
-    remedy = (
-        "Hold it in an attribute, or in an nn.ModuleList or nn.ModuleDict, not in a plain list."
-        if isinstance(error, NotHeldError)
-        else "Take the branch or conversion on tensor values out of its forward, or install or "
-        f"write a plugin that owns {name} (hook prunecore_calculate_dependencies)."
+    remedy = _REMEDIES.get(
+        type(error),
+        "Take the branch or conversion on tensor values out of its forward, or install or "
+        f"write a plugin that owns {name} (hook prunecore_calculate_dependencies).",
     )
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     others = f" {_REMEDY}" if in_training else "" if path else f" {_A_PART}"

@@ -95,6 +95,39 @@ def test_a_written_network_refuses_what_it_was_not_written_for(cut: Callable[...
 
 
 @pytest.mark.parametrize(
+    ("function", "guards"),
+    [
+        (lambda x, inner: x[:, :, : int(x.shape[2] * 0.6)], 1),
+        (lambda x, inner: x[:, :, : round(x.size(2) / 3)], 1),
+        (lambda x, inner: x * [0, 1, 2, 3, 4][int(x.ndim)], 1),
+        (lambda x, inner: F.avg_pool2d(x, x.size()[3]), 0),
+        (lambda x, inner: x / float(x.shape[1]), 0),
+        (lambda x, inner: x * int(inner.weight.shape[0]), 0),
+    ],
+)
+def test_a_size_is_a_number_where_python_needs_one(
+    cut: Callable[..., Any], function: Any, guards: int
+) -> None:
+    result = cut(Net(function), 3, 4, 4)
+    assert result.keep.dependencies.removable.any()
+    assert result.forward.count(GUARD) == guards
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, inner: x * int(x.shape[0] / 2),
+        lambda x, inner: x * int(x.size(0)),
+        lambda x, inner: x * int(x.sum()),
+        lambda x, inner: x * range(4)[int(x.flatten(1).shape[0])],
+    ],
+)
+def test_the_batch_and_values_are_no_numbers(find: Callable[..., Any], function: Any) -> None:
+    with pytest.raises(UnsupportedError, match="it makes a number of the batch, or of what"):
+        find(Net(function), (2, 3, 4, 4))
+
+
+@pytest.mark.parametrize(
     "function",
     [
         lambda x, inner: x.flatten(2).view(x.size(0), -1, *x.shape[2:]),

@@ -232,6 +232,11 @@ def couples_too_much(block: Any, inputs: Any, channels: Any) -> Any:
     return out
 
 
+def test_a_plugin_may_know_better_than_its_forward_tells(use: Any) -> None:
+    use(calculate_dependencies=couples_too_much)
+    check_block(Gated(6, 10), (6,), traceable=False)
+
+
 def forgets_to_bind(block: Any, inputs: Any, channels: Any) -> Any:
     return channels.couple(follow(block, *inputs, channels), *inputs)
 

@@ -160,7 +160,7 @@ class Silent(nn.Module):
             "return sum(row for row in x)  # type: ignore[return-value]",
             "it goes through the first axis of a tensor",
         ),
-        (Convert, "return x * float(x.max())", "float() argument must be a"),
+        (Convert, "return x * float(x.max())", "it makes a number of the batch, or of"),
         (Raises, 'raise KeyError("no such thing")', "'no such thing'"),
         (Silent, "raise AssertionError", "AssertionError"),
     ],

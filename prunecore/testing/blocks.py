@@ -38,7 +38,8 @@ def check_block(
         block: an instance of a class that an installed plugin owns; it is left as it is.
         shapes: of its inputs, without the batch: `(16, 8, 8)` for 16 channels.
         seeds: of the random choices of channels.
-        traceable: whether its forward can be traced. If not, tracing must be refused.
+        traceable: whether tracing its forward tells what the plugin does. If not, tracing must be
+            refused or find other channels, as where the plugin takes whole heads.
         axis: along which the inputs' channels lie; the batch is axis 0.
 
     Raises:
@@ -139,13 +140,13 @@ def _check_agreement(
                 f"{error.reason}.\nPass traceable=False if that is as it should be."
             ) from error
         return
-    if not traceable:
+    found = difference(followed, traced)
+    if found is None and not traceable:
         raise AssertionError(
             f"{name} can be traced after all.\n"
             "Leave traceable=False out, so that its plugin is compared with its forward."
         )
-    found = difference(followed, traced)
-    if found is not None:
+    if found is not None and traceable:
         where = inspect.getsourcefile(type(network.block).forward)
         raise AssertionError(
             f"{owner.label}: prunecore_calculate_dependencies does not agree with the forward of "

@@ -189,6 +189,10 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
         lambda: Between(lambda x: torch.stack(x.unbind(1)[:5], 1), out=5),
         {"before": "a function takes it alone"},
     ),
+    "loop_over_channels": (
+        lambda: Between(lambda x: torch.stack([x[:, i] for i in range(int(x.size(1)))], 1)),
+        {"before": "a function takes it alone"},
+    ),
     "sort": (lambda: Between(lambda x: x.sort(1)[0]), {"before": "sort mixes it"}),
     "topk": (lambda: Between(lambda x: x.topk(3, 1).values, out=3), {"before": "topk mixes it"}),
     "channels_by_channels": (
@@ -274,9 +278,9 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Between(branching),
         "its forward cannot be traced: ",
     ),
-    "loop_over_channels": (
-        lambda: Between(lambda x: torch.stack([x[:, i] for i in range(x.size(1))], 1)),
-        "its forward cannot be traced: ",
+    "loop_over_the_batch": (
+        lambda: Between(lambda x: torch.stack([x[i] for i in range(int(x.size(0)))])),
+        "its forward cannot be traced: it makes a number of the batch",
     ),
     "changed_constant": (
         lambda: Between(lambda x: x * torch.ones(8).index_fill_(0, torch.tensor([0]), 2.0)),

@@ -70,7 +70,7 @@ def test_each_channel_by_itself(rank, layer):
 def test_every_layer_that_works_on_each_channel_is_tried():
     tried = {type(layer) for _, layer in EACH_CHANNEL}
     tried |= {nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d, nn.Flatten, nn.Unflatten}
-    assert set(RULES) - tried == {nn.PixelShuffle, nn.PixelUnshuffle, nn.Fold, nn.Unfold}
+    assert set(RULES) - tried == {nn.PixelShuffle, nn.PixelUnshuffle, nn.Unfold, nn.Fold}
 
 
 def test_every_pooling_and_padding_layer_of_torch_is_owned():
@@ -171,16 +171,13 @@ def test_pixel_unshuffle_makes_four_places_of_a_channel(find, cut):
     assert cut(model, (2, 3, 4, 4)).model[0].out_channels < 4
 
 
-def test_windows_that_are_unfolded_and_folded_keep_a_channel_at_each_place(cut):
-    windows = {"kernel_size": (2, 3), "stride": (2, 3)}
-    model = nn.Sequential(
-        nn.Conv2d(3, 8, 1),
-        nn.Unfold(**windows),
-        nn.Sigmoid(),
-        nn.Fold((4, 6), **windows),
-        nn.Conv2d(8, 2, 1),
-    )
-    assert cut(model, (2, 3, 4, 6)).model[0].out_channels < 8
+def test_the_places_of_a_window_are_one_channel(cut):
+    layers = nn.Unfold(2, stride=2), nn.Conv1d(24, 12, 1), nn.Fold((6, 4), 2, stride=2)
+    model = nn.Sequential(nn.Conv2d(3, 6, 1), *layers, nn.Conv2d(3, 2, 1))
+    done = cut(model, (2, 3, 6, 4), share=0.4)
+    assert done.model[2].in_channels == 4 * done.model[0].out_channels < 24
+    assert done.model[2].out_channels == 4 * done.model[4].in_channels
+    assert done.dependencies.left_whole == {}
 
 
 @pytest.mark.parametrize("layer", [nn.PixelShuffle(2), nn.PixelUnshuffle(2)], ids=str)

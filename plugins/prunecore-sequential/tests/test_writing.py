@@ -133,8 +133,12 @@ def _others():
     yield nn.Flatten(2, 3), maps
     yield nn.PixelShuffle(2), maps
     yield nn.PixelUnshuffle(4), maps
-    yield nn.Unfold(3, dilation=2, padding=(1, 0), stride=2), maps
-    yield nn.Fold((4, 5), 2, padding=1, stride=(2, 1)), (2, 12, 18)
+    yield nn.Unfold(2), maps
+    yield nn.Unfold((3, 2), dilation=2, padding=1, stride=(2, 1)), maps
+    yield nn.Fold((5, 6), 2), (2, 8, 20)
+    yield nn.Fold(4, (2, 1), stride=2), (2, 8, 4)
+    yield nn.Embedding(5, 8), None
+    yield nn.Embedding(5, 8, padding_idx=1, scale_grad_by_freq=True, sparse=True), None
 
 
 EXAMPLES = list(examples())

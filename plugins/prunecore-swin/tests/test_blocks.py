@@ -17,6 +17,7 @@ from torchvision.models.swin_transformer import (
     ShiftedWindowAttention,
     ShiftedWindowAttentionV2,
 )
+from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 from torchvision.ops.misc import Permute
 
 import prunecore
@@ -25,11 +26,11 @@ from prunecore.testing import check_block
 ATTENTIONS = [ShiftedWindowAttention, ShiftedWindowAttentionV2]
 
 
-def check(block: nn.Module, *shape: int) -> None:
+def check(block: nn.Module, *shape: int, traceable: bool = False) -> None:
     torch.manual_seed(0)
     for parameter in block.parameters():
         nn.init.uniform_(parameter, -1, 1)
-    check_block(block, shape, traceable=False, axis=-1)
+    check_block(block, shape, traceable=traceable, axis=-1)
 
 
 @pytest.mark.parametrize("shift", [[0, 0], [1, 0], [1, 2]])
@@ -51,6 +52,19 @@ def test_the_keys_of_the_second_version_have_no_bias() -> None:
     check_block(block, (4, 4, 12), traceable=False, axis=-1)
 
 
+@pytest.mark.parametrize("shift", [[0, 0, 0], [0, 1, 0], [1, 1, 2]])
+@pytest.mark.parametrize("heads", [1, 4])
+@pytest.mark.parametrize("shape", [(4, 5, 9), (2, 3, 3), (1, 2, 9)])
+def test_attention_for_videos(heads: int, shift: list[int], shape: tuple[int, ...]) -> None:
+    block = ShiftedWindowAttention3d(12, [2, 2, 4], shift, heads)
+    check(block, *shape, 12)
+
+
+def test_attention_for_videos_without_biases() -> None:
+    block = ShiftedWindowAttention3d(12, [2, 2, 2], [1, 1, 1], 3, qkv_bias=False, proj_bias=False)
+    check(block, 4, 4, 4, 12)
+
+
 @pytest.mark.parametrize("heads", [1, 3])
 def test_attention_of_maxvit(heads: int) -> None:
     check(RelativePositionalMultiHeadAttention(4 * heads, 4, 9), 5, 9, 4 * heads)
@@ -67,7 +81,7 @@ def test_a_layer_of_maxvit_is_followed_as_its_forward_is(kind: str) -> None:
 @pytest.mark.parametrize("merging", [PatchMerging, PatchMergingV2])
 @pytest.mark.parametrize("shape", [(6, 6), (5, 7)])
 def test_merging(merging: type[nn.Module], shape: tuple[int, int]) -> None:
-    check(merging(8), *shape, 8)
+    check(merging(8), *shape, 8, traceable=True)
 
 
 @pytest.mark.parametrize("dims", [[0, 2, 3, 1], [0, 3, 1, 2], (0, 1, 3, 2)])

@@ -33,6 +33,17 @@ def swin(window: tuple[int, int] = (4, 4), **options: Any) -> nn.Module:
     )
 
 
+def swin3d() -> nn.Module:
+    return models.video.SwinTransformer3d(
+        patch_size=[2, 4, 4],
+        embed_dim=24,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=[2, 4, 4],
+        num_classes=10,
+    )
+
+
 def maxvit() -> nn.Module:
     return models.MaxVit(
         (64, 64),
@@ -47,12 +58,13 @@ def maxvit() -> nn.Module:
 
 
 # The shapes are such that maps are padded, and that a map is a single window along one side.
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "swin": (swin, (3, 40, 36)),
     "swin_one_window": (functools.partial(swin, (4, 3)), (3, 12, 52)),
     "swin_dropout": (functools.partial(swin, dropout=0.1, attention_dropout=0.2), (3, 32, 32)),
     "swin_v2": (functools.partial(swin, **V2), (3, 40, 36)),
     "swin_v2_one_window": (functools.partial(swin, (3, 5), **V2), (3, 60, 16)),
+    "swin3d": (swin3d, (3, 7, 40, 12)),
     "maxvit": (maxvit, (3, 64, 64)),
 }
 

@@ -12,6 +12,7 @@ from prunecore_sequential import (
     activations,
     containers,
     convolution,
+    embedding,
     functional,
     normalization,
     shapes,
@@ -28,6 +29,7 @@ _RULES: Mapping[type[nn.Module], Rule] = {
     **normalization.RULES,
     **activations.RULES,
     **shapes.RULES,
+    **embedding.RULES,
     **containers.RULES,
 }
 _WRITERS: Mapping[type[nn.Module], Any] = {**writing.WRITERS, **containers.WRITERS}

@@ -28,7 +28,15 @@ _PER_AXIS = {
     "scale_factor",
 }
 # Arguments that leave no trace in the layer, or whose trace is in the weights.
-_NOT_WRITTEN = {"device", "dtype", "min_value", "max_value", "_random_samples"}
+_NOT_WRITTEN = {
+    "device",
+    "dtype",
+    "min_value",
+    "max_value",
+    "_random_samples",
+    "_weight",
+    "_freeze",
+}
 
 
 def write_layer(layer: nn.Module, _name: str, writer: Writer) -> BlockSource:

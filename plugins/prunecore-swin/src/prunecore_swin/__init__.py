@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
-from prunecore_swin import maxvit, swin
+from prunecore_swin import maxvit, swin, video
 
 # (follows a block, writes it)
 Kind = tuple[Callable[..., Signal], Callable[[Any, str, Writer], BlockSource]]
@@ -20,6 +20,9 @@ _KINDS: Mapping[str, Mapping[str, Kind]] = {  # by module and class of torchvisi
         "ShiftedWindowAttentionV2": (swin.follow_attention_v2, swin.write_attention_v2),
         "PatchMerging": (swin.follow_merging, swin.write_merging),
         "PatchMergingV2": (swin.follow_merging_v2, swin.write_merging),
+    },
+    "models.video.swin_transformer": {
+        "ShiftedWindowAttention3d": (video.follow_attention, video.write_attention),
     },
     "models.maxvit": {
         "RelativePositionalMultiHeadAttention": (maxvit.follow_attention, maxvit.write_attention),

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from prunecore import BlockSource, Channels, Writer, hookimpl
-from prunecore_vit import attention, network, torchvision_blocks
+from prunecore_vit import attention, multiscale, network, torchvision_blocks
 
 # (follows a block, writes it)
 Kind = tuple[Callable[..., Any], Callable[..., BlockSource]]
@@ -30,6 +30,9 @@ def _kinds() -> Mapping[type[nn.Module], Kind]:
             torchvision.EncoderBlock: _ENCODER_BLOCK,
             torchvision.MLPBlock: _MLP,
         }
+    videos = sys.modules.get(multiscale.MODULE)
+    if videos is not None:
+        kinds[videos.MultiscaleAttention] = (multiscale.follow, multiscale.write)
     return kinds
 
 
@@ -48,7 +51,7 @@ def prunecore_block_types() -> Sequence[type[nn.Module]]:
 def prunecore_calculate_dependencies(
     block: nn.Module, inputs: tuple[Any, ...], channels: Channels
 ) -> Any:
-    """Whole heads go, and the width that runs past all of them."""
+    """Whole heads go, or places in each of them, and the width that runs past all of them."""
     follow, _ = _kind(block)
     return follow(block, inputs, channels)
 
