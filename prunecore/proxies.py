@@ -9,6 +9,7 @@ it as well, which its trace does not tell: what is read of such a list afterward
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any
@@ -77,6 +78,8 @@ class Known(fx.Proxy):
             return self.changed[key]
         if isinstance(key, int) and self.given_to and self.is_any(list):
             self._check(self.given_to)
+        if isinstance(key, int) and self._fields():
+            key = list(self.tracer.known(self))[key]  # such a dictionary is a tuple, too
         return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -95,7 +98,16 @@ class Known(fx.Proxy):
     def __getattr__(self, k: str) -> Any:
         if k in _OF_LISTS and self.is_any(list):
             return getattr(self._as_list(), k)
+        if not hasattr(Tensor, k) and k in self._fields():
+            value = self.tracer.known(self)
+            return self[k] if k in value else getattr(value, k)
         return _KINDS.get(k, KnownAttribute)(self, k)
+
+    def _fields(self) -> list[str]:
+        """The attributes of a dictionary that is a dataclass, too; what is None is no item."""
+        value = self.tracer.known(self)
+        is_both = isinstance(value, dict) and dataclasses.is_dataclass(value)
+        return [field.name for field in dataclasses.fields(value)] if is_both else []
 
     def _number(self) -> Any:
         """The number that it stands for, where Python needs one: the trace is for that alone."""
