@@ -48,13 +48,17 @@ class OneLevel(fx.Tracer):
         self.made = MadeTensors()
         self._making: dict[int, fx.Node] = {}  # by identity of the tensor that a node makes
 
-    def create_node(self, kind: str, *args: Any, **kwargs: Any) -> fx.Node:
+    def create_node(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *names: Any, **named: Any
+    ) -> fx.Node:
         """A node that knows the line of the forward that it stands for, and what it is called."""
         if contexts() != self._contexts:
             raise RuntimeError(
                 "it computes under torch.no_grad or autocast, which its trace does not tell"
             )
-        node = super().create_node(kind, *args, **kwargs)
+        if "_stacklevel" in kwargs:  # that of a warning
+            kwargs = {name: value for name, value in kwargs.items() if name != "_stacklevel"}
+        node = super().create_node(kind, target, args, kwargs, *names, **named)
         if kind == "output":
             self._names.end()
         elif kind != "placeholder":  # which no line of it makes
@@ -111,12 +115,29 @@ class OneLevel(fx.Tracer):
             raise NotHeldError(f"it calls a {type(mod).__name__} that it does not hold") from error
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """A node for a child that is called."""
-        if self.decider.is_computing:
+        """A node for a child that is called; what is made for the call is its own forward.
+
+        That is a part of a child, as `self.features[:4]`, or a layer without tensors of its own.
+        """
+        if self.decider.is_computing or not self._is_child(m):
             return forward(*args, **kwargs)
         result = super().call_module(m, forward, args, kwargs)
         give(result.node, (args, kwargs), self.decider)
         return result
+
+    def _is_child(self, module: nn.Module) -> bool:
+        """Whether a module is a child of what is traced; only one without tensors need not be.
+
+        Raises:
+            NotHeldError: it is none, and has tensors.
+        """
+        try:
+            self.path_of_module(module)
+        except NotHeldError:
+            if [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+                raise
+            return False
+        return True
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         """A node for a parameter or buffer that is read."""

@@ -214,3 +214,32 @@ def test_a_computed_weight_is_refused(find: Callable[..., Any]) -> None:
         UnsupportedError, match=r"computed each time, not stored\.\nMake it a plain"
     ):
         find(net, (2, 3))
+
+
+class InPassing(nn.Module):
+    """Calls parts of a child, and layers that it makes on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 6), nn.Linear(6, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.ReLU()(self.layers[:2](x))
+        return nn.Softmax(dim=1)(self.layers[2:](x))
+
+
+def test_what_a_forward_makes_in_passing_is_its_own(cut: Callable[..., Any]) -> None:
+    result = cut(InPassing(), 3)
+    assert "F.relu(" in result.forward
+    assert "F.softmax(self.layers[3](x), dim=1)" in result.forward
+    assert result.keep.dependencies.left_out == ()
+    assert result.keep.dependencies.removable.any()
+
+
+def test_a_layer_with_weights_that_is_made_in_passing_is_refused(find: Callable[..., Any]) -> None:
+    class Fresh(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.Sequential(nn.Linear(3, 3))(x)
+
+    with pytest.raises(UnsupportedError, match="it calls a Linear that it does not hold"):
+        find(Fresh(), (2, 3))
