@@ -46,7 +46,7 @@ class Decider:
         self._module = module
         self._inputs = inputs
         self._values: dict[fx.Node, Any] = {}
-        self._changing: set[fx.Node] = set()  # calls of modules that change lists of their caller
+        self._changing: dict[Any, bool] = {}  # whether modules of a kind change lists given to them
         self.is_computing = False
 
     def decide(self, condition: fx.Proxy) -> bool:
@@ -108,12 +108,17 @@ class Decider:
             self.is_computing = False
 
     def changes_lists(self, call: fx.Node) -> bool:
-        """Whether a submodule changes a list that it is called with, as far as that is known."""
-        try:
-            self._known(call)
-        except Undecided:
-            return False
-        return call in self._changing
+        """Whether a submodule changes a list that it is called with, as far as that is known.
+
+        Tried on one of each kind: many layers of a dense network are given lists, of all before.
+        """
+        kind = _kind(self._module.get_submodule(str(call.target)))
+        if kind not in self._changing:
+            try:
+                self._known(call)
+            except Undecided:
+                self._changing[kind] = False
+        return self._changing[kind]
 
     def _sizes(self, node: fx.Node) -> Iterator[tuple[fx.Node, Any]]:
         """What a number is computed of: tensors, and the axes whose sizes are read of them."""
@@ -155,15 +160,25 @@ class Decider:
             metas = {name: _meta(tensor) for name, tensor in stored.items()}
             args, kwargs = pytree.tree_map(lambda x: x, (args, kwargs))  # lists of its own
             before = [(given, list(given)) for given in _lists((args, kwargs))]
-            result = functional_call(child, metas, args, kwargs)
-            if any(list(map(id, given)) != list(map(id, items)) for given, items in before):
-                self._changing.add(node)
+            try:
+                result = functional_call(child, metas, args, kwargs)
+            except Exception as error:  # whatever a child raises; the walk will say more of it
+                raise Undecided from error
+            changes = any(list(map(id, given)) != list(map(id, ones)) for given, ones in before)
+            self._changing[_kind(child)] = changes or self._changing.get(_kind(child), False)
             return result
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.target is getattr and args[1] in _UNKNOWN:
             raise Undecided
-        return cast(Any, node.target)(*args, **kwargs)
+        result = cast(Any, node.target)(*args, **kwargs)
+        return result.to("meta") if isinstance(result, Tensor) else result
+
+
+def _kind(module: nn.Module) -> Any:
+    """A module's class, and what it is told to do."""
+    told = {k: v for k, v in vars(module).items() if isinstance(v, bool | str | None)}
+    return type(module), tuple(told.items())
 
 
 def _is_shape(node: fx.Node) -> bool:

@@ -43,6 +43,7 @@ class MadeTensors(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
+        self._drawn = torch.get_rng_state()  # by which no number has been drawn as yet
         self._made: dict[int, Made] = {}
         self._held: list[Tensor] = []  # so that no other tensor has the identity of one of them
 
@@ -69,6 +70,15 @@ class MadeTensors(TorchFunctionMode):
         tensors = [leaf for leaf in leaves if type(leaf) is Tensor]
         is_short = len(leaves) - len(tensors) <= _LONGEST
         return made if is_short and all(map(self.how, tensors)) else None
+
+    def literal(self, tensor: Tensor) -> Made | None:
+        """The call that makes a tensor of its numbers, if these are few and none was drawn."""
+        if tensor.numel() > _LONGEST or not torch.equal(self._drawn, torch.get_rng_state()):
+            return None
+        self._held.append(tensor)
+        inferred = (torch.float32, torch.int64, torch.bool)
+        options = {} if tensor.dtype in inferred else {"dtype": tensor.dtype}
+        return Made(torch.tensor, (tensor.tolist(),), options, tensor._version)
 
 
 def _called(function: Any) -> Callable[..., Any] | str | None:

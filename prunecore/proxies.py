@@ -38,6 +38,7 @@ class Known(fx.Proxy):
 
     tracer: Any
     is_nested = False  # a network that is pruned is given rectangles
+    _is_param = _is_buffer = False  # which torch asks of what becomes an attribute of a module
     changed: list[Any] | None = None
     given_to: tuple[fx.Node, ...] = ()
     listed_for: tuple[fx.Node, ...] = ()
@@ -78,7 +79,7 @@ class Known(fx.Proxy):
             return self.changed[key]
         if isinstance(key, int) and self.given_to and self.is_any(list):
             self._check(self.given_to)
-        if isinstance(key, int) and self._fields():
+        if isinstance(key, int) and self.node.op == "call_module" and self._fields():
             key = list(self.tracer.known(self))[key]  # such a dictionary is a tuple, too
         return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
 
@@ -188,8 +189,8 @@ def give(call: fx.Node, given: Any, decider: Decider) -> None:
         return
     if issubclass(type(given), Known):
         given = given.changed
-    if isinstance(given, list):
-        if not given and decider.changes_lists(call):
+    if isinstance(given, list) and decider.changes_lists(call):
+        if not given:
             raise ChangedListError(f"it has {call.target} fill a list")
         given[:] = [_listed(item, call) for item in given]
     if isinstance(given, list | tuple | dict):

@@ -23,9 +23,7 @@ def standing_in() -> Iterator[None]:
     isinstance_, apply = builtins.isinstance, vars(Function)["apply"]
 
     def is_any(value: Any, kinds: Any, /) -> bool:
-        return isinstance_(value, kinds) or (
-            issubclass(type(value), Known) and bool(value.is_any(kinds))
-        )
+        return isinstance_(value, kinds) or (isinstance_(value, Known) and value.is_any(kinds))
 
     builtins.isinstance = is_any
     Function.apply = classmethod(_apply)

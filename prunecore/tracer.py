@@ -90,8 +90,10 @@ class OneLevel(fx.Tracer):
             return a
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
-        if type(a) is Tensor and (made := self.made.how(a)) is not None:
-            return self._making.get(id(a)) or self._make(a, made)
+        if type(a) is Tensor and not any(a is buffer for buffer in self.root.buffers()):
+            made = self.made.how(a) or self.made.literal(a)
+            if made is not None:
+                return self._making.get(id(a)) or self._make(a, made)
         return super().create_arg(a)
 
     def _make(self, tensor: Tensor, made: Made) -> fx.Node:

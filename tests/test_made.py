@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -103,18 +104,48 @@ def changed_behind_a_view(x: Tensor) -> Tensor:
     return x * scale
 
 
-def long(x: Tensor) -> Tensor:
-    return x * torch.tensor([float(n) for n in range(SIZE * SIZE * 5)]).view(5, 4, 4)[0]
-
-
 def of_numpy(x: Tensor) -> Tensor:
-    import numpy as np
-
-    return x * torch.from_numpy(np.ones(SIZE, dtype=np.float32))
+    return x * torch.from_numpy(np.arange(SIZE, dtype=np.int32))
 
 
-@pytest.mark.parametrize("function", [changed, changed_behind_a_view, long, of_numpy])
-def test_what_no_call_makes_belongs_in_a_buffer(
+STRIDES = torch.tensor([8.0, 16.0])
+
+
+def of_a_tensor_that_nobody_holds(x: Tensor) -> Tensor:
+    for stride in STRIDES:
+        x = x / stride
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (changed, "torch.tensor([2.0, 1.0, 1.0, 1.0])"),
+        (changed_behind_a_view, "torch.tensor([1.0, 3.0, 3.0, 3.0])"),
+        (of_numpy, "torch.tensor([0, 1, 2, 3], dtype=torch.int32)"),
+        (of_a_tensor_that_nobody_holds, "x / torch.tensor(8.0) / torch.tensor(16.0)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_no_call_has_made_is_made_of_its_numbers(
+    cut: Callable[..., Any], function: Callable[[Tensor], Tensor], text: str
+) -> None:
+    assert text in cut(Net(function), 3, SIZE, SIZE).forward
+
+
+def long(x: Tensor) -> Tensor:
+    weights = torch.tensor([float(n) for n in range(SIZE * SIZE * 5)]).view(5, SIZE, SIZE)
+    return (x[:, :, None] * weights).sum(2)
+
+
+def drawn(x: Tensor) -> Tensor:
+    noise = torch.randn(SIZE)
+    noise[0] = 0.0
+    return x * noise
+
+
+@pytest.mark.parametrize("function", [long, drawn])
+def test_many_numbers_and_drawn_ones_are_refused(
     find: Callable[..., Any], function: Callable[[Tensor], Tensor]
 ) -> None:
     with pytest.raises(UnsupportedError, match="neither a parameter nor a buffer") as caught:

@@ -282,8 +282,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Between(lambda x: torch.stack([x[i] for i in range(int(x.size(0)))])),
         "its forward cannot be traced: it makes a number of the batch",
     ),
-    "changed_constant": (
-        lambda: Between(lambda x: x * torch.ones(8).index_fill_(0, torch.tensor([0]), 2.0)),
+    "drawn_once": (
+        lambda: Between(lambda x: x * torch.rand(8).index_fill_(0, torch.tensor([0]), 2.0)),
         "its forward uses a tensor that is neither a parameter nor a buffer",
     ),
 }
