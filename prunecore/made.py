@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -71,14 +71,26 @@ class MadeTensors(TorchFunctionMode):
         is_short = len(leaves) - len(tensors) <= _LONGEST
         return made if is_short and all(map(self.how, tensors)) else None
 
-    def literal(self, tensor: Tensor) -> Made | None:
-        """The call that makes a tensor of its numbers, if these are few and none was drawn."""
-        if tensor.numel() > _LONGEST or not torch.equal(self._drawn, torch.get_rng_state()):
+    def literal(self, tensor: Tensor, module: nn.Module) -> Made | None:
+        """The call that makes a tensor of its numbers, if these are few and none was drawn.
+
+        What an attribute of the module holds is no such tensor, but one that is to be a buffer.
+        """
+        is_drawn = not torch.equal(self._drawn, torch.get_rng_state())
+        if is_drawn or tensor.numel() > _LONGEST or self._comes_of(tensor, module):
             return None
         self._held.append(tensor)
         inferred = (torch.float32, torch.int64, torch.bool)
         options = {} if tensor.dtype in inferred else {"dtype": tensor.dtype}
         return Made(torch.tensor, (tensor.tolist(),), options, tensor._version)
+
+    def _comes_of(self, tensor: Tensor, module: nn.Module) -> bool:
+        """Whether an attribute holds a tensor, or what it was made of."""
+        made = self._made.get(id(tensor))
+        sources = pytree.tree_leaves((made.args, made.kwargs)) if made else []
+        return any(value is tensor for value in vars(module).values()) or any(
+            self._comes_of(source, module) for source in sources if type(source) is Tensor
+        )
 
 
 def _called(function: Any) -> Callable[..., Any] | str | None:

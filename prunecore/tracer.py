@@ -91,7 +91,7 @@ class OneLevel(fx.Tracer):
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         if type(a) is Tensor and not any(a is buffer for buffer in self.root.buffers()):
-            made = self.made.how(a) or self.made.literal(a)
+            made = self.made.how(a) or self.made.literal(a, self.root)
             if made is not None:
                 return self._making.get(id(a)) or self._make(a, made)
         return super().create_arg(a)

@@ -160,6 +160,16 @@ def test_tensors_are_in_float64_where_all_is(toys_installed: None) -> None:
     assert torch.get_default_dtype() is torch.float32
 
 
+@pytest.mark.parametrize("of", [lambda net: net.shift, lambda net: net.shift[:1].mul(2)])
+def test_what_an_attribute_holds_belongs_in_a_buffer(
+    find: Callable[..., Any], of: Callable[[Any], Tensor]
+) -> None:
+    net = Net(lambda x: x + of(net))
+    net.shift = torch.ones(SIZE)
+    with pytest.raises(UnsupportedError, match="neither a parameter nor a buffer"):
+        find(net, (2, 3, SIZE, SIZE))
+
+
 def test_torch_is_as_before_after_a_trace(cut: Callable[..., Any]) -> None:
     before = torch.zeros, torch.tensor
     cut(Net(normalized), 3, SIZE, SIZE)
