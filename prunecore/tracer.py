@@ -46,7 +46,7 @@ class OneLevel(fx.Tracer):
         self._file = file_of(forward_of(module))
         self._names = LocalNames(self._file)
         self.made = MadeTensors()
-        self._making: dict[int, fx.Node] = {}  # by identity of the tensor that a node makes
+        self._making: dict[tuple[int, int], fx.Node] = {}  # by identity and version of a tensor
 
     def create_node(
         self, kind: str, target: Any, args: Any, kwargs: Any, *names: Any, **named: Any
@@ -93,7 +93,7 @@ class OneLevel(fx.Tracer):
         if type(a) is Tensor and not any(a is buffer for buffer in self.root.buffers()):
             made = self.made.how(a) or self.made.literal(a, self.root)
             if made is not None:
-                return self._making.get(id(a)) or self._make(a, made)
+                return self._making.get((id(a), a._version)) or self._make(a, made)
         return super().create_arg(a)
 
     def _make(self, tensor: Tensor, made: Made) -> fx.Node:
@@ -101,7 +101,7 @@ class OneLevel(fx.Tracer):
         kind = "call_method" if isinstance(made.function, str) else "call_function"
         args, kwargs = self.create_arg(made.args), self.create_arg(dict(made.kwargs))
         node = self.create_node(kind, made.function, args, kwargs)
-        self._making[id(tensor)] = node
+        self._making[id(tensor), tensor._version] = node
         self._names.note_made(node, tensor)
         return node
 

@@ -104,6 +104,13 @@ def changed_behind_a_view(x: Tensor) -> Tensor:
     return x * scale
 
 
+def changed_between(x: Tensor) -> Tensor:
+    scale = torch.ones(SIZE)
+    x = x * scale
+    scale[0] = 2.0
+    return x * scale
+
+
 def of_numpy(x: Tensor) -> Tensor:
     return x * torch.from_numpy(np.arange(SIZE, dtype=np.int32))
 
@@ -122,6 +129,7 @@ def of_a_tensor_that_nobody_holds(x: Tensor) -> Tensor:
     [
         (changed, "torch.tensor([2.0, 1.0, 1.0, 1.0])"),
         (changed_behind_a_view, "torch.tensor([1.0, 3.0, 3.0, 3.0])"),
+        (changed_between, "x * torch.ones(4) * torch.tensor([2.0, 1.0, 1.0, 1.0])"),
         (of_numpy, "torch.tensor([0, 1, 2, 3], dtype=torch.int32)"),
         (of_a_tensor_that_nobody_holds, "x / torch.tensor(8.0) / torch.tensor(16.0)"),
     ],
