@@ -36,7 +36,7 @@ class LocalNames:
         self._frames = _running(self._file) or self._frames
         for frame in self._frames:
             for name, value in frame.f_locals.items():
-                if issubclass(type(value), fx.Proxy):  # whatever it says that it is
+                if isinstance(value, fx.Proxy):
                     held = vars(value)
                     _add(held.get("node", held.get("_node")), name)  # once it is used, if it is
 

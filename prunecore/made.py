@@ -120,7 +120,7 @@ def _traced(factory: Callable[..., Tensor]) -> Callable[..., Any]:
     def make(*sizes: Any, **options: Any) -> Any:
         # torch takes the first of several sizes for a tensor, and no stand-in for a device
         for given in (*sizes, *options.values()):
-            if issubclass(type(given), fx.Proxy):
+            if isinstance(given, fx.Proxy):
                 return given.tracer.create_proxy("call_function", factory, sizes, options)
         return factory(*sizes, **options)
 

@@ -184,10 +184,10 @@ def give(call: fx.Node, given: Any, decider: Decider) -> None:
     Raises:
         ChangedListError: it fills an empty list, of which there is nothing to be read as yet.
     """
-    if issubclass(type(given), Known) and given.changed is None:
-        given.given_to = (*given.given_to, call)
-        return
-    if issubclass(type(given), Known):
+    if isinstance(given, Known):
+        if given.changed is None:
+            given.given_to = (*given.given_to, call)
+            return
         given = given.changed
     if isinstance(given, list) and decider.changes_lists(call):
         if not given:

@@ -84,7 +84,7 @@ class OneLevel(fx.Tracer):
 
     def create_arg(self, a: Any) -> Any:
         """What a node is given: a named tuple as it is, not as the call that makes it."""
-        if issubclass(type(a), Known):  # whatever it says that it is
+        if isinstance(a, Known):
             a = a.as_argument()
         if isinstance(a, fx.Node):
             return a
