@@ -7,7 +7,9 @@ arXiv 2103.14030, and torchvision's `swin_transformer.py`.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -31,30 +33,41 @@ _IMPORTS = frozenset({"import torch", "from collections.abc import Callable"})
 
 def follow_attention(block: Any, channels: Channels, x: Signal) -> Signal:
     """Follow attention in windows with a table of position biases, one column a head."""
-    out, heads = follow_windows(block, channels, x)
+    out, heads = follow_windows(block, channels, x, block.window_size)
     channels.bind(block.relative_position_bias_table, 1, heads)
     return out
 
 
-def follow_windows(block: Any, channels: Channels, x: Signal) -> tuple[Signal, Any]:
-    """Follow attention in windows; returns what it makes, and one id a head."""
+def follow_windows(
+    block: Any, channels: Channels, x: Signal, window: Sequence[int]
+) -> tuple[Signal, Any]:
+    """Follow attention in windows; returns what it makes, and one id a head.
+
+    Args:
+        block: the attention.
+        channels: the walk.
+        x: an image or a video, its channels along the last axis.
+        window: the lengths of a window's sides, in the order of the axes after the batch.
+    """
     x = attention.last_alone(channels, x, "attention in windows")
-    (rows, columns), (_, height, width, _) = block.window_size, x.shape
-    padded = channels.apply(F.pad, x, (0, 0, 0, -width % columns, 0, -height % rows))
+    sides = x.shape[1:-1]
+    added = [-side % part for side, part in zip(sides, window, strict=True)]
+    padding = [places for after in reversed(added) for places in (0, after)]
+    padded = channels.apply(F.pad, x, (0, 0, *padding))
     out, heads = attention.follow(channels, padded, block.num_heads, block.qkv, block.proj)
-    meta = out.meta[:, :height, :width]
+    meta = out.meta[(slice(None), *map(slice, sides))]
     return Signal(meta, out.ids), heads
 
 
 def write_attention(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write the attention as a class whose width need not be that of its heads together."""
     call = attention_call("ShiftedWindowAttention", block, writer)
-    return BlockSource(call, texts(*_WINDOWS, call.function), _IMPORTS)
+    return BlockSource(call, texts(written, *_WINDOWS, call.function), _IMPORTS)
 
 
 def follow_attention_v2(block: Any, channels: Channels, x: Signal) -> Signal:
     """Follow attention by cosines, its position biases made by a small MLP, one output a head."""
-    out, heads = follow_windows(block, channels, x)
+    out, heads = follow_windows(block, channels, x, block.window_size)
     channels.bind(block.logit_scale, 0, heads)
     table = channels.stored(block, "relative_coords_table")
     bias = channels.axis(channels.through(block.cpb_mlp, table), 3)
@@ -70,7 +83,7 @@ def write_attention_v2(block: Any, name: str, writer: Writer) -> BlockSource:
     by_place = (width, heads, head_width, writer.width(block.cpb_mlp[0].weight, 0), window)
     names = ("width", "heads", "head_width", "bias_width", "window_size")
     call = replace(call, positional=by_place, names=names)
-    return BlockSource(call, texts(*_WINDOWS, "coordinates", call.function), _IMPORTS)
+    return BlockSource(call, texts(written, *_WINDOWS, "coordinates", call.function), _IMPORTS)
 
 
 def attention_call(function: str, block: Any, writer: Writer) -> Call:
@@ -116,7 +129,7 @@ def write_merging(block: Any, name: str, writer: Writer) -> BlockSource:
     by_place = (width, writer.width(block.reduction.weight, 0))
     names = ("width", "out_width")
     call = Call(function, by_place, {"eps": block.norm.eps}, {"eps": 1e-5}, names)
-    return BlockSource(call, texts("side_by_side", function), frozenset({"import torch"}))
+    return BlockSource(call, texts(written, "side_by_side", function), frozenset({"import torch"}))
 
 
 def follow_permute(block: Any, channels: Channels, x: Signal) -> Signal:
@@ -127,9 +140,9 @@ def follow_permute(block: Any, channels: Channels, x: Signal) -> Signal:
 def write_permute(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write torchvision's module for `torch.permute`."""
     call = Call("Permute", (list(block.dims),), names=("dims",))
-    return BlockSource(call, texts("Permute"))
+    return BlockSource(call, texts(written, "Permute"))
 
 
-def texts(*names: str) -> dict[str, str]:
-    """The texts of written functions and classes."""
-    return {name: inspect.getsource(getattr(written, name)) for name in names}
+def texts(module: ModuleType, *names: str) -> dict[str, str]:
+    """The texts of functions and classes of a module, as they are written."""
+    return {name: inspect.getsource(getattr(module, name)) for name in names}
