@@ -38,9 +38,8 @@ def _pixel_shuffle(channels: Channels, operation: Operation) -> Signal:
     ids = channels.axis(tensor, axis)
     if ids is None:
         return Signal(meta, tensor.ids)
-    squares = ids.reshape(meta.shape[axis], -1)
-    channels.join(np.broadcast_to(squares[:, :1], squares.shape), squares)
-    return Signal(meta, along(axis, tensor.ndim, _held(channels, squares[:, 0])))
+    squares = _coupled(channels, ids.reshape(meta.shape[axis], -1))
+    return Signal(meta, along(axis, tensor.ndim, squares))
 
 
 def _pixel_unshuffle(channels: Channels, operation: Operation) -> Signal:
@@ -73,9 +72,8 @@ def _fold(channels: Channels, operation: Operation) -> Signal:
     ids = channels.axis(tensor, tensor.ndim - 2)
     if ids is None:
         return Signal(meta, without_channels(meta.ndim))
-    windows = ids.reshape(meta.shape[-3], -1)
-    channels.join(np.broadcast_to(windows[:, :1], windows.shape), windows)
-    return Signal(meta, along(meta.ndim - 3, meta.ndim, _held(channels, windows[:, 0])))
+    windows = _coupled(channels, ids.reshape(meta.shape[-3], -1))
+    return Signal(meta, along(meta.ndim - 3, meta.ndim, windows))
 
 
 def _windows(channels: Channels, operation: Operation) -> Signal:
@@ -83,6 +81,12 @@ def _windows(channels: Channels, operation: Operation) -> Signal:
     meta = operation.run(channels)
     tensor = channels.pin_axes(operation.tensor, [operation.argument(1, "dimension")], "unfold")
     return Signal(meta, tensor.ids[..., None])
+
+
+def _coupled(channels: Channels, groups: Ids) -> Ids:
+    """The channels that the rows of `groups` become, each of which goes as a whole."""
+    channels.join(np.broadcast_to(groups[:, :1], groups.shape), groups)
+    return _held(channels, groups[:, 0])
 
 
 def _held(channels: Channels, ids: Ids) -> Ids:
