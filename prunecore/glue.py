@@ -136,11 +136,12 @@ def _unpool(axes: int) -> FunctionRule:
     """The reverse of max pooling, at the places that it returned."""
 
     def calculate(channels: Channels, operation: Operation) -> Any:
-        operation.run(channels)
-        tensor, indices, *others = operation.args
+        tensor, indices = operation.tensor, operation.argument(1, "indices")
         coupled = Signal(tensor.meta, channels.couple(tensor, indices).ids)
-        arguments = (coupled, indices, *others)
-        return spatial(axes)(channels, replace(operation, args=arguments))
+        rest = {name: value for name, value in operation.kwargs.items() if name != "input"}
+        return spatial(axes)(
+            channels, replace(operation, args=(coupled, *operation.args[1:]), kwargs=rest)
+        )
 
     return FunctionRule(calculate)
 

@@ -56,6 +56,10 @@ class Two(nn.Module):
         return self.after(self.function(self.left(x), self.right(x)))
 
 
+def unpooled(x: Tensor, places: Tensor) -> Tensor:
+    return F.max_unpool2d(input=x, indices=places, kernel_size=2)
+
+
 def made_by(cut: Any, layer: str) -> list[int]:
     """The channels that a layer makes."""
     return cut.dependencies.axes[cut.dependencies.layers[layer]].tolist()
@@ -182,6 +186,7 @@ FREE: list[tuple[Callable[..., Any], str | None]] = [
     (lambda x: x.unfold(2, 2, 2).flatten(3), "x = self.before(x).unfold(2, 2, 2).flatten(3)"),
     (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], None),
     (lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2), None),
+    (lambda x: unpooled(*F.max_pool2d(x, 2, return_indices=True)), None),
     (lambda x: torch.rot90(x, 1, (2, 3)), "x = torch.rot90(self.before(x), 1, (2, 3))"),
     (lambda x: torch.rot90(x, 2, (1, 2)), None),
     (lambda x: torch.hstack([x, x]), "x = self.before(x)\nx = torch.hstack([x, x])"),
