@@ -116,8 +116,7 @@ def _compare(pair: _Pair) -> float:
     Raises:
         VerificationError: it is too large.
     """
-    with layer_by_layer(), _made_in_float64():
-        expected, actual = _run_both(pair, _compared_paths(pair.model, pair.written))
+    expected, actual = _run_both(pair, _compared_paths(pair.model, pair.written))
     if not all(math.isfinite(trace.size) for trace in expected.values()):
         raise VerificationError(
             "The original computes values that are not finite, so that nothing can be compared.\n"
@@ -125,8 +124,7 @@ def _compare(pair: _Pair) -> float:
         )
     path, difference = _largest_difference(expected, actual)
     if not difference <= TOLERANCE:
-        with layer_by_layer(), _made_in_float64():
-            first = _first_difference(*_run_both(pair, _visited_paths(pair))) or path
+        first = _first_difference(*_run_both(pair, _visited_paths(pair))) or path
         raise VerificationError(
             f"The written network differs from the masked original by {difference:.3g}, relative, "
             f"first at {cared_for(first, pair.model, pair.visits)}"
@@ -147,6 +145,8 @@ def _made_in_float64() -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
+@layer_by_layer()
+@_made_in_float64()
 def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
     """What the masked original and the written network compute at some paths.
 
