@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import nn
 
-from prunecore import Channels, Signal
+from prunecore import Channels, Signal, along
 from prunecore_sequential.rules import Rule, hold_single
 
 
@@ -26,12 +26,11 @@ def embedding(channels: Channels, layer: nn.Embedding, x: Signal) -> Signal:
             "Make it without max_norm.",
         )
     x = channels.pin_axes(x, x.channel_axes, "Embedding")
-    table = layer.weight.to("meta")
-    meta = channels.run(F.embedding, x.meta.long(), table)
+    meta = channels.run(F.embedding, x.meta.long(), layer.weight.to("meta"))
     ids = hold_single(channels, channels.fresh(layer.embedding_dim))
     channels.bind(layer.weight, 1, ids, filters=True)
     channels.width(layer, "embedding_dim", ids)
-    return Signal(meta, ids.reshape((1,) * x.ndim + (-1,)))
+    return Signal(meta, along(-1, meta.ndim, ids))
 
 
 RULES: Mapping[type[nn.Module], Rule] = {nn.Embedding: embedding}
