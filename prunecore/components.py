@@ -40,3 +40,34 @@ def _components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
         np.minimum.at(root, high[apart], low[apart])
         while (further := root[root]).tobytes() != root.tobytes():
             root = further
+
+
+class Axes:
+    """The distinct arrays of channels, numbered as they come."""
+
+    def __init__(self, channel_of: ChannelArray) -> None:
+        self.arrays: list[ChannelArray] = []
+        self._channel_of = channel_of
+        self._by_ids: dict[int, tuple[int, Ids]] = {}  # an array met again need not be compared
+        self._by_content: dict[bytes, int] = {}
+
+    def index(self, ids: Ids) -> int:
+        """The number of the array that ids are, which is a new one where they are none as yet."""
+        known = self._by_ids.get(id(ids))
+        if known is None:
+            array = self._channel_of[ids]
+            index = self._by_content.setdefault(array.tobytes(), len(self.arrays))
+            if index == len(self.arrays):
+                self.arrays.append(array)
+            known = self._by_ids[id(ids)] = (index, ids)
+        return known[0]
+
+
+def reasons_of(records: Records, channel_of: ChannelArray) -> dict[int, str]:
+    """Why a channel may not go, by channel; the first reason counts."""
+    reasons: dict[int, str] = {}
+    for ids, reason in records.pins:
+        for channel in np.unique(channel_of[ids]).tolist():
+            if channel != FIXED:
+                reasons.setdefault(channel, reason)
+    return reasons

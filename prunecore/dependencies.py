@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunecore.components import ChannelArray, channels_of
+from prunecore.components import Axes, ChannelArray, channels_of, reasons_of
 from prunecore.errors import PrunecoreError
 from prunecore.plugins import Plugins
 from prunecore.records import MaskedForward, MaskedFunction, Records, Trace, Use, Visit, is_within
-from prunecore.signal import FIXED, Ids
 from prunecore.training import TRAINING
 from prunecore.walking import OUTPUT, walk_modes
 
@@ -126,34 +125,18 @@ def find_dependencies(
 def merge(model: nn.Module, records: Records) -> Dependencies:
     """Merge coupled ids into channels and name what is bound to them."""
     channel_of, count = channels_of(records)
-    axes = _Axes(channel_of)
+    axes = Axes(channel_of)
     stored = dict([*model.named_parameters(), *model.named_buffers()])
     names = {id(tensor): name for name, tensor in stored.items()}
     holders = {names[key].rpartition(".")[0] for key, _ in records.bindings}
     left_out = _left_out(model, {*records.visits, *records.touched, *holders})
     tensors = {name: tensor for name, tensor in stored.items() if not is_within(name, left_out)}
-    bound: dict[str, dict[int, int]] = {}
-    filters, layers = [], {}
-    for (key, axis), ids in records.bindings.items():
-        try:
-            index = axes.index(ids)
-        except IndexError as error:
-            raise _bound_to_nothing(records, names[key]) from error
-        bound.setdefault(names[key], {})[axis] = index
-        if (key, axis) in records.filters:
-            filters.append((names[key], axis, index))
-            layer = records.filters[key, axis]
-            layers[names[key] if layer in layers else layer] = index
-    reasons = _reasons(records, channel_of)
+    bound, filters, layers = _bindings(records, names, axes)
+    reasons = reasons_of(records, channel_of)
     made = np.concatenate([axes.arrays[index] for index in layers.values()] or [_NONE])
     removable = np.bincount(made[made >= 0], minlength=count) > 0
     removable[list(reasons)] = False
-    left_whole = dict(records.left_whole)
-    for path, index in layers.items():
-        if not removable[axes.arrays[index][axes.arrays[index] >= 0]].any():
-            reason = reasons.get(int(axes.arrays[index][0]), "it is coupled with what always stays")
-            if reason != OUTPUT and not is_within(path, records.protected):
-                left_whole.setdefault(path, reason)
+    left_whole = _uncut_layers(records, layers, axes, removable, reasons)
     may_go = [bool(removable[array[array >= 0]].any()) for array in axes.arrays]
     made_by = {name for name, _, _ in filters}
     for name in _makes_none(model, bound, may_go):
@@ -162,9 +145,6 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         is_known = is_within(name, (*left_whole, *records.protected)) or name in made_by
         if name in tensors and not is_known and not (visits and visits[0].owner):
             left_whole[name if visits else holder] = UNMADE
-    masked_functions: dict[str, dict[str, tuple[int, MaskedFunction]]] = {}
-    for (path, call), (ids, function) in records.masked_functions.items():
-        masked_functions.setdefault(path, {})[call] = (axes.index(ids), function)
     return Dependencies(
         count=count,
         removable=removable,
@@ -197,13 +177,61 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
             path: (axes.index(ids), forward)
             for path, (ids, forward) in records.masked_forwards.items()
         },
-        masked_functions=masked_functions,
+        masked_functions=_masked_functions(records, axes),
         channel_of=channel_of,
         axes=tuple(axes.arrays),
     )
 
 
-def _computed_weight(use: Use, name: str, axes: _Axes) -> ComputedWeight:
+def _bindings(
+    records: Records, names: Mapping[int, str], axes: Axes
+) -> tuple[dict[str, dict[int, int]], list[tuple[str, int, int]], dict[str, int]]:
+    """What is bound, where the filters of layers lie, and the channels that each layer makes."""
+    bound: dict[str, dict[int, int]] = {}
+    filters: list[tuple[str, int, int]] = []
+    layers: dict[str, int] = {}
+    for (key, axis), ids in records.bindings.items():
+        try:
+            index = axes.index(ids)
+        except IndexError as error:
+            raise _bound_to_nothing(records, names[key]) from error
+        bound.setdefault(names[key], {})[axis] = index
+        if (key, axis) in records.filters:
+            filters.append((names[key], axis, index))
+            layer = records.filters[key, axis]
+            layers[names[key] if layer in layers else layer] = index
+    return bound, filters, layers
+
+
+def _uncut_layers(
+    records: Records,
+    layers: Mapping[str, int],
+    axes: Axes,
+    removable: NDArray[np.bool_],
+    reasons: Mapping[int, str],
+) -> dict[str, str]:
+    """The layers none of whose channels may go, and why."""
+    left_whole = dict(records.left_whole)
+    for path, index in layers.items():
+        made = axes.arrays[index]
+        if not removable[made[made >= 0]].any():
+            reason = reasons.get(int(made[0]), "it is coupled with what always stays")
+            if reason != OUTPUT and not is_within(path, records.protected):
+                left_whole.setdefault(path, reason)
+    return left_whole
+
+
+def _masked_functions(
+    records: Records, axes: Axes
+) -> dict[str, dict[str, tuple[int, MaskedFunction]]]:
+    """What the masked original calls in the place of functions, by path and call."""
+    masked: dict[str, dict[str, tuple[int, MaskedFunction]]] = {}
+    for (path, call), (ids, function) in records.masked_functions.items():
+        masked.setdefault(path, {})[call] = (axes.index(ids), function)
+    return masked
+
+
+def _computed_weight(use: Use, name: str, axes: Axes) -> ComputedWeight:
     """A use of a computed weight, with what it has turned out to have along its axes."""
     ids = {
         known.signal.channel_axes[0]: known.signal.ids.ravel()
@@ -227,36 +255,6 @@ def _bound_to_nothing(records: Records, name: str) -> PrunecoreError:
                     f"ids that were not handed out: {records.count} were"
                 )
     return PrunecoreError(f"{name} is bound to ids that were not handed out.\nReport it.")
-
-
-class _Axes:
-    """The distinct arrays of channels, numbered as they come."""
-
-    def __init__(self, channel_of: ChannelArray) -> None:
-        self.arrays: list[ChannelArray] = []
-        self._channel_of = channel_of
-        self._by_ids: dict[int, tuple[int, Ids]] = {}  # an array met again need not be compared
-        self._by_content: dict[bytes, int] = {}
-
-    def index(self, ids: Ids) -> int:
-        known = self._by_ids.get(id(ids))
-        if known is None:
-            array = self._channel_of[ids]
-            index = self._by_content.setdefault(array.tobytes(), len(self.arrays))
-            if index == len(self.arrays):
-                self.arrays.append(array)
-            known = self._by_ids[id(ids)] = (index, ids)
-        return known[0]
-
-
-def _reasons(records: Records, channel_of: ChannelArray) -> dict[int, str]:
-    """Why a channel may not go, by channel; the first reason counts."""
-    reasons: dict[int, str] = {}
-    for ids, reason in records.pins:
-        for channel in np.unique(channel_of[ids]).tolist():
-            if channel != FIXED:
-                reasons.setdefault(channel, reason)
-    return reasons
 
 
 def _makes_none(
