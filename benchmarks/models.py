@@ -35,8 +35,9 @@ def pruned(name: str, folder: Path) -> dict[str, Any]:
     """Prune one model, use its files elsewhere, and tell what came of it."""
     import warnings
 
-    from prunecore.models import load_model
-    from prunecore.pipeline import Request, Walked
+    from prunecore.files.models import load_model
+    from prunecore.planning.plan import Request
+    from prunecore.pruning import Walked
 
     warnings.simplefilter("ignore")
     loaded = load_model(name, {}, seed=0)

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from prunecore.keep import Keep
-from prunecore.plan import make_plan
-from prunecore.plugins import load
-from prunecore.source_file import write_network
-from prunecore.written import walk
+from prunecore.channels.keep import Keep
+from prunecore.planning.plan import make_plan
+from prunecore.plugins.loading import load
+from prunecore.walking.network import walk
+from prunecore.writing.source_file import write_network
 
 BLOCKS = (100, 200, 400)
 WIDTH = 16

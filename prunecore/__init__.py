@@ -22,35 +22,36 @@ from prunecore.errors import (
 from prunecore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from prunecore.channels import Channels
+    from prunecore.channels.ids import along
+    from prunecore.channels.keep import Keep
+    from prunecore.channels.signal import Signal
     from prunecore.decorators import DecoratedBlocks, skip
-    from prunecore.functions import FunctionRule, Operation, elementwise, spatial
-    from prunecore.keep import Keep
-    from prunecore.pipeline import PrunedModel, prune
-    from prunecore.plan import Plan
-    from prunecore.signal import Signal, along
-    from prunecore.source import BlockSource, Call, Name, call
-    from prunecore.writer import Writer
+    from prunecore.functions.rule import FunctionRule, Operation, elementwise, spatial
+    from prunecore.planning.plan import Plan
+    from prunecore.pruning import PrunedModel, prune
+    from prunecore.walking.walk import Channels
+    from prunecore.writing.text import BlockSource, Call, Name, call
+    from prunecore.writing.writer import Writer
 
 _HOMES = {
-    "Channels": "channels",
+    "Channels": "walking.walk",
     "DecoratedBlocks": "decorators",
     "skip": "decorators",
-    "FunctionRule": "functions",
-    "Operation": "functions",
-    "elementwise": "functions",
-    "spatial": "functions",
-    "Keep": "keep",
-    "PrunedModel": "pipeline",
-    "prune": "pipeline",
-    "Plan": "plan",
-    "Signal": "signal",
-    "along": "signal",
-    "BlockSource": "source",
-    "Call": "source",
-    "Name": "source",
-    "call": "source",
-    "Writer": "writer",
+    "FunctionRule": "functions.rule",
+    "Operation": "functions.rule",
+    "elementwise": "functions.rule",
+    "spatial": "functions.rule",
+    "Keep": "channels.keep",
+    "PrunedModel": "pruning",
+    "prune": "pruning",
+    "Plan": "planning.plan",
+    "Signal": "channels.signal",
+    "along": "channels.ids",
+    "BlockSource": "writing.text",
+    "Call": "writing.text",
+    "Name": "writing.text",
+    "call": "writing.text",
+    "Writer": "writing.writer",
 }
 
 __all__ = [

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from prunecore.lines import Line
+    pass
 
 
 class PrunecoreError(Exception):
@@ -74,3 +75,21 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     hint = f" Did you mean {near[0]!r}?" if near else ""
     shown = ", ".join(names) if len(names) <= 12 else ", ".join(names[:12]) + ", ..."
     return UsageError(f"Unknown {kind} {name!r}.{hint}\nKnown: {shown or 'none'}.")
+
+
+class Line(NamedTuple):
+    """A line of a file."""
+
+    file: str
+    number: int
+
+    def __str__(self) -> str:
+        """Where it is, and what it says."""
+        text = linecache.getline(self.file, self.number).strip()
+        return f"{self.file}:{self.number}" + (f", `{text}`" if text else "")
+
+
+GROUP = "prunecore"
+
+
+BLOCK_VARIABLE = "PRUNECORE_BLOCK"  # names of plugins that are not to be loaded, by comma

@@ -11,15 +11,18 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from prunecore.channels import Channels
-    from prunecore.functions import FunctionRule
-    from prunecore.importance import Criterion
-    from prunecore.keep import Keep
-    from prunecore.signal import Signal
-    from prunecore.source import BlockSource
-    from prunecore.writer import Writer
+    from prunecore.channels.keep import Keep
+    from prunecore.channels.signal import Signal
+    from prunecore.criteria.criterion import Criterion
+    from prunecore.functions.rule import FunctionRule
+    from prunecore.walking.walk import Channels
+    from prunecore.writing.text import BlockSource
+    from prunecore.writing.writer import Writer
+
 
 hookspec = pluggy.HookspecMarker("prunecore")
+
+
 hookimpl = pluggy.HookimplMarker("prunecore")
 
 

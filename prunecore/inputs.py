@@ -11,7 +11,10 @@ from torch import Tensor, nn
 # The shape of one input without the batch; of a network with several inputs, the shapes of each.
 InputShape: TypeAlias = Sequence[int] | Sequence[Sequence[int]]
 
+
 _PLACES = 3 * 224 * 224  # input values to verify with: small inputs come several at a time
+
+
 _MOST_INPUTS = 8
 
 

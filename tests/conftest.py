@@ -21,16 +21,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore import glue, importance, plugins
-from prunecore.counting import Counter
-from prunecore.dependencies import Dependencies, find_dependencies
-from prunecore.keep import Keep
-from prunecore.plugins import Plugins, register
-from prunecore.replaying import replay
-from prunecore.source_file import write_network
-from prunecore.transfer import transfer_weights
-from prunecore.verify import verify
-from prunecore.written import build
+from prunecore import errors
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.keep import Keep
+from prunecore.planning.cost import Counter
+from prunecore.plugins import builtin, loading
+from prunecore.plugins.loading import register
+from prunecore.registry import Plugins
+from prunecore.verifying.comparison import verify
+from prunecore.verifying.masking import replay
+from prunecore.walking.network import find_dependencies
+from prunecore.writing.building import build, transfer_weights
+from prunecore.writing.source_file import write_network
 
 from . import toy as toy_plugin
 
@@ -88,8 +90,7 @@ def toys() -> Plugins:
     label = f"prunecore {version('prunecore')}"
     return Plugins(
         [
-            register(glue, "functions", label),
-            register(importance, "importance", label),
+            register(builtin, "builtin", label),
             register(toy_plugin, "toy", "prunecore-toy 0.1"),
         ]
     )
@@ -109,17 +110,17 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     def install(**modules: ModuleType | None) -> None:
         points = []
         for name, module in modules.items():
-            point = EntryPoint(name, f"installed_{name}", plugins.GROUP)
+            point = EntryPoint(name, f"installed_{name}", errors.GROUP)
             vars(point).update(dist=_Distribution(f"prunecore-{name}", "0.1"))
             points.append(point)
             if module is not None:
                 monkeypatch.setitem(sys.modules, f"installed_{name}", module)
-        monkeypatch.setattr(plugins, "entry_points", lambda group: points)
-        plugins._load_installed.cache_clear()
+        monkeypatch.setattr(loading, "entry_points", lambda group: points)
+        loading._load_installed.cache_clear()
 
-    monkeypatch.delenv(plugins.BLOCK_VARIABLE, raising=False)
+    monkeypatch.delenv(errors.BLOCK_VARIABLE, raising=False)
     yield install
-    plugins._load_installed.cache_clear()
+    loading._load_installed.cache_clear()
 
 
 @pytest.fixture

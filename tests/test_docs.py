@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from prunecore import hookspecs
-from prunecore.cli import main
-from prunecore.config import ModelConfig, PrunerConfig
-from prunecore.plugins import HOOKS
+from prunecore.cli.main import main
+from prunecore.files.config import ModelConfig, PrunerConfig
+from prunecore.plugins.loading import HOOKS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -13,16 +13,22 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prunecore import models
-from prunecore import plugins as plugin_registry
-from prunecore.errors import InputShapeError, PrunecoreError, UnsupportedError, UsageError
-from prunecore.plugins import BLOCK_VARIABLE, Plugins
+from prunecore.errors import (
+    BLOCK_VARIABLE,
+    InputShapeError,
+    PrunecoreError,
+    UnsupportedError,
+    UsageError,
+)
+from prunecore.files import models
+from prunecore.plugins import loading as plugin_registry
+from prunecore.registry import Plugins
 from prunecore.scaffold.hooks import Hooks, hooks_of
 from prunecore.scaffold.project import Project, fill, pin, write_project
-from prunecore.source import Call, render
-from prunecore.source_file import import_lines
 from prunecore.testing.blocks import check
-from prunecore.testing.following import Followed, Network, follow
+from prunecore.testing.walk import Followed, Network, follow
+from prunecore.writing.source_file import import_lines
+from prunecore.writing.text import Call, render
 
 _SIZE = 16  # of the axes beside the channels, in an input that nobody gave the shape of
 

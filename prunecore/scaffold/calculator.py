@@ -9,14 +9,13 @@ from typing import Any
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.attributes import HeldFloat, HeldInt
-from prunecore.expressions import function_name, literal, without_defaults
-from prunecore.forward import Expression, ForwardWriter
-from prunecore.functions import elementwise, function_of
-from prunecore.signal import Signal
-from prunecore.source import Call, Name, Value
-from prunecore.statements import AnyStatement, Statement
-from prunecore.training import Training
+from prunecore.channels.signal import Signal
+from prunecore.functions.rule import elementwise
+from prunecore.tracing.attributes import HeldFloat, HeldInt, Training
+from prunecore.tracing.nodes import function_of
+from prunecore.writing.expressions import function_name, literal, without_defaults
+from prunecore.writing.forward import Expression, ForwardWriter
+from prunecore.writing.text import AnyStatement, Call, Name, Statement, Value
 
 
 class CalculatorWriter(ForwardWriter):

@@ -8,19 +8,28 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import nn
 
-from prunecore.calls import picking
-from prunecore.class_writer import ClassWriter
-from prunecore.dependencies import Dependencies
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.keep import Keep, Width
 from prunecore.errors import UnsupportedError
-from prunecore.instances import Instance, mapped
-from prunecore.keep import Keep, Width
-from prunecore.plugins import Plugins
+from prunecore.registry import Plugins
 from prunecore.scaffold.calculator import CalculatorWriter, of_block
-from prunecore.source import INDENT, Call, Name, Value
-from prunecore.statements import AnyStatement, Compound, Statement, with_values, write_statements
-from prunecore.testing.following import PATH, Followed, Network
-from prunecore.variants import unify
-from prunecore.writer import Writer
+from prunecore.testing.walk import PATH, Followed, Network
+from prunecore.walking.calls import picking
+from prunecore.writing.classes import ClassWriter
+from prunecore.writing.instances import Instance, mapped
+from prunecore.writing.passes.variants import unify
+from prunecore.writing.text import (
+    INDENT,
+    AnyStatement,
+    Call,
+    Compound,
+    Name,
+    Statement,
+    Value,
+    with_values,
+    write_statements,
+)
+from prunecore.writing.writer import Writer
 
 _CHILD = "writer.child"
 

@@ -12,8 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from prunecore import plugins as plugin_registry
 from prunecore.errors import PrunecoreError, UsageError
+from prunecore.plugins import loading as plugin_registry
 
 EXAMPLE = "ExampleBlock"
 _FOR_EXAMPLE = ("prunecore", "prunecore-sequential")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from prunecore.components import ChannelArray
-from prunecore.counting import Counter
-from prunecore.signal import Signal
-from prunecore.testing.following import PATH, Followed
+from prunecore.channels.dependencies import ChannelArray
+from prunecore.channels.signal import Signal
+from prunecore.planning.cost import Counter
+from prunecore.testing.walk import PATH, Followed
 
 HOOK, FORWARD = "the hook", "the forward"
 

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunecore import plugins as plugin_registry
-from prunecore.errors import UnsupportedError
-from prunecore.keep import Keep
-from prunecore.plugins import BLOCK_VARIABLE, Plugin, Plugins
+from prunecore.channels.keep import Keep
+from prunecore.errors import BLOCK_VARIABLE, UnsupportedError
+from prunecore.plugins import loading as plugin_registry
+from prunecore.registry import Plugin, Plugins
 from prunecore.testing.agreement import difference
 from prunecore.testing.exactness import check_written
-from prunecore.testing.following import Followed, Network, follow
+from prunecore.testing.walk import Followed, Network, follow
 
 
 def check_block(

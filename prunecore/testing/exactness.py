@@ -12,20 +12,20 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
-from prunecore.alone import check_kinds, naming_the_writer
-from prunecore.counting import Counter
-from prunecore.keep import Keep
-from prunecore.masking import as_double, masked_original
-from prunecore.plugins import Plugin, Plugins
-from prunecore.signal import Signal
-from prunecore.source_file import write_network
-from prunecore.testing.following import PATH, Followed, Network
-from prunecore.transfer import transfer_weights
-from prunecore.verify import TOLERANCE
-from prunecore.writer import Writer
-from prunecore.written import build
+from prunecore.channels.keep import Keep
+from prunecore.channels.signal import Signal
+from prunecore.planning.cost import Counter
+from prunecore.registry import Plugin, Plugins
+from prunecore.testing.walk import PATH, Followed, Network
+from prunecore.verifying.comparison import TOLERANCE
+from prunecore.verifying.masking import as_double, masked_original
+from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
+from prunecore.writing.source_file import write_network
+from prunecore.writing.writer import Writer
 
 _CPU = torch.device("cpu")
+
+
 _BATCH = 3  # another one than the walk's: a batch size that is written does not go unnoticed
 
 

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from prunecore.dependencies import find_dependencies
+from prunecore.channels.keep import Keep
 from prunecore.hookspecs import hookimpl
-from prunecore.keep import Keep
-from prunecore.plugins import Plugin, Plugins, register
-from prunecore.source import BlockSource, Call
-from prunecore.testing.following import PATH, Network
-from prunecore.transfer import transfer_weights
-from prunecore.writer import Writer
+from prunecore.plugins.loading import register
+from prunecore.registry import Plugin, Plugins
+from prunecore.testing.walk import PATH, Network
+from prunecore.walking.network import find_dependencies
+from prunecore.writing.building import transfer_weights
+from prunecore.writing.text import BlockSource, Call
+from prunecore.writing.writer import Writer
 
 _PATH = f"{PATH}.{PATH}"  # no other word of a message
 

@@ -8,15 +8,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from prunecore import plugins as plugin_registry
-from prunecore.channels import Channels
-from prunecore.dependencies import Dependencies, merge
-from prunecore.errors import unknown_name
-from prunecore.plugins import BLOCK_VARIABLE, Plugin, Plugins
+from prunecore.channels.dependencies import Dependencies, merge
+from prunecore.errors import BLOCK_VARIABLE, unknown_name
+from prunecore.plugins import loading as plugin_registry
+from prunecore.registry import Plugin, Plugins
 from prunecore.testing.faults import check_errors
+from prunecore.walking.walk import Channels
 
 _FOR_OWNERS = ("prunecore_calculate_dependencies", "prunecore_write_block")
+
+
 _OF_BLOCKS = (*_FOR_OWNERS, "prunecore_transfer_weights")
+
+
 _WITHOUT_BLOCK = ("prunecore_block_types", "prunecore_functions", "prunecore_criteria")
 
 

@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.counting import Counter
-from prunecore.dependencies import Dependencies
-from prunecore.keep import Keep
-from prunecore.plan import Plan, Target, make_plan
-from prunecore.plugins import Plugins, load
-from prunecore.source_file import write_network
-from prunecore.transfer import transfer_weights
-from prunecore.verify import verify
-from prunecore.written import build, walk
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.keep import Keep
+from prunecore.planning.cost import Counter
+from prunecore.planning.plan import Plan, Target, make_plan
+from prunecore.plugins.loading import load
+from prunecore.registry import Plugins
+from prunecore.verifying.comparison import verify
+from prunecore.walking.network import walk
+from prunecore.writing.building import build, transfer_weights
+from prunecore.writing.source_file import write_network
 
 FACTORY = "net"
 

@@ -14,7 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load_file
 
-from prunecore.cli import main
+from prunecore.cli.main import main
 
 NETS = """
 import torch
@@ -147,7 +147,7 @@ def test_a_job_that_cannot_be_done_ends_with_1(
 
 
 def test_the_installed_command_ends_with_the_exit_code(tmp_path: Path) -> None:
-    code = "import sys; from prunecore.cli import main; sys.exit(main())"
+    code = "import sys; from prunecore.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "plugins", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

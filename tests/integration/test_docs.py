@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from prunecore import plugins
-from prunecore.cli import main
-from prunecore.written import walk
+from prunecore.cli.main import main
+from prunecore.plugins import loading
+from prunecore.walking.network import walk
 
 ROOT = Path(__file__).parents[2]
 PICTURED = ROOT / "docs/how-it-works.md"
@@ -70,7 +70,7 @@ def install(pyproject: str, folder: Path) -> None:
     _, _, points = pyproject.partition("[project.entry-points.prunecore]\n")
     points, _, _ = points.replace('"', "").partition("\n\n")
     (metadata / "entry_points.txt").write_text(f"[prunecore]\n{points}\n")
-    plugins._load_installed.cache_clear()
+    loading._load_installed.cache_clear()
 
 
 def titled_files(text: str) -> dict[str, str]:
@@ -117,7 +117,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     for file in [*tmp_path.glob("*.py"), *tmp_path.glob("src/*")]:
         sys.modules.pop(file.stem, None)
-    plugins._load_installed.cache_clear()
+    loading._load_installed.cache_clear()
 
 
 def check(page: Path, now: str) -> None:
@@ -140,7 +140,7 @@ def test_the_picture_shows_the_ids_of_its_network() -> None:
     code = re.findall(r"^```python\n(.*?)^```$", PICTURED.read_text(), BLOCK)[0]
     names: dict[str, Any] = {}
     run_python(code, names)
-    found = walk(names["Net"](), (3, 8, 8), plugins.load())
+    found = walk(names["Net"](), (3, 8, 8), loading.load())
     for node, signal in found.traces[""].values.items():
         places = signal.ids.ravel()
         if node.name in ("add", "cat"):  # where ids have been coupled

@@ -6,9 +6,9 @@ import pytest
 from torch import nn
 
 from prunecore import Signal
-from prunecore.plugins import load
+from prunecore.plugins.loading import load
 from prunecore.testing import check_block, check_plugin
-from prunecore.written import walk
+from prunecore.walking.network import walk
 
 from .networks import network
 
@@ -65,7 +65,7 @@ def test_every_family_is_a_whole_plugin(family: str) -> None:
 
 def test_every_family_is_tested_here() -> None:
     assert sorted(plugin.name for plugin in load().all if plugin.hooks) == sorted(
-        [*FAMILIES, "functions", "importance"]
+        [*FAMILIES, "builtin"]
     )
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from prunecore.pipeline import Request, Walked
+from prunecore.planning.plan import Request
+from prunecore.pruning import Walked
 
 from .detector import SHAPES, Detector
 from .networks import NETWORKS, filled, network

@@ -8,10 +8,9 @@ import torch
 import torchvision
 
 from prunecore import VerificationError
-from prunecore.keep import Keep
-from prunecore.transfer import transfer_weights
-from prunecore.verify import verify
-from prunecore.written import build
+from prunecore.channels.keep import Keep
+from prunecore.verifying.comparison import verify
+from prunecore.writing.building import build, transfer_weights
 
 from .conftest import Cut
 from .networks import NETWORKS, network

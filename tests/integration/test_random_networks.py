@@ -20,15 +20,15 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from prunecore import LevelError
-from prunecore.counting import Counter as Counting
-from prunecore.dependencies import Dependencies, find_dependencies
-from prunecore.keep import Keep
-from prunecore.plan import Plan, make_plan
-from prunecore.plugins import load
-from prunecore.source_file import write_network
-from prunecore.transfer import transfer_weights
-from prunecore.verify import verify
-from prunecore.written import build
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.keep import Keep
+from prunecore.planning.cost import Counter as Counting
+from prunecore.planning.plan import Plan, make_plan
+from prunecore.plugins.loading import load
+from prunecore.verifying.comparison import verify
+from prunecore.walking.network import find_dependencies
+from prunecore.writing.building import build, transfer_weights
+from prunecore.writing.source_file import write_network
 
 from ..conftest import masked
 from .networks import filled

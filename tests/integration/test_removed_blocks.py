@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torchvision
 
-from prunecore.blocks import find_blocks
-from prunecore.plan import TARGETS, Target, make_plan
+from prunecore.planning.plan import TARGETS, Target, make_plan
+from prunecore.planning.residual_blocks import find_blocks
 
 from .conftest import Cut
 from .networks import network

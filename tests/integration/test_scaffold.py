@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from prunecore.cli import main
+from prunecore.cli.main import main
 
 BLOCKS = """\
 import torch

@@ -154,6 +154,6 @@ def test_several_inputs_and_nested_outputs(tmp_path: Path) -> None:
     inputs = [torch.randn(2, *shape) for shape in shapes]
     assert pytree.tree_structure(small.model(*inputs)) == pytree.tree_structure(model(*inputs))
     small.save(tmp_path / "two_40.py")
-    from prunecore.written import verify_file
+    from prunecore.verification import verify_file
 
     assert verify_file(tmp_path / "two_40.py", model, shapes)["inputs"] == 8

@@ -14,7 +14,7 @@ from torchvision.models.googlenet import BasicConv2d, Inception
 from torchvision.models.inception import InceptionB, InceptionD, InceptionE
 
 import prunecore
-from prunecore.written import verify_file
+from prunecore.verification import verify_file
 from prunecore_googlenet import inception
 
 WIDTHS = (24, 12, 24, 12, 12, 10)  # of an Inception's convolutions

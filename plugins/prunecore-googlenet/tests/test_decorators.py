@@ -7,7 +7,7 @@ from torchvision.models.googlenet import Inception
 
 import prunecore
 from prunecore import UsageError
-from prunecore.plugins import load
+from prunecore.plugins.loading import load
 from prunecore_googlenet import inception
 
 CONVS = ["one", "reduce", "three", "project"]

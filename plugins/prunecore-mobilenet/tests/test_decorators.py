@@ -7,7 +7,7 @@ from torchvision.models.mobilenetv2 import InvertedResidual
 
 import prunecore
 from prunecore import UsageError
-from prunecore.plugins import load
+from prunecore.plugins.loading import load
 from prunecore.testing import check_block
 from prunecore_mobilenet import mb_conv
 

@@ -15,7 +15,7 @@ from torch import nn
 from torchvision import models
 
 import prunecore
-from prunecore.plugins import load
+from prunecore.plugins.loading import load
 from prunecore.testing import check_block, check_plugin
 
 SHAPE = (3, 32, 32)

@@ -7,7 +7,7 @@ from torchvision.models.resnet import BasicBlock
 
 import prunecore
 from prunecore import UsageError
-from prunecore.plugins import load
+from prunecore.plugins.loading import load
 from prunecore_resnet import basic_block, bottleneck
 
 

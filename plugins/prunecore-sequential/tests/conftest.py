@@ -15,13 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunecore.counting import Counter
-from prunecore.dependencies import Dependencies, find_dependencies
-from prunecore.instances import resolved
-from prunecore.keep import Keep
-from prunecore.plugins import Plugins, load
-from prunecore.source import render
-from prunecore.writer import Writer
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.keep import Keep
+from prunecore.planning.cost import Counter
+from prunecore.plugins.loading import load
+from prunecore.registry import Plugins
+from prunecore.walking.network import find_dependencies
+from prunecore.writing.instances import resolved
+from prunecore.writing.text import render
+from prunecore.writing.writer import Writer
 
 WORDS = {"nn": nn, "OrderedDict": OrderedDict, "torch": torch}
 

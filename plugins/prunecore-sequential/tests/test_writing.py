@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import prunecore
-from prunecore.source import render
+from prunecore.writing.text import render
 from prunecore_sequential import prunecore_block_types, prunecore_write_block
 
 RANKS = {1: (8,), 2: (8, 6), 3: (8, 6, 7)}

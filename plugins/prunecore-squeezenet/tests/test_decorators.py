@@ -7,7 +7,7 @@ from torchvision.models.squeezenet import Fire
 
 import prunecore
 from prunecore import UsageError
-from prunecore.plugins import load
+from prunecore.plugins.loading import load
 from prunecore_squeezenet import fire
 
 

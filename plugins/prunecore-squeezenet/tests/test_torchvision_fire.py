@@ -11,7 +11,7 @@ from torchvision.models.squeezenet import Fire
 
 import prunecore
 from prunecore.testing import check_block, check_plugin
-from prunecore.written import verify_file
+from prunecore.verification import verify_file
 
 SHAPE = (3, 48, 48)
 LEVELS = [5, 50, 80, 90, 95]

@@ -1,0 +1,341 @@
+"""The algebra of channel ids: hand them out, bind weights to them, couple and pin them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.computed import leaf_of
+from prunecore.channels.ids import (
+    Ids,
+    along,
+    one_channel_axis,
+    reshape_ids,
+    without_channels,
+    without_repetition,
+)
+from prunecore.channels.records import MaskedForward, MaskedFunction, Records, Use
+from prunecore.channels.signal import Signal, shaped
+from prunecore.decorators import protected_layers
+from prunecore.errors import InputShapeError, Line, UnsupportedError
+from prunecore.registry import Plugins, is_of_torch
+from prunecore.tracing.attributes import Training
+
+LAYERS = "sequential"  # the plugin that nearly every network needs
+
+
+class Algebra:
+    """What may be done with the channels of a network, apart from walking through it.
+
+    Args:
+        model: the network. It is read, never changed.
+        plugins: the loaded plugins.
+    """
+
+    def __init__(self, model: nn.Module, plugins: Plugins) -> None:
+        self.records = Records()
+        self._model = model
+        self._plugins = plugins
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        stored = [*model.named_parameters(), *model.named_buffers()]
+        self._stored = {id(tensor): name for name, tensor in stored}
+        self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
+        self._at = [""]  # the paths of the modules that the walk is inside of
+        self._lines: list[Line | None] = [None]  # where it has come to in their forwards
+        self._call: str | None = None  # the call of a traced forward that is followed
+
+    @property
+    def path(self) -> str:
+        """The path of the module that the walk is in."""
+        return self._at[-1]
+
+    @property
+    def module(self) -> nn.Module:
+        """The module that the walk is in."""
+        return self._model.get_submodule(self.path)
+
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a torch function on meta tensors, for the shape of what it returns.
+
+        Signals among the arguments stand for their meta tensors, `self.training` for its value.
+
+        Raises:
+            InputShapeError: the shapes do not fit.
+        """
+        args, kwargs = pytree.tree_map(_for_torch, (args, kwargs))
+        try:
+            return function(*args, **kwargs)
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+            shapes = [
+                str(tuple(leaf.shape[1:]))
+                for leaf in pytree.tree_leaves((args, kwargs))
+                if isinstance(leaf, Tensor)
+            ]
+            path, name = self._where()
+            message = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            line = self._line()
+            raise InputShapeError(
+                f"{path or 'The network'} ({name}) cannot take a tensor of shape "
+                f"{shapes[0] if shapes else '()'}: {message}"
+                f"{f' ({line})' if line else ''}.\n"
+                "Give the input shape that the network was made for (--input-shape)."
+            ) from error
+
+    # Handing out, binding, coupling, pinning
+
+    def fresh(self, count: int) -> Ids:
+        """Hand out ids, shape `(count,)`, for channels that a layer produces."""
+        first = self.records.count
+        self.records.count += count
+        return np.arange(first, first + count, dtype=np.int64)
+
+    def bind(
+        self, tensor: Tensor | None, axis: int, ids: Ids | None, filters: bool = False
+    ) -> None:
+        """Bind one axis of a parameter or buffer to channels: it is cut as they are.
+
+        Args:
+            tensor: a parameter or buffer of the network; `None` is passed over.
+            axis: its axis.
+            ids: shape `(tensor.shape[axis],)`; `None`, no channels along it, is passed over.
+            filters: whether the places along the axis are the filters that make the channels.
+        """
+        if tensor is None:
+            return
+        if id(tensor) not in self._stored:
+            self.refuse(
+                "one of its weights is computed each time, not stored",
+                "Make it a plain parameter first, for instance with "
+                "torch.nn.utils.parametrize.remove_parametrizations.",
+            )
+        if ids is None:
+            return
+        if ids.shape != (tensor.shape[axis],):
+            raise ValueError(
+                f"axis {axis} of a tensor of shape {tuple(tensor.shape)} cannot be bound to "
+                f"ids of shape {ids.shape}"
+            )
+        key = (id(tensor), axis)
+        self.join(self.records.bindings.setdefault(key, ids), ids)
+        if filters:
+            self.records.filters.setdefault(key, self._at[-1])
+
+    def width(self, module: nn.Module, attribute: str, ids: Ids | None) -> None:
+        """Declare that a module's constructor argument counts these channels."""
+        if ids is not None:
+            known = self.records.widths.setdefault((self._paths[id(module)], attribute), ids)
+            self.join(known, ids)
+
+    def holder(self, tensor: Tensor) -> nn.Module:
+        """The module that holds a parameter or buffer of the network."""
+        return self._model.get_submodule(self._stored[id(tensor)].rpartition(".")[0])
+
+    def couple(self, *signals: Signal) -> Signal:
+        """Couple tensors that meet place by place, after broadcasting; the result's `Signal`."""
+        result = signals[0]
+        for other in signals[1:]:
+            result = broadcast_together(self, result, other)
+        return result
+
+    def pin(self, ids: Ids, reason: str) -> None:
+        """Keep these channels whole.
+
+        Args:
+            ids: any shape.
+            reason: completes "left whole because ...".
+        """
+        self.records.pins.append((ids.ravel(), reason))
+
+    def join(self, first: Ids, second: Ids) -> None:
+        """Make the channels at equal places of two arrays of equal shape one channel each."""
+        if first is not second:
+            self.records.couplings.append((first.ravel(), second.ravel()))
+
+    def axis(self, signal: Signal, axis: int) -> Ids | None:
+        """The channels along one axis, shape `(signal.shape[axis],)`; `None` where there are none.
+
+        Channels that also differ along another axis are coupled across it.
+        """
+        ids = signal.ids
+        if ids.shape[axis] == 1:
+            return None
+        rows = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
+        for column in range(1, rows.shape[1]):
+            self.join(rows[:, 0], rows[:, column])
+        return np.ascontiguousarray(rows[:, 0])
+
+    def pin_axes(self, signal: Signal, axes: Any, operation: str) -> Signal:
+        """Keep whole what lies along axes that an operation mixes; the same tensor without it."""
+        ids = signal.ids
+        for axis in axes:
+            if ids.shape[axis] > 1:
+                self.pin(ids, f"{operation} mixes it")
+                ids = without_channels(signal.ndim)
+        return Signal(signal.meta, ids)
+
+    def reshape(self, signal: Signal, meta: Tensor) -> Signal:
+        """The signal after a row-major reshape to the shape of `meta`."""
+        ids = reshape_ids(signal.ids, signal.shape, tuple(meta.shape))
+        return Signal(meta, one_channel_axis(ids, self.join))
+
+    def settle(self, signal: Signal, axis: int | None = None) -> Signal:
+        """Couple channels that lie along several axes, so that those that stay are a rectangle.
+
+        Args:
+            signal: any tensor.
+            axis: along which the channels stay apart; without one, that which has most of them.
+        """
+        if signal.grid is None:
+            return signal
+        *before, last = signal.grid.arrangements
+        settled = one_channel_axis(last, self.join, axis)
+        ids, places = np.unique(last, return_index=True)
+        stands_for = np.broadcast_to(settled, last.shape).ravel()[places]
+        for arrangement in before:  # the same channels, which may be a rectangle already
+            units = stands_for[np.searchsorted(ids, arrangement)]
+            one_channel_axis(without_repetition(units), self.join)
+        return Signal(signal.meta, settled)
+
+    def hold_one(self, ids: Ids) -> None:
+        """See to it that one of these places stays, so that a part of a tensor is never empty."""
+        self.records.parts.append(ids.ravel())
+
+    # Counting and checking
+
+    def count_macs(self, weight: Tensor | Signal, times: int, along: Ids | None = None) -> None:
+        """Count multiply-accumulates: each element of `weight` is used `times` times an input.
+
+        Args:
+            weight: of a layer; it may be computed by a forward.
+            times: how often, in the original.
+            along: the channels, if any, among the places that it is used at; each has its share.
+        """
+        if isinstance(weight, Signal):
+            parameter = leaf_of(weight).parameter
+            if parameter is not None:  # else it is computed of the input
+                self.records.uses.append(Use(weight, parameter, times, along))
+            return
+        self.records.macs[id(weight)] = self.records.macs.get(id(weight), 0) + times
+        known = self.records.used_along.setdefault(id(weight), along)
+        if known is not along:
+            for ids in (known, along):
+                if ids is not None:
+                    self.pin(ids, "a layer that works along it is used elsewhere, too")
+
+    def leave_whole(self, module: nn.Module, reason: str) -> None:
+        """Report that a layer is not cut, and why."""
+        self.records.left_whole.setdefault(self._paths[id(module)], reason)
+
+    def masked_forward(self, module: nn.Module, ids: Ids | None, forward: MaskedForward) -> None:
+        """Give the forward that the masked original uses, where zeros would not be inert.
+
+        Args:
+            module: a module that normalises over channels, say.
+            ids: the channels along the axis that it mixes.
+            forward: called with the module, the kept places of `ids` and the inputs.
+        """
+        if ids is not None:
+            path = self._paths[id(module)]
+            known, _ = self.records.masked_forwards.setdefault(path, (ids, forward))
+            self.join(known, ids)
+
+    def masked_function(self, ids: Ids | None, function: MaskedFunction) -> None:
+        """Give what the masked original calls in the place of the function that is followed.
+
+        A plugin that follows a function with `apply` gives its block's `masked_forward` itself;
+        channels that such a call mixes are left whole.
+
+        Args:
+            ids: the channels along the axis that it mixes.
+            function: called with the kept places of `ids` and the arguments of the call.
+        """
+        if ids is None:
+            return
+        if self._call is None:
+            self.pin(ids, "a plugin calls a function that mixes it")
+            return
+        known, _ = self.records.masked_functions.setdefault(
+            (self.path, self._call), (ids, function)
+        )
+        self.join(known, ids)
+
+    def refuse(self, reason: str, remedy: str) -> NoReturn:
+        """Stop: the module that the walk is in is not understood.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        path, name = self._where()
+        has_layers = any(plugin.name == LAYERS for plugin in self._plugins.all)
+        if not has_layers and is_of_torch(type(self._model.get_submodule(path))):
+            remedy = f"Install the plugin of torch.nn's layers: pip install prunecore-{LAYERS}"
+        raise UnsupportedError(path, name, reason, remedy, self._line())
+
+    def _line(self) -> Line | None:
+        """The innermost line of the user's that the walk has come to."""
+        return next((line for line in reversed(self._lines) if line), None)
+
+    def _where(self) -> tuple[str, str]:
+        path = self._at[-1]
+        return path, type(self._model.get_submodule(path)).__name__
+
+
+def _for_torch(argument: Any) -> Any:
+    if isinstance(argument, Signal):
+        return argument.meta
+    return bool(argument) if isinstance(argument, Training) else argument
+
+
+_CROSSWISE = "it meets channels that lie along another axis"
+
+
+def broadcast_together(channels: Algebra, a: Signal, b: Signal) -> Signal:
+    """Couple two tensors where they meet after broadcasting; the result's `Signal`.
+
+    Channels that meet a size of 1 pass it; channels that meet others become one with them; those
+    that meet places that always stay, or channels along another axis, are left whole.
+    """
+    shape = channels.run(torch.broadcast_shapes, a.shape, b.shape)
+    a, b = _adopt(channels, a, b), _adopt(channels, b, a)
+    a_ids, b_ids = (s.ids.reshape((1,) * (len(shape) - s.ndim) + s.ids.shape) for s in (a, b))
+    a_shape, b_shape = ((1,) * (len(shape) - s.ndim) + s.shape for s in (a, b))
+    a_axes = {axis for axis in range(len(shape)) if a_ids.shape[axis] > 1}
+    b_axes = {axis for axis in range(len(shape)) if b_ids.shape[axis] > 1}
+    if a_axes == b_axes:
+        if a_axes:
+            channels.join(a_ids, b_ids)
+        ids = a_ids
+    elif a_axes and b_axes and (a.parameter is None) != (b.parameter is None):
+        # a parameter's places make no channels: what it meets keeps its own
+        ids, crossing = (a_ids, b_ids) if a.parameter is None else (b_ids, a_ids)
+        channels.pin(crossing, _CROSSWISE)
+    elif a_axes and b_axes:
+        for meets in (a_ids, b_ids):
+            channels.pin(meets, _CROSSWISE)
+        ids = without_channels(len(shape))
+    else:
+        ids, axes, other = (a_ids, a_axes, b_shape) if a_axes else (b_ids, b_axes, a_shape)
+        if any(other[axis] > 1 for axis in axes):
+            channels.pin(
+                ids, "it meets a tensor of which everything stays, such as the network's input"
+            )
+    return Signal(shaped(shape), ids)
+
+
+def _adopt(channels: Algebra, signal: Signal, other: Signal) -> Signal:
+    """A parameter takes its ids from what it meets."""
+    offset = signal.ndim - other.ndim
+    axes = other.channel_axes
+    if signal.parameter is None or len(axes) != 1 or axes[0] + offset < 0:
+        return signal
+    axis = axes[0] + offset
+    if signal.shape[axis] != other.shape[axes[0]]:
+        return signal
+    ids = other.ids.ravel()
+    channels.bind(signal.parameter, axis, ids)
+    return Signal(signal.meta, along(axis, signal.ndim, ids))

@@ -1,0 +1,147 @@
+"""Which original places stay, for every tensor, layer argument and signal of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.ids import Ids
+from prunecore.channels.records import is_within
+from prunecore.channels.signal import Signal
+
+
+class Width(int):
+    """A kept width that knows which channels it counts, so that the same ones are named alike."""
+
+    channels: Hashable
+
+    def __new__(cls, value: int, channels: Hashable) -> Width:
+        """A width of this value that counts these channels."""
+        width = super().__new__(cls, value)
+        width.channels = channels
+        return width
+
+
+class Keep:
+    """The kept indices of a network: sorted original indices that stay, by tensor and axis.
+
+    Args:
+        model: the original network.
+        dependencies: its channels.
+        kept: whether each channel stays, shape `(dependencies.count,)`.
+        removed_blocks: paths of the residual blocks that go as a whole.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dependencies: Dependencies,
+        kept: NDArray[np.bool_],
+        removed_blocks: Sequence[str] = (),
+    ) -> None:
+        self.model = model
+        self.dependencies = dependencies
+        self.kept = kept
+        self.removed_blocks = tuple(removed_blocks)
+        self.left_out = (*dependencies.left_out, *removed_blocks)
+        self._kept_or_fixed = np.append(kept, True)
+        self._names = {id(tensor): name for name, tensor in dependencies.tensors.items()}
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._axes = [np.flatnonzero(self._kept_or_fixed[array]) for array in dependencies.axes]
+        self._index = {array.tobytes(): i for i, array in enumerate(dependencies.axes)}
+
+    def indices(self, tensor: Tensor | None, axis: int) -> NDArray[np.int64] | None:
+        """The kept indices along one axis of a parameter or buffer; `None` where all stay."""
+        bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
+        if axis not in bound:
+            return None
+        kept = self._axes[bound[axis]]
+        return None if len(kept) == len(self.dependencies.axes[bound[axis]]) else kept
+
+    def width(self, tensor: Tensor, axis: int) -> int:
+        """The kept width of one axis of a parameter or buffer."""
+        bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
+        if axis not in bound:
+            return int(tensor.shape[axis])
+        return Width(len(self._axes[bound[axis]]), bound[axis])
+
+    def argument(self, module: nn.Module, name: str) -> int:
+        """The kept value of a constructor argument that counts channels."""
+        index = self.dependencies.widths.get((self._paths[id(module)], name))
+        if index is None:
+            return getattr(module, name)  # type: ignore[no-any-return]
+        return Width(len(self._axes[index]), index)
+
+    def constants(self, module: nn.Module) -> Mapping[str, Any]:
+        """The arguments of a traced module's calls that its written forward does without."""
+        return self.dependencies.constants.get(self._paths[id(module)], {})
+
+    def place(self, index: int) -> NDArray[np.int64]:
+        """The kept places of one of the dependencies' axes."""
+        return self._axes[index]
+
+    def mask(self, ids: Ids) -> NDArray[np.bool_]:
+        """Whether each place of an array of ids stays."""
+        return self._kept_or_fixed[self.dependencies.channel_of[ids]]
+
+    def size(self, signal: Signal, axis: int) -> int:
+        """The kept width of one axis of a tensor of the forward pass.
+
+        Where its channels lie along several axes, in groups for instance, those but the last have
+        the places that anything is left at, and the last what these share out evenly.
+        """
+        if not signal.carries_channels(axis):
+            return signal.shape[axis]
+        ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)
+        if ids.shape[1] == 1:
+            return self.count(ids[:, 0])
+        size = self.mask(ids).any(1).sum()
+        if axis == signal.channel_axes[-1]:
+            groups = self.mask(signal.ids).any(axis).sum()
+            size = self.mask(ids).sum() // max(groups, 1)
+        return Width(int(size), self.dependencies.channel_of[ids].tobytes())
+
+    def shape(self, signal: Signal) -> tuple[int, ...]:
+        """The kept shape of a tensor of the forward pass."""
+        return tuple(self.size(signal, axis) for axis in range(signal.ndim))
+
+    def count(self, ids: Ids) -> Width:
+        """How many places of 1-d ids stay."""
+        channels = self.dependencies.channel_of[ids].tobytes()
+        return Width(int(self.mask(ids).sum()), self._index.get(channels, channels))
+
+    def is_left_out(self, module: nn.Module) -> bool:
+        """Whether the written network does without a module."""
+        return is_within(self._paths[id(module)], self.left_out)
+
+    def is_of_removed_block(self, tensor: Tensor) -> bool:
+        """Whether a parameter or buffer goes with its block."""
+        return is_within(self._names.get(id(tensor), ""), self.removed_blocks)
+
+    def cut(self, tensor: Tensor) -> Tensor:
+        """A parameter or buffer without what goes; not copied where all of it stays."""
+        bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
+        cut_axes = [axis for axis in sorted(bound) if self.indices(tensor, axis) is not None]
+        cut = tensor.detach()
+        if cut_axes == [0, 1]:
+            columns, run = self._columns(bound[1])
+            rows = torch.from_numpy(self._axes[bound[0]]).to(cut.device)
+            runs = cut.reshape(cut.shape[0], -1, run, *cut.shape[2:])
+            return runs[rows[:, None], columns.to(cut.device)].flatten(1, 2)
+        for axis in cut_axes:
+            cut = cut.index_select(axis, torch.from_numpy(self._axes[bound[axis]]).to(cut.device))
+        return cut
+
+    def _columns(self, index: int) -> tuple[Tensor, int]:
+        """Kept columns as runs of one channel, so that flattened maps are copied run by run."""
+        array, kept = self.dependencies.axes[index], self._axes[index]
+        run = int(np.argmax(array != array[0])) or 1
+        if len(array) % run or (array.reshape(-1, run) != array[::run, None]).any():
+            run = 1
+        return torch.from_numpy(kept[::run] // run), run

@@ -1,0 +1,122 @@
+"""What a walk leaves behind, for the later stages to read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Set
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, fx, nn
+
+from prunecore.channels.ids import Ids
+from prunecore.channels.signal import Signal
+from prunecore.writing.text import Value
+
+if TYPE_CHECKING:
+    from prunecore.registry import Plugin
+
+
+# The forward that stands for a module's own in the masked original:
+# (module, the kept places, *inputs) -> output
+MaskedForward = Callable[..., Any]
+
+
+# The function that stands for another in the masked original: (the kept places, *arguments)
+MaskedFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One module's forward, followed.
+
+    Attributes:
+        module: the module.
+        graph: its forward, every child a leaf.
+        values: of every node, `Signal` for tensor.
+        output: what it returns.
+        orders: lists of places that the written forward reads, by attribute, as they are written.
+    """
+
+    module: nn.Module
+    graph: fx.Graph
+    values: Mapping[fx.Node, Any]
+    output: Any
+    orders: Mapping[str, Value] = field(default_factory=dict)
+
+    def copied(self) -> tuple[Trace, dict[fx.Node, fx.Node]]:
+        """One whose graph can be edited, and its nodes by those of this one."""
+        graph = fx.Graph()
+        copies: dict[fx.Node, fx.Node] = {}
+        graph.output(graph.graph_copy(self.graph, copies))
+        values = {copies[node]: value for node, value in self.values.items() if node in copies}
+        return replace(self, graph=graph, values=values), copies
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One call of a module: what it was called with, what it returned, and which plugin said so."""
+
+    inputs: tuple[Any, ...]
+    output: Any
+    owner: Plugin | None = None
+
+
+@dataclass(frozen=True)
+class Use:
+    """Multiply-accumulates by a weight that a forward computes.
+
+    Attributes:
+        weight: the weight.
+        parameter: that it is computed of, the first of these.
+        times: how often each element is used for one input.
+        along: the channels, if any, among the places that it is used at.
+    """
+
+    weight: Signal
+    parameter: Tensor
+    times: int
+    along: Ids | None
+
+
+@dataclass
+class Records:
+    """What a walk leaves behind, for the later stages to read."""
+
+    count: int = 0  # ids handed out
+    bindings: dict[tuple[int, int], Ids] = field(default_factory=dict)  # (id of tensor, axis)
+    filters: dict[tuple[int, int], str] = field(default_factory=dict)  # ... to the layer's path
+    widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)
+    couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
+    pins: list[tuple[Ids, str]] = field(default_factory=list)
+    parts: list[Ids] = field(default_factory=list)  # of each of these a place has to stay
+    macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
+    used_along: dict[int, Ids | None] = field(default_factory=dict)  # ... for each of these places
+    uses: list[Use] = field(default_factory=list)
+    # tensors that forwards compute of parameters and others meet, with the paths of the modules
+    computed: list[tuple[str, Signal]] = field(default_factory=list)
+    traces: dict[str, Trace] = field(default_factory=dict)
+    visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
+    open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned
+    constants: dict[str, dict[str, Any]] = field(default_factory=dict)  # path to such arguments
+    only_in_training: Set[str] = frozenset()  # paths that eval mode does not reach
+    # the calls of training, where that does something else
+    training_visits: dict[str, list[Visit]] = field(default_factory=dict)
+    as_in_eval: Set[str] = frozenset()  # paths of what is to train as it runs in eval mode
+    absent: Set[str] = frozenset()  # paths that training is to do without
+    lacks_training: bool = False  # whether something that only training does is left out
+    touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
+    left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason
+    protected: list[str] = field(default_factory=list)  # paths of layers that are not to be cut
+    masked_forwards: dict[str, tuple[Ids, MaskedForward]] = field(default_factory=dict)
+    # (path of the module, name of the call in its trace)
+    masked_functions: dict[tuple[str, str], tuple[Ids, MaskedFunction]] = field(
+        default_factory=dict
+    )
+
+
+def is_within(name: str, paths: Collection[str]) -> bool:
+    """Whether a module or tensor is one of these modules, or lies in one."""
+    return any(name == path or name.startswith(f"{path}.") for path in paths)
+
+
+TRAINING = "training"  # stands for all that only training does, where modules are named

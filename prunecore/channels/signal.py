@@ -1,0 +1,165 @@
+"""A tensor of the forward pass as the walk sees it: its shape, and who is which channel in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunecore.channels.ids import Ids
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Channels along several axes of a tensor, which has come of one that has them along one.
+
+    Attributes:
+        source: that tensor.
+        coordinates: for each axis of that tensor, the place along it that lies at each place of
+            this one; shaped as ids are.
+        arrangements: the ids of every such tensor on the way here, this one's last.
+    """
+
+    source: Signal
+    coordinates: tuple[Ids, ...]
+    arrangements: tuple[Ids, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """What a function has taken of a tensor whose channels lie along one axis.
+
+    Attributes:
+        source: the tensor.
+        places: the numbers of the places along that axis, in their order.
+    """
+
+    source: Signal
+    places: Ids
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where the channels come from with which a computed tensor is followed.
+
+    Attributes:
+        parameter: a parameter.
+        axis: the axis of it along which they lie.
+        alone: whether all other parameters are taken for such without channels, as a gain for
+            each row is where the columns are followed.
+    """
+
+    parameter: Tensor = field(compare=False)
+    axis: int
+    alone: bool
+    key: tuple[int, int] = field(init=False)  # of the parameter's axis among what is bound
+
+    def __post_init__(self) -> None:
+        """Know the parameter by its id, as tensors compare place by place."""
+        object.__setattr__(self, "key", (id(self.parameter), self.axis))
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """A computed tensor with channels that lie along one axis, or without any.
+
+    Attributes:
+        signal: the tensor.
+        way: where they come from; `None` if that is what has been met on the way.
+    """
+
+    signal: Signal
+    way: Way | None
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """How a tensor is computed of parameters alone, and what channels it turned out to have.
+
+    Attributes:
+        function: what returns it.
+        args: its arguments, a `Signal` for each tensor.
+        kwargs: likewise, by name.
+        call: the name of the call in the trace; `None` where that cannot be replayed.
+        moves: whether the function only moves or takes places, so that zeros stay zero.
+        parts: all tensors that the function returns, this one among them.
+        followed: what has been found, for one axis after the other.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    call: str | None
+    moves: bool
+    parts: list[Signal] = field(default_factory=list)
+    followed: list[Followed] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """One tensor of the forward pass.
+
+    Attributes:
+        meta: the tensor on the meta device, for its shape.
+        ids: the channel at each place: same rank as the tensor, size 1 on axes without channels.
+        parameter: the parameter that this is, as long as its ids are to come from what it meets.
+        grid: how its channels lie along several axes, where they may go in any pattern.
+        picked: the places of another tensor that a function has taken for it.
+        computed: how it is computed, if of parameters alone.
+    """
+
+    meta: Tensor
+    ids: Ids
+    parameter: Tensor | None = None
+    grid: Grid | None = None
+    picked: Picked | None = None
+    computed: Computed | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse ids that cannot be those of the tensor.
+
+        Raises:
+            TypeError: `meta` holds values, or `ids` is not an array of int64.
+            ValueError: the shape of `ids` does not fit the tensor's.
+        """
+        if not (isinstance(self.meta, Tensor) and self.meta.is_meta):
+            raise TypeError("the tensor that a Signal stands for is not on the meta device")
+        if not (isinstance(self.ids, np.ndarray) and self.ids.dtype == np.int64):
+            raise TypeError("the ids of a Signal are not an array of int64")
+        sizes, shape = self.ids.shape, self.meta.shape
+        if sizes != shape and (
+            len(sizes) != len(shape)
+            or any(size not in (1, whole) for size, whole in zip(sizes, shape, strict=True))
+        ):
+            raise ValueError(
+                f"ids of shape {sizes} do not fit a tensor of shape {tuple(shape)}: along each "
+                "axis there are as many as the tensor has places, or one"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape; the first axis is the batch."""
+        return tuple(self.meta.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The tensor's rank."""
+        return self.meta.ndim
+
+    @property
+    def channel_axes(self) -> list[int]:
+        """The axes along which channels lie."""
+        return [axis for axis, size in enumerate(self.ids.shape) if size > 1]
+
+    def carries_channels(self, axis: int) -> bool:
+        """Whether channels lie along this axis."""
+        return bool(self.ids.shape[axis] > 1)
+
+
+def shaped(shape: Sequence[int]) -> Tensor:
+    """A tensor that has this shape and no storage."""
+    return torch.empty(tuple(shape), device="meta")

@@ -1,0 +1,192 @@
+"""What the commands do: check all that can be checked first, then load, prune and save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from prunecore import pruning
+from prunecore.errors import UsageError
+from prunecore.files import models, storage, values, weights
+from prunecore.files.config import Config
+from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
+from prunecore.planning.plan import Request
+from prunecore.plugins import loading
+
+
+@dataclass(frozen=True)
+class Result:
+    """One written set.
+
+    Attributes:
+        report: what was done.
+        path: of the source.
+        resumed: whether it was there already, written with the same inputs.
+    """
+
+    report: Mapping[str, Any]
+    path: Path
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where one set goes, and what tells it from the others of the job."""
+
+    path: Path
+    level: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One set that is to be there: where, and what is asked of it."""
+
+    path: Path
+    request: Request
+
+
+def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
+    """Check all that can be checked, then prune and save one set after the other.
+
+    Of several sets, those that are there already, written with the same inputs, stay as they are.
+
+    Raises:
+        PrunecoreError: the job cannot be done; the sets before the one that failed are.
+    """
+    name = _net_name(config)
+    places = _places(config, name)
+    for place in places:
+        may_be_ours = len(places) > 1 and storage.read_fingerprint(place.path) is not None
+        storage.check_target(place.path, force or may_be_ours)
+    model, pruner = config.model, config.pruner
+    loading.load().criterion(pruner.mode)
+    loaded = load(str(model.name), model.arguments, model.weights, pruner.seed)
+    loaded = part_of(loaded, model.module)
+    shape = model.input_shape or loaded.input_shape
+    walked = pruning.Walked(loaded.model, shape, pruner.drop)
+    if pruner.count:
+        _check_draws(walked, pruner.mode, pruner.seed)
+    tasks = _tasks(config, places, walked, loaded.origin, name, verify)
+    resumed = [not force and _is_there(task) for task in tasks]
+    for task, is_there in zip(tasks, resumed, strict=True):
+        if task.path.exists() and not (force or is_there):
+            raise UsageError(
+                f"{task.path} exists, written with other inputs.\nReplace the set with --force."
+            )
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        running = bar.add_task(name, total=len(tasks))
+        for task, is_there in zip(tasks, resumed, strict=True):
+            bar.update(running, description=task.path.stem)
+            if is_there:
+                yield Result(storage.read_report(task.path), task.path, resumed=True)
+            else:
+                small = walked.prune(task.request)
+                small.save(task.path, force)
+                yield Result(small.report, task.path, resumed=False)
+            bar.advance(running)
+
+
+def _net_name(config: Config) -> str:
+    if not config.model.name:
+        raise UsageError("Which MODEL? Give one, or a --config with a model's name.")
+    if not config.pruner.pruning_perc:
+        raise UsageError("Which level? Give --level 50, or a --config with pruning_perc.")
+    name = config.pruner.net_name or name_of(config.model.name, config.model.module)
+    return values.read_net_name(name)
+
+
+def name_of(spec: str, module: str | None) -> str:
+    """The name of what is pruned: the factory's, and that of the module in place of the whole."""
+    name = models.factory_name(spec)
+    return f"{name}_{module.replace('.', '_')}" if module else name
+
+
+def part_of(loaded: models.Loaded, module: str | None) -> models.Loaded:
+    """A module of a network in place of the whole.
+
+    Raises:
+        UsageError: the network has no such module.
+    """
+    if module is None:
+        return loaded
+    part = pruning.module_of(loaded.model, module)
+    return models.Loaded(part, f"{loaded.origin}, {module}", loaded.input_shape)
+
+
+def _places(config: Config, name: str) -> list[_Place]:
+    """Where each set goes: of a counted job several a level, each with a seed of its own."""
+    pruner = config.pruner
+    numbers = range(1, pruner.count + 1) if pruner.count else [None]
+    return [
+        _Place(
+            storage.set_path(config.folder, name, level, number),
+            level,
+            pruner.seed + (number or 1) - 1,
+        )
+        for level in pruner.pruning_perc
+        for number in numbers
+    ]
+
+
+def _tasks(
+    config: Config,
+    places: list[_Place],
+    walked: pruning.Walked,
+    origin: str,
+    name: str,
+    verify: bool,
+) -> list[_Task]:
+    pruner = config.pruner
+    network = fingerprint_network(walked.model, config.model.arguments, walked.plugins.versions())
+    tasks = []
+    for place in places:
+        request = Request(
+            place.level,
+            pruner.mode,
+            pruner.target,
+            place.seed,
+            verify,
+            pruner.remove_blocks,
+            pruner.drop,
+            name,
+            origin,
+        )
+        mark = fingerprint_set(network, walked.input_shape, request)
+        tasks.append(_Task(place.path, replace(request, fingerprint=mark)))
+    return tasks
+
+
+def _is_there(task: _Task) -> bool:
+    return storage.read_fingerprint(task.path) == task.request.fingerprint
+
+
+def _check_draws(walked: pruning.Walked, mode: str, seed: int) -> None:
+    """Refuse several networks of a mode that scores alike whatever the seed."""
+    if np.array_equal(walked.scores(mode, seed), walked.scores(mode, seed + 1)):
+        raise UsageError(
+            f"Mode {mode} draws nothing: all networks of --count would be the same.\n"
+            "Give --mode random-weighted or random, or leave --count out."
+        )
+
+
+def load(
+    spec: str, arguments: Mapping[str, Any], weights_file: Path | None, seed: int
+) -> models.Loaded:
+    """The network of a MODEL, with its weights."""
+    if weights_file:
+        weights.check_weights_file(weights_file)
+    loaded = models.load_model(spec, arguments, seed)
+    if weights_file:
+        weights.load_weights(loaded.model, weights_file)
+    elif ":" not in spec and "weights" not in arguments:
+        click.echo(f"Warning: {spec} has random weights; give --weights FILE.", err=True)
+    return loaded

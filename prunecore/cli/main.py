@@ -1,0 +1,250 @@
+"""The command line: results to stdout, everything else to stderr.
+
+Whatever needs torch is imported inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from prunecore.cli import options
+from prunecore.cli.plugins import plugins
+from prunecore.errors import UsageError
+from prunecore.files import values
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from prunecore.cli.jobs import Result
+
+
+PIPE_WIDTH = 240  # columns of a table that no terminal shows: nothing is wrapped or cut
+
+
+@click.group("prunecore", cls=options.Commands)
+@click.version_option(package_name="prunecore")
+@options.debug
+def main() -> None:
+    """Make trained networks smaller by removing whole channels.
+
+    MODEL is a torchvision name (resnet50), package.module:factory or file.py:factory.
+    """
+
+
+@main.command()
+@click.argument("model", required=False)
+@click.option(
+    "--level",
+    "pruning_perc",
+    metavar="PERCENT",
+    multiple=True,
+    callback=options.checked(lambda texts: values.read_levels(texts) if texts else None),
+    help="How much to remove, above 0 and below 100. May be repeated.",
+)
+@click.option(
+    "--mode", help="How channels are scored: l1-norm, random, random-weighted.  [default: l1-norm]"
+)
+@click.option(
+    "--target",
+    metavar="|".join(values.TARGETS),
+    callback=options.checked(values.read_target),
+    help="What the level is a percentage of.  [default: params]",
+)
+@click.option(
+    "--count",
+    type=int,
+    metavar="N",
+    callback=options.checked(values.read_count),
+    help="Write N networks a level, NET_LEVEL_1 to NET_LEVEL_N, each from the next seed.",
+)
+@click.option(
+    "--remove-blocks",
+    is_flag=True,
+    default=None,
+    help="Let residual blocks go as a whole where their inner width has come to the minimum.",
+)
+@click.option(
+    "--drop",
+    metavar="PATH",
+    multiple=True,
+    callback=options.checked(lambda paths: values.read_modules(paths) if paths else None),
+    help="Leave out a module that only training reaches, such as an auxiliary head; `training` for "
+    "all that only training does. May be repeated.",
+)
+@options.weights
+@options.input_shape
+@options.module
+@options.arguments
+@click.option(
+    "--name",
+    "net_name",
+    metavar="NET",
+    callback=options.checked(values.read_net_name),
+    help="The written network's name.  [default: the factory's]",
+)
+@options.seed
+@options.path_option(
+    "--output", "output", "DIR", "Where the files go.  [default: the current folder]"
+)
+@options.path_option(
+    "--config", "config_file", "FILE", "A .yaml or .ini file with all of this; flags win over it."
+)
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@click.option("--no-verify", is_flag=True, help="Do not check the written network.")
+@options.as_json
+@options.debug
+def prune(
+    model: str | None,
+    config_file: Path | None,
+    output: Path | None,
+    force: bool,
+    no_verify: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Remove channels of MODEL; write the smaller network, its weights and a report.
+
+    The files NET_LEVEL.py, NET_LEVEL.safetensors and NET_LEVEL.json belong together. Of several
+    sets, those that are there already, written with the same inputs, are left as they are.
+    """
+    from prunecore.cli import jobs
+    from prunecore.files.config import Config, read_config
+
+    config = read_config(config_file) if config_file else Config()
+    if output:
+        flags |= {"project_dir": output, "model_path": Path()}
+    flags["arguments"] = {**config.model.arguments, **flags["arguments"]}
+    config = replace(
+        config,
+        model=_overridden(config.model, {**flags, "name": model}),
+        pruner=_overridden(config.pruner, flags),
+    )
+    results: list[jobs.Result] = []
+    try:
+        with redirect_stdout(sys.stderr):  # what the user's own code prints is no result
+            for result in jobs.prune_levels(config, force, not no_verify):
+                results.append(result)  # one by one: those before an error are shown too
+    finally:
+        if results:
+            _show_results(results, as_json)
+
+
+def _overridden(section: Any, flags: Mapping[str, Any]) -> Any:
+    """A section of the configuration with the flags that were given in place of its values."""
+    names = [field.name for field in fields(section)]
+    return replace(section, **{name: flags[name] for name in names if flags.get(name) is not None})
+
+
+def _show_results(results: Sequence[Result], as_json: bool) -> None:
+    from prunecore.cli import tables
+    from prunecore.files import report
+
+    reports = [result.report for result in results]
+    for result in results:
+        if result.resumed:
+            click.echo(
+                f"Skipped {result.path}: written already with the same inputs "
+                "(--force writes it again).",
+                err=True,
+            )
+    if as_json:
+        for done in reports:
+            click.echo(report.report_line(done))
+    else:
+        _print_table(tables.prune_table(reports))
+        for path in (result.path for result in results if not result.resumed):
+            click.echo(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
+    for line in dict.fromkeys(line for done in reports for line in tables.whole_lines(done)):
+        click.echo(line, err=True)
+
+
+def _print_table(table: Table) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+@main.command()
+@click.argument("model")
+@options.input_shape
+@options.module
+@options.arguments
+@options.as_json
+@options.debug
+def inspect(
+    model: str,
+    input_shape: tuple[tuple[int, ...], ...] | None,
+    module: str | None,
+    arguments: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Show the layers of MODEL, which of them are coupled, parameters and MACs."""
+    from prunecore.cli import jobs, tables
+    from prunecore.files import models, report
+    from prunecore.plugins import loading
+    from prunecore.walking import network
+
+    loaded_plugins = loading.load()
+    with redirect_stdout(sys.stderr):
+        loaded = jobs.part_of(models.load_structure(model, arguments), module)
+        shape = input_shape or loaded.input_shape
+        dependencies = network.walk(loaded.model, shape, loaded_plugins)
+    inspection = report.build_inspection(
+        name=jobs.name_of(model, module),
+        model=loaded.model,
+        input_shape=shape,
+        dependencies=dependencies,
+        plugins=loaded_plugins.versions(),
+    )
+    if as_json:
+        click.echo(report.report_line(inspection))
+        return
+    _print_table(tables.inspection_table(inspection))
+    for line in tables.whole_lines(inspection):
+        click.echo(line)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("model")
+@options.weights
+@options.input_shape
+@options.module
+@options.arguments
+@options.seed
+@options.debug
+def verify(
+    file: Path,
+    model: str,
+    weights: Path | None,
+    input_shape: tuple[tuple[int, ...], ...] | None,
+    module: str | None,
+    arguments: dict[str, Any],
+    seed: int | None,
+) -> None:
+    """Check the written FILE against MODEL, the network that it was made from.
+
+    Give the weights (or the seed), arguments and input shape that it was made with.
+    """
+    from prunecore import verification
+    from prunecore.cli import jobs
+
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}.")
+    with redirect_stdout(sys.stderr):
+        loaded = jobs.part_of(jobs.load(model, arguments, weights, seed or 0), module)
+        found = verification.verify_file(file, loaded.model, input_shape or loaded.input_shape)
+    click.echo(
+        f"{file} computes what {model} does without the removed channels: largest relative "
+        f"difference {found['max_relative_difference']:.1e} over {found['inputs']} inputs."
+    )
+
+
+main.add_command(plugins)

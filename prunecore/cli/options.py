@@ -1,0 +1,116 @@
+"""Options that several commands share, and how the command line shows errors."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from prunecore.errors import PrunecoreError, UsageError
+from prunecore.files import values
+
+T = TypeVar("T")
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+DEBUG = "prunecore.debug"
+
+
+class Commands(click.Group):
+    """Shows every error as a line or two, and ends with its exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except PrunecoreError as error:
+            if ctx.meta.get(DEBUG):
+                traceback.print_exc()
+            _end(ctx, str(error), error.exit_code)
+        except click.UsageError as error:
+            command = (error.ctx or ctx).command_path
+            message = f"{error.format_message()}\nSee `{command} --help` for what it takes."
+            _end(ctx, message, error.exit_code)
+
+
+def _end(ctx: click.Context, message: str, exit_code: int) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    ctx.exit(exit_code)
+
+
+def checked(read: Callable[[Any], T]) -> Callable[..., T | None]:
+    """A callback that reads an option as the configuration reads the same key."""
+
+    def callback(_: click.Context, parameter: click.Parameter, value: Any) -> T | None:
+        try:
+            return None if value is None else read(value)
+        except UsageError as error:
+            raise UsageError(f"{parameter.opts[0]}: {error}") from error
+
+    return callback
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.meta[DEBUG] = True
+
+
+def path_option(name: str, field: str, metavar: str, text: str) -> Callable[[Command], Command]:
+    """An option that takes a path."""
+    return click.option(name, field, type=click.Path(path_type=Path), metavar=metavar, help=text)
+
+
+debug = click.option(
+    "--debug",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+
+
+arguments = click.option(
+    "--model-arg",
+    "arguments",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=checked(lambda texts: dict(map(values.read_argument, texts))),
+    help="An argument of the factory, such as num_classes=10. May be repeated.",
+)
+
+
+input_shape = click.option(
+    "--input-shape",
+    metavar="C,H,W",
+    multiple=True,
+    callback=checked(lambda texts: values.read_shapes(texts) if texts else None),
+    help="The shape of one input; given once for each.  [default: 3,224,224, or what torchvision's "
+    "model is made for]",
+)
+
+
+module = click.option(
+    "--module", metavar="PATH", help="Take this module of MODEL in place of the whole."
+)
+
+
+weights = path_option(
+    "--weights", "weights", "FILE", "The model's weights: .safetensors, .pt or .pth."
+)
+
+
+seed = click.option(
+    "--seed",
+    type=int,
+    callback=checked(values.read_seed),
+    help="Of random scores, and of weights that no file gives.  [default: 0]",
+)
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")

@@ -1,0 +1,135 @@
+"""`prunecore plugins`: the installed families, and a project for a new one.
+
+Whatever needs torch is imported inside the commands, so that the list answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from prunecore.cli import options
+from prunecore.errors import PluginError, UsageError
+from prunecore.files import values
+from prunecore.plugins import loading as registry
+
+if TYPE_CHECKING:
+    from prunecore.plugins.loading import Installed
+
+
+@click.group(invoke_without_command=True)
+@click.option("--check", is_flag=True, help="Load each, and say whether it works.")
+@options.as_json
+@options.debug
+@click.pass_context
+def plugins(context: click.Context, check: bool, as_json: bool) -> None:
+    """List the installed block families; start a new one."""
+    if context.invoked_subcommand:
+        if check or as_json:
+            raise UsageError("--check and --json go with the list, prunecore plugins, alone.")
+        return
+    found = registry.installed()
+    rows = [_checked_plugin(plugin) if check else _listed_plugin(plugin) for plugin in found]
+    for row in rows:
+        click.echo(json.dumps(row, sort_keys=True) if as_json else _plugin_text(row))
+    if not rows:
+        click.echo("No plugin is installed; all families: pip install 'prunecore[all]'", err=True)
+    if any(row.get("status", "").startswith("failed") for row in rows):
+        raise SystemExit(1)
+    if check:
+        registry.load()  # two that work alone may still both own one class
+
+
+def _listed_plugin(plugin: Installed) -> dict[str, Any]:
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "blocked": plugin.blocked,
+    }
+
+
+def _checked_plugin(plugin: Installed) -> dict[str, Any]:
+    importlib.import_module("torchvision.models")  # else families do not name its classes
+    row = _listed_plugin(plugin)
+    if plugin.blocked:
+        return row
+    try:
+        loaded = registry.load_one(plugin)
+        hooks = ("prunecore_block_types", "prunecore_functions", "prunecore_criteria")
+        types, *_ = [loaded.gather(hook) for hook in hooks]
+    except PluginError as error:
+        return {**row, "status": f"failed: {error}"}
+    names = sorted(block_type.__qualname__ for block_type in types)
+    return {**row, "status": "ok", "block_types": names, "hooks": list(loaded.hooks)}
+
+
+def _plugin_text(row: Mapping[str, Any]) -> str:
+    state = "blocked" if row["blocked"] else row.get("status", "")
+    lines = [f"{row['name']:16} {row['distribution']} {row['version']}  {state}".rstrip()]
+    for key, title in (("block_types", "blocks"), ("hooks", "hooks")):
+        if row.get(key):
+            lines.append(f"  {title}: {', '.join(row[key])}")
+    return "\n".join(lines)
+
+
+@plugins.command()
+@click.argument("name")
+@click.option(
+    "--block",
+    metavar="PACKAGE.MODULE:CLASS",
+    help="The class that the plugin is for; its hooks are filled in from its forward.",
+)
+@click.option(
+    "--model-arg",
+    "arguments",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=options.checked(lambda texts: dict(map(values.read_argument, texts))),
+    help="An argument of that class, such as in_channels=8. May be repeated.",
+)
+@click.option(
+    "--input-shape",
+    "shapes",
+    metavar="C,H,W",
+    multiple=True,
+    callback=options.checked(lambda texts: list(map(values.read_shape, texts))),
+    help="The shape of the block's input. May be repeated, where it has several.  "
+    "[default: made from its first layer]",
+)
+@options.path_option(
+    "--output", "output", "DIR", "Where the project goes.  [default: the current folder]"
+)
+@options.debug
+def new(
+    name: str,
+    block: str | None,
+    arguments: dict[str, Any],
+    shapes: list[tuple[int, ...]],
+    output: Path | None,
+) -> None:
+    """Write a project prunecore-NAME for a new plugin, with hooks and a test that passes.
+
+    Without --block it is for a small example, which you replace by your own block.
+    """
+    from prunecore.scaffold import project
+
+    planned = project.plan_project(name, output or Path())
+    if block is None:
+        if arguments or shapes:
+            raise UsageError("--model-arg and --input-shape are for the class of --block.")
+        project.write_example(planned)
+    else:
+        from prunecore.scaffold.blocks import write_for_block
+
+        with redirect_stdout(sys.stderr):  # what the user's own code prints is no result
+            write_for_block(planned, block, arguments, shapes)
+    click.echo(f"Wrote {planned.folder}.")
+    click.echo(f"Try it: pip install -e {planned.folder} && pytest {planned.folder}", err=True)

@@ -1,0 +1,76 @@
+"""The tables that the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from prunecore.inputs import shapes_of
+
+
+def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a level: asked and achieved, costs before and after, and what the check found."""
+    first = reports[0]
+    table = _table(f"{first['model']}, {first['mode']}, level in percent of the {first['target']}")
+    for heading in ("asked", "achieved", "parameters", "MACs", "difference"):
+        table.add_column(heading, justify="right")
+    for report in reports:
+        before, after, verified = report["before"], report["after"], report["verified"]
+        table.add_row(
+            f"{report['level']['asked']:g}",
+            f"{report['level']['achieved']:.2f}",
+            f"{amount(before['params'])} -> {amount(after['params'])}",
+            f"{amount(before['macs'])} -> {amount(after['macs'])}",
+            f"{verified['max_relative_difference']:.1e}" if verified else "not verified",
+        )
+    return table
+
+
+def inspection_table(inspection: Mapping[str, Any]) -> Table:
+    """One row a layer; layers of one group share their channels."""
+    shapes = [",".join(map(str, shape)) for shape in shapes_of(inspection["input_shape"])]
+    table = _table(
+        f"{inspection['model']}, input {' and '.join(shapes)}: "
+        f"{amount(inspection['params'])} parameters, {amount(inspection['macs'])} MACs"
+    )
+    for heading in ("layer", "class"):
+        table.add_column(heading)
+    for heading in ("group", "channels", "removable", "parameters", "MACs"):
+        table.add_column(heading, justify="right")
+    for layer in inspection["layers"]:
+        table.add_row(
+            layer["layer"] or "(the network)",
+            layer["class"],
+            str(layer["group"]),
+            str(layer["channels"]),
+            str(inspection["groups"][layer["group"]]["removable"]),
+            amount(layer["params"]),
+            amount(layer["macs"]),
+        )
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+
+
+def amount(number: int) -> str:
+    """A count as people say it: `25.56 M`."""
+    for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= unit:
+            return f"{number / unit:.2f} {name}"
+    return str(number)
+
+
+def whole_lines(report: Mapping[str, Any]) -> list[str]:
+    """What was left whole or out, and why, a line each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for entry in report["left_whole"]:
+        by_reason.setdefault(entry["reason"], []).append(entry["layer"])
+    lines = [f"Left whole: {', '.join(paths)}, because {why}." for why, paths in by_reason.items()]
+    if report["left_out"]:
+        lines.append(f"Left out: {', '.join(report['left_out'])}.")
+    return lines

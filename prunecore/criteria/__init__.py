@@ -1,0 +1,1 @@
+"""Importance: one score a channel."""

@@ -1,0 +1,210 @@
+"""What a job is asked for: YAML, INI and flags, read into frozen dataclasses and checked."""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prunecore.errors import UsageError, unknown_name
+from prunecore.files import values
+
+if TYPE_CHECKING:
+    from prunecore.planning.plan import Target
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which network to prune.
+
+    Attributes:
+        name: a torchvision name, `package.module:factory` or `file.py:factory`.
+        arguments: what the factory is called with.
+        weights: its weights file.
+        input_shape: the shape of each input, without the batch.
+        module: the path of the module that is pruned in place of the whole.
+    """
+
+    name: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights: Path | None = None
+    input_shape: tuple[tuple[int, ...], ...] | None = None
+    module: str | None = None
+
+
+@dataclass(frozen=True)
+class PrunerConfig:
+    """How to prune it, and where the written sets go.
+
+    Attributes:
+        project_dir: where `model_path` starts.
+        model_path: the folder of all written sets.
+        subset_name: a folder in it.
+        net_name: the written network's name, where it is not the factory's.
+        mode: the importance criterion.
+        target: what the levels are percentages of.
+        seed: for random scores and for weights that no file gives.
+        remove_blocks: whether residual blocks may go as a whole.
+        drop: the modules that training is to do without.
+        pruning_perc: the levels, in percent.
+        count: how many networks to write for each level, each from a seed of its own.
+    """
+
+    project_dir: Path = Path()
+    model_path: Path = Path()
+    subset_name: str | None = None
+    net_name: str | None = None
+    mode: str = "l1-norm"
+    target: Target = "params"
+    seed: int = 0
+    remove_blocks: bool = False
+    drop: tuple[str, ...] = ()
+    pruning_perc: tuple[float, ...] = ()
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that a job is asked for."""
+
+    model: ModelConfig = ModelConfig()
+    dataset: str | None = None
+    pruner: PrunerConfig = PrunerConfig()
+
+    @property
+    def folder(self) -> Path:
+        """Where the written sets lie."""
+        inner = [name for name in (self.dataset, self.pruner.subset_name) if name]
+        return self.pruner.project_dir.joinpath(self.pruner.model_path, *inner)
+
+
+def read_config(file: Path) -> Config:
+    """Read a YAML file, or the `[model]` and `[pruner]` sections of an `.ini` file.
+
+    Args:
+        file: relative paths in it start at its folder.
+
+    Raises:
+        UsageError: it cannot be read, or has a key or value that makes no sense.
+    """
+    raw = _read_ini(file) if file.suffix == ".ini" else _read_yaml(file)
+    model = ModelConfig(**_section(raw.pop("model", None), _MODEL, f"{file}: model"))
+    pruner = PrunerConfig(**_section(raw.pop("pruner", None), _PRUNER, f"{file}: pruner"))
+    top = _section(raw, {"dataset": values.read_folder_name}, str(file), others=("model", "pruner"))
+    folder = file.parent
+    name = model.name
+    if name and name.rpartition(":")[0].endswith(".py"):
+        name = str(folder / name)
+    weights = model.weights and folder / model.weights
+    return Config(
+        replace(model, name=name, weights=weights),
+        top.get("dataset"),
+        replace(pruner, project_dir=folder / pruner.project_dir),
+    )
+
+
+def _section(
+    raw: object, readers: Mapping[str, _Reader], where: str, others: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The checked values of one section; keys without a value are left out."""
+    if raw is not None and not isinstance(raw, Mapping):
+        raise UsageError(f"{where}: keys with values belong here, not {raw!r}.")
+    read = {}
+    for key, value in (raw or {}).items():
+        if key not in readers:
+            with _named(where):
+                raise unknown_name("key", str(key), [*readers, *others])
+        if value is not None and value != "":
+            with _named(f"{where}: {key}"):
+                read[key] = readers[key](value)
+    return read
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Say in an error where the value stands."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    if file.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{file}: a configuration is a .yaml, .yml or .ini file.")
+    text = _read_text(file)
+    with _named(str(file)):
+        raw = values.read_yaml(text)
+    if raw is not None and not isinstance(raw, dict):
+        raise UsageError(f"{file}: keys such as model and pruner belong here, not {raw!r}.")
+    return raw or {}
+
+
+def _read_ini(file: Path) -> dict[str, Any]:
+    """The sections that are ours, as YAML would have them; other tools may own the others."""
+    parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
+    try:
+        parser.read_string(_read_text(file), source=file.name)
+    except configparser.Error as error:
+        raise UsageError(f"{file} is not an INI file: {error.message.splitlines()[0]}") from error
+    if not parser.has_section("pruner"):
+        found = ", ".join(parser.sections()) or "none"
+        raise UsageError(f"{file} has no [pruner] section; its sections: {found}.")
+    raw: dict[str, Any] = {}
+    for section, readers in (("model", _MODEL), ("pruner", _PRUNER)):
+        raw[section] = {}
+        for key, text in parser[section].items() if parser.has_section(section) else ():
+            with _named(f"{file}: {section}: {key}"):
+                plain = key not in readers or readers[key] in _OF_TEXT
+                raw[section][key] = text if plain else values.read_yaml(text)
+    if "dataset" in raw["pruner"]:
+        raw["dataset"] = raw["pruner"].pop("dataset")  # an INI file has no place above sections
+    return raw
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"Cannot read {file}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not a text file in UTF-8.") from error
+
+
+_Reader = Callable[[Any], Any]
+
+
+_MODEL: dict[str, _Reader] = {
+    "name": values.read_text,
+    "arguments": values.read_arguments,
+    "weights": values.read_path,
+    "input_shape": values.read_shapes,
+    "module": values.read_text,
+}
+
+
+_PRUNER: dict[str, _Reader] = {
+    "project_dir": values.read_path,
+    "model_path": values.read_path,
+    "subset_name": values.read_folder_name,
+    "net_name": values.read_net_name,
+    "mode": values.read_text,
+    "target": values.read_target,
+    "seed": values.read_seed,
+    "remove_blocks": values.read_switch,
+    "drop": values.read_modules,
+    "pruning_perc": values.read_levels,
+    "count": values.read_count,
+}
+
+
+_OF_TEXT = (
+    values.read_text,
+    values.read_path,
+    values.read_folder_name,
+    values.read_net_name,
+    values.read_target,
+)

@@ -1,0 +1,61 @@
+"""What a written set was made from, as a hash: a job that finds its own leaves it as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from prunecore.inputs import InputShape, shapes_of
+from prunecore.planning.plan import Request
+
+
+def fingerprint_network(
+    model: nn.Module, arguments: Mapping[str, Any], plugins: Mapping[str, str]
+) -> str:
+    """Hash a network: its weights, its layers and classes, and who prunes it.
+
+    Args:
+        model: the network.
+        arguments: what it was made with.
+        plugins: distribution name to version, the core among them.
+    """
+    digest = hashlib.sha256()
+    classes = {type(module) for module in model.modules()}
+    sources = sorted(_source(cls) for cls in classes)
+    made = {key: repr(value) for key, value in arguments.items()}
+    digest.update(_text([repr(model), sources, made, plugins]))
+    for name, tensor in model.state_dict().items():
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(_text([name, str(tensor.dtype), list(tensor.shape)]))
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_set(network: str, input_shape: InputShape, request: Request) -> str:
+    """Hash all that one written set depends on.
+
+    Args:
+        network: the fingerprint of the network.
+        input_shape: of one input, without the batch; or of each.
+        request: what was asked of it.
+    """
+    return hashlib.sha256(_text([network, shapes_of(input_shape), asdict(request)])).hexdigest()
+
+
+def _text(values: Any) -> bytes:
+    return json.dumps(values, sort_keys=True).encode()
+
+
+def _source(cls: type[nn.Module]) -> str:
+    """A class's source; its name where there is none, as for one typed at a prompt."""
+    try:
+        return inspect.getsource(cls)
+    except (OSError, TypeError):
+        return f"{cls.__module__}.{cls.__qualname__}"

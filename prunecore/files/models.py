@@ -1,0 +1,298 @@
+"""Make the network that a MODEL names: torchvision's, or a factory's in a module or a file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torchvision import models as torchvision_models
+
+from prunecore.errors import PrunecoreError, UsageError, unknown_name
+
+DEFAULT_INPUT_SHAPE = (3, 224, 224)
+
+
+_FRAMES = 16  # of the clips that torchvision's video networks take
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network, and where it came from.
+
+    Attributes:
+        model: the network.
+        origin: the factory's full name, the same on every machine.
+        input_shape: the shape of one input that it was made for, without the batch.
+    """
+
+    model: nn.Module
+    origin: str
+    input_shape: tuple[int, ...]
+
+
+def factory_name(spec: str) -> str:
+    """The name of the factory that a MODEL names; nothing is loaded for it.
+
+    Raises:
+        UsageError: it names a file or module alone.
+    """
+    place, _, name = spec.rpartition(":")
+    if not name or name.endswith(".py"):
+        file = place or name
+        raise UsageError(f"Which factory of {file}? Give {file}:FACTORY.")
+    return name
+
+
+def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
+    """Make a network with random weights that depend on the seed alone.
+
+    Args:
+        spec: `resnet50` (torchvision), `package.module:factory` or `file.py:factory`.
+        arguments: what the factory is called with.
+        seed: for its initialisation.
+
+    Raises:
+        UsageError: there is no such model, or it does not take these arguments.
+        PrunecoreError: its code raises, or makes something that is no `nn.Module`.
+    """
+    name = factory_name(spec)
+    place = spec.removesuffix(name).removesuffix(":")
+    if not place:
+        builder = _torchvision_builder(spec)
+        model = _make(builder, spec, _for_torchvision(builder, arguments), seed, None)
+        package = builder.__module__.rpartition(".")[0]
+        shape = input_shape_of(spec)
+        side = getattr(model, "image_size", None)  # of networks that take one size alone
+        if isinstance(side, int):
+            shape = (3, side, side)
+        return Loaded(model, f"{package}.{builder.__name__}", shape)
+    file = Path(place) if place.endswith(".py") else None
+    folder = file.parent.resolve() if file else Path.cwd()
+    with _importable(folder), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # a file may make its network while it is imported
+        module = _run_file(file) if file else _import(place)
+        factory = _factory(module, name, place)
+        model = _make(factory, spec, arguments, seed, folder)
+    origin = f"{file.name}:{name}" if file else f"{place}.{name}"
+    return Loaded(model, origin, DEFAULT_INPUT_SHAPE)
+
+
+def load_structure(spec: str, arguments: Mapping[str, Any]) -> Loaded:
+    """Make a network whose weights do not matter: without storage, where its factory lets that be.
+
+    Args:
+        spec: as for `load_model`.
+        arguments: what the factory is called with.
+
+    Raises:
+        UsageError: there is no such model, or it does not take these arguments.
+        PrunecoreError: its code raises, or makes something that is no `nn.Module`.
+    """
+    hook = register_module_parameter_registration_hook(_without_storage)  # type: ignore[arg-type]
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*copying from a non-meta parameter", UserWarning)
+            return load_model(spec, arguments, seed=0)
+    except UsageError:
+        raise
+    except PrunecoreError:  # it computes with its weights while it is made
+        hook.remove()
+        return load_model(spec, arguments, seed=0)
+    finally:
+        hook.remove()
+
+
+def _without_storage(
+    _module: nn.Module, _name: str, parameter: nn.Parameter | None
+) -> nn.Parameter | None:
+    """A parameter on the meta device; a parameter that is there already stays the same one."""
+    if parameter is None or parameter.is_meta:
+        return parameter
+    return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+
+
+def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
+    known = torchvision_models.list_models()
+    if name not in known:
+        error = str(unknown_name("model", name, known)).removesuffix(".")
+        raise UsageError(f"{error}; or give package.module:factory, or file.py:factory.")
+    return torchvision_models.get_model_builder(name)  # type: ignore[no-any-return]
+
+
+def _for_torchvision(builder: Callable[..., nn.Module], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with which nothing is downloaded unless it is asked for."""
+    none: dict[str, Any] = {"weights": None}
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        none["weights_backbone"] = None
+    return {**none, **given}
+
+
+def input_shape_of(name: str) -> tuple[int, ...]:
+    """The input that the default weights were evaluated on, as their metadata has it."""
+    default = torchvision_models.get_model_weights(name)["DEFAULT"]
+    given = getattr(default.transforms, "keywords", {})
+    size = given.get("crop_size", given.get("resize_size"))
+    if size is None:
+        return DEFAULT_INPUT_SHAPE
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    is_video = type(default).__module__.startswith("torchvision.models.video.")
+    return (3, _FRAMES, *sides) if is_video else (3, *sides)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let the user's code import what lies beside it."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _run_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}.")
+    # Not under its own name, which may be that of a package: `torch.py`, `models.py`.
+    name = f"loaded_{file.stem}"
+    specification = importlib.util.spec_from_file_location(name, file.resolve())
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the user's file raises
+        raise _raised(f"{file} cannot be imported", error, file.parent.resolve()) from error
+    return module
+
+
+def _import(name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(
+            f"{name!r} names neither a Python module nor a file.\n"
+            "MODEL is a torchvision name, package.module:factory or file.py:factory."
+        )
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"There is no module {error.name}.\n"
+                "Install it, run prunecore in its folder, or give file.py:factory."
+            ) from error
+        raise _raised(f"{name} cannot be imported", error, Path.cwd()) from error
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
+        raise _raised(f"{name} cannot be imported", error, Path.cwd()) from error
+
+
+def _factory(module: ModuleType, name: str, place: str) -> Callable[..., Any]:
+    factory = getattr(module, name, None)
+    if factory is None:
+        known = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", "") == module.__name__
+        ]
+        raise unknown_name(f"factory of {place}", name, known)
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise UsageError(
+            f"{place}:{name} is a {type(factory).__name__}, not a factory.\n"
+            f"Give a function that returns the network."
+        )
+    return factory  # type: ignore[no-any-return]
+
+
+def _make(
+    factory: Callable[..., Any],
+    spec: str,
+    arguments: Mapping[str, Any],
+    seed: int,
+    folder: Path | None,
+) -> nn.Module:
+    _check_arguments(factory, spec, arguments)
+    try:
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            # torchvision announces a change of GoogLeNet's and Inception's initialisation.
+            warnings.filterwarnings("ignore", "The default weight init", FutureWarning)
+            torch.manual_seed(seed)
+            model = factory(**arguments)
+    except (Exception, SystemExit) as error:  # whatever the user's factory raises
+        for name in arguments:
+            if isinstance(error, TypeError) and f"unexpected keyword argument '{name}'" in str(
+                error
+            ):
+                raise unknown_name(f"argument of {spec}", name, _known(factory)) from error
+        raise _raised(f"{spec} cannot be made", error, folder) from error
+    if not isinstance(model, nn.Module):
+        raise PrunecoreError(
+            f"{spec} returned a {type(model).__name__}, not a torch.nn.Module.\n"
+            "Give a factory that returns the network itself."
+        )
+    return model
+
+
+def _check_arguments(factory: Callable[..., Any], spec: str, arguments: Mapping[str, Any]) -> None:
+    signature = inspect.signature(factory)
+    parameters = signature.parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        for name in arguments:
+            if name not in signature.parameters:
+                raise unknown_name(f"argument of {spec}", name, signature.parameters)
+    missing = [
+        parameter.name
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name not in arguments
+    ]
+    if missing:
+        raise UsageError(
+            f"{spec} takes {', '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not "
+            f"given.\nGive each with --model-arg NAME=VALUE."
+        )
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise UsageError(
+            f"{spec} cannot be called: {error}.\nGive it with --model-arg NAME=VALUE."
+        ) from error
+
+
+def _known(factory: Callable[..., Any]) -> list[str]:
+    """The arguments that a factory takes, or hands on to the class of torchvision's networks."""
+    parameters = dict(inspect.signature(factory).parameters)
+    if factory.__module__.startswith("torchvision."):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            parameters |= inspect.signature(type(factory())).parameters
+    return [name for name, taken in parameters.items() if taken.kind is not taken.VAR_KEYWORD]
+
+
+def _raised(what: str, error: BaseException, folder: Path | None) -> PrunecoreError:
+    """The error for a user's code that raised, with the last line of what lies in `folder`."""
+    if isinstance(error, SyntaxError):
+        where, text = f"{error.filename}:{error.lineno}", error.msg
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [
+            frame
+            for frame in frames
+            if folder in Path(frame.filename).parents and "site-packages" not in frame.filename
+        ]
+        last = (own or frames)[-1]
+        where, text = f"{last.filename}:{last.lineno}", str(error)
+    line = text.splitlines()[0] if text else "no message"
+    return PrunecoreError(f"{what}: {type(error).__name__}: {line}\nIt was raised at {where}.")

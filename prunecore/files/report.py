@@ -1,0 +1,223 @@
+"""What was done to a network, as a dict, as JSON text and as tables for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.ids import FIXED
+from prunecore.channels.keep import Keep
+from prunecore.channels.records import is_within
+from prunecore.inputs import InputShape, shapes_of
+from prunecore.planning.cost import Counter
+from prunecore.planning.plan import Plan
+
+SCHEMA = 1
+
+
+def build_report(
+    *,
+    name: str,
+    mode: str,
+    seed: int,
+    plan: Plan,
+    keep: Keep,
+    dependencies: Dependencies,
+    verified: Mapping[str, Any] | None,
+    plugins: Mapping[str, str],
+    fingerprint: str | None,
+) -> dict[str, Any]:
+    """What was asked, what came out, and what was kept.
+
+    Args:
+        name: the network's name.
+        mode: the criterion.
+        seed: of the scores.
+        plan: the level and the costs.
+        keep: the kept indices.
+        dependencies: the network's channels.
+        verified: what the check found, `None` where it was not asked for.
+        plugins: distribution name to version.
+        fingerprint: of all that the written set depends on, for jobs that resume.
+
+    Returns:
+        Plain values, ready for JSON.
+    """
+    stays = np.append(plan.kept, True)
+    groups = [(layers, _places(dependencies, layers)) for layers in _coupled(dependencies)]
+    return {
+        "schema": SCHEMA,
+        "model": name,
+        "mode": mode,
+        "target": plan.target,
+        "scope": "global",  # all channels are ranked together
+        "seed": seed,
+        "fingerprint": fingerprint,
+        "level": {"asked": plan.asked, "achieved": round(plan.achieved, 4)},
+        "before": plan.before.as_dict(),
+        "after": plan.after.as_dict(),
+        "kept": _kept(keep, dependencies),
+        "groups": [
+            {"layers": layers, "channels": [int(places.sum()), int(places[stays].sum())]}
+            for layers, places in groups
+        ],
+        "verified": None if verified is None else dict(verified),
+        "left_out": list(keep.left_out),
+        "left_whole": _left_whole(dependencies, keep.removed_blocks),
+        "plugins": dict(plugins),
+    }
+
+
+def build_inspection(
+    *,
+    name: str,
+    model: nn.Module,
+    input_shape: InputShape,
+    dependencies: Dependencies,
+    plugins: Mapping[str, str],
+) -> dict[str, Any]:
+    """What a network is made of, before anything is done to it.
+
+    Args:
+        name: the network's name.
+        model: the network.
+        input_shape: of one input, without the batch; or of each.
+        dependencies: its channels.
+        plugins: distribution name to version.
+
+    Returns:
+        Plain values, ready for JSON. A group's `removable` counts the channels that may go.
+    """
+    shapes = [list(shape) for shape in shapes_of(input_shape)]
+    may_go = np.append(dependencies.removable, False)
+    groups = [(layers, _places(dependencies, layers)) for layers in _coupled(dependencies)]
+    number_of = {layer: i for i, (layers, _) in enumerate(groups) for layer in layers}
+    everything = np.ones(dependencies.count, dtype=bool)
+    return {
+        "schema": SCHEMA,
+        "model": name,
+        "input_shape": shapes[0] if len(shapes) == 1 else shapes,
+        **Counter(dependencies).cost(everything).as_dict(),
+        "layers": [
+            {
+                "layer": path,
+                "class": type(_holder(model, path)).__name__,
+                "channels": len(dependencies.axes[index]),
+                **_layer_cost(dependencies, path),
+                "group": number_of[path],
+            }
+            for path, index in dependencies.layers.items()
+        ],
+        "groups": [
+            {
+                "layers": layers,
+                "channels": int(places.sum()),
+                "removable": int(places[may_go].sum()),
+            }
+            for layers, places in groups
+        ],
+        "left_out": list(dependencies.left_out),
+        "left_whole": _left_whole(dependencies, removed_blocks=()),
+        "plugins": dict(plugins),
+    }
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """A report as JSON with sorted keys, one entry a line, so that two of them can be compared."""
+    rows = [f"{json.dumps(key)}: {_entries(report[key])}" for key in sorted(report)]
+    return "{\n  " + ",\n  ".join(rows) + "\n}\n"
+
+
+def report_line(report: Mapping[str, Any]) -> str:
+    """A report as JSON in a single line, with sorted keys."""
+    return json.dumps(report, sort_keys=True)
+
+
+def _entries(value: Any) -> str:
+    if isinstance(value, list) and value:
+        rows, brackets = [json.dumps(item, sort_keys=True) for item in value], "[]"
+    elif isinstance(value, dict) and value:
+        rows = [f"{json.dumps(key)}: {json.dumps(value[key])}" for key in sorted(value)]
+        brackets = "{}"
+    else:
+        return json.dumps(value)
+    return f"{brackets[0]}\n    " + ",\n    ".join(rows) + f"\n  {brackets[1]}"
+
+
+def _left_whole(dependencies: Dependencies, removed_blocks: Sequence[str]) -> list[dict[str, str]]:
+    return [
+        {"layer": path, "reason": why}
+        for path, why in dependencies.left_whole.items()
+        if not is_within(path, removed_blocks)
+    ]
+
+
+def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | None]]:
+    """Kept indices by axis of each tensor that was cut, under all of its names."""
+    left_out = tuple(f"{path}." for path in keep.left_out)
+    named = [
+        *keep.model.named_parameters(remove_duplicate=False),
+        *keep.model.named_buffers(remove_duplicate=False),
+    ]
+    kept: dict[str, list[list[int] | None]] = {}
+    for name, tensor in named:
+        axes = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
+        if any(axis is not None for axis in axes) and not name.startswith(left_out):
+            kept[name] = [None if axis is None else axis.tolist() for axis in axes]
+    return kept
+
+
+def _coupled(dependencies: Dependencies) -> list[list[str]]:
+    """The paths of layers that share channels, group by group."""
+    latest = np.full(dependencies.count, -1)  # of each channel, the last layer's group
+    groups = np.arange(len(dependencies.layers))
+    for number, index in enumerate(dependencies.layers.values()):
+        array = dependencies.axes[index]
+        channels = array[array != FIXED]
+        for met in np.unique(latest[channels]).tolist():
+            if met >= 0:
+                groups[groups == met] = number
+                latest[latest == met] = number
+        latest[channels] = number
+    members: dict[int, list[str]] = {}
+    for path, group in zip(dependencies.layers, groups.tolist(), strict=True):
+        members.setdefault(group, []).append(path)
+    return list(members.values())
+
+
+def _places(dependencies: Dependencies, layers: Sequence[str]) -> NDArray[np.int64]:
+    """At how many places of one of these layers each channel lies; the last is for fixed places.
+
+    Where a layer makes only a part of what another one makes, as before a concatenation, the
+    larger number counts, so that the sum is the places of both together.
+    """
+    places = np.zeros(dependencies.count + 1, dtype=np.int64)
+    for index in {dependencies.layers[layer] for layer in layers}:
+        array = dependencies.axes[index] % len(places)  # FIXED, -1, is the last place
+        np.maximum(places, np.bincount(array, minlength=len(places)), out=places)
+    return places
+
+
+def _holder(model: nn.Module, path: str) -> nn.Module:
+    """A layer, or the module that holds a weight which counts as one."""
+    paths = {name for name, _ in model.named_modules()}
+    return model.get_submodule(path if path in paths else path.rpartition(".")[0])
+
+
+def _layer_cost(dependencies: Dependencies, path: str) -> dict[str, int]:
+    """What one module takes, without its children."""
+    own = {
+        name: tensor
+        for name, tensor in dependencies.tensors.items()
+        if path in (name, name.rpartition(".")[0])
+    }
+    macs = sum(dependencies.macs.get(name, 0) * tensor.numel() for name, tensor in own.items())
+    macs += sum(weight.macs * weight.size for weight in dependencies.computed if weight.of in own)
+    params = sum(t.numel() for t in own.values() if isinstance(t, nn.Parameter))
+    return {"params": params, "macs": macs}

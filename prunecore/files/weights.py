@@ -1,0 +1,173 @@
+"""Read a weights file into a network: safetensors, or a state dict that torch saved."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+from prunecore.errors import UsageError, WeightsError
+
+SUFFIXES = (".safetensors", ".pt", ".pth")
+
+
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+DATA_PARALLEL = "module."
+
+
+AGAIN = "Copy it or save it again."
+
+
+SHOWN = 4  # keys that an error names of each kind
+
+
+def check_weights_file(file: Path) -> None:
+    """See that there is such a file, before any work.
+
+    Raises:
+        UsageError: there is none, or its name says that it is something else.
+    """
+    if file.suffix not in SUFFIXES:
+        raise UsageError(f"{file}: a weights file ends in {', '.join(SUFFIXES)}.")
+    if not file.is_file():
+        raise UsageError(f"There is no weights file {file}.")
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Put a file's weights into a network, in the file's own dtype.
+
+    Args:
+        model: the network; its parameters are replaced, not copied into.
+        file: a state dict, `.safetensors`, `.pt` or `.pth`.
+
+    Raises:
+        UsageError: there is no such file.
+        WeightsError: it cannot be read, or is of another network.
+    """
+    check_weights_file(file)
+    own = model.state_dict(keep_vars=True)
+    state = _unwrapped(read_weights(file), file, own)
+    tied = _complete(state, own)
+    try:
+        odd = model.load_state_dict(state, strict=False, assign=True)
+    except (RuntimeError, ValueError) as error:
+        raise _mismatch(file, state, own, str(error)) from error
+    if odd.missing_keys or odd.unexpected_keys:
+        raise _mismatch(file, state, own, str(odd))
+    for name, first in tied.items():
+        _tie(model, name, first)
+
+
+def read_weights(file: Path) -> Mapping[str, Any]:
+    """What a weights file holds; code in it is never run.
+
+    Raises:
+        WeightsError: it is truncated, holds pickled objects, or is no weights file at all.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            return safetensors.torch.load_file(file)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on a file that is refused right after
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsError(f"Cannot read {file}: {error.strerror or error}.") from error
+    except SafetensorError as error:
+        raise WeightsError(f"{file} is truncated or no weights file: {error}.\n{AGAIN}") from error
+    except Exception as error:  # torch.load raises what the bytes happen to lead to
+        if "GLOBAL" in str(error) or "Unsupported class" in str(error):
+            raise WeightsError(
+                f"{file} holds pickled Python objects, which are not run.\n"
+                "Save the state dict alone: torch.save(model.state_dict(), FILE)."
+            ) from error
+        raise WeightsError(f"{file} is truncated or no weights file.\n{AGAIN}") from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{file} holds a {type(content).__name__}, not a state dict.")
+    return content
+
+
+def _unwrapped(
+    content: Mapping[str, Any], file: Path, own: Mapping[str, Tensor]
+) -> OrderedDict[str, Tensor]:
+    """The state dict itself, under the network's own keys."""
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise WeightsError(
+            f"{file} is no state dict: not a tensor under {_listed(others)}.\n"
+            "Save the state dict alone: torch.save(model.state_dict(), FILE)."
+        )
+    state = OrderedDict(content)
+    if hasattr(content, "_metadata"):
+        state._metadata = content._metadata.copy()  # type: ignore[attr-defined]
+    if not any(key.startswith(DATA_PARALLEL) for key in own):
+        consume_prefix_in_state_dict_if_present(state, DATA_PARALLEL)
+    if not hasattr(state, "_metadata"):
+        state._metadata = own._metadata  # type: ignore[attr-defined]  # MNASNet insists on it
+    return state
+
+
+def _complete(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
+    """Add what files may leave out: batch counters, and the further names of a tied tensor.
+
+    Returns:
+        Further name to first name, of the network's tied tensors.
+    """
+    first_names: dict[int, str] = {}
+    tied: dict[str, str] = {}
+    for name, tensor in own.items():
+        first = first_names.setdefault(id(tensor), name)
+        if first != name:
+            tied[name] = first
+        elif name.endswith("num_batches_tracked"):
+            state.setdefault(name, tensor.detach())
+    for name, first in tied.items():
+        for absent, present in ((name, first), (first, name)):
+            if present in state:
+                state.setdefault(absent, state[present])
+    return tied
+
+
+def _tie(model: nn.Module, name: str, first: str) -> None:
+    holder, _, attribute = name.rpartition(".")
+    source, _, source_attribute = first.rpartition(".")
+    tensor = getattr(model.get_submodule(source), source_attribute)
+    setattr(model.get_submodule(holder), attribute, tensor)
+
+
+def _mismatch(
+    file: Path, state: Mapping[str, Tensor], own: Mapping[str, Tensor], reason: str
+) -> WeightsError:
+    shapes = [
+        f"{key} (file {tuple(state[key].shape)}, network {tuple(own[key].shape)})"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    kinds = {
+        "missing from the file": [key for key in own if key not in state],
+        "not in the network": [key for key in state if key not in own],
+        "of another shape": shapes,
+    }
+    found = [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in kinds.items() if keys]
+    return WeightsError(
+        f"{file} does not fit the network: {'; '.join(found) or reason.splitlines()[0]}.\n"
+        "Give this network's weights, or the arguments it was made with (--model-arg)."
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

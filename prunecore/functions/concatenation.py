@@ -1,0 +1,58 @@
+"""Rules for functions that put tensors beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from prunecore.channels.ids import along, without_channels
+from prunecore.channels.signal import Signal, shaped
+from prunecore.functions.rule import FunctionRule, Operation
+
+if TYPE_CHECKING:
+    from prunecore.walking.walk import Channels
+
+
+def _concatenate(channels: Channels, operation: Operation) -> Signal:
+    tensors: Sequence[Signal] = operation.argument(0, "tensors")
+    dim = operation.argument(1, "dim", 0) % tensors[0].ndim
+    meta = channels.run(torch.cat, [tensor.meta for tensor in tensors], dim)
+    if not any(tensor.carries_channels(dim) for tensor in tensors):
+        return Signal(meta, channels.couple(*(_without(tensor, dim) for tensor in tensors)).ids)
+    if any(tensor.channel_axes not in ([dim], []) for tensor in tensors):
+        for tensor in tensors:
+            channels.pin(tensor.ids, "it is concatenated with channels along another axis")
+        return Signal(meta, without_channels(meta.ndim))
+    parts = [np.broadcast_to(tensor.ids.ravel(), (tensor.shape[dim],)) for tensor in tensors]
+    return Signal(meta, along(dim, meta.ndim, np.concatenate(parts)))
+
+
+def _concatenate_along(dim: int) -> FunctionRule:
+    """The rule of a function that concatenates along one axis, of tensors that have it."""
+
+    def calculate(channels: Channels, operation: Operation) -> Signal:
+        tensors: Sequence[Signal] = operation.argument(0, "tensors")
+        if any(tensor.ndim <= dim for tensor in tensors):
+            channels.refuse(
+                f"its forward calls {operation.name} with tensors of too few axes",
+                "Concatenate them with torch.cat.",
+            )
+        return _concatenate(channels, Operation(torch.cat, (tensors, dim), {}))
+
+    return FunctionRule(calculate)
+
+
+def _without(tensor: Signal, dim: int) -> Signal:
+    """A tensor as if one axis had size 1, to be coupled along the others."""
+    shape = [1 if axis == dim else size for axis, size in enumerate(tensor.shape)]
+    return Signal(shaped(shape), tensor.ids)
+
+
+def _stack(channels: Channels, operation: Operation) -> Signal:
+    tensors: Sequence[Signal] = operation.argument(0, "tensors")
+    dim = operation.argument(1, "dim", 0) % (tensors[0].ndim + 1)
+    meta = channels.run(torch.stack, [tensor.meta for tensor in tensors], dim)
+    return Signal(meta, np.expand_dims(channels.couple(*tensors).ids, dim))

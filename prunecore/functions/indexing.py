@@ -1,0 +1,247 @@
+"""The rules for functions that take places of a tensor by their number."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunecore.channels.ids import Ids, along, without_channels
+from prunecore.channels.reordering import picked
+from prunecore.channels.signal import Signal
+from prunecore.functions.rule import FunctionRule, Operation, everywhere
+from prunecore.walking.computed import whole
+
+if TYPE_CHECKING:
+    from prunecore.walking.walk import Channels
+
+
+_CUTS = "a function takes places of it along several axes"
+
+
+def _index(channels: Channels, operation: Operation) -> Any:
+    """Indexing by integers, slices, lists, stored indices, `...` and `None`."""
+    tensor, index = operation.args
+    if not isinstance(tensor, Signal):  # a tuple of them
+        return operation.function(tensor, index)
+    tensor = whole(channels, tensor)
+    items = list(index) if isinstance(index, tuple) else [index]
+    items = [_numbers(item) for item in items]
+    gathers = any(_is_stored(item) for item in items)
+    several = not gathers and sum(isinstance(item, list) for item in items) > 1
+    if several or any(
+        not (isinstance(item, int | slice | list | type(None) | type(...)) or _is_stored(item))
+        for item in items
+    ):
+        kinds = " and ".join(_kind(item) for item in items)
+        channels.refuse(
+            f"its forward indexes a tensor with {kinds}",
+            "Index with integers, slices and a list or a stored tensor of integers, or give a rule "
+            "in a plugin (hook prunecore_functions).",
+        )
+    given = [_long(item.shape) if isinstance(item, Signal) else item for item in items]
+    meta = channels.run(operation.function, tensor, tuple(given))
+    taken = sum(isinstance(item, int | slice | list | Signal) for item in items)
+    rest: list[Any] = [slice(None)] * (tensor.ndim - taken)
+    at = next((place for place, item in enumerate(items) if item is ...), len(items))
+    items = [*items[:at], *rest, *items[at + 1 :]]
+    along_axes = [item for item in items if item is not None]
+    alone = [axis for axis, item in enumerate(along_axes) if isinstance(item, int)]
+    tensor = _settled(channels, tensor, alone)
+    return (_gathered if gathers else _indexed)(channels, tensor, meta, items)
+
+
+def _gathered(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[Any]) -> Signal:
+    """The tensor at an index with stored numbers in it, whose axes come in the place of one."""
+    axes = [item for item in items if item is not None]
+    if any(item != slice(None) for axis, item in enumerate(axes) if tensor.carries_channels(axis)):
+        channels.pin(tensor.ids, "a function takes places of it by stored numbers")
+        return Signal(meta, without_channels(meta.ndim))
+    within = tuple(item if item is None else _only_place(item) for item in items)
+    return Signal(meta, np.ascontiguousarray(tensor.ids[within]))
+
+
+def _only_place(item: Any) -> Any:
+    """What takes the one place that ids have along an axis, as an item does of its many."""
+    if isinstance(item, Signal):
+        return np.zeros((1,) * item.ndim, dtype=np.int64)
+    return [0] if isinstance(item, list) else 0 if isinstance(item, int) else slice(None)
+
+
+def _indexed(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[Any]) -> Signal:
+    """The tensor at an index that has an item for each axis, and `None` for new ones."""
+    cuts = None  # the axis of the result, and what is taken along it
+    axis = 0
+    shape: list[int] = []  # of the ids, before that
+    for item in items:
+        size = 1 if item is None else tensor.ids.shape[axis]
+        if item is not None and size > 1 and item != slice(None):
+            cuts = (len(shape), item)
+        if not isinstance(item, int) or size > 1:
+            shape.append(size)
+        axis += item is not None
+    laid = tensor.ids.reshape(shape)
+    if cuts is None:
+        return Signal(meta, laid)
+    axis, item = cuts
+    if len(tensor.channel_axes) > 1:
+        channels.pin(tensor.ids, _CUTS)
+        return Signal(meta, without_channels(meta.ndim))
+    places = np.arange(laid.shape[axis])[item]
+    if isinstance(item, int):
+        return _alone(channels, tensor, laid, meta, axis, int(places))
+    return picked(channels, tensor, laid, meta, axis, places)
+
+
+def _alone(
+    channels: Channels, source: Signal, ids: Ids, meta: Tensor, axis: int, place: int
+) -> Signal:
+    """A single place, whose axis is gone."""
+    kept = picked(channels, source, ids, meta.unsqueeze(axis), axis, np.array([place]))
+    return Signal(meta, kept.ids.reshape([1] * meta.ndim), picked=kept.picked)
+
+
+def _numbers(item: Any) -> Any:
+    """An index as numbers, where it is a list or a stored tensor of such."""
+    if isinstance(item, Signal):
+        stored = item.parameter
+        if stored is None or stored.ndim != 1 or stored.is_floating_point() or stored.is_meta:
+            return item
+        item = stored.tolist()
+    if isinstance(item, list | tuple) and all(isinstance(number, int) for number in item):
+        is_mask = all(isinstance(number, bool) for number in item)
+        return np.flatnonzero(item).tolist() if is_mask else list(item)
+    return item
+
+
+def _is_stored(item: Any) -> bool:
+    """Whether it is a buffer of numbers; how large they are need not be known."""
+    stored = item.parameter if isinstance(item, Signal) else None
+    return stored is not None and stored.dtype in (torch.int64, torch.int32)
+
+
+def _long(shape: Sequence[int]) -> Tensor:
+    return torch.empty(tuple(shape), dtype=torch.int64, device="meta")
+
+
+def _kind(item: Any) -> str:
+    """What an index is, for a message: a tensor's own text would fill pages."""
+    return "a tensor" if isinstance(item, Signal) else repr(item)
+
+
+def _along_dim(
+    place: int, name: str = "dim", default: int | None = 0, alone: bool = False
+) -> FunctionRule:
+    """The rule of a function that takes places along one axis, given as an argument.
+
+    Args:
+        place: of the argument.
+        name: of the argument.
+        default: of the argument.
+        alone: whether it takes them one by one.
+    """
+
+    def calculate(channels: Channels, operation: Operation) -> Any:
+        tensor = operation.tensor
+        result = operation.run(channels)
+        dims = operation.argument(place, name, default)
+        dims = range(tensor.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
+        axes = [dim % tensor.ndim for dim in dims]
+        tensor = _settled(channels, tensor, axes if alone else [])
+        cut = [axis for axis in axes if tensor.carries_channels(axis)]
+        if cut and (len(axes) > 1 or len(tensor.channel_axes) > 1):
+            channels.pin(tensor.ids, _CUTS)
+            tensor = Signal(tensor.meta, without_channels(tensor.ndim))
+            cut = []
+        if isinstance(result, Tensor):
+            places = operation.on(_numbered(tensor, axes[0])) if cut else None
+            return _part(channels, tensor, result, axes[0], places)
+        parts = operation.on(_numbered(tensor, axes[0])) if cut else [None] * len(result)
+        return tuple(
+            _part(channels, tensor, meta, axes[0], places)
+            for meta, places in zip(result, parts, strict=True)
+        )
+
+    return FunctionRule(calculate, takes_grids=True)
+
+
+def _settled(channels: Channels, tensor: Signal, whole: Sequence[int]) -> Signal:
+    """A tensor whose channels lie along one axis, if possible none of those to be left whole."""
+    others = [axis for axis in tensor.channel_axes if axis not in whole]
+    most = max(others, key=lambda axis: tensor.shape[axis]) if whole and others else None
+    return channels.settle(tensor, most)
+
+
+def _numbered(tensor: Signal, axis: int) -> Tensor:
+    """The number of each place along an axis, laid along it."""
+    return torch.from_numpy(along(axis, tensor.ndim, np.arange(tensor.shape[axis])))
+
+
+def _part(
+    channels: Channels, tensor: Signal, meta: Tensor, axis: int, places: Tensor | None
+) -> Signal:
+    """A part of a tensor along an axis; `places` is `None` where no channels lie along it."""
+    if places is not None and meta.ndim < tensor.ndim:
+        return _alone(channels, tensor, tensor.ids, meta, axis, int(places))
+    if places is not None:
+        return picked(channels, tensor, tensor.ids, meta, axis, places.numpy().ravel())
+    if meta.ndim == tensor.ndim:
+        return Signal(meta, tensor.ids)
+    return Signal(meta, tensor.ids.squeeze(axis))
+
+
+def _index_select(channels: Channels, operation: Operation) -> Signal:
+    tensor, meta = operation.tensor, operation.run(channels)
+    dim: int = operation.argument(1, "dim")
+    items: list[Any] = [slice(None)] * tensor.ndim
+    items[dim] = _numbers(operation.argument(2, "index"))
+    if not isinstance(items[dim], list):
+        channels.refuse(
+            "its forward selects places by numbers that it computes",
+            "Store them in a buffer, or give a rule in a plugin (hook prunecore_functions).",
+        )
+    return _indexed(channels, tensor, meta, items)
+
+
+def _repeat_interleave(channels: Channels, operation: Operation) -> Signal:
+    """Each place so many times; without an axis, of the tensor laid out in one row."""
+    tensor, meta = operation.tensor, operation.run(channels)
+    repeats, dim = operation.argument(1, "repeats"), operation.argument(2, "dim")
+    if dim is None or not isinstance(repeats, int):
+        channels.pin(tensor.ids, "repeat_interleave counts it")
+        return Signal(meta, without_channels(meta.ndim))
+    if not tensor.carries_channels(dim):
+        return Signal(meta, tensor.ids)
+    return Signal(meta, np.repeat(tensor.ids, repeats, dim))
+
+
+def _flip(channels: Channels, operation: Operation) -> Signal:
+    """The places of some axes in reverse order, which is that of the kept ones, too."""
+    ids = np.ascontiguousarray(operation.on(torch.from_numpy(operation.tensor.ids)).numpy())
+    return Signal(operation.run(channels), ids)
+
+
+def _shuffle(channels: Channels, operation: Operation) -> Signal:
+    """The channels of the groups in turn."""
+    tensor, meta = operation.tensor, operation.run(channels)
+    if tensor.channel_axes != [1]:
+        return channels.pin_axes(tensor, tensor.channel_axes, operation.name)
+    places = np.arange(tensor.shape[1]).reshape(operation.argument(1, "groups"), -1).T.ravel()
+    return picked(channels, tensor, tensor.ids, meta, 1, places)
+
+
+RULES: Mapping[Callable[..., Any], FunctionRule] = {
+    operator.getitem: FunctionRule(_index, takes_grids=True, takes_computed=True),
+    **everywhere("chunk split split_with_sizes tensor_split", _along_dim(2)),
+    **everywhere("unbind select", _along_dim(1, alone=True)),
+    **everywhere("narrow", _along_dim(1)),
+    **everywhere("roll", _along_dim(2, "dims", None)),
+    **everywhere("index_select", FunctionRule(_index_select)),
+    **everywhere("repeat_interleave", FunctionRule(_repeat_interleave)),
+    **everywhere("flip fliplr flipud rot90", FunctionRule(_flip)),
+    **everywhere("channel_shuffle native_channel_shuffle", FunctionRule(_shuffle)),
+}

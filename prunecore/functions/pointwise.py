@@ -1,0 +1,79 @@
+"""The rules for the functions of torch that people call between layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from prunecore.channels.signal import Signal
+from prunecore.channels.sizes import depending, sizes
+from prunecore.functions.rule import (
+    Operation,
+    elementwise,
+)
+
+if TYPE_CHECKING:
+    from prunecore.walking.walk import Channels
+
+
+def _cast(channels: Channels, operation: Operation) -> Signal:
+    """Another type or device, perhaps that of a second tensor: the same channels."""
+    return operation.tensor
+
+
+def _add(channels: Channels, operation: Operation) -> Any:
+    """A sum, or two tuples of tensors one after the other."""
+    first = operation.argument(0, "input")
+    if isinstance(first, tuple | list):
+        return operation.function(*operation.args)
+    return elementwise(channels, operation)
+
+
+def _attribute(channels: Channels, operation: Operation) -> Any:
+    tensor, name = operation.args
+    if not isinstance(tensor, Signal):  # a named tuple of them
+        return getattr(tensor, name)
+    if name in ("T", "mT"):
+        ids = getattr(torch.from_numpy(tensor.ids), name).numpy()
+        return Signal(getattr(tensor.meta, name), ids)
+    if name not in ("shape", "ndim", "dtype", "device", "is_cuda"):
+        channels.refuse(
+            f"its forward reads .{name} of a tensor", "Write it without that attribute."
+        )
+    return sizes(tensor) if name == "shape" else getattr(tensor.meta, name)
+
+
+def _size(channels: Channels, operation: Operation) -> Any:
+    operation.run(channels)  # complains about an axis that is not there
+    dim = operation.argument(1, "dim")
+    return sizes(operation.tensor) if dim is None else sizes(operation.tensor)[dim]
+
+
+def _count(channels: Channels, operation: Operation) -> Any:
+    """How many axes, or places, a tensor has; whether its numbers have a fraction."""
+    answer = operation.run(channels)
+    counts_channels = operation.name == "numel" and operation.tensor.channel_axes
+    return depending(answer, [operation.tensor.ids]) if counts_channels else answer
+
+
+_ELEMENTWISE = """
+    abs add addcdiv addcmul asin asinh atan atan2 atanh bitwise_and bitwise_not bitwise_or ceil
+    clamp clamp_max clamp_min clip copysign cos cosh div divide eq erf
+    erfc exp exp2 expm1 fix float_power floor floor_divide fmax fmin fmod frac ge greater gt
+    hardshrink hypot isfinite isinf isnan le lerp less log log10 log1p log2 logical_and
+    logical_not logical_or logical_xor logit lt maximum minimum mul multiply nan_to_num ne neg
+    negative positive pow reciprocal relu remainder round rsqrt rsub sgn sigmoid sign sin sinc
+    sinh softplus sqrt square sub subtract tan tanh true_divide trunc where xlogy
+    celu elu gelu hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu6 rrelu selu
+    silu softsign softshrink tanhshrink threshold masked_fill fill zero copy
+    zeros_like ones_like full_like empty_like
+    dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d feature_dropout
+    bernoulli normal uniform rand_like randn_like
+"""
+
+
+_OPERATORS = """
+    add sub mul truediv floordiv mod pow neg pos abs lt le gt ge eq ne and_ or_ xor invert
+    iadd isub imul itruediv
+"""

@@ -1,0 +1,239 @@
+"""The rules for products of tensors that sum over axes: matmul, einsum, attention."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.computed import is_open
+from prunecore.channels.ids import Ids, along, without_channels
+from prunecore.channels.signal import Signal
+from prunecore.functions.rule import FunctionRule, Operation, everywhere
+
+if TYPE_CHECKING:
+    from prunecore.walking.walk import Channels
+
+
+_CROSSWISE = "a product has channels along several axes"
+
+
+_MEETS = "in a product it meets a tensor of which everything stays"
+
+
+Labels = tuple[str, ...]  # one an axis; axes of one label are multiplied place by place
+
+
+@dataclass(frozen=True)
+class Product:
+    """A sum of products, as `einsum` writes it.
+
+    Attributes:
+        factors: the tensors.
+        labels: of each one's axes.
+        result: of the result's axes; what is not among them is summed over.
+    """
+
+    factors: tuple[Signal, ...]
+    labels: tuple[Labels, ...]
+    result: Labels
+
+
+def multiply(channels: Channels, operation: Operation, product: Product, meta: Tensor) -> Signal:
+    """What a sum of products does to channels.
+
+    Channels along an axis that is summed over go from all factors together, and the masked original
+    sums over the kept ones. A parameter among the factors works as a linear layer's weight does.
+
+    Args:
+        channels: the walk.
+        operation: the call.
+        product: the factors and their axes.
+        meta: the result, on the meta device.
+    """
+    carried = {
+        label: ids
+        for label in dict.fromkeys(label for labels in product.labels for label in labels)
+        if (ids := _meeting(channels, product, label)) is not None
+    }
+    weights = [factor for factor in product.factors if _is_weight(factor)]
+    for number, factor in enumerate(product.factors):
+        if _is_weight(factor):
+            carried |= _weighted(channels, product, number, carried)
+    summed = [label for label in carried if label not in product.result]
+    left = [label for label in carried if label in product.result]
+    for label in [*summed[1:], *(left if len(left) > 1 else [])]:
+        channels.pin(carried[label], _CROSSWISE)
+    if summed and (not weights or any(map(is_open, weights))):
+        axes = {
+            place: labels.index(summed[0])
+            for place, labels in zip(_places(operation, product), product.labels, strict=True)
+            if summed[0] in labels
+        }
+        over_kept = functools.partial(_over_kept, operation.function, axes)
+        channels.masked_function(carried[summed[0]], over_kept)
+    if len(left) != 1:
+        return Signal(meta, without_channels(meta.ndim))
+    return Signal(meta, along(product.result.index(left[0]), meta.ndim, carried[left[0]]))
+
+
+def _is_weight(factor: Signal) -> bool:
+    """Whether it is a parameter, or computed of such, that has no channels yet."""
+    return (factor.parameter is not None and not factor.channel_axes) or is_open(factor)
+
+
+def _meeting(channels: Channels, product: Product, label: str) -> Ids | None:
+    """The channels along the axes of one label, coupled; `None` where there are none."""
+    found: list[Ids] = []
+    meets_whole = False
+    for factor, labels in zip(product.factors, product.labels, strict=True):
+        axes = [axis for axis, own in enumerate(labels) if own == label]
+        if not axes or factor.shape[axes[0]] == 1 or _is_weight(factor):
+            continue
+        ids = channels.axis(factor, axes[0])
+        if ids is None:
+            meets_whole = True
+            continue
+        found.append(ids)
+        if len(axes) > 1:
+            channels.pin(ids, "a product takes its diagonal")
+    for ids in found:
+        channels.join(found[0], ids)
+        if meets_whole:
+            channels.pin(ids, _MEETS)
+    return None if meets_whole or not found else found[0]
+
+
+def _weighted(
+    channels: Channels, product: Product, number: int, carried: Mapping[str, Ids]
+) -> dict[str, Ids]:
+    """Bind a parameter among the factors; the channels that it makes, if it does."""
+    weight, labels = product.factors[number], product.labels[number]
+    elsewhere = {
+        label for place, own in enumerate(product.labels) if place != number for label in own
+    }
+    made: dict[str, Ids] = {}
+    for axis, label in enumerate(labels):
+        channels.bind(weight, axis, carried.get(label))
+        is_new = label in product.result and label not in elsewhere
+        if is_new and weight.shape[axis] > 1:
+            made[label] = channels.fresh(weight.shape[axis])
+            channels.bind(weight, axis, made[label], filters=True)
+    return made
+
+
+def _places(operation: Operation, product: Product) -> list[int]:
+    """The number of each factor among all that the call is given."""
+    leaves = pytree.tree_leaves((operation.args, dict(operation.kwargs)))
+    places: list[int] = []
+    for factor in product.factors:
+        places.append(
+            next(n for n, leaf in enumerate(leaves) if leaf is factor and n not in places)
+        )
+    return places
+
+
+def _over_kept(
+    function: Callable[..., Any], axes: Mapping[int, int], kept: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    """A product whose factors have the kept places alone, along the axis of each."""
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    for place, axis in axes.items():
+        leaves[place] = leaves[place].index_select(axis, kept)
+    args, kwargs = pytree.tree_unflatten(leaves, structure)
+    return function(*args, **kwargs)
+
+
+def _matmul(channels: Channels, operation: Operation) -> Signal:
+    """The last axis of the first tensor with the axis before the last of the second."""
+    meta = operation.run(channels)
+    factors = (operation.tensor, operation.argument(1, "other", operation.kwargs.get("mat2")))
+    return multiply(channels, operation, _matrices(factors), meta)
+
+
+def _added_matmul(channels: Channels, operation: Operation) -> Signal:
+    """A tensor, and a product of two others."""
+    meta = operation.run(channels)
+    product = _matrices((operation.args[1], operation.args[2]))
+    return channels.couple(operation.tensor, multiply(channels, operation, product, meta))
+
+
+def _matrices(factors: tuple[Signal, ...]) -> Product:
+    left, right = factors
+    batch = [f"batch{axis}" for axis in range(max(left.ndim, right.ndim) - 2, 0, -1)]
+    own = ["row", "sum"][-left.ndim :], ["sum", "column"][: max(1, right.ndim)]
+    labels = tuple(
+        (*batch[len(batch) - max(0, factor.ndim - 2) :], *names)
+        for factor, names in zip(factors, own, strict=True)
+    )
+    ends = [name for name in ("row", "column") if name in own[0] + own[1]]
+    return Product(factors, labels, (*batch, *ends))
+
+
+def _einsum(channels: Channels, operation: Operation) -> Signal:
+    """By its equation."""
+    meta = operation.run(channels)
+    equation, *factors = operation.args
+    if len(factors) == 1 and isinstance(factors[0], list | tuple):
+        factors = list(factors[0])
+    given, arrow, result = equation.replace(" ", "").partition("->")
+    names = given.split(",")
+    if not arrow:
+        letters = given.replace(",", "").replace("...", "")
+        once = [letter for letter in sorted(set(letters)) if letters.count(letter) == 1]
+        result = "".join((["..."] if "..." in given else []) + once)
+    dots = max(
+        (factor.ndim - len(own) + 3 for factor, own in zip(factors, names, strict=True)
+         if "..." in own), default=0,
+    )  # fmt: skip
+    labels = tuple(
+        _spelt(own, factor.ndim, dots) for factor, own in zip(factors, names, strict=True)
+    )
+    product = Product(tuple(factors), labels, _spelt(result, meta.ndim, dots))
+    return multiply(channels, operation, product, meta)
+
+
+def _spelt(names: str, rank: int, dots: int) -> Labels:
+    """The label of each axis; those that `...` stands for are counted from the last."""
+    before, has_dots, after = names.partition("...")
+    count = rank - len(before) - len(after) if has_dots else 0
+    return (*before, *(f"...{number}" for number in range(dots - count, dots)), *after)
+
+
+def _attention(channels: Channels, operation: Operation) -> Signal:
+    """Heads go as a whole, and what the values are wide; not what queries and keys are compared by.
+
+    The scale counts the places that they are compared by.
+    """
+    meta = operation.run(channels)
+    names = ("query", "key", "value")
+    given = [operation.argument(place, name) for place, name in enumerate(names)]
+    query, key, value = (channels.settle(tensor, tensor.ndim - 3) for tensor in given)
+    mask = operation.argument(3, "attn_mask")
+    compared = (channels.pin_axes(tensor, [-1, -2], operation.name) for tensor in (query, key))
+    value = channels.pin_axes(value, [-2], operation.name)
+    if isinstance(mask, Signal):
+        channels.pin(mask.ids, f"{operation.name} is masked by it")
+    batch = tuple(f"batch{axis}" for axis in range(meta.ndim - 2))
+    product = Product(
+        (*compared, value),
+        ((*batch, "query", "place"), (*batch, "key", "place"), (*batch, "key", "value")),
+        (*batch, "query", "value"),
+    )
+    return multiply(channels, operation, product, meta)
+
+
+RULES: Mapping[Callable[..., Any], FunctionRule] = {
+    operator.matmul: FunctionRule(_matmul, takes_computed=True),
+    **everywhere("matmul bmm mm", FunctionRule(_matmul, takes_computed=True)),
+    **everywhere("baddbmm addmm", FunctionRule(_added_matmul, takes_computed=True)),
+    torch.einsum: FunctionRule(_einsum, takes_computed=True),
+    F.scaled_dot_product_attention: FunctionRule(_attention, takes_grids=True),
+}

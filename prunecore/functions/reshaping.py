@@ -1,0 +1,163 @@
+"""The rules for functions that reshape tensors, rearrange their axes, or put them together."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunecore.channels.ids import Ids, along, reshape_ids, without_channels
+from prunecore.channels.reordering import moved
+from prunecore.channels.signal import Signal, shaped
+from prunecore.channels.sizes import Count
+from prunecore.functions.concatenation import _concatenate, _concatenate_along, _stack
+from prunecore.functions.rule import Arguments, FunctionRule, Operation, everywhere
+
+if TYPE_CHECKING:
+    from prunecore.channels.keep import Keep
+    from prunecore.walking.walk import Channels
+
+
+def _reshape(channels: Channels, operation: Operation) -> Signal:
+    tensor, meta = operation.tensor, operation.run(channels)
+    change = functools.partial(_reshaped, tensor.shape, tuple(meta.shape))
+    return moved(channels, tensor, meta, change)
+
+
+def _reshaped(old: Sequence[int], new: Sequence[int], ids: Ids) -> Ids:
+    return reshape_ids(ids, old, new)
+
+
+def _write_sizes(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
+    """Literal sizes of a reshape: those that count channels become the kept widths."""
+    args, keywords = arguments
+    for key in keywords.keys() & {"shape", "size"}:
+        keywords[key] = _kept_sizes(keywords[key], 0, result, keep)
+    if len(args) > 1 and isinstance(args[1], tuple | list):
+        return (args[0], _kept_sizes(args[1], 0, result, keep), *args[2:]), keywords
+    return (*args[:1], *_kept_sizes(args[1:], 0, result, keep)), keywords
+
+
+def _write_unflatten(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
+    args, keywords = arguments
+    dim, sizes = (
+        keywords[name] if name in keywords else args[place]
+        for place, name in ((1, "dim"), (2, "sizes"))
+    )
+    if not isinstance(sizes, tuple | list):  # all are computed
+        return arguments
+    first = dim if dim >= 0 else dim + result.ndim - len(sizes) + 1
+    kept = tuple(_kept_sizes(sizes, first, result, keep))
+    if "sizes" in keywords:
+        return args, {**keywords, "sizes": kept}
+    return (*args[:2], kept), keywords
+
+
+def _kept_sizes(sizes: Any, first: int, result: Signal, keep: Keep) -> Any:
+    """Sizes along the axes from the first one on; as they are where all are computed."""
+    if not isinstance(sizes, tuple | list):
+        return sizes
+    kept = [
+        keep.size(result, axis)
+        if isinstance(size, int) and size != -1 and result.carries_channels(axis)
+        else size
+        for axis, size in enumerate(sizes, start=first)
+    ]
+    return tuple(kept) if isinstance(sizes, tuple) else kept
+
+
+def _rearrange(channels: Channels, operation: Operation) -> Signal:
+    """Axes change places: the ids' axes do the same."""
+    return moved(
+        channels,
+        operation.tensor,
+        operation.run(channels),
+        lambda ids: np.ascontiguousarray(operation.on(torch.from_numpy(ids)).numpy()),
+    )
+
+
+def _reshape_as(channels: Channels, operation: Operation) -> Signal:
+    """To the shape of another tensor, which stays its shape only if the two are cut alike."""
+    other: Signal = operation.argument(1, "other")
+    reshaped = channels.reshape(operation.tensor, operation.run(channels))
+    return Signal(reshaped.meta, channels.couple(reshaped, other).ids)
+
+
+def _same_places(channels: Channels, operation: Operation) -> Signal:
+    """Another copy of the tensor."""
+    tensor = operation.tensor
+    return replace(tensor, meta=shaped(tensor.shape), parameter=None, picked=None)
+
+
+def _expand(channels: Channels, operation: Operation) -> Signal:
+    """Axes of size 1 become longer, and new ones stand before the others.
+
+    Where a new size is a number of channels, the axis carries these.
+    """
+    tensor, meta = operation.tensor, operation.run(channels)
+    added = meta.ndim - tensor.ndim
+    ids = tensor.ids.reshape((1,) * added + tensor.ids.shape)
+    if ids.size == 1:
+        ids = _counting(operation, meta)
+    return Signal(meta, ids, None if added else tensor.parameter)
+
+
+def _new(channels: Channels, operation: Operation) -> Signal:
+    """A new tensor; where its size is a number of channels, it has these."""
+    meta = operation.run(channels)
+    return Signal(meta, _counting(operation, meta))
+
+
+def _counting(operation: Operation, meta: Tensor) -> Ids:
+    """The channels that one of the sizes among the arguments counts, along its axis."""
+    sizes = operation.argument(1, "size")
+    sizes = sizes if isinstance(sizes, tuple | list) else operation.args[1:]
+    for axis, size in enumerate(sizes):
+        if isinstance(size, Count) and len(size.ids) == 1:
+            ids = size.ids[0].ravel()
+            if len(ids) == meta.shape[axis]:
+                return along(axis, meta.ndim, ids)
+    return without_channels(meta.ndim)
+
+
+def _expand_as(channels: Channels, operation: Operation) -> Signal:
+    other: Signal = operation.argument(1, "other")
+    return Signal(operation.run(channels), channels.couple(operation.tensor, other).ids)
+
+
+def _repeat(channels: Channels, operation: Operation) -> Signal:
+    """The places of each axis again and again, new axes in front of them."""
+    tensor, meta = operation.tensor, operation.run(channels)
+    ids = operation.on(torch.from_numpy(tensor.ids)).numpy()
+    offset = meta.ndim - tensor.ndim
+    for axis in range(meta.ndim):
+        if axis < offset or not tensor.carries_channels(axis - offset):
+            ids = ids.take([0], axis)
+    return Signal(meta, np.ascontiguousarray(ids))
+
+
+RULES: Mapping[Callable[..., Any], FunctionRule] = {
+    **everywhere("flatten ravel squeeze unsqueeze", FunctionRule(_reshape, takes_grids=True)),
+    **everywhere("reshape view", FunctionRule(_reshape, _write_sizes, takes_grids=True)),
+    **everywhere("view_as reshape_as", FunctionRule(_reshape_as)),
+    **everywhere("unflatten", FunctionRule(_reshape, _write_unflatten, takes_grids=True)),
+    **everywhere("contiguous clone detach", FunctionRule(_same_places, takes_grids=True)),
+    **everywhere("expand", FunctionRule(_expand, _write_sizes)),
+    **everywhere("new_zeros new_ones new_full new_empty", FunctionRule(_new, _write_sizes)),
+    **everywhere("expand_as", FunctionRule(_expand_as)),
+    **everywhere("repeat tile", FunctionRule(_repeat)),
+    **everywhere(
+        "permute transpose swapaxes swapdims movedim moveaxis t",
+        FunctionRule(_rearrange, takes_grids=True),
+    ),
+    **everywhere("cat concat concatenate", FunctionRule(_concatenate)),
+    **everywhere("hstack column_stack", _concatenate_along(1)),
+    **everywhere("vstack", _concatenate_along(0)),
+    **everywhere("dstack", _concatenate_along(2)),
+    **everywhere("stack", FunctionRule(_stack)),
+}

@@ -1,0 +1,122 @@
+"""What a rule for a function is: what it does to channels, and how a call of it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from prunecore.channels.signal import Signal, shaped
+from prunecore.channels.sizes import counted
+from prunecore.walking.computed import meeting
+
+if TYPE_CHECKING:
+    from prunecore.channels.keep import Keep
+    from prunecore.walking.walk import Channels
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A function call that the walk meets; a `Signal` stands for each tensor."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """The argument at a position or of a name."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+
+    @property
+    def tensor(self) -> Signal:
+        """The tensor that the function works on."""
+        tensor: Signal = self.argument(0, "input")
+        return tensor
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return str(self.function.__name__)
+
+    def run(self, channels: Channels) -> Any:
+        """What the function returns, on meta tensors."""
+        return channels.run(self.function, *self.args, **self.kwargs)
+
+    def on(self, tensor: Tensor) -> Tensor:
+        """What the function returns for another tensor in the place of its own."""
+        rest = {name: value for name, value in self.kwargs.items() if name != "input"}
+        result: Tensor = self.function(tensor, *self.args[1:], **rest)
+        return result
+
+
+# What a function does to channels: returns a Signal for each tensor that the function returns.
+Calculate = Callable[["Channels", Operation], Any]
+
+
+# (args, kwargs) as they are written: an expression for what is computed, the value of a literal.
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+# (the original arguments, what the function returned, keep) -> the arguments for the kept widths.
+Rewrite = Callable[[Arguments, Signal, "Keep"], Arguments]
+
+
+@dataclass(frozen=True)
+class FunctionRule:
+    """What a function does to channels, and how a call of it is written.
+
+    Attributes:
+        calculate: `(channels, operation)` to what the function returns, `Signal` for tensor.
+        rewrite: the arguments for the kept widths; `None` where no literal counts channels.
+        takes_grids: whether it only moves or takes places, and understands tensors whose channels
+            lie along several axes. Other functions meet them with the channels coupled to a
+            rectangle.
+        takes_computed: whether it understands tensors that are computed of parameters alone, whose
+            channels are yet to be followed. Other functions meet them whole.
+    """
+
+    calculate: Calculate
+    rewrite: Rewrite | None = None
+    takes_grids: bool = False
+    takes_computed: bool = False
+
+
+def elementwise(channels: Channels, operation: Operation) -> Signal:
+    """Place by place: the tensors among the arguments are coupled."""
+    arguments = [*operation.args, *operation.kwargs.values()]
+    for ids in counted(arguments):
+        channels.pin(ids, f"{operation.name} depends on how many there are")
+    tensors = [value for value in arguments if isinstance(value, Signal)]
+    met = channels.couple(*meeting(channels, tensors))
+    return Signal(shaped(met.shape), met.ids)  # contiguous, as the results of torch are
+
+
+def spatial(axes: int) -> Calculate:
+    """The rule of a function that works on each channel's last axes, as pooling does.
+
+    Args:
+        axes: how many last axes it works along.
+    """
+
+    def calculate(channels: Channels, operation: Operation) -> Any:
+        tensor = operation.tensor
+        result = operation.run(channels)
+        last = range(tensor.ndim - axes, tensor.ndim)
+        ids = channels.pin_axes(tensor, last, operation.name).ids
+        if isinstance(result, Tensor):
+            return Signal(result, ids)
+        return tuple(Signal(meta, ids) for meta in result)
+
+    return calculate
+
+
+def everywhere(names: str, rule: FunctionRule) -> dict[Callable[..., Any], FunctionRule]:
+    """A rule for the functions and methods of these names, the in-place forms among them."""
+    forms = [form for name in names.split() for form in (name, f"{name}_")]
+    spaces = (torch, F, Tensor, torch.special)
+    found = [getattr(space, form) for space in spaces for form in forms if hasattr(space, form)]
+    return dict.fromkeys(found, rule)

@@ -1,0 +1,1 @@
+"""Which channels go to reach a level."""

@@ -1,0 +1,136 @@
+"""Find, load, block and list plugins; decide which of them owns a module class."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from prunecore import hookspecs
+from prunecore.errors import BLOCK_VARIABLE, GROUP, PluginError, told, unknown_name
+from prunecore.registry import Plugin, Plugins
+
+if TYPE_CHECKING:
+    pass
+
+
+HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("prunecore_"))
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A plugin as its metadata tells of it, not loaded."""
+
+    name: str
+    distribution: str
+    version: str
+    blocked: bool
+    entry_point: EntryPoint = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}"
+
+
+def blocked_names() -> frozenset[str]:
+    """The plugins that the environment blocks."""
+    names = os.environ.get(BLOCK_VARIABLE, "").split(",")
+    return frozenset(name.strip() for name in names if name.strip())
+
+
+def installed() -> list[Installed]:
+    """Every installed plugin, read from metadata: nothing is imported.
+
+    Raises:
+        UsageError: a blocked name that no installed plugin has.
+    """
+    blocked = blocked_names()
+    found = []
+    for entry_point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        distribution = entry_point.dist
+        name = distribution.name if distribution else entry_point.module
+        number = distribution.version if distribution else "unknown"
+        found.append(
+            Installed(entry_point.name, name, number, entry_point.name in blocked, entry_point)
+        )
+    for name in blocked - {plugin.name for plugin in found}:
+        raise unknown_name(f"plugin in {BLOCK_VARIABLE}", name, [p.name for p in found])
+    return found
+
+
+def load_one(plugin: Installed) -> Plugin:
+    """Import one plugin and check its hooks.
+
+    Raises:
+        PluginError: it was made for other versions, does not import, or has a hook that does not
+            exist.
+    """
+    from prunecore.plugins.requirements import unmet
+
+    start = f"Failed to load plugin {plugin.name} ({plugin})"
+    if plugin.entry_point.dist and (wrong := unmet(plugin.entry_point.dist)):
+        name, why = wrong
+        raise PluginError(
+            f"{start}: {why}.\n"
+            f"Install versions that fit, pip install --upgrade {plugin.distribution} {name}, "
+            f"or block it: {BLOCK_VARIABLE}={plugin.name}."
+        )
+    try:
+        module = plugin.entry_point.load()
+    except (Exception, SystemExit) as error:  # whatever a stranger's module raises on import
+        raise PluginError(
+            f"{start}: {told(error)}\n"
+            f"Reinstall it in a version that fits prunecore {version('prunecore')}, or block it: "
+            f"{BLOCK_VARIABLE}={plugin.name}."
+        ) from error
+    return register(module, plugin.name, str(plugin))
+
+
+def register(module: Any, name: str, label: str) -> Plugin:
+    """Check a module's hooks and make it a `Plugin`.
+
+    Raises:
+        PluginError: a hook that does not exist, or with arguments that it does not have.
+    """
+    manager = pluggy.PluginManager("prunecore")
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(module, name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        unknown = [hook for hook in _implementations(manager, module) if hook not in HOOKS]
+        near = get_close_matches(unknown[0], HOOKS, n=1) if unknown else []
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise PluginError(
+            f"Plugin {name} ({label}) has a hook that prunecore does not: "
+            f"{', '.join(unknown) or str(error).splitlines()[-1]}.{hint}\n"
+            f"Correct it, or block the plugin: {BLOCK_VARIABLE}={name}."
+        ) from error
+    hooks = tuple(hook for hook in _implementations(manager, module) if hook in HOOKS)
+    return Plugin(name, label, hooks, manager.hook)
+
+
+def _implementations(manager: pluggy.PluginManager, module: Any) -> list[str]:
+    return [name for name in dir(module) if manager.parse_hookimpl_opts(module, name) is not None]
+
+
+@functools.cache
+def _load_installed(blocked: frozenset[str]) -> tuple[Plugin, ...]:
+    return tuple(load_one(plugin) for plugin in installed() if plugin.name not in blocked)
+
+
+def load() -> Plugins:
+    """Load the core's own rules and every installed plugin that is not blocked.
+
+    Raises:
+        PluginError: a plugin that is broken, or two that own the same class.
+    """
+    from prunecore.plugins import builtin
+
+    label = f"prunecore {version('prunecore')}"
+    own = register(builtin, "builtin", label)
+    return Plugins([own, *_load_installed(blocked_names())])

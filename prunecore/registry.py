@@ -1,0 +1,166 @@
+"""The plugins that are loaded, and who owns a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+from torch import nn
+
+from prunecore.errors import BLOCK_VARIABLE, GROUP, PluginError, PrunecoreError, told, unknown_name
+
+if TYPE_CHECKING:
+    from prunecore.criteria.criterion import Criterion
+    from prunecore.functions.rule import FunctionRule
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A loaded plugin, which answers the hooks for the classes that it owns."""
+
+    name: str
+    label: str  # distribution and version, for messages
+    hooks: tuple[str, ...]  # the hooks that it implements
+    relay: pluggy.HookRelay = field(repr=False)
+
+    @property
+    def is_core(self) -> bool:
+        """Whether these are prunecore's own rules or criteria."""
+        return self.label.split(" ")[0] == GROUP
+
+    def call(self, hook: str, path: str, **arguments: Any) -> Any:
+        """Call one of the plugin's hooks for the block at `path`.
+
+        Raises:
+            PluginError: the hook is not there, raises, or answers with what cannot be used.
+        """
+        if hook not in self.hooks:
+            raise PluginError(
+                f"{self.label} owns the class of {path or 'the network'} but has no hook {hook}.\n"
+                f"Install a complete version of it, or block it: {BLOCK_VARIABLE}={self.name}."
+            )
+        return self._answer(hook, f"{hook} for {path or 'the network'}", arguments)
+
+    def gather(self, hook: str) -> Any:
+        """What the plugin answers to a hook without arguments; nothing where it has no such hook.
+
+        Raises:
+            PluginError: the hook raises, or answers with what cannot be used.
+        """
+        return self._answer(hook, hook, {}) if hook in self.hooks else {}
+
+    def _answer(self, hook: str, what: str, arguments: Mapping[str, Any]) -> Any:
+        from prunecore.plugins.answers import checked
+
+        answer = self.guarded(what, getattr(self.relay, hook), **arguments)
+        return checked(self, hook, what, answer, arguments)
+
+    def guarded(self, what: str, job: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
+        """What a job of the plugin's returns.
+
+        Args:
+            what: the hook or rule that it is, and for which module.
+            job: called with the inputs and keywords.
+            inputs: of the job.
+            keywords: of the job.
+
+        Raises:
+            PluginError: for whatever it raises; an error of prunecore's passes as it is.
+        """
+        try:
+            return job(*inputs, **keywords)
+        except PrunecoreError:
+            raise
+        except (Exception, SystemExit) as error:  # whatever a stranger's code raises
+            raise self.error(f"{what} raised {told(error)}") from error
+
+    def error(self, what: str) -> PluginError:
+        """The error for what the plugin does wrong, told without its name and full stop."""
+        return PluginError(
+            f"{self.label}: {what.rstrip('.')}.\n"
+            f"Report it to the plugin's author, or block it: {BLOCK_VARIABLE}={self.name}."
+        )
+
+    def disagrees(self, other: Plugin, what: str) -> PluginError:
+        """The error for what two plugins do that only one of them may, told as in `error`."""
+        if other is self:
+            return self.error(what)
+        blocks = [f"{BLOCK_VARIABLE}={one.name}" for one in (other, self) if not one.is_core]
+        return PluginError(f"{self.label}: {what}.\nBlock one of them: {' or '.join(blocks)}.")
+
+
+class Plugins:
+    """The plugins of one job."""
+
+    def __init__(self, plugins: list[Plugin]) -> None:
+        self.all = plugins
+        self._owners: dict[type, Plugin] = {}
+        for plugin in plugins:
+            for block_type in plugin.gather("prunecore_block_types"):
+                what = f"prunecore_block_types names {block_type.__qualname__}"
+                _claim(self._owners, block_type, plugin, what)
+        # the rules for functions, and the importance criteria, of all plugins together
+        self.functions: Mapping[Callable[..., Any], FunctionRule]
+        self.functions = self._gathered("prunecore_functions")
+        self.criteria: Mapping[str, Criterion] = self._gathered("prunecore_criteria")
+
+    def owner(self, block_type: type[nn.Module]) -> Plugin | None:
+        """The plugin that owns a class.
+
+        A class that overrides nothing of an owned one but its constructor belongs to its owner.
+        """
+        for base in block_type.__mro__:
+            if base in self._owners:
+                return None if _overrides(block_type, base) else self._owners[base]
+        return None
+
+    def criterion(self, name: str) -> Criterion:
+        """The criterion of a mode."""
+        if hyphened(name) not in self.criteria:
+            raise unknown_name("mode", name, self.criteria)
+        return self.criteria[hyphened(name)]
+
+    def versions(self) -> dict[str, str]:
+        """Distribution name to version, the core among them."""
+        return dict(plugin.label.split(" ") for plugin in self.all)
+
+    def _gathered(self, hook: str) -> dict[Any, Any]:
+        gathered: dict[Any, Any] = {}
+        givers: dict[Any, Plugin] = {}
+        for plugin in self.all:
+            for key, value in plugin.gather(hook).items():
+                name = getattr(key, "__name__", key)
+                same = key.lower() if isinstance(key, str) else key  # what a person takes for one
+                _claim(givers, same, plugin, f"{hook} gives {name}")
+                gathered[key] = value
+        return gathered
+
+
+def hyphened(name: str) -> str:
+    """A mode's name; a hyphen or an underscore, either is read."""
+    return name.replace("_", "-")
+
+
+def _claim(claims: dict[Any, Plugin], key: Any, plugin: Plugin, what: str) -> None:
+    """Note whose something is, which can be only one plugin's."""
+    other = claims.setdefault(key, plugin)
+    if other is not plugin:
+        raise plugin.disagrees(other, f"{what}, as that of {other.label} does")
+
+
+def _overrides(cls: type, base: type) -> bool:
+    """Whether a class, or one between, replaces a method or property of its base."""
+    between = cls.__mro__[: cls.__mro__.index(base)]
+    return any(
+        name != "__init__" and hasattr(base, name)
+        for one in between
+        for name, value in vars(one).items()
+        if callable(value) or isinstance(value, property | staticmethod | classmethod)
+    )
+
+
+def is_of_torch(cls: type) -> bool:
+    """Whether a class is one that generated files call as `nn.Name`."""
+    return getattr(nn, cls.__name__, None) is cls

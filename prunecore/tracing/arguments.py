@@ -1,0 +1,140 @@
+"""What a forward is called with, as its trace sees it."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.signal import Signal
+
+# (name of the parameter, its default if it has one) -> what stands for the argument in the trace
+Placeholder = Callable[[str, tuple[Any, ...]], fx.Proxy]
+
+
+def is_constant(value: Any) -> bool:
+    """Whether an argument chooses what a forward does: `None`, a flag, a word, a type.
+
+    It is part of the trace, as a default would be, and no argument of the written forward. A number
+    is none of these, since it may be a size.
+    """
+    constants = (bool, str, torch.dtype, torch.memory_format)
+    return value is None or isinstance(value, constants)
+
+
+def constants(supplied: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that are constants, by name."""
+    return {name: value for name, value in supplied.items() if is_constant(value)}
+
+
+def arguments(
+    signature: inspect.Signature, supplied: Mapping[str, Any], placeholder: Placeholder
+) -> tuple[list[Any], dict[str, Any]]:
+    """What a forward is traced with, by place and by name, without the module itself.
+
+    Args:
+        signature: of the forward, the module among its parameters.
+        supplied: the arguments that are given, by parameter name.
+        placeholder: makes the trace's inputs.
+    """
+    positional: list[Any] = []
+    keywords: dict[str, Any] = {}
+    has_gap = False  # what comes after an argument that is not given cannot go by place
+    for name, parameter in list(signature.parameters.items())[1:]:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            count = len(supplied.get(name, ()))
+            positional += [placeholder(f"{name}_{i}", ()) for i in range(count)]
+        elif parameter.kind is not parameter.VAR_KEYWORD and name in supplied:
+            value = supplied[name]
+            default = () if parameter.default is parameter.empty else (parameter.default,)
+            seen = value if is_constant(value) else _unpacked(placeholder(name, default), value)
+            if has_gap or parameter.kind is parameter.KEYWORD_ONLY:
+                keywords[name] = seen
+            else:
+                positional.append(seen)
+        else:
+            has_gap = True
+    return positional, keywords
+
+
+def one_by_one(signature: inspect.Signature, supplied: Mapping[str, Any]) -> list[Any]:
+    """The arguments of a forward in the order of a trace's inputs, those of `*args` one by one."""
+    kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+    values: list[Any] = []
+    for name, given in supplied.items():
+        if kinds[name] is inspect.Parameter.VAR_POSITIONAL:
+            values += given
+        elif not is_constant(given):
+            values.append(given)
+    return values
+
+
+def called_with(node: fx.Node, leaf: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """The arguments and keywords that a node calls something with.
+
+    Args:
+        node: the call; the lists in it are made anew, as what is called may change its own.
+        leaf: what stands for each node that it uses, and for any other argument.
+    """
+
+    def given(value: Any) -> Any:
+        if isinstance(value, list):
+            return list(map(given, value))
+        if isinstance(value, dict):
+            return {key: given(item) for key, item in value.items()}
+        if type(value) is tuple:
+            return tuple(map(given, value))
+        return fx.node.map_aggregate(value, leaf)  # slices and named tuples among them
+
+    return given(node.args), given(node.kwargs)
+
+
+def put_together(graph: fx.Graph, supplied: Mapping[str, Any]) -> None:
+    """Let a trace hand on a list that its forward was given as that list, not item by item.
+
+    Args:
+        graph: the trace; it is changed.
+        supplied: the arguments that are given, by parameter name.
+    """
+    given: dict[tuple[Any, ...], fx.Node] = {}
+    for node in graph.nodes:
+        value = supplied.get(str(node.target)) if node.op == "placeholder" else None
+        if isinstance(value, list) and value:
+            items = {user.args[1]: user for user in node.users if user.target is operator.getitem}
+            given[tuple(items.get(place) for place in range(len(value)))] = node
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(item, fx.Node) for item in value):
+            return given.get(tuple(value), value)
+        if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+            return type(value)(map(whole, value))
+        return value
+
+    for node in graph.nodes:
+        node.args = tuple(map(whole, node.args))
+        node.kwargs = {name: whole(value) for name, value in node.kwargs.items()}
+    for taken in given:
+        for item in taken:
+            if item is not None and not item.users:
+                graph.erase_node(item)
+
+
+def _unpacked(proxy: Any, value: Any) -> Any:
+    """Lists, tuples and dictionaries of tensors as such, so that a forward may go through them."""
+    leaves = pytree.tree_leaves(value)
+    if is_constant(value):
+        return value
+    if not any(isinstance(leaf, Signal | Tensor) for leaf in leaves):
+        return proxy
+    if isinstance(value, dict):
+        return {key: _unpacked(proxy[key], item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unpacked(proxy[i], item) for i, item in enumerate(value)]
+    if type(value) is tuple:
+        return tuple(_unpacked(proxy[i], item) for i, item in enumerate(value))
+    return proxy

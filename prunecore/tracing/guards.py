@@ -1,0 +1,203 @@
+"""Which way a forward goes where it branches on sizes: decided as the given input has it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.signal import Signal
+from prunecore.tracing.arguments import called_with
+
+GUARD = "written for inputs of another size"  # what the written forward says where it is not so
+
+
+_OPPOSITES: dict[Any, Callable[..., Any]] = {
+    operator.eq: operator.ne,
+    operator.ne: operator.eq,
+    operator.lt: operator.ge,
+    operator.ge: operator.lt,
+    operator.gt: operator.le,
+    operator.le: operator.gt,
+}
+
+
+_UNKNOWN = ("device", "is_cuda", "data", "grad")  # of a tensor without storage
+
+
+class Undecided(Exception):
+    """What a forward branches on is not known before it runs."""
+
+
+class Decider:
+    """Computes what nodes of a graph under construction are, as far as shapes tell.
+
+    Args:
+        module: whose forward is traced.
+        inputs: what each placeholder stands for, by its name.
+
+    Attributes:
+        is_computing: whether modules are being called for their shapes, not to be traced.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Mapping[str, Any]) -> None:
+        self._module = module
+        self._inputs = inputs
+        self._values: dict[fx.Node, Any] = {}
+        self._changing: dict[Any, bool] = {}  # whether modules of a kind change lists given to them
+        self.is_computing = False
+
+    def decide(self, condition: fx.Proxy) -> bool:
+        """Whether a condition holds; the trace gets an assertion that says so.
+
+        What depends on the type of a tensor is decided as for float32, the type of the walk, and
+        has none: the written network may be cast as the original may.
+
+        Raises:
+            Undecided: that depends on the values of tensors.
+        """
+        node, asserted = condition.node, cast(Any, condition)
+        value = self.known(condition)
+        if isinstance(value, Tensor):
+            raise Undecided
+        sides = fx.node.map_arg(node.args, self._value)
+        if isinstance(value, bool) and any(isinstance(side, torch.dtype) for side in sides):
+            return value
+        if isinstance(value, bool) and not value and node.target in _OPPOSITES:
+            tracer, given = condition.tracer, cast(Any, node.args)
+            given = [fx.Proxy(s, tracer) if isinstance(s, fx.Node) else s for s in given]
+            asserted = _OPPOSITES[node.target](*given)
+        elif not isinstance(value, bool) or not value:
+            asserted = asserted != 0 if value else asserted == 0
+        torch._assert(asserted, GUARD)
+        return bool(value)
+
+    def number(self, proxy: fx.Proxy) -> Any:
+        """The number that a proxy stands for; the trace gets an assertion that says which.
+
+        What parameters alone tell is always the same, and needs none.
+
+        Raises:
+            Undecided: it is no number, or depends on the values of tensors or on the batch.
+        """
+        value = self.known(proxy)
+        if not isinstance(value, int | float):
+            raise Undecided
+        sizes = [(node, axis) for node, axis in self._sizes(proxy.node) if node.op != "get_attr"]
+        if any(axis == 0 for _, axis in sizes):
+            raise Undecided
+        if sizes:
+            torch._assert(cast(Any, proxy) == value, GUARD)
+        return value
+
+    def known(self, proxy: fx.Proxy) -> Any:
+        """What a proxy stands for, tensors without storage.
+
+        Raises:
+            Undecided: that depends on the values of tensors.
+        """
+        return self._known(proxy.node)
+
+    def _known(self, node: fx.Node) -> Any:
+        self.is_computing = True
+        try:
+            return self._value(node)
+        finally:
+            self.is_computing = False
+
+    def changes_lists(self, call: fx.Node) -> bool:
+        """Whether a submodule changes a list that it is called with, as far as that is known.
+
+        Tried on one of each kind: many layers of a dense network are given lists, of all before.
+        """
+        kind = _kind(self._module.get_submodule(str(call.target)))
+        if kind not in self._changing:
+            try:
+                self._known(call)
+            except Undecided:
+                self._changing[kind] = False
+        return self._changing[kind]
+
+    def _sizes(self, node: fx.Node) -> Iterator[tuple[fx.Node, Any]]:
+        """What a number is computed of: tensors, and the axes whose sizes are read of them."""
+        args: Any = node.args
+        if node.target is operator.getitem and _is_shape(args[0]):
+            yield args[0].args[0], args[1]
+        elif _is_shape(node):
+            yield args[0], node.kwargs.get("dim", args[1] if len(args) > 1 else None)
+        elif node.op == "placeholder":
+            yield node, None
+        else:
+            for other in node.all_input_nodes:
+                if isinstance(self._values[other], int | float):
+                    yield from self._sizes(other)
+                else:
+                    yield other, None
+
+    def _leaf(self, leaf: Any) -> Any:
+        return self._value(leaf) if isinstance(leaf, fx.Node) else leaf
+
+    def _value(self, node: fx.Node) -> Any:
+        if node not in self._values:
+            args, kwargs = called_with(node, self._leaf)
+            self._values[node] = self._computed(node, args, kwargs)
+        return self._values[node]
+
+    def _computed(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        if node.op == "placeholder":
+            given = self._inputs.get(str(node.target))
+            if given is None:
+                raise Undecided  # one of `*args`
+            return pytree.tree_map(lambda x: x.meta if isinstance(x, Signal) else x, given)
+        if node.op == "get_attr":
+            holder, _, name = str(node.target).rpartition(".")
+            return _meta(getattr(self._module.get_submodule(holder), name))
+        if node.op == "call_module":
+            child = self._module.get_submodule(str(node.target))
+            stored = dict([*child.named_parameters(), *child.named_buffers()])
+            metas = {name: _meta(tensor) for name, tensor in stored.items()}
+            args, kwargs = pytree.tree_map(lambda x: x, (args, kwargs))  # lists of its own
+            before = [(given, list(given)) for given in _lists((args, kwargs))]
+            try:
+                result = functional_call(child, metas, args, kwargs)
+            except Exception as error:  # whatever a child raises; the walk will say more of it
+                raise Undecided from error
+            changes = any(list(map(id, given)) != list(map(id, ones)) for given, ones in before)
+            self._changing[_kind(child)] = changes or self._changing.get(_kind(child), False)
+            return result
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        if node.target is getattr and args[1] in _UNKNOWN:
+            raise Undecided
+        result = cast(Any, node.target)(*args, **kwargs)
+        return result.to("meta") if isinstance(result, Tensor) else result
+
+
+def _kind(module: nn.Module) -> Any:
+    """A module's class, and what it is told to do."""
+    told = {k: v for k, v in vars(module).items() if isinstance(v, bool | str | None)}
+    return type(module), tuple(told.items())
+
+
+def _is_shape(node: fx.Node) -> bool:
+    """Whether a node is `x.shape`, `x.size()` or `x.size(1)`."""
+    return node.target == "size" or bool(node.target is getattr and node.args[1] == "shape")
+
+
+def _lists(values: Any) -> Iterator[list[Any]]:
+    """The lists among values, those within others after them."""
+    if isinstance(values, list):
+        yield values
+    if isinstance(values, list | tuple | dict):
+        for item in values.values() if isinstance(values, dict) else values:
+            yield from _lists(item)
+
+
+def _meta(tensor: Tensor) -> Tensor:
+    """A stored tensor's shape, in the type that the walk's tensors have."""
+    return tensor.to("meta", torch.float32 if tensor.is_floating_point() else tensor.dtype)

@@ -1,0 +1,35 @@
+"""Which nodes of a traced forward do something, and which are only computed."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+
+def is_dead(node: fx.Node) -> bool:
+    """Whether nothing uses the node, and computing it changes nothing."""
+    if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
+        return False
+    return not is_in_place(node) and all(is_dead(user) for user in node.users)
+
+
+def is_in_place(node: fx.Node) -> bool:
+    """Whether the node changes a tensor that others may read."""
+    name = str(node.target if isinstance(node.target, str) else node.target.__name__)
+    is_method_of_operators = getattr(operator, name, None) is node.target  # and_, or_
+    return (
+        (name.endswith("_") and not is_method_of_operators)
+        or node.target in INPLACE
+        or node.kwargs.get("inplace") is True
+    )
+
+
+INPLACE = {operator.iadd: "+=", operator.isub: "-=", operator.imul: "*=", operator.itruediv: "/="}
+
+
+def function_of(node: fx.Node) -> Any:
+    """What a call of a traced forward calls, a method as `Tensor` has it."""
+    return getattr(Tensor, str(node.target)) if node.op == "call_method" else node.target

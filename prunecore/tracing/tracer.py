@@ -1,0 +1,401 @@
+"""The tracer of one level: a module's own forward, every child a leaf."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import operator
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.tracing.arguments import arguments
+from prunecore.tracing.attributes import DeviceKind, contexts
+from prunecore.tracing.factories import Made, MadeTensors
+from prunecore.tracing.guards import Decider, Undecided
+from prunecore.tracing.source_lines import LINE, LocalNames, file_of, running_line
+
+
+def forward_of(module: nn.Module) -> Callable[..., Any]:
+    """The method that is a module's forward: some choose one of several in their constructor."""
+    chosen = vars(module).get("forward")
+    if inspect.ismethod(chosen) and getattr(type(module), chosen.__name__, None) is chosen.__func__:
+        method: Callable[..., Any] = chosen.__func__
+        return method
+    return type(module).forward
+
+
+class NotHeldError(Exception):
+    """A forward calls a layer that no module of the network holds, such as one in a plain list."""
+
+
+class OneLevel(fx.Tracer):
+    """Traces a module's own forward; only the arguments that are supplied become placeholders."""
+
+    proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
+
+    def __init__(self, module: nn.Module, supplied: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.supplied = supplied
+        self.decider = Decider(module, supplied)
+        self._contexts = contexts()
+        self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
+        self._file = file_of(forward_of(module))
+        self._names = LocalNames(self._file)
+        self.made = MadeTensors()
+        self._making: dict[tuple[int, int], fx.Node] = {}  # by identity and version of a tensor
+
+    def create_node(
+        self, kind: str, target: Any, args: Any, kwargs: Any, *names: Any, **named: Any
+    ) -> fx.Node:
+        """A node that knows the line of the forward that it stands for, and what it is called."""
+        if contexts() != self._contexts:
+            raise RuntimeError(
+                "it computes under torch.no_grad or autocast, which its trace does not tell"
+            )
+        if "_stacklevel" in kwargs:  # that of a warning
+            kwargs = {name: value for name, value in kwargs.items() if name != "_stacklevel"}
+        node = super().create_node(kind, target, args, kwargs, *names, **named)
+        if kind == "output":
+            self._names.end()
+        elif kind != "placeholder":  # which no line of it makes
+            node.meta[LINE] = running_line(self._file)
+            self._names.note()
+        return node
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Every child is."""
+        return True
+
+    def create_args_for_root(
+        self,
+        root_fn: Callable[..., Any],
+        is_module: bool,
+        concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
+    ) -> tuple[Any, list[Any]]:
+        """The forward, and what it is called with."""
+        signature = inspect.signature(root_fn)
+        positional, keywords = arguments(signature, self.supplied, self._placeholder)
+        function = functools.partial(root_fn, **keywords) if keywords else root_fn
+        return function, [self.root, *positional]
+
+    def create_arg(self, a: Any) -> Any:
+        """What a node is given: a named tuple as it is, not as the call that makes it."""
+        if isinstance(a, Known):
+            a = a.as_argument()
+        if isinstance(a, fx.Node):
+            return a
+        if isinstance(a, tuple) and hasattr(a, "_fields"):
+            return type(a)(*map(self.create_arg, a))
+        if type(a) is Tensor and not any(a is buffer for buffer in self.root.buffers()):
+            made = self.made.how(a) or self.made.literal(a, self.root)
+            if made is not None:
+                return self._making.get((id(a), a._version)) or self._make(a, made)
+        return super().create_arg(a)
+
+    def _make(self, tensor: Tensor, made: Made) -> fx.Node:
+        """A node that makes a tensor as the forward has made it."""
+        kind = "call_method" if isinstance(made.function, str) else "call_function"
+        args, kwargs = self.create_arg(made.args), self.create_arg(dict(made.kwargs))
+        node = self.create_node(kind, made.function, args, kwargs)
+        self._making[id(tensor), tensor._version] = node
+        self._names.note_made(node, tensor)
+        return node
+
+    def path_of_module(self, mod: nn.Module) -> str:
+        """The path of a child that is called.
+
+        Raises:
+            NotHeldError: no attribute holds it.
+        """
+        try:
+            return super().path_of_module(mod)
+        except NameError as error:
+            raise NotHeldError(f"it calls a {type(mod).__name__} that it does not hold") from error
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """A node for a child that is called; what is made for the call is its own forward.
+
+        That is a part of a child, as `self.features[:4]`, or a layer without tensors of its own.
+        """
+        if self.decider.is_computing or not self._is_child(m):
+            return forward(*args, **kwargs)
+        result = super().call_module(m, forward, args, kwargs)
+        give(result.node, (args, kwargs), self.decider)
+        return result
+
+    def _is_child(self, module: nn.Module) -> bool:
+        """Whether a module is a child of what is traced; only one without tensors need not be.
+
+        Raises:
+            NotHeldError: it is none, and has tensors.
+        """
+        try:
+            self.path_of_module(module)
+        except NotHeldError:
+            if [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+                raise
+            return False
+        return True
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        """A node for a parameter or buffer that is read."""
+        if self.decider.is_computing:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Which way a branch goes, where sizes decide it."""
+        try:
+            return self.decider.decide(obj)
+        except Undecided:
+            return super().to_bool(obj)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What stands for a node."""
+        return Known(node, self)
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        """What a loop over a traced value goes through."""
+        return items_of(obj, self.known(obj))
+
+    def known(self, proxy: fx.Proxy) -> Any:
+        """What stands behind a proxy, tensors without storage; `None` if that is not known."""
+        if isinstance(proxy, Known) and proxy.changed is not None:
+            return pytree.tree_map_only(fx.Proxy, self.known, proxy.changed)
+        try:
+            return self.decider.known(proxy)
+        except Undecided:
+            return None
+
+    def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
+        return self.create_proxy("placeholder", name, default, {})
+
+
+# Methods of lists that change them, or make another of them.
+_OF_LISTS = ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse")
+
+
+class ChangedListError(Exception):
+    """A forward reads a list that has become another one since."""
+
+
+class Known(fx.Proxy):
+    """Stands for what a node computes.
+
+    Attributes:
+        changed: the list that it stands for, once the forward has changed it.
+        given_to: the calls of submodules that were given it.
+        listed_for: the calls that were given a list which it is an item of.
+    """
+
+    tracer: Any
+    is_nested = False  # a network that is pruned is given rectangles
+    _is_param = _is_buffer = False  # which torch asks of what becomes an attribute of a module
+    changed: list[Any] | None = None
+    given_to: tuple[fx.Node, ...] = ()
+    listed_for: tuple[fx.Node, ...] = ()
+
+    def is_any(self, kinds: Any) -> bool:
+        """Whether it stands for a tensor or a collection of these kinds."""
+        value = self.tracer.known(self)
+        return isinstance(value, Tensor | list | tuple | dict) and isinstance(value, kinds)
+
+    def __len__(self) -> int:
+        """How many items a tuple, list or dictionary has.
+
+        Raises:
+            RuntimeError: it is something else.
+        """
+        value = self.tracer.known(self) if self.changed is None else self.changed
+        return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
+
+    def __rmul__(self, other: Any) -> Any:
+        """A size once is that size, as products of sizes begin."""
+        if type(other) is int and other == 1 and isinstance(self.tracer.known(self), int):
+            return self
+        return super().__rmul__(other)  # type: ignore[misc] # torch.fx gives it to the class later
+
+    # There is no __index__: functions of torch would ask for it, to which a size is one as it is.
+
+    def __int__(self) -> int:
+        return int(self._number())
+
+    def __float__(self) -> float:
+        return float(self._number())
+
+    def __round__(self, digits: int | None = None) -> Any:
+        return round(self._number(), digits)
+
+    def __getitem__(self, key: Any) -> Any:
+        if self.changed is not None:
+            return self.changed[key]
+        if isinstance(key, int) and self.given_to and self.is_any(list):
+            self._check(self.given_to)
+        if isinstance(key, int) and self.node.op == "call_module" and self._fields():
+            key = list(self.tracer.known(self))[key]  # such a dictionary is a tuple, too
+        return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._as_list()[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._as_list()[key]
+
+    def __iadd__(self, other: Any) -> Any:
+        """`ys += [y]` changes a list; a sum of tensors is another one."""
+        if type(other) is not list:
+            return NotImplemented
+        self._as_list().extend(other)
+        return self
+
+    def __getattr__(self, k: str) -> Any:
+        if k in _OF_LISTS and self.is_any(list):
+            return getattr(self._as_list(), k)
+        if not hasattr(Tensor, k) and k in self._fields():
+            value = self.tracer.known(self)
+            return self[k] if k in value else getattr(value, k)
+        return _KINDS.get(k, KnownAttribute)(self, k)
+
+    def _fields(self) -> list[str]:
+        """The attributes of a dictionary that is a dataclass, too; what is None is no item."""
+        value = self.tracer.known(self)
+        is_both = isinstance(value, dict) and dataclasses.is_dataclass(value)
+        return [field.name for field in dataclasses.fields(value)] if is_both else []
+
+    def _number(self) -> Any:
+        """The number that it stands for, where Python needs one: the trace is for that alone."""
+        try:
+            return self.tracer.decider.number(self)
+        except Undecided as error:
+            raise TypeError(
+                "it makes a number of the batch, or of what shapes do not tell"
+            ) from error
+
+    def as_argument(self) -> Any:
+        """What a node is given in its place: the list that it has become, or its own node.
+
+        Raises:
+            ChangedListError: what it stands for, or is an item of, is no longer that.
+        """
+        if self.changed is not None:
+            return self.changed
+        if self.node in self.tracer.outdated:
+            raise ChangedListError("it reads what holds a list that it has changed")
+        self._check(self.listed_for)
+        return self.node
+
+    def _check(self, calls: Iterable[fx.Node]) -> None:
+        for call in calls:
+            if self.tracer.decider.changes_lists(call):
+                raise ChangedListError(f"it reads a list that {call.target} has changed")
+
+    def _as_list(self) -> list[Any]:
+        """The list that it stands for, to be changed."""
+        if self.changed is None:
+            if not self.is_any(list):
+                raise TypeError("it sets places of what is no list")
+            self.changed = list(items_of(self, self.tracer.known(self)))
+            holder: Any = self.node
+            while holder.target is operator.getitem:
+                holder = holder.args[0]
+                self.tracer.outdated.add(holder)
+        return self.changed
+
+
+class KnownAttribute(fx.proxy.Attribute, Known):
+    """Stands for an attribute, perhaps a method."""
+
+    def __getattr__(self, k: str) -> KnownAttribute:
+        return KnownAttribute(self, k)
+
+
+class _Device(KnownAttribute):
+    """Stands for `x.device`, which knows its kind."""
+
+    type = DeviceKind("cpu")
+
+
+class _Rank(KnownAttribute):
+    """Stands for `x.ndim`, by which a forward may look something up."""
+
+    def __hash__(self) -> int:
+        return hash(self.tracer.known(self))
+
+
+_KINDS: Mapping[str, type[KnownAttribute]] = {"device": _Device, "ndim": _Rank}
+
+
+def give(call: fx.Node, given: Any, decider: Decider) -> None:
+    """Note that a submodule is given these arguments: it may change the lists among them.
+
+    Args:
+        call: of the submodule.
+        given: its arguments, stand-ins and collections of such.
+        decider: knows whether it does.
+
+    Raises:
+        ChangedListError: it fills an empty list, of which there is nothing to be read as yet.
+    """
+    if isinstance(given, Known):
+        if given.changed is None:
+            given.given_to = (*given.given_to, call)
+            return
+        given = given.changed
+    if isinstance(given, list) and decider.changes_lists(call):
+        if not given:
+            raise ChangedListError(f"it has {call.target} fill a list")
+        given[:] = [_listed(item, call) for item in given]
+    if isinstance(given, list | tuple | dict):
+        for item in given.values() if isinstance(given, dict) else given:
+            give(call, item, decider)
+
+
+def _listed(item: Any, call: fx.Node) -> Any:
+    """An item of a list that a submodule was given, as it is read from that list afterwards."""
+    if type(item) is not Known:
+        return item
+    known = Known(item.node, item.tracer)
+    known.changed, known.given_to = item.changed, item.given_to
+    known.listed_for = (*item.listed_for, call)
+    return known
+
+
+def items_of(proxy: Any, value: Any) -> Iterator[Any]:
+    """What a loop over a traced value goes through: keys as they are, stand-ins for values.
+
+    Args:
+        proxy: stands for it.
+        value: what it is, its tensors without storage.
+
+    Raises:
+        TraceError: it has no number of items that shapes tell.
+    """
+    if proxy.changed is not None:
+        return iter(proxy.changed)
+    if isinstance(value, list | tuple):
+        return (proxy[place] for place in range(len(value)))
+    if isinstance(value, dict | KeysView):
+        return iter(list(value))
+    if isinstance(value, ValuesView | ItemsView):
+        held = proxy.tracer.proxy(proxy.node.args[0])  # whose method gave it
+        items = [(key, held[key]) for key in held]
+        return iter([item for _, item in items] if isinstance(value, ValuesView) else items)
+    is_tensor = isinstance(value, Tensor)
+    what = "the first axis of a tensor" if is_tensor else "what is not known before it runs"
+    raise fx.proxy.TraceError(f"it goes through {what}")
+
+
+def without_views(graph: fx.Graph) -> None:
+    """Take out what only gave a dictionary's keys or values to a loop, which has its items now.
+
+    Args:
+        graph: the trace; it is changed.
+    """
+    for node in graph.nodes:
+        is_view = node.op == "call_method" and node.target in ("keys", "values", "items")
+        if is_view and not node.users:
+            graph.erase_node(node)

@@ -1,0 +1,192 @@
+"""A forward that does something else in training: its two graphs, and both of them as one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from torch import fx
+
+from prunecore.channels.records import Trace
+from prunecore.tracing.attributes import Training
+
+MODE = "mode"  # what a node's meta calls the mode that alone computes it
+
+
+IN_TRAINING, IN_EVAL = "training", "eval"
+
+
+@dataclass(frozen=True)
+class Modes:
+    """A module's forward as it runs in eval mode and as it runs in training.
+
+    Where both do the same, they are one graph.
+
+    Attributes:
+        eval: what eval mode does.
+        training: what training does; `None` where that is something else and left out.
+    """
+
+    eval: fx.Graph
+    training: fx.Graph | None
+
+    @property
+    def differ(self) -> bool:
+        """Whether training does something else that counts."""
+        return self.training not in (self.eval, None)
+
+
+def choose(in_training: Any, in_eval: Any) -> Any:
+    """Stands in a merged graph for `in_training if self.training else in_eval`."""
+    raise NotImplementedError("a merged graph is written, not run")
+
+
+def mode_of(node: fx.Node) -> str | None:
+    """The mode that alone computes a node of a merged graph; `None` where both do."""
+    return node.meta.get(MODE)
+
+
+def alike(first: fx.Graph, second: fx.Graph) -> bool:
+    """Whether two traces of one forward do the same."""
+    if len(first.nodes) != len(second.nodes):
+        return False
+    numbers: dict[fx.Node, int] = {}
+    for number, pair in enumerate(zip(first.nodes, second.nodes, strict=True)):
+        if _described(pair[0], numbers) != _described(pair[1], numbers):
+            return False
+        numbers |= dict.fromkeys(pair, number)
+    return True
+
+
+def _described(node: fx.Node, numbers: Mapping[fx.Node, int] | None) -> Hashable:
+    """What a node does; whatever nodes it uses, where these have no numbers."""
+
+    def described(leaf: Any) -> str:
+        if isinstance(leaf, fx.Node):
+            return f"node {numbers.get(leaf)}" if numbers else "node"
+        return "self.training" if isinstance(leaf, Training) else repr(leaf)
+
+    return node.op, node.target, repr(fx.node.map_aggregate((node.args, node.kwargs), described))
+
+
+def merged(in_eval: Trace, in_training: Trace) -> Trace:
+    """Two followed forwards of one module as one, whose nodes know the mode that computes them.
+
+    What both compute stands there once, and keeps the values of eval mode. Where it uses one thing
+    in training and another one in eval mode, `choose` comes before it.
+    """
+    return _Merger(in_eval, in_training).merge()
+
+
+class _Merger:
+    def __init__(self, in_eval: Trace, in_training: Trace) -> None:
+        self.traces = {IN_EVAL: in_eval, IN_TRAINING: in_training}
+        self.nodes = {
+            mode: [node for node in trace.graph.nodes if node.op != "output"]
+            for mode, trace in self.traces.items()
+        }
+        self.outputs = {
+            mode: next(node for node in trace.graph.nodes if node.op == "output")
+            for mode, trace in self.traces.items()
+        }
+        self.graph = fx.Graph()
+        self.values: dict[fx.Node, Any] = {}
+        # the node of the merged graph for each of the two graphs' nodes
+        self.copies: dict[str, dict[fx.Node, fx.Node]] = {IN_EVAL: {}, IN_TRAINING: {}}
+
+    def merge(self) -> Trace:
+        done = dict.fromkeys(self.nodes, 0)
+        for pair in self._pairs():
+            for mode in (IN_TRAINING, IN_EVAL):
+                place = pair[mode]
+                for node in self.nodes[mode][done[mode] : place]:
+                    self._copy(node, mode, mode)
+                done[mode] = place + 1
+            self._copy_pair({mode: self.nodes[mode][place] for mode, place in pair.items()})
+        rest = {mode: self.nodes[mode][start:] for mode, start in done.items()}
+        given = [
+            fx.node.map_arg(self.outputs[mode].args, self.copies[mode].get)
+            for mode in (IN_TRAINING, IN_EVAL)
+        ]
+        if any(rest.values()) or given[0] != given[1]:
+            for node in [*rest[IN_TRAINING], self.outputs[IN_TRAINING]]:
+                self._copy(node, IN_TRAINING, IN_TRAINING)
+        for node in [*rest[IN_EVAL], self.outputs[IN_EVAL]]:
+            self._copy(node, IN_EVAL, None)
+        trace = self.traces[IN_EVAL]
+        return Trace(trace.module, self.graph, self.values, trace.output)
+
+    def _copy(self, node: fx.Node, mode: str, only: str | None) -> None:
+        copy = self.graph.node_copy(node, self.copies[mode].__getitem__)
+        if only is not None:
+            copy.meta[MODE] = only
+        self.copies[mode][node] = copy
+        if node in self.traces[mode].values:
+            self.values[copy] = self.traces[mode].values[node]
+
+    def _copy_pair(self, pair: Mapping[str, fx.Node]) -> None:
+        """Copy what both modes do, after the choices between what they do it with."""
+        choices: dict[tuple[fx.Node, fx.Node], fx.Node] = {}
+        used: dict[fx.Node, fx.Node] = {}  # by the node of eval mode
+        for theirs, ours in _arguments(pair[IN_TRAINING], pair[IN_EVAL]):
+            both = self.copies[IN_TRAINING][theirs], self.copies[IN_EVAL][ours]
+            if both[0] is both[1]:
+                used[ours] = both[1]
+                continue
+            if both not in choices:
+                choices[both] = self.graph.call_function(choose, both)
+                self.values[choices[both]] = self.values[both[1]]
+            used[ours] = choices[both]
+        copy = self.graph.node_copy(pair[IN_EVAL], used.__getitem__)
+        self.values[copy] = self.traces[IN_EVAL].values[pair[IN_EVAL]]
+        for mode, node in pair.items():
+            self.copies[mode][node] = copy
+
+    def _pairs(self) -> Iterator[dict[str, int]]:
+        """The places of the nodes that are one in both modes, in order."""
+        ours, theirs = self.nodes[IN_EVAL], self.nodes[IN_TRAINING]
+        match = SequenceMatcher(None, _descriptions(theirs), _descriptions(ours), autojunk=False)
+        pairs = {
+            theirs[block.a + place]: ours[block.b + place]
+            for block in match.get_matching_blocks()
+            for place in range(block.size)
+        }
+        while wrong := [node for node, other in pairs.items() if not _may_pair(node, other, pairs)]:
+            for node in wrong:
+                del pairs[node]
+        places = {node: place for place, node in enumerate(ours)}
+        for place, node in enumerate(theirs):
+            if node in pairs:
+                yield {IN_TRAINING: place, IN_EVAL: places[pairs[node]]}
+
+
+def _descriptions(nodes: list[fx.Node]) -> list[Hashable]:
+    return [_described(node, None) for node in nodes]
+
+
+def _arguments(theirs: fx.Node, ours: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+    """The nodes that two nodes of one description use, pairwise."""
+    sides = [_nodes_in(node) for node in (theirs, ours)]
+    return list(zip(*sides, strict=True))
+
+
+def _nodes_in(node: fx.Node) -> list[fx.Node]:
+    nodes: list[fx.Node] = []
+    fx.node.map_arg((node.args, node.kwargs), nodes.append)
+    return nodes
+
+
+def _may_pair(theirs: fx.Node, ours: fx.Node, pairs: Mapping[fx.Node, fx.Node]) -> bool:
+    """Whether two calls that are alike are one call.
+
+    A layer is the same one whatever it is given. A function of different things is one call if all
+    that it is used for is the same, too: else two functions of one name only happen to meet.
+    """
+    if theirs.op not in ("call_function", "call_method"):
+        return True
+    if all(pairs.get(first) is second for first, second in _arguments(theirs, ours)):
+        return True
+    used = [pairs.get(user) for user in theirs.users]
+    return None not in used and set(used) == set(ours.users)

@@ -1,0 +1,114 @@
+"""A written set: its file imported, its weights loaded, and the set checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.keep import Keep
+from prunecore.channels.records import TRAINING, is_within
+from prunecore.errors import PrunecoreError, WeightsError
+from prunecore.files.storage import read_report
+from prunecore.inputs import InputShape
+from prunecore.plugins import loading as plugin_registry
+from prunecore.verifying.comparison import verify
+from prunecore.walking.network import walk
+from prunecore.writing.building import _network
+
+
+def verify_file(file: Path, model: nn.Module, input_shape: InputShape) -> dict[str, Any]:
+    """Check a written set against the network that it was made from.
+
+    Args:
+        file: the set's .py file; its weights and its report lie beside it.
+        model: the original network, with its weights.
+        input_shape: of one input, without the batch; or of each.
+
+    Returns:
+        `max_relative_difference` and the number of `inputs`.
+
+    Raises:
+        VerificationError: the two do not agree.
+        PrunecoreError: the set is not complete, or was not made from this network.
+    """
+    report = read_report(file)
+    plugins = plugin_registry.load()
+    dependencies = walk(model, input_shape, plugins)
+    only_in_training = (TRAINING, *dependencies.only_in_training)
+    if drop := [path for path in report["left_out"] if path in only_in_training]:
+        dependencies = walk(model, input_shape, plugins, drop)
+    keep = _keep(model, dependencies, report, file)
+    weights_file = file.with_suffix(".safetensors")
+    try:
+        weights = load_file(weights_file)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{weights_file} cannot be read: {error}\nWrite the set again with prunecore prune."
+        ) from error
+    return verify(model, keep, _network(file, report["model"], weights), input_shape)
+
+
+def _keep(
+    model: nn.Module, dependencies: Dependencies, report: Mapping[str, Any], file: Path
+) -> Keep:
+    """What a report says is kept, as a choice of channels.
+
+    Raises:
+        PrunecoreError: the report does not fit the network.
+    """
+    kept = report["kept"]
+    removed = [path for path in report["left_out"] if path not in dependencies.left_out]
+    for path in removed:
+        if path not in dependencies.visits:
+            raise _made_from_another(file, str(path))
+    tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
+    tensors.update(model.named_parameters(remove_duplicate=False))
+    stays = np.ones(dependencies.count + 1, dtype=bool)  # the last place stands for FIXED
+    for name, axes in kept.items():
+        if not _fits(axes, tensors.get(name)):
+            raise _made_from_another(file, name)
+        for axis, index in dependencies.bound.get(name, {}).items():
+            if axes[axis] is not None:
+                gone = np.ones(len(dependencies.axes[index]), dtype=bool)
+                gone[axes[axis]] = False
+                stays[dependencies.axes[index][gone]] = False
+    keep = Keep(model, dependencies, stays[:-1], removed)
+    for name, tensor in dependencies.tensors.items():
+        if is_within(name, removed):
+            continue
+        ours = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
+        theirs = kept.get(name) or [None] * tensor.ndim
+        if [None if axis is None else axis.tolist() for axis in ours] != theirs:
+            raise _made_from_another(file, name)
+    return keep
+
+
+def _fits(axes: Any, tensor: Tensor | None) -> bool:
+    """Whether kept indices by axis, as a report gives them, can be those of a tensor."""
+    return (
+        tensor is not None
+        and isinstance(axes, list)
+        and len(axes) == tensor.ndim
+        and all(
+            places is None
+            or (
+                isinstance(places, list)
+                and all(isinstance(place, int) and 0 <= place < size for place in places)
+            )
+            for places, size in zip(axes, tensor.shape, strict=True)
+        )
+    )
+
+
+def _made_from_another(file: Path, name: str) -> PrunecoreError:
+    return PrunecoreError(
+        f"{file} was not made from this network: its report and the network differ in what is "
+        f"kept of {name}.\nGive the network, arguments and input shape that the set was made with."
+    )

@@ -1,0 +1,1 @@
+"""The proof: the written network beside the masked original."""

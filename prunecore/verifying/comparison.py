@@ -1,0 +1,217 @@
+"""The proof: the masked original and the written network compute the same, layer by layer."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.keep import Keep
+from prunecore.channels.signal import Signal
+from prunecore.errors import VerificationError
+from prunecore.inputs import InputShape, sample_inputs
+from prunecore.tracing.patches import layer_by_layer
+from prunecore.verifying.masking import as_double, masked_original
+from prunecore.verifying.running import Places, Recorder, Run, Traces, Visits, cared_for
+from prunecore.walking.diagnosis import check_answers, watch
+
+TOLERANCE = 1e-9  # relative, in float64
+
+
+# What a report says of a difference. Rounding errors depend on the number of threads that add up,
+# and reports are to be the same everywhere.
+_FAULT = "This is a fault of prunecore or of a plugin: please report it with the network."
+
+
+_BOUNDS = (1e-12, 1e-11, 1e-10, TOLERANCE)
+
+
+def verify(
+    model: nn.Module, keep: Keep, written: nn.Module, input_shape: InputShape
+) -> dict[str, Any]:
+    """Compare the masked original with the written network on random inputs, in float64.
+
+    The output is compared, and the output of every layer that mixes channels on the way, each
+    relative to its own size: weights that let the signal die out would otherwise hide any fault
+    before that. Compared is eval mode and, where that is another way, training, in which every
+    random draw, as of a dropout, is its mean.
+
+    Args:
+        model: the original; a copy is masked, and shares nothing with it.
+        keep: what stays of it.
+        written: the network of the imported file, its weights loaded; it is left as it was.
+        input_shape: of one input, without the batch; or of each.
+
+    Returns:
+        `max_relative_difference`, rounded up to a power of ten of at least 1e-12, and the number of
+        `inputs`.
+
+    Raises:
+        VerificationError: they differ by more than `TOLERANCE`.
+    """
+    inputs = sample_inputs(model, input_shape)
+    difference = _compare(_Pair(model, keep, written, inputs, in_training=False))
+    if keep.dependencies.training_visits:
+        several = sample_inputs(model, input_shape, least=2)  # batch norm has to have a variance
+        in_training = _compare(_Pair(model, keep, written, several, in_training=True))
+        difference = max(difference, in_training)
+    bound = next(bound for bound in _BOUNDS if difference <= bound)
+    return {"max_relative_difference": bound, "inputs": len(inputs[0])}
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The two networks, and what they are run on in one of the modes."""
+
+    model: nn.Module
+    keep: Keep
+    written: nn.Module
+    inputs: list[Tensor]
+    in_training: bool
+
+    @property
+    def visits(self) -> Visits:
+        """The calls of each module in the walk of the mode, by path."""
+        found = self.keep.dependencies
+        return found.training_visits if self.in_training else found.visits
+
+
+def _compare(pair: _Pair) -> float:
+    """The largest difference between two networks, relative to the size of what differs.
+
+    Raises:
+        VerificationError: it is too large.
+    """
+    expected, actual = _run_both(pair, _compared_paths(pair.model, pair.written))
+    if not all(math.isfinite(trace.size) for trace in expected.values()):
+        raise VerificationError(
+            "The original computes values that are not finite, so that nothing can be compared.\n"
+            "Give it trained weights (--weights), or pass --no-verify."
+        )
+    path, difference = _largest_difference(expected, actual)
+    if not difference <= TOLERANCE:
+        first = _first_difference(*_run_both(pair, _visited_paths(pair))) or path
+        raise VerificationError(
+            f"The written network differs from the masked original by {difference:.3g}, relative, "
+            f"first at {cared_for(first, pair.model, pair.visits)}"
+            f"{', in training' if pair.in_training else ''}; at most {TOLERANCE:g} is right.\n"
+            f"{_FAULT}"
+        )
+    return difference
+
+
+@contextmanager
+def _made_in_float64() -> Iterator[None]:
+    """Have tensors that a forward makes itself of the type of all others."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@layer_by_layer()
+@_made_in_float64()
+def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
+    """What the masked original and the written network compute at some paths.
+
+    Raises:
+        PluginError: a block of the original returns other tensors than its plugin said.
+        VerificationError: one of the two cannot be run.
+    """
+    visits, device = pair.visits, pair.inputs[0].device
+    original = masked_original(pair.model, pair.keep, device)
+    runs = watch(original, visits, len(pair.inputs[0]))
+    run = Run(pair.inputs, visits, pair.in_training, pair.keep.dependencies.as_in_eval)
+    for path in pair.keep.dependencies.absent if pair.in_training else ():
+        holder, _, key = path.rpartition(".")
+        setattr(original.get_submodule(holder), key, None)
+    try:
+        expected = Recorder(_kept_places(pair, device), run).run(original, original, paths)
+    finally:
+        check_answers(visits, runs, visits[""][0].inputs[0].shape[0])
+    del original  # its memory is what the other run needs
+    in_double = functools.partial(
+        functional_call, pair.written, as_double(pair.written, device), tie_weights=False
+    )
+    try:
+        actual = Recorder({}, run).run(pair.written, lambda *inputs: in_double(inputs), paths)
+    except VerificationError as error:
+        what = str(error).splitlines()[0].rstrip(".")
+        raise VerificationError(
+            f"As it is written, {what}, where the original can.\n{_FAULT}"
+        ) from error
+    return expected, actual
+
+
+def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
+    """The network and its layers that mix channels, by path, and the first path of each."""
+    first = {id(module): path for path, module in model.named_modules()}
+    there = {path for path, _ in written.named_modules(remove_duplicate=False)}
+    return {
+        path: first[id(module)]
+        for path, module in model.named_modules(remove_duplicate=False)
+        if path in there and (not path or any(p.ndim > 1 for p in module.parameters(recurse=False)))
+    }
+
+
+def _visited_paths(pair: _Pair) -> dict[str, str]:
+    """Every module that the walk met and the written network has, by path."""
+    there = {path for path, _ in pair.written.named_modules(remove_duplicate=False)}
+    return {path: path for path in pair.visits if path in there}
+
+
+def _kept_places(pair: _Pair, device: torch.device) -> dict[str, list[Places]]:
+    """For each tensor that each module returns, in order, what stays of it."""
+
+    def places(signal: Signal) -> Places:
+        for axis in signal.channel_axes:
+            return axis, torch.from_numpy(pair.keep.mask(signal.ids.ravel()).nonzero()[0]).to(
+                device
+            )
+        return None
+
+    return {
+        path: [
+            places(leaf)
+            for leaf in pytree.tree_leaves([visit.output for visit in visits])
+            if isinstance(leaf, Signal)
+        ]
+        for path, visits in pair.visits.items()
+    }
+
+
+def _largest_difference(expected: Traces, actual: Traces) -> tuple[str, float]:
+    """The first module, in order of execution, that is off, and the largest difference.
+
+    A layer whose weights the original uses without calling it is compared within what holds it.
+    """
+    called = {path for path, _ in expected}
+    if expected.keys() != {key for key in actual if key[0] in called}:
+        return "", math.inf
+    largest = 0.0
+    for key, ours in expected.items():
+        theirs = actual[key]
+        difference = abs(ours.projection - theirs.projection) / (ours.size or 1.0)
+        if ours.shape != theirs.shape or not difference <= TOLERANCE:
+            return key[0], math.inf if ours.shape != theirs.shape else difference
+        largest = max(largest, difference)
+    return "", largest
+
+
+def _first_difference(expected: Traces, actual: Traces) -> str:
+    """The first module that is off, of those that both networks call."""
+    keys = [key for key, trace in expected.items() if key in actual and math.isfinite(trace.size)]
+    path, _ = _largest_difference(
+        {key: expected[key] for key in keys}, {key: actual[key] for key in keys}
+    )
+    return path

@@ -1,0 +1,251 @@
+"""What the layers of a network compute when it runs, in little memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import traceback
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from prunecore.channels.records import Visit
+from prunecore.errors import VerificationError, told
+
+_NOISE = 65537  # a prime
+
+
+@dataclass(frozen=True)
+class Run:
+    """How networks are run to be compared.
+
+    Attributes:
+        inputs: one for each argument of the forward, with the batch.
+        visits: the calls of each module in the walk, by path.
+        in_training: whether they train, with the mean of what is drawn in its place.
+        as_in_eval: paths of the modules that train as they run in eval mode.
+    """
+
+    inputs: Sequence[Tensor]
+    visits: Visits
+    in_training: bool = False
+    as_in_eval: Collection[str] = ()
+
+    def on(self, network: nn.Module, forward: Callable[..., Any]) -> None:
+        """Run a network on copies of the inputs, without gradients.
+
+        Args:
+            network: the network; it is left as it was.
+            forward: runs it.
+
+        Raises:
+            VerificationError: it cannot be run in float64 on inputs of this shape.
+        """
+        was_training = network.training
+        network.train(self.in_training)
+        for path in self.as_in_eval:
+            network.get_submodule(path).training = False
+        drawing: Any = contextlib.nullcontext()
+        if self.in_training:
+            drawing = Means()  # type: ignore[no-untyped-call]
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(),
+            telling_where(network, self.visits, self.inputs),
+            drawing,
+        ):
+            torch.manual_seed(0)  # some layers draw numbers in eval mode, too
+            forward(*(tensor.clone() for tensor in self.inputs))
+        network.train(was_training)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What stays of a tensor: its inner product with fixed noise, its norm and its shape."""
+
+    projection: float
+    size: float
+    shape: tuple[int, ...]
+
+
+Traces = dict[tuple[str, int], Trace]  # by path, and number of the tensor that it returned
+
+
+# The channel axis of a tensor and its kept places; `None` where all stay.
+Places = tuple[int, Tensor] | None
+
+
+class Recorder:
+    """Records what the layers of a network return, and what the network does.
+
+    A projection on noise differs when the tensor does, takes no memory, and is taken at once,
+    before an in-place operation overwrites the tensor.
+
+    Args:
+        places: by path, for each tensor that a module returns, what of it is recorded; else all.
+        how: on what, and in which mode.
+    """
+
+    def __init__(self, places: Mapping[str, Sequence[Places]], how: Run) -> None:
+        self._places = places
+        self._how = how
+        generator = torch.Generator().manual_seed(1)
+        # repeats, at a prime distance: a channel that moves as a whole meets other noise
+        self._noise = torch.randn(_NOISE, dtype=torch.float64, generator=generator)
+
+    def run(
+        self,
+        network: nn.Module,
+        forward: Callable[..., Any],
+        paths: Mapping[str, str],
+    ) -> Traces:
+        """Run a network.
+
+        Args:
+            network: the network; it is left as it was.
+            forward: runs it.
+            paths: the modules to record, and the path that each is recorded under.
+        """
+        traces: Traces = {}
+        numbers: Counter[str] = Counter()  # of the tensors that a module returned so far
+
+        def record(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+            for tensor in (leaf for leaf in pytree.tree_leaves(output) if torch.is_tensor(leaf)):
+                known = self._places.get(path, ())
+                places = known[numbers[path]] if numbers[path] < len(known) else None
+                kept = tensor if places is None else tensor.index_select(*places)
+                traces[path, numbers[path]] = self._trace(kept)
+                numbers[path] += 1
+
+        modules = {network.get_submodule(name): path for name, path in paths.items()}
+        handles = [
+            module.register_forward_hook(functools.partial(record, path))
+            for module, path in modules.items()
+        ]
+        self._how.on(network, forward)
+        for handle in handles:
+            handle.remove()
+        return traces
+
+    def _trace(self, tensor: Tensor) -> Trace:
+        flat = tensor.to(torch.float64).flatten()
+        noise = self._noise.to(flat.device)
+        whole = len(flat) - len(flat) % _NOISE
+        projection = (flat[:whole].view(-1, _NOISE) @ noise).sum()
+        projection += flat[whole:] @ noise[: len(flat) - whole]
+        return Trace(float(projection), math.sqrt(float(flat @ flat)), tuple(tensor.shape))
+
+
+Visits = Mapping[str, Sequence[Visit]]
+
+
+def cared_for(path: str, network: nn.Module, visits: Visits) -> str:
+    """A module's path and class, with the plugins that take care of it and of what it lies in.
+
+    Args:
+        path: of the module.
+        network: the network that it lies in.
+        visits: the calls of each module in the walk, by path.
+    """
+    words: list[str] = []
+    labels: set[str] = set()
+    at = path
+    while at or not words:
+        calls = visits.get(at, ())
+        label = calls[0].owner.label if calls and calls[0].owner else ""
+        if not words or (label and label not in labels):
+            name = type(network.get_submodule(at)).__name__
+            care = f", in the care of {label}" if label else ""
+            words.append(f"{at or 'its output'} ({name}{care})")
+            labels.add(label)
+        at = at.rpartition(".")[0]
+    return " within ".join(words)
+
+
+@contextmanager
+def telling_where(network: nn.Module, visits: Visits, inputs: Sequence[Tensor]) -> Iterator[None]:
+    """Say in which module a network raises that is run.
+
+    Args:
+        network: the network.
+        visits: the calls of each module in the walk, by path.
+        inputs: what it is run on, in float64.
+
+    Raises:
+        VerificationError: it raises something.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever a forward raises
+        paths = {id(module): path for path, module in network.named_modules()}
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        holders = [id(frame.f_locals.get("self")) for frame in frames]
+        innermost = [paths[holder] for holder in holders if holder in paths][-1:]
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        where = "".join(f", in {cared_for(path, network, visits)}" for path in innermost if path)
+        raise VerificationError(
+            f"{type(network).__name__} cannot be run in float64 on inputs of shape "
+            f"{shapes}: {told(error)}{where}.\n"
+            "Take what ties its forward to another type or batch size out of it, or pass "
+            "--no-verify."
+        ) from error
+
+
+_aten = torch.ops.aten
+
+
+class Means(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While it is active, every draw is the mean of what is drawn from.
+
+    A dropout then keeps everything as it is, as does a branch that training leaves out at random.
+    """
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation, or what stands for one that draws."""
+        mean = _MEANS.get(func)
+        return func(*args, **(kwargs or {})) if mean is None else mean(*args)
+
+
+def _uniform(x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+    return x.fill_((low + high) / 2)
+
+
+def _normal(x: Tensor, mean: float = 0.0, _deviation: float = 1.0) -> Tensor:
+    return x.fill_(mean)
+
+
+def _dropped(x: Tensor, _p: float, _training: bool | None) -> tuple[Tensor, Tensor]:
+    return x.clone(), torch.ones_like(x, dtype=torch.bool)
+
+
+def _leaky(x: Tensor, _noise: Tensor, low: float, high: float, *_: Any) -> Tensor:
+    return F.leaky_relu(x, (float(low) + float(high)) / 2)
+
+
+_MEANS: Mapping[Any, Callable[..., Any]] = {
+    _aten.bernoulli.default: lambda x: x.clone(),
+    _aten.bernoulli.p: torch.full_like,
+    _aten.bernoulli_.float: lambda x, p=0.5: x.fill_(p),
+    _aten.bernoulli_.Tensor: lambda x, p: x.copy_(p),
+    _aten.native_dropout.default: _dropped,
+    _aten.normal_.default: _normal,
+    _aten.rand_like.default: lambda x: torch.full_like(x, 0.5),
+    _aten.randn_like.default: torch.zeros_like,
+    _aten.rrelu_with_noise.default: _leaky,
+    _aten.uniform_.default: _uniform,
+}

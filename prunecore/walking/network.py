@@ -1,0 +1,170 @@
+"""The walk through a network, as it runs in eval mode and then as it runs in training."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from prunecore import registry as plugin_registry
+from prunecore.channels.dependencies import (
+    OUTPUT,
+    Dependencies,
+    merge,
+)
+from prunecore.channels.ids import without_channels
+from prunecore.channels.records import (
+    TRAINING,
+    Records,
+)
+from prunecore.channels.signal import Signal
+from prunecore.errors import (
+    InputShapeError,
+    PrunecoreError,
+    UnsupportedError,
+    unknown_name,
+)
+from prunecore.inputs import InputShape, on_meta
+from prunecore.registry import Plugins
+from prunecore.tracing.train_eval import merged
+from prunecore.walking.diagnosis import find_wrong_answer
+from prunecore.walking.walk import Channels
+
+_LEAVE_OUT = f"Or leave out what only training does (--drop {TRAINING})."
+
+
+def walk_modes(
+    model: nn.Module, inputs: Sequence[Tensor], plugins: Plugins, drop: Collection[str] = ()
+) -> Records:
+    """Follow a network in eval mode and, where that is another way, in training.
+
+    Args:
+        model: the network; it is read, never changed.
+        inputs: tensors on the meta device, in the order of its forward's arguments.
+        plugins: the loaded plugins.
+        drop: paths of modules that training is to do without; `training` for all of them.
+
+    Returns:
+        What both walks found; counted is what eval mode does.
+
+    Raises:
+        UnsupportedError: the walk meets what it does not understand.
+        InputShapeError: the network cannot take inputs of these shapes.
+        PluginError: a plugin answers wrongly.
+        UsageError: a module cannot be dropped.
+    """
+    known = [path for path, _ in model.named_modules() if path]
+    for name in drop:
+        if name not in (TRAINING, *known):
+            raise unknown_name("module to drop", name, known)
+    walk = Channels(model, plugins, drop)
+    signals = [Signal(tensor, without_channels(tensor.ndim)) for tensor in inputs]
+    records = _both(walk, model, inputs, signals)
+    walk.follow_rest()
+    _pin_lenders(model, plugins, records)
+    return records
+
+
+def _both(
+    walk: Channels, model: nn.Module, inputs: Sequence[Tensor], signals: Sequence[Signal]
+) -> Records:
+    """Both walks, the one of training where that is another one."""
+    try:
+        _follow(walk, model, signals)
+    except PrunecoreError as error:
+        if not (
+            isinstance(error, UnsupportedError) and error.__context__ is None
+        ):  # not on purpose
+            find_wrong_answer(model, walk.records, inputs, error)
+        raise
+    records = walk.records
+    records.lacks_training = bool(walk.modes.lacking)
+    if not walk.modes.differing:
+        return records
+    training = walk.in_training()
+    try:
+        _follow(training, model, signals)
+    except UnsupportedError as error:
+        raise UnsupportedError(
+            error.path, error.class_name, error.reason, f"{error.remedy} {_LEAVE_OUT}", error.line
+        ) from error
+    except InputShapeError as error:
+        raise InputShapeError(f"In training: {error} {_LEAVE_OUT}") from error
+    records.count = training.records.count
+    if walk.modes.differing == walk.modes.as_in_eval:
+        return records
+    records.as_in_eval, records.absent = walk.modes.as_in_eval, walk.modes.absent
+    records.only_in_training = training.records.visits.keys() - records.visits.keys()
+    records.training_visits = training.records.visits
+    records.visits = {**training.records.visits, **records.visits}
+    for path, trace in training.records.traces.items():
+        in_eval = records.traces.get(path, trace)
+        same = in_eval.graph is trace.graph
+        records.traces[path] = in_eval if same else merged(in_eval, trace)
+    return records
+
+
+def _follow(walk: Channels, model: nn.Module, signals: Sequence[Signal]) -> None:
+    output: Any = walk.through(model, *signals)
+    for leaf in pytree.tree_leaves(output):
+        if isinstance(leaf, Signal):
+            walk.pin(leaf.ids, OUTPUT)
+
+
+def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
+    """Keep layers whole that lend their weight to a function, but not all that the layer has."""
+    bound = {key for key, _ in records.bindings}
+    making = {key for key, _ in records.filters}
+    as_called = {path for path, _ in records.widths}
+    for path in sorted(records.touched - records.visits.keys()):
+        layer = model.get_submodule(path)
+        tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
+        stored = set(map(id, tensors))
+        is_whole = path in as_called and stored <= bound
+        if is_whole or not stored & making or plugins.owner(type(layer)) is None:
+            continue
+        for (key, _), ids in records.bindings.items():
+            if key in stored:
+                records.pins.append((ids.ravel(), f"only the weight of {path} is used"))
+
+
+BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
+
+
+def walk(
+    model: nn.Module,
+    input_shape: InputShape,
+    plugins: plugin_registry.Plugins,
+    drop: Collection[str] = (),
+) -> Dependencies:
+    """Follow the channels of a network.
+
+    Args:
+        model: the network.
+        input_shape: of one input, without the batch; or of each.
+        plugins: the loaded plugins.
+        drop: paths of modules that training is to do without; `training` for all of them.
+    """
+    return find_dependencies(model, on_meta(input_shape, BATCH), plugins, drop)
+
+
+def find_dependencies(
+    model: nn.Module, inputs: Sequence[Tensor], plugins: Plugins, drop: Collection[str] = ()
+) -> Dependencies:
+    """Walk the network and merge what the walk found.
+
+    Args:
+        model: the network; it is read, never changed.
+        inputs: tensors on the meta device, in the order of its forward's arguments.
+        plugins: the loaded plugins.
+        drop: paths of modules that training is to do without; `training` for all of them.
+
+    Raises:
+        UnsupportedError: the walk meets what it does not understand.
+        InputShapeError: the network cannot take inputs of these shapes.
+        PluginError: a plugin answers wrongly.
+        UsageError: a module cannot be dropped.
+    """
+    return merge(model, walk_modes(model, inputs, plugins, drop))

@@ -1,0 +1,377 @@
+"""The walk through a network, channel ids in the place of tensors."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.channels import Algebra
+from prunecore.channels.computed import are_of_weights, columns_of, is_open, open_parts
+from prunecore.channels.ids import Ids, along, without_channels
+from prunecore.channels.records import Trace, Visit, is_within
+from prunecore.channels.signal import Computed, Followed, Signal, shaped
+from prunecore.channels.sizes import Count, counted, depending
+from prunecore.errors import InputShapeError, UnsupportedError
+from prunecore.functions.rule import FunctionRule, Operation
+from prunecore.registry import Plugins
+from prunecore.tracing.arguments import called_with, constants, one_by_one
+from prunecore.tracing.nodes import is_in_place
+from prunecore.tracing.source_lines import LINE
+from prunecore.tracing.symbolic_trace import Forwards
+from prunecore.walking.calls import agree
+from prunecore.walking.computed import bind_computed, follow_rest, trial, whole
+
+
+class Channels(Algebra):
+    """Follows channels through a network; what plugins calculate dependencies with.
+
+    Args:
+        model: the network. It is read, never changed.
+        plugins: the loaded plugins.
+        drop: paths of modules that training is to do without.
+    """
+
+    def __init__(self, model: nn.Module, plugins: Plugins, drop: Collection[str] = ()) -> None:
+        super().__init__(model, plugins)
+        self.modes = Forwards(drop, plugins.functions)
+        self.tries = False  # whether what is found is forgotten
+        self.follows_weights = False  # whether what is followed is computed of parameters alone
+        self._in_eval: Channels | None = None  # the walk of eval mode, where this one is training's
+
+    def in_training(self) -> Channels:
+        """The walk of the network as training takes it: what both follow is coupled.
+
+        A tensor that both reach has one binding for each axis, which makes the channels of both
+        walks the same. What is counted and visited is the walk's own.
+        """
+        walk = copy.copy(self)
+        walk.records = replace(
+            self.records, macs={}, used_along={}, uses=[], traces={}, visits={}, open=[]
+        )
+        walk._in_eval = self
+        return walk
+
+    def through(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
+        """Follow the channels through a module: its owner's hook answers, or its own forward.
+
+        Args:
+            module: a module of the network.
+            inputs: what its forward is called with, a `Signal` for each tensor.
+            keywords: likewise, by name.
+
+        Returns:
+            What its forward returns, a `Signal` for each tensor.
+
+        Raises:
+            ValueError: the module is not the network's.
+            TypeError: an input is a tensor or an array, not a `Signal`.
+        """
+        if id(module) not in self._paths:
+            raise ValueError(f"{type(module).__name__} is not a module of the network")
+        path = self._paths[id(module)]
+        self.modes.check(path, in_training=self._in_eval is not None)
+        owner = self._plugins.owner(type(module))
+        inputs, keywords = self._settled(self._whole((inputs, keywords)))
+        for given in inputs:
+            if isinstance(given, Tensor | nn.Module | np.ndarray):
+                raise TypeError(f"{path} is called with {type(given).__name__}, not a Signal")
+        depth = len(self.records.open)
+        self.records.open.append((path, Visit(inputs, None, owner)))
+        with self._inside(path):
+            if owner is None:
+                output = self.trace(module, *inputs, **keywords)
+            else:
+                if keywords or not path:  # the network is called as the user asked
+                    call = self._bound(module, inputs, keywords)
+                if keywords:
+                    call.apply_defaults()  # else what stands behind a default would be lost
+                    inputs = call.args
+                output = owner.call(
+                    "prunecore_calculate_dependencies",
+                    path,
+                    block=module,
+                    inputs=inputs,
+                    channels=self,
+                )
+        output = self._settled(self._whole(output))
+        del self.records.open[depth:]
+        self.records.visits.setdefault(path, []).append(Visit(inputs, output, owner))
+        if is_within(path, self.records.protected):
+            for leaf in pytree.tree_leaves(output):
+                if isinstance(leaf, Signal):
+                    self.pin(leaf.ids, f"skip protects {path}")
+        return output
+
+    def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
+        """Follow the channels through a module's own forward, whoever owns its class."""
+        path = self._paths[id(module)]
+        supplied = self._bound(module, inputs, keywords).arguments
+        chosen = constants(supplied)
+        if self.records.constants.setdefault(path, chosen) != chosen:
+            self.refuse(
+                f"it is called with {chosen} in one place, and with "
+                f"{self.records.constants[path]} in another, which makes it do different things",
+                "Call two modules, or give it the same arguments.",
+            )
+        try:
+            graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
+        except UnsupportedError as error:
+            error.line = error.line or self._line()  # torch's own forward: what calls it
+            raise
+        trace = interpret(self, module, graph, supplied)
+        first = self.records.traces.setdefault(path, trace)
+        if first is not trace:
+            agree(self, first, trace, self._plugins.functions)
+        if self._in_eval is not None and path not in self._in_eval.records.traces:
+            # only training calls it, and it might be told to run in eval mode all the same
+            graph = self.modes.graph(module, path, supplied, in_training=False)
+            if graph is not trace.graph:
+                in_eval = interpret(self, module, graph, supplied)
+                self._in_eval.records.traces[path] = in_eval
+        return trace.output
+
+    def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Follow the channels through a function call; without a tensor in it, just call it."""
+        leaves = pytree.tree_leaves((args, kwargs))
+        if not any(isinstance(leaf, Signal) for leaf in leaves):
+            return of_sizes(self, function, leaves, self.run(function, *args, **kwargs))
+        rule = self._plugins.functions.get(function)
+        if rule is None:
+            name = getattr(function, "__name__", str(function))
+            self.refuse(
+                f"its forward calls {name}, and there is no rule for what that does to channels",
+                "Write the call in terms of known functions, or give a rule for it in a plugin "
+                "(hook prunecore_functions).",
+            )
+        signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
+        of_weights = are_of_weights(signals)
+        operation = Operation(function, args, kwargs)
+        own = Computed(function, args, kwargs, self._call, rule.takes_grids)
+        if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
+            result = trial(self)._by_rule(rule, operation)
+            found = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Signal)]
+            if found:
+                passed_on = all(any(leaf is one for one in signals) for leaf in found)
+                return result if passed_on else open_parts(result, own)
+        result = self._by_rule(rule, operation)
+        if of_weights and isinstance(result, Signal):
+            result = replace(result, computed=own)
+            own.parts.append(result)
+            own.followed.append(Followed(result, None))
+        return result
+
+    def follow_computed(self, own: Computed, args: Any, kwargs: Any) -> Signal:
+        """Follow what computes a tensor of parameters alone, now that these have channels."""
+        before = self._call, self.follows_weights
+        self._call, self.follows_weights = own.call, True
+        try:
+            rule = self._plugins.functions[own.function]
+            result: Signal = self._by_rule(rule, Operation(own.function, args, kwargs))
+        finally:
+            self._call, self.follows_weights = before
+        return result
+
+    def follow_rest(self) -> None:
+        """Follow what forwards compute of parameters from the axes that others cut, too."""
+        for path, signal in list(self.records.computed):
+            with self._inside(path):
+                follow_rest(self, signal)
+
+    def _by_rule(self, rule: FunctionRule, operation: Operation) -> Any:
+        if not rule.takes_computed:
+            args, kwargs = self._whole((operation.args, operation.kwargs))
+            operation = Operation(operation.function, args, kwargs)
+        if not rule.takes_grids:
+            args, kwargs = self._settled((operation.args, operation.kwargs))
+            operation = Operation(operation.function, args, kwargs)
+        try:
+            return rule.calculate(self, operation)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            self.refuse(
+                f"its forward calls {operation.name} in a form that its rule cannot read: {error}",
+                "Call it in the form that torch documents first, or give a rule for it in a "
+                "plugin (hook prunecore_functions).",
+            )
+
+    def comes_to(self, node: fx.Node) -> None:
+        """Note the line of a traced forward that the walk has come to."""
+        self._lines[-1] = node.meta.get(LINE)
+
+    def follow(self, call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Follow a function call of the traced forward that the walk is in, by the call's name."""
+        # verification replays a call by its name, which is another one in the other mode
+        self._call = None if self.path in self.modes.differing else call
+        result = self.apply(function, *args, **kwargs)
+        self._call = None
+        return result
+
+    def bind(
+        self, tensor: Tensor | Signal | None, axis: int, ids: Ids | None, filters: bool = False
+    ) -> None:
+        """Bind one axis of a weight to channels: it is cut as they are.
+
+        Args:
+            tensor: a parameter or buffer of the network, or what a forward computes of such;
+                `None` is passed over.
+            axis: its axis.
+            ids: shape `(tensor.shape[axis],)`; `None`, no channels along it, is passed over.
+            filters: whether the places along the axis are the filters that make the channels.
+        """
+        if isinstance(tensor, Signal):
+            bind_computed(self, tensor, axis, ids, filters)
+        else:
+            super().bind(tensor, axis, ids, filters)
+
+    def columns(self, weight: Tensor | Signal, axis: int) -> Ids | None:
+        """The channels on an axis of a computed weight that need not be zero where one is gone."""
+        return columns_of(weight, axis)
+
+    def stored(self, module: nn.Module, name: str) -> Signal:
+        """A parameter or buffer that a forward uses directly; it has ids of its own.
+
+        Along its only axis of more than one place it has them from the start. With several such
+        axes it takes them from what it meets.
+
+        Args:
+            module: the module that holds it.
+            name: its attribute.
+        """
+        tensor = getattr(module, name, None)
+        self.records.touched.add(self._paths[id(module)])
+        if tensor is None or id(tensor) not in self._stored:
+            self.refuse(
+                "its forward uses a tensor that is neither a parameter nor a buffer",
+                "Register it in __init__ with register_buffer.",
+            )
+        ids = without_channels(tensor.ndim)
+        wide = [axis for axis, size in enumerate(tensor.shape) if size > 1]
+        if len(wide) == 1:
+            own = self.records.bindings.get((id(tensor), wide[0]))
+            own = self.fresh(tensor.shape[wide[0]]) if own is None else own
+            self.bind(tensor, wide[0], own)
+            ids = along(wide[0], tensor.ndim, own)
+        return Signal(shaped(tensor.shape), ids, tensor)
+
+    def _settled(self, values: Any) -> Any:
+        return pytree.tree_map_only(Signal, self.settle, values)
+
+    def _whole(self, values: Any) -> Any:
+        return pytree.tree_map_only(Signal, functools.partial(whole, self), values)
+
+    def _bound(
+        self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
+    ) -> inspect.BoundArguments:
+        """What a module's forward is called with, by the names of its parameters."""
+        try:
+            return inspect.signature(module.forward).bind(*inputs, **keywords)
+        except TypeError as error:
+            raise InputShapeError(
+                f"{self._paths[id(module)] or 'The network'} ({type(module).__name__}) cannot be "
+                f"called with {len(inputs)} input(s): {error}.\nGive a shape for each of the "
+                "network's inputs (--input-shape, once for each)."
+            ) from error
+
+    @contextmanager
+    def _inside(self, path: str) -> Iterator[None]:
+        self._at.append(path)
+        self._lines.append(None)
+        try:
+            yield
+        finally:
+            self._at.pop()
+            self._lines.pop()
+
+
+def of_sizes(
+    channels: Algebra, function: Callable[..., Any], leaves: Sequence[Any], result: Any
+) -> Any:
+    """What a forward computes without a tensor of the network, such as from sizes.
+
+    Args:
+        channels: the walk.
+        function: what has been called.
+        leaves: its arguments.
+        result: what it returned.
+    """
+    only_moves = function is operator.getitem or isinstance(result, tuple)
+    ids = [] if only_moves else counted(leaves)
+    if ids and type(result) in (bool, int, float):
+        return depending(result, ids)
+    for each in ids:
+        channels.pin(each, f"{function.__name__} depends on how many there are")
+    if isinstance(result, Tensor):
+        return Signal(result.to("meta"), without_channels(result.ndim))
+    return result
+
+
+def interpret(
+    channels: Channels, module: nn.Module, graph: fx.Graph, supplied: Mapping[str, Any]
+) -> Trace:
+    """Follow the channels through a graph.
+
+    Args:
+        channels: the walk.
+        module: the module that was traced.
+        graph: its forward, every child a leaf.
+        supplied: what the forward is called with, by parameter name.
+    """
+    inputs = iter(one_by_one(inspect.signature(module.forward), supplied))
+    values: dict[fx.Node, Any] = {}
+    output = None
+
+    def value(leaf: Any) -> Any:
+        return values[leaf] if isinstance(leaf, fx.Node) else leaf
+
+    for node in graph.nodes:
+        channels.comes_to(node)
+        args, kwargs = called_with(node, value)
+        if node.op == "placeholder":
+            values[node] = next(inputs)
+        elif node.op == "get_attr":
+            holder, _, name = node.target.rpartition(".")
+            values[node] = channels.stored(module.get_submodule(holder), name)
+        elif node.op == "call_module":
+            child = module.get_submodule(node.target)
+            values[node] = channels.through(child, *args, **kwargs)
+        elif node.op == "output":
+            output = args[0]
+        elif node.target is torch._assert and isinstance(args[0], Count):
+            graph.erase_node(node)  # what it says of the widths no longer holds
+        else:
+            function = node.target
+            if node.op == "call_method":
+                function = _method(channels, node.target, args[0])
+            values[node] = channels.follow(node.name, function, *args, **kwargs)
+            if is_in_place(node) and args and isinstance(args[0], Signal) and args[0].computed:
+                _read_afterwards(node, values)
+    return Trace(module, graph, values, output)
+
+
+def _read_afterwards(node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
+    """Let what reads a tensor after its change in place read what that returns."""
+    changed = node.args[0]
+    assert isinstance(changed, fx.Node)
+    for user in list(changed.users):
+        if user not in values:
+            user.replace_input_with(changed, node)
+
+
+def _method(channels: Channels, name: str, of: Any) -> Any:
+    if not isinstance(of, Signal) or not hasattr(Tensor, name):
+        kind = "a tensor" if isinstance(of, Signal) else type(of).__name__
+        channels.refuse(
+            f"its forward calls .{name} of {kind}",
+            "Write it with a function of torch, or with the operators of Python.",
+        )
+    return getattr(Tensor, name)

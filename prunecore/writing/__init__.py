@@ -1,0 +1,1 @@
+"""The smaller network as Python source, and its weights."""

@@ -1,0 +1,235 @@
+"""A written file as a module: imported, built, and given its weights."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from prunecore.channels.keep import Keep
+from prunecore.errors import PluginError, PrunecoreError, WeightsError, told
+from prunecore.registry import Plugins
+from prunecore.writing.instances import Instance
+from prunecore.writing.source_file import file_text
+from prunecore.writing.text import Statement
+from prunecore.writing.writer import Writer, Written, join
+
+
+def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str, Tensor]:
+    """Cut every tensor of the original's state dict to what is kept.
+
+    No tensor of the result shares memory with the original or with another one.
+
+    Args:
+        model: the original network.
+        keep: what stays of it.
+        plugins: owners with the hook prunecore_transfer_weights give their blocks' own.
+
+    Returns:
+        Tensors by the original's keys, without those of what is left out.
+    """
+    stored = model.state_dict(keep_vars=True)
+    given: dict[str, Tensor] = {}
+    answers: dict[int, Mapping[str, Tensor]] = {}  # by id of module: some have several paths
+    for path, module in model.named_modules(remove_duplicate=False):
+        if id(module) not in answers:
+            answers[id(module)] = _from_owner(module, path, keep, plugins)
+        own = answers[id(module)]
+        given.update({f"{path}.{key}" if path else key: value for key, value in own.items()})
+    left_out = tuple(f"{path}." for path in keep.left_out)
+    weights = {}
+    taken = {tensor.untyped_storage().data_ptr() for tensor in stored.values()}
+    for name, tensor in stored.items():
+        if not name.startswith(left_out):
+            cut = (given[name] if name in given else keep.cut(tensor)).detach().contiguous()
+            if cut.untyped_storage().data_ptr() in taken:
+                cut = cut.clone()
+            taken.add(cut.untyped_storage().data_ptr())
+            weights[name] = cut
+    return weights
+
+
+def _from_owner(module: nn.Module, path: str, keep: Keep, plugins: Plugins) -> Mapping[str, Tensor]:
+    """The weights that a module's owner gives, by keys relative to the module."""
+    hook = "prunecore_transfer_weights"
+    owner = plugins.owner(type(module))
+    if owner is None or hook not in owner.hooks:
+        return {}
+    answer: Mapping[str, Tensor] = owner.call(hook, path, block=module, name=path, keep=keep)
+    return answer
+
+
+def import_file(path: Path) -> ModuleType:
+    """Import a written file, without leaving it in `sys.modules` or bytecode beside it.
+
+    Raises:
+        PrunecoreError: the file raises while it is imported.
+    """
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise PrunecoreError(f"{path} is not a Python file.\nGive the .py file of a written set.")
+    module = importlib.util.module_from_spec(spec)
+    writes_none = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # whatever the file raises
+        raise PrunecoreError(
+            f"{path} raises {type(error).__name__} on import: {error}\n"
+            "Correct the file, or write it again."
+        ) from error
+    finally:
+        sys.dont_write_bytecode = writes_none
+    return module
+
+
+def build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
+    """Write a source to a file, import that, and build its network with these weights.
+
+    Args:
+        source: the file's text.
+        name: of the factory in it.
+        weights: its state dict; the network holds these very tensors.
+
+    Raises:
+        PrunecoreError: the file does not import, or its network does not take the weights.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"{name}.py")
+        path.write_text(source, encoding="utf-8")
+        return _network(path, name, weights)
+
+
+def _network(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
+    """The network of a file, holding these very tensors: nothing is initialised or copied."""
+    factory = getattr(import_file(file), name, None)
+    if factory is None:
+        raise PrunecoreError(
+            f"{file} has no factory {name}.\nGive the .py file of a written set as it was written."
+        )
+    with torch.device("meta"):
+        network = _made(file, factory)
+    if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
+        with torch.random.fork_rng(devices=[]):  # as it is initialised, too
+            # it has constants of its own, which meta tensors cannot hold
+            network = _made(file, factory)
+    try:
+        network.load_state_dict(_tied(network, weights), strict=True, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"The network of {file.name} does not take its weights: {error}\n"
+            "Write the set again; if that does not help, report it with the network."
+        ) from error
+    return network
+
+
+def _made(file: Path, factory: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:  # whatever the file's classes raise
+        raise PrunecoreError(
+            f"The network of {file.name} cannot be built: {told(error)}\n"
+            "Correct the file, or write it again."
+        ) from error
+
+
+def _tied(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights, one parameter for all the names that the network has for it.
+
+    Assigned one by one, a parameter of two names would become two.
+    """
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        if name in weights:
+            names.setdefault(id(parameter), []).append(name)
+    tied = dict(weights)
+    for first, *others in names.values():
+        if others:
+            one = nn.Parameter(weights[first], weights[first].is_floating_point())
+            tied.update(dict.fromkeys((first, *others), one))
+    return tied
+
+
+_ALONE = "block"  # the block's name in a network of its own
+
+
+@contextmanager
+def naming_the_writer(
+    model: nn.Module, keep: Keep, plugins: Plugins, weights: Mapping[str, Tensor]
+) -> Iterator[None]:
+    """Name the plugin that wrote the block at fault, where writing or building a network fails.
+
+    Args:
+        model: the original network.
+        keep: what stays of it.
+        plugins: the loaded plugins.
+        weights: the written network's state dict.
+
+    Raises:
+        PluginError: a block that a plugin wrote cannot be built alone, either.
+    """
+    try:
+        yield
+    except PluginError:
+        raise
+    except (PrunecoreError, SyntaxError):
+        writer = Writer(model, keep, plugins)
+        writer.child(model, "")
+        so_far = copy.copy(writer)
+        so_far.definitions, so_far.imports = {}, set()
+        for block in writer.written:
+            so_far.definitions |= block.source.definitions
+            so_far.imports |= block.source.imports
+            try:
+                _build_alone(block, model.get_submodule(block.path), so_far, weights)
+            except (PrunecoreError, SyntaxError) as error:
+                if block.owner is None:
+                    break  # what lies around it cannot be built, either
+                raise block.owner.error(_what_is_wrong(block, error)) from error
+        raise
+
+
+def check_kinds(original: nn.Module, written: nn.Module) -> None:
+    """Check that the original's parameters are parameters of the written module, and no others.
+
+    Raises:
+        PrunecoreError: a parameter of the one is a buffer of the other.
+    """
+    before = {name for name, _ in original.named_parameters(remove_duplicate=False)}
+    after = {name for name, _ in written.named_parameters(remove_duplicate=False)}
+    for name in written.state_dict():
+        if (name in before) != (name in after):
+            kind = "parameter" if name in before else "buffer"
+            raise PrunecoreError(
+                f"{name} of the written network is no {kind}, as it is in the original.\n"
+                "Report it with the network."
+            )
+
+
+def _build_alone(
+    block: Written, original: nn.Module, writer: Writer, weights: Mapping[str, Tensor]
+) -> None:
+    fields = (Statement(f"self.{_ALONE} = ", block.source.call),)
+    own = {
+        join(_ALONE, name.removeprefix(join(block.path, ""))): tensor
+        for name, tensor in weights.items()
+        if name.startswith(join(block.path, ""))
+    }
+    text = file_text(Instance("Alone", fields, None, None, None), writer, "alone", "", {})
+    check_kinds(original, build(text, "alone", own).get_submodule(_ALONE))
+
+
+def _what_is_wrong(block: Written, error: PrunecoreError | SyntaxError) -> str:
+    what = f"prunecore_write_block for {block.path or 'the network'} gives text that"
+    if isinstance(error, SyntaxError):
+        return f"{what} does not compile: {error.msg}: {block.source.call}"
+    cause = told(error.__cause__) if error.__cause__ else str(error).splitlines()[0]
+    return f"{what} does not make the block: {cause}"

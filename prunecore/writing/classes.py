@@ -1,0 +1,318 @@
+"""The text of one class: what its instances share, and arguments for what differs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from prunecore.channels.keep import Width
+from prunecore.writing.arguments import Arguments, Role, alike, equal, kind_of_layer
+from prunecore.writing.containers import initialise, numbered
+from prunecore.writing.instances import (
+    Instance,
+    by_structure,
+    differing_lasts,
+    grouped,
+    resolved,
+    shared_options,
+    within,
+    without_last,
+)
+from prunecore.writing.text import (
+    INDENT,
+    REQUIRED,
+    AnyStatement,
+    Call,
+    Compound,
+    Name,
+    Statement,
+    Value,
+    free_name,
+    one_line,
+    render,
+    same,
+    signature,
+    values_of,
+    with_values,
+    write_statements,
+)
+
+
+class ClassWriter:
+    """Writes one class from all of its instances.
+
+    Args:
+        members: the instances.
+        calls: the constructor calls of those that they hold, by id.
+        named: names of constructor arguments that are fixed beforehand, by what they count.
+    """
+
+    def __init__(
+        self, members: list[Instance], calls: Mapping[int, Call], named: Mapping[Hashable, str]
+    ) -> None:
+        self.members = members
+        self.calls = calls
+        self.arguments = Arguments(
+            tuple(member.entering for member in members),
+            tuple(member.leaving for member in members),
+            named,
+        )
+
+    def write(self, name: str) -> str:
+        """The class's text; `arguments` are known afterwards."""
+        self._lifted()  # finds the arguments, which get their names together
+        self.arguments.name_all({_attribute(statement) for statement in self.members[0].fields})
+        fields, body = self._lifted()
+        fields += [
+            Statement(f"self.{argument.name} = ", Name(argument.name))
+            for argument in self.arguments
+            if argument.stored
+        ]
+        return self._text(name, fields, body)
+
+    def _lifted(self) -> tuple[list[AnyStatement], list[AnyStatement]]:
+        """The statements of the constructor and of the forward, for all instances at once."""
+        self.arguments.begin()
+        bodies = [member.forward.statements for member in self.members if member.forward]
+        return self._fields(), [
+            self._statement(statements, "forward", stored=True)
+            for statements in zip(*bodies, strict=True)
+        ]
+
+    def _fields(self) -> list[AnyStatement]:
+        """The statements of the constructor; a last layer that only some have is appended."""
+        if self.members[0].held is not None:
+            return [Statement("", self._initialised()), *self._own_fields()]
+        rows: list[tuple[AnyStatement, ...]] = [member.fields for member in self.members]
+        lasts = differing_lasts(rows) if self.members[0].inline else None
+        if lasts is not None:
+            rows = [(without_last(row[0], last),) for row, last in zip(rows, lasts, strict=True)]
+        fields = [
+            self._statement(statements, _attribute(statements[0]), stored=False)
+            for statements in zip(*rows, strict=True)
+        ]
+        if lasts is None:
+            return fields
+        options = shared_options(lasts)
+        values = lasts if options is None else [last and Name(last.function) for last in lasts]
+        default = None if None in lasts else REQUIRED
+        argument = self.arguments.lift(values, (kind_of_layer(lasts), ""), False, default)
+        made = argument if options is None else Call(argument.text, (), options)
+        append = Statement("", Call("self.append", (made,)))
+        if default is None:
+            return [*fields, Compound(f"if {argument.text} is not None", (append,))]
+        return [*fields, append]
+
+    def _own_fields(self) -> list[AnyStatement]:
+        return [
+            self._statement(statements, _attribute(statements[0]), stored=False)
+            for statements in zip(*(member.fields for member in self.members), strict=True)
+        ]
+
+    def _initialised(self) -> Call:
+        """The call of the constructor of the container that the class derives from."""
+        base = self.members[0].base
+        held = [resolved(dict(member.held or {}), self.calls) for member in self.members]
+        keys = [list(children) for children in held]
+        if keys.count(keys[0]) == len(keys):
+            columns = {key: [children[key] for children in held] for key in keys[0]}
+            return initialise(
+                base,
+                {key: self._value(column, (key, ""), False) for key, column in columns.items()},
+            )
+        if (star := numbered(base, keys)) is None:
+            layers = self.arguments.lift(held, ("layers", ""), False, REQUIRED)
+            return Call("super().__init__", (layers,))
+        lists = [list(children.values()) for children in held]
+        layers = self.arguments.lift(lists, ("layers", ""), False, REQUIRED)
+        return Call("super().__init__", (Name(star.format(layers.text)),))
+
+    def _statement(
+        self, statements: Sequence[AnyStatement], attribute: str, stored: bool
+    ) -> AnyStatement:
+        columns = zip(*map(values_of, statements), strict=True)
+        values = iter([self._value(column, (attribute, ""), stored) for column in columns])
+        return with_values(statements[0], lambda _: next(values))
+
+    def _value(
+        self, values: Sequence[Value], role: Role, stored: bool, default: Value = REQUIRED
+    ) -> Value:
+        """One value for all instances; an argument where they differ."""
+        values = [resolved(value, self.calls) for value in values]
+        first = values[0]
+        if isinstance(first, Width) and first.channels in self.arguments.named:
+            return self.arguments.lift(values, role, stored, first)
+        if isinstance(first, Call) and alike(values):
+            return self._call(values, role, stored)
+        if any(map(_counts, values)) and all(
+            isinstance(v, type(first)) and _places(v) == _places(first) for v in values
+        ):
+            if isinstance(first, dict):
+                return {key: self._value([v[key] for v in values], role, stored) for key in first}
+            columns = zip(*values, strict=True)
+            return type(first)(self._value(column, role, stored) for column in columns)
+        if equal(values):
+            return first
+        if default is REQUIRED and any(value is None for value in values):
+            default = None
+        if not role[1] or role[1].isdigit():
+            role = (role[0] or kind_of_layer(values), role[1])
+        return self.arguments.lift(values, role, stored, default)
+
+    def _call(self, calls: Sequence[Call], role: Role, stored: bool) -> Call:
+        first = calls[0]
+        attribute = first.function.rpartition(".")[2] if stored else _label(role, first.function)
+        names = [*first.names, *map(str, range(len(first.names), len(first.positional)))]
+        positional = tuple(
+            self._value(column, (attribute, name), stored)
+            for name, column in zip(
+                names, zip(*(call.positional for call in calls), strict=True), strict=True
+            )
+        )
+        given = dict(zip(names, positional, strict=True))
+        keywords: dict[str, Value] = {}
+        for key in first.keywords:
+            column = [call.keywords[key] for call in calls]
+            source = None if equal(column) else _twice(column, calls)
+            if source is not None:
+                keywords[key] = Name(f"{one_line(given[source])} // 2", 5)
+            elif key == "padding" and _is_dilation(column, calls):
+                keywords[key] = self._value(column, (attribute, "dilation"), stored, 1)
+            else:
+                default = first.defaults.get(key, REQUIRED)
+                keywords[key] = self._value(column, (attribute, key), stored, default)
+        return replace(first, positional=positional, keywords=keywords)
+
+    def _text(self, name: str, fields: list[AnyStatement], body: list[AnyStatement]) -> str:
+        base, forward = self.members[0].base, self.members[0].forward
+        parameters = [argument.parameter for argument in self.arguments]
+        parts = []
+        if fields or parameters or forward is None:
+            if base == "nn.Module":
+                fields = [Statement("", Call("super().__init__")), *fields]
+            head = signature("__init__", ["self", *parameters], "None", INDENT)
+            parts.append(f"{head}\n{write_statements(fields, 2 * INDENT)}")
+        if forward is not None:
+            head = signature("forward", ["self", *forward.parameters], forward.returns, INDENT)
+            parts.append(f"{head}\n{write_statements(body, 2 * INDENT)}")
+        return f"class {name}({base}):\n" + "\n\n".join(parts) + "\n"
+
+
+def _counts(value: Value) -> bool:
+    """Whether a list, tuple or dictionary holds widths, or what may hold them."""
+    items = value.values() if isinstance(value, dict) else value
+    return isinstance(value, dict | list | tuple) and any(
+        isinstance(item, Width | Call | dict | list | tuple) for item in items
+    )
+
+
+def _places(value: Value) -> list[Any]:
+    """The keys of a dictionary, the places of a list or tuple."""
+    return list(value) if isinstance(value, dict) else list(range(len(value)))
+
+
+def _attribute(statement: AnyStatement) -> str:
+    target = statement.target if isinstance(statement, Statement) else ""
+    return target.removeprefix("self.").removesuffix(" = ")
+
+
+def _label(role: Role, function: str) -> str:
+    """What the arguments of a call are named after: a key, else what is around it, else a class."""
+    if role[1] and not role[1].isdigit():
+        return role[1]
+    if not role[0] and "." not in function:
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", function).lower().strip("_")
+    return role[0]
+
+
+def _is_dilation(column: Sequence[Value], calls: Sequence[Call]) -> bool:
+    """Whether a padding is always the dilation, as that of a kernel of three places is."""
+    dilations = [call.keywords.get("dilation") for call in calls]
+    pairs = list(zip(column, dilations, strict=True))
+    return not equal(column) and all(same(padding, dilation) for padding, dilation in pairs)
+
+
+def _twice(column: Sequence[Value], calls: Sequence[Call]) -> str | None:
+    """The argument of which another one is always the half, as padding is of a kernel's size."""
+    for place, name in enumerate(calls[0].names):
+        pairs = zip(column, (call.positional[place] for call in calls), strict=True)
+        if all(_is_half(half, whole) for half, whole in pairs):
+            return name
+    return None
+
+
+def _is_half(half: Value, whole: Value) -> bool:
+    return type(half) is int and type(whole) is int and whole % 2 == 1 and half == whole // 2
+
+
+def define_classes(
+    root: Instance, taken: set[str], named: Mapping[Hashable, str]
+) -> tuple[dict[str, str], Call]:
+    """Define the classes of a network: of every `Instance` within it, and its own.
+
+    Args:
+        root: the network.
+        taken: names that the file has already.
+        named: names of the network's own constructor arguments, by the channels that they count.
+
+    Returns:
+        The classes' texts by name, each after those that it uses, and the network's call.
+    """
+    texts: dict[str, str] = {}
+    calls: dict[int, Call] = {}
+    for members in grouped(list(dict.fromkeys(within(root)))):
+        own_names = named if members == [root] else {}
+        ways = [
+            _written(groups, calls, {*taken, *texts}, own_names)
+            for groups in ([members], by_structure(members, calls))
+        ]
+        written = min(ways, key=_length)  # the first of equally long ones
+        own = [call for one in written for call in one.calls]
+        inline = [resolved(member.inline, calls) for member in members if member.inline]
+        is_shorter = len(members) > 1 and _length(written) < _lines(inline)
+        if root in members or not inline or is_shorter:
+            texts |= {one.name: one.text for one in written}
+        else:
+            own = inline
+        owners = [member for one in written for member in one.members]
+        calls |= {id(member): call for member, call in zip(owners, own, strict=True)}
+    return texts, calls[id(root)]
+
+
+@dataclass(frozen=True)
+class _Class:
+    """A class as it is written, and the calls that make its instances."""
+
+    name: str
+    text: str
+    members: Sequence[Instance]
+    calls: Sequence[Call]
+
+
+def _written(
+    groups: Sequence[list[Instance]],
+    calls: Mapping[int, Call],
+    taken: set[str],
+    named: Mapping[Hashable, str],
+) -> list[_Class]:
+    """Write a class for each of these groups of instances."""
+    written: list[_Class] = []
+    for members in groups:
+        name = free_name(members[0].class_name, taken | {one.name for one in written})
+        writer = ClassWriter(members, calls, named)
+        text = writer.write(name)
+        own = [writer.arguments.call(name, index) for index in range(len(members))]
+        written.append(_Class(name, text, members, own))
+    return written
+
+
+def _length(classes: Sequence[_Class]) -> int:
+    """How long a file classes and the calls of their instances make."""
+    return sum(one.text.count("\n") + _lines(one.calls) for one in classes)
+
+
+def _lines(calls: Sequence[Call]) -> int:
+    """How long a file these make."""
+    return sum(render(call, 3 * INDENT).count("\n") + 1 for call in calls)

@@ -1,0 +1,171 @@
+"""The constructor of a class that derives from a container of modules."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from prunecore.writing.expressions import self_path, singular
+from prunecore.writing.text import Call, Value
+
+_KINDS = {nn.ModuleDict: "nn.ModuleDict", nn.ModuleList: "nn.ModuleList"}
+
+
+_KINDS |= {nn.Sequential: "nn.Sequential"}
+
+
+def container_of(module: nn.Module) -> str | None:
+    """The container of torch's that a module is, `nn.ModuleList`; `None` for any other module."""
+    return next((name for kind, name in _KINDS.items() if isinstance(module, kind)), None)
+
+
+def in_places(base: str, children: Mapping[str, Value]) -> dict[str, Value]:
+    """The children of a container; in a list, something stands in the place of one left out."""
+    if base == "nn.ModuleDict" or not all(map(str.isdecimal, children)):
+        return dict(children)
+    last = max(map(int, children), default=-1)
+    numbers = map(str, range(last + 1))
+    return {number: children.get(number, Call("nn.Identity")) for number in numbers}
+
+
+def initialise(base: str, children: Mapping[str, Value]) -> Call:
+    """The call of a container's constructor with these children.
+
+    Args:
+        base: the container.
+        children: by key.
+    """
+    values = tuple(children.values())
+    if base == "nn.ModuleDict":
+        given: tuple[Value, ...] = (dict(children),)
+    elif base == "nn.ModuleList":
+        given = (list(values),)
+    elif list(children) == [str(number) for number in range(len(children))]:
+        given = values
+    elif all(key.isidentifier() and not keyword.iskeyword(key) for key in children):
+        given = (Call("OrderedDict", keywords=children),)
+    else:
+        given = (Call("OrderedDict", (dict(children),)),)
+    return Call("super().__init__", given)
+
+
+def numbered(base: str, keys: Sequence[Sequence[str]]) -> str | None:
+    """What a container's constructor is given, with `{}` for the argument that holds its layers.
+
+    Args:
+        base: the container.
+        keys: of each instance's children.
+
+    Returns:
+        The expression; `None` if the keys are neither those of a list nor a word and a number.
+    """
+    first = next((own[0] for own in keys if own), "")
+    match = re.fullmatch(r"(\D*)(\d+)", first)
+    if match is None:
+        return None
+    prefix, start = match[1], int(match[2])
+    for own in keys:
+        if list(own) != [f"{prefix}{number}" for number in range(start, start + len(own))]:
+            return None
+    if base == "nn.ModuleDict":
+        key = f'f"{prefix}{{{{number}}}}"' if prefix else "str(number)"
+        begin = f", {start}" if start else ""
+        return f"{{{{{key}: layer for number, layer in enumerate({{}}{begin})}}}}"
+    if prefix or start:
+        return None
+    return "*{}" if base == "nn.Sequential" else "{}"
+
+
+_CONTAINERS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
+
+
+@dataclass(frozen=True)
+class Container:
+    """A list or dictionary of modules, as the forward of a module that holds it reaches it.
+
+    Attributes:
+        text: how it is reached, `self.layers`.
+        size: how many modules it has in the written network.
+        is_list: whether a part of it can be taken.
+        is_dict: whether it gives keys, not modules, when it is gone through.
+        item: what one of its modules is called.
+    """
+
+    text: str
+    size: int
+    is_list: bool
+    is_dict: bool
+    item: str
+
+    def can_be_cut(self, first: int, last: int) -> bool:
+        """Whether these places can be gone through: all of them, or three and more of some."""
+        can_be_cut = self.is_list or self.is_dict
+        return (first, last) == (0, self.size - 1) or (can_be_cut and last - first >= 2)
+
+    def part(self, first: int, last: int) -> str:
+        """How the modules between two places are gone through."""
+        start = str(first) if first else ""
+        stop = str(last + 1) if last + 1 < self.size else ""
+        whole = f"{self.text}.values()" if self.is_dict else self.text
+        if not start and not stop:
+            return whole
+        return f"{f'list({whole})' if self.is_dict else whole}[{start}:{stop}]"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a module lies in a container.
+
+    Attributes:
+        container: the container.
+        index: its number there.
+        rest: the path from there to the module that is called, if that is not itself.
+    """
+
+    container: Container
+    index: int
+    rest: str
+
+
+def places_of(
+    module: nn.Module, target: str, is_left_out: Callable[[nn.Module], bool]
+) -> list[Place]:
+    """The places of a module in the containers that it lies in, the outermost first.
+
+    Args:
+        module: whose forward calls it.
+        target: its path from there.
+        is_left_out: whether the written network does without a module.
+    """
+    parts = target.split(".")
+    places = []
+    holder = module
+    for depth, part in enumerate(parts):
+        kind = next((kind for kind in _CONTAINERS if isinstance(holder, kind)), None)
+        if kind is not None and _gives_all(type(holder), kind):
+            keys = [
+                key
+                for key, child in holder._modules.items()
+                if child is not None and not is_left_out(child)
+            ]
+            is_numbered = all(map(str.isdecimal, holder._modules)) and kind is not nn.ModuleDict
+            path, rest = ".".join(parts[:depth]), ".".join(parts[depth + 1 :])
+            container = Container(
+                self_path(module, path) if path else "self",
+                max(map(int, keys), default=-1) + 1 if is_numbered else len(keys),
+                type(holder) in (nn.ModuleList, nn.Sequential),
+                kind is nn.ModuleDict,
+                singular(parts[depth - 1] if depth else ""),
+            )
+            places.append(Place(container, int(part) if is_numbered else keys.index(part), rest))
+        holder = getattr(holder, part)
+    return places
+
+
+def _gives_all(cls: type, kind: type) -> bool:
+    """Whether a container's class is gone through as torch's own."""
+    return next(base for base in cls.__mro__ if "__iter__" in vars(base)) is kind

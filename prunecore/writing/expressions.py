@@ -1,0 +1,293 @@
+"""Calls, operators and paths of a traced forward as expressions."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import keyword
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from prunecore.channels.signal import Signal
+from prunecore.tracing.attributes import HeldFloat, HeldInt, Training
+from prunecore.tracing.nodes import INPLACE
+from prunecore.writing.text import REQUIRED, Call, Name, Value, one_line, same, without_noise
+
+INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
+    operator.or_: ("|", 1),
+    operator.xor: ("^", 2),
+    operator.and_: ("&", 3),
+    operator.add: ("+", 4),
+    operator.sub: ("-", 4),
+    operator.mul: ("*", 5),
+    operator.truediv: ("/", 5),
+    operator.floordiv: ("//", 5),
+    operator.mod: ("%", 5),
+    operator.matmul: ("@", 5),
+    operator.pow: ("**", 7),
+    operator.lt: ("<", 0),
+    operator.le: ("<=", 0),
+    operator.gt: (">", 0),
+    operator.ge: (">=", 0),
+    operator.eq: ("==", 0),
+    operator.ne: ("!=", 0),
+}
+
+
+_PREFIX = {operator.neg: "-", operator.pos: "+", operator.invert: "~"}
+
+
+_TIGHT = 9  # the precedence of names, calls and indexing
+
+
+def self_path(module: nn.Module, path: str) -> str:
+    """How a module's forward reaches a child: `self.layers[0].conv`, `self.heads["low"]`."""
+    text = "self"
+    for part in path.split("."):
+        is_name = part.isidentifier() and not keyword.iskeyword(part)
+        if _gives_by_key(module) and not (is_name and text == "self"):
+            text += f'["{part}"]'
+        elif is_name:
+            text += f".{part}"
+        elif type(module) in (nn.Sequential, nn.ModuleList, nn.ParameterList) and (
+            list(module._modules or module._parameters).index(part) == int(part)
+        ):
+            text += f"[{part}]"
+        else:
+            text = f'getattr({text}, "{part}")'
+        module = getattr(module, part, None)  # type: ignore[assignment]  # which it may lack
+    return text
+
+
+def _gives_by_key(module: nn.Module) -> bool:
+    """Whether `module[key]` is one of its modules, as that of torch's own dictionary is."""
+    return (
+        isinstance(module, nn.ModuleDict) and type(module).__getitem__ is nn.ModuleDict.__getitem__
+    )
+
+
+def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Value]) -> Value:
+    """A function or method call as it is written, given its arguments as they are."""
+    target = node.target
+    if isinstance(target, str):
+        return Call(f"{_operand(args[0], _TIGHT)}.{target}", args[1:], kwargs)
+    if target is operator.pow:
+        return _power(args[0], args[1])
+    if target in INFIX:
+        if target is operator.add and _takes_away(node):
+            target, args = operator.sub, (args[0], -args[1])
+        sign, level = INFIX[target]
+        compares = level == 0  # a chain of comparisons is another thing
+        left, right = _operand(args[0], level + compares), _operand(args[1], level + 1)
+        return Name(f"{left} {sign} {right}", level)
+    if target in _PREFIX:
+        return Name(f"{_PREFIX[target]}{_operand(args[0], 8)}", 6)
+    if target is getattr:
+        return Name(f"{_operand(args[0], _TIGHT)}.{args[1]}")
+    if target is operator.getitem:
+        return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
+    if target in INPLACE:
+        return Call(f"operator.{target.__name__}", args, kwargs)
+    return Call(function_name(target), args, without_defaults(target, kwargs))
+
+
+def is_operator(target: Any) -> bool:
+    """Whether a call is written as an operator, its operands as text."""
+    return target in INFIX or target in _PREFIX or target in (getattr, operator.getitem)
+
+
+def _power(base: Value, exponent: Value) -> Name:
+    """A power; between names and numbers its sign stands without spaces, as ruff has it."""
+    is_number = _is_number(exponent)
+    left, right = _operand(base, 8), one_line(exponent) if is_number else _operand(exponent, 8)
+    hugs = re.fullmatch(r"[\w.]+", left) and (is_number or re.fullmatch(r"[\w.]+", right))
+    return Name(f"{left}**{right}" if hugs else f"{left} ** {right}", 7)
+
+
+def _operand(value: Value, level: int) -> str:
+    text = one_line(value)
+    own = value.precedence if isinstance(value, Name) else _TIGHT
+    if _is_number(value) and value < 0:
+        own = 6
+    return text if own >= level else f"({text})"
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _takes_away(node: fx.Node) -> bool:
+    """Whether a sum is with a negative number, and surely not of a mask, which has no minus."""
+    operands: Any = node.args
+    left, right = operands
+    return (
+        _is_number(right)
+        and not isinstance(right, HeldInt | HeldFloat)
+        and right < 0
+        and isinstance(left, fx.Node)
+        and left.target in (operator.add, operator.sub, operator.mul, operator.truediv)
+        and any(isinstance(operand, float) for operand in left.args)
+    )
+
+
+def _index(value: Value) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_index(item) for item in value) + ("," if len(value) == 1 else "")
+    if isinstance(value, slice):
+        return _slice(
+            *("" if end is None else one_line(end) for end in (value.start, value.stop, value.step))
+        )
+    return "..." if value is ... else one_line(value)
+
+
+def _slice(start: str, stop: str, step: str) -> str:
+    """A slice; about what is no name or number its colons stand apart, as ruff has it."""
+    if all(re.fullmatch(r"-?\w*", end) for end in (start, stop, step)):
+        return f"{start}:{stop}" + (f":{step}" if step else "")
+    text = (f"{start} :" if start else ":") + (f" {stop}" if stop else "")
+    return text + ((" : " if stop else ": ") + step if step else "")
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """How a function is called in a file: `torch.cat`, `F.relu`, `len`."""
+    name = function.__name__
+    for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
+        if getattr(module, name, None) is function:
+            return f"{text}.{name}"
+    for module, prefix in ((torch.special, "special_"), (torch.linalg, "linalg_")):
+        public = name.removeprefix(prefix)
+        if getattr(module, public, None) is function:
+            return f"{module.__name__}.{public}"
+    return name if function is len else f"{function.__module__}.{name}"
+
+
+def without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:
+    """The keywords of a call without those that have their default value."""
+    documented = getattr(F, f"_{function.__name__}", function)  # behind F.max_pool2d, say
+    try:
+        parameters = inspect.signature(documented).parameters
+    except ValueError:  # a builtin without a signature
+        return kwargs
+    return {
+        name: value
+        for name, value in kwargs.items()
+        if name not in parameters or not same(value, parameters[name].default)
+    }
+
+
+def literal(value: Any) -> Any:
+    """fx's immutable containers, the training flag and computed numbers as plain values."""
+    if isinstance(value, Training):
+        return Name("self.training")
+    if isinstance(value, HeldInt | HeldFloat):
+        return Name(f"self.{value.attribute}")
+    if isinstance(value, float):
+        return without_noise(value)
+    if isinstance(value, torch.Size):
+        return tuple(value)
+    if _is_named(value):
+        return Call(type(value).__name__, tuple(literal(item) for item in value))
+    if isinstance(value, tuple):
+        return tuple(literal(item) for item in value)
+    if isinstance(value, list):
+        return [literal(item) for item in value]
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    if isinstance(value, torch.dtype):
+        return Name(str(value))
+    return value
+
+
+def names_in(value: Value) -> list[str]:
+    """The variables of an expression, in the order in which they are written."""
+    return list(_names_in(one_line(value)))
+
+
+@functools.lru_cache(4096)
+def _names_in(text: str) -> tuple[str, ...]:
+    tree = ast.parse(text, mode="eval")
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return tuple(node.id for node in sorted(names, key=lambda node: node.col_offset))
+
+
+def own_name(node: fx.Node) -> str:
+    """A name after the module or function that computes the node."""
+    if node.op == "call_module":
+        *path, last = str(node.target).split(".")
+        return f"{singular(path[-1]) if path else 'layer'}{last}" if last.isdigit() else last
+    if node.target is getattr:
+        return str(node.args[1])
+    if node.target is operator.getitem:
+        key = node.args[1]
+        return key if isinstance(key, str) else "size" if isinstance(key, slice) else "item"
+    return getattr(node.target, "__name__", str(node.target))
+
+
+def singular(name: str) -> str:
+    """What one of several is called: a block of blocks."""
+    for ending, replacement in (("ches", "ch"), ("xes", "x"), ("sses", "ss"), ("ies", "y")):
+        if name.endswith(ending):
+            return name.removesuffix(ending) + replacement
+    one = name.removesuffix("s")
+    is_one = name.endswith("s") and not name.endswith("ss") and one.isidentifier()
+    return one if is_one and not keyword.iskeyword(one) else "layer"
+
+
+def annotation(value: Any) -> str:
+    """The annotation of a forward's argument or result."""
+    if isinstance(value, Signal):
+        return "Tensor"
+    if isinstance(value, list):
+        return f"list[{annotation(value[0])}]" if value else "list[Tensor]"
+    if _is_named(value):
+        return type(value).__name__
+    if isinstance(value, tuple):
+        return f"tuple[{', '.join(annotation(item) for item in value)}]"
+    if isinstance(value, dict):
+        inner = annotation(next(iter(value.values()))) if value else "Tensor"
+        return f"dict[str, {inner}]"
+    return "None" if value is None else type(value).__name__
+
+
+def parameter(node: fx.Node, value: Any, has_default: bool) -> str:
+    """How an input of a traced forward stands in the signature.
+
+    Args:
+        node: the input; its argument is the default.
+        value: what it is given.
+        has_default: whether an input before it has a default, so that this one needs one.
+    """
+    text = f"{node.target}: {annotation(value)}"
+    default = node.args[0] if node.args else REQUIRED
+    if default is REQUIRED or (default is None and not has_default):
+        return text  # what is followed is the way with a tensor
+    return f"{text} | None = None" if default is None else f"{text} = {one_line(literal(default))}"
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, tuple) and hasattr(value, "_fields")
+
+
+def named_tuples(value: Any) -> dict[str, Mapping[str, str]]:
+    """The classes of the named tuples in what a forward returns: fields and annotations by name."""
+    found: dict[str, Mapping[str, str]] = {}
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            found |= named_tuples(item)
+    if _is_named(value):
+        fields = dict(zip(value._fields, value, strict=True))
+        found[type(value).__name__] = {
+            field: "Tensor | None" if item is None else annotation(item)
+            for field, item in fields.items()
+        }
+    return found

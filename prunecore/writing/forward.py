@@ -1,0 +1,324 @@
+"""A traced forward as the statements that a person would write."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from prunecore.channels.computed import as_followed
+from prunecore.channels.keep import Keep, Width
+from prunecore.functions.rule import FunctionRule
+from prunecore.tracing.nodes import function_of, is_dead
+from prunecore.writing.expressions import (
+    INFIX,
+    annotation,
+    function_call,
+    function_name,
+    is_operator,
+    literal,
+    named_tuples,
+    names_in,
+    parameter,
+    self_path,
+)
+from prunecore.writing.passes.variants import Variant
+from prunecore.writing.text import (
+    INDENT,
+    AnyStatement,
+    Call,
+    Name,
+    Statement,
+    Value,
+    fits,
+    one_line,
+)
+from prunecore.writing.variables import Variables, part_names, parts_of
+
+
+def mixes(module: nn.Module) -> bool:
+    """Whether a module has children or weights of its own of two axes or more."""
+    if any(True for _ in module.children()):
+        return True
+    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+
+
+_DEEPEST = 4  # calls nested in one statement before it is broken
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward method.
+
+    Attributes:
+        parameters: as they stand in the signature, without `self`.
+        returns: the return annotation.
+        statements: its body.
+        tuples: the classes of named tuples that it returns, by name: fields and annotations.
+    """
+
+    parameters: tuple[str, ...]
+    returns: str
+    statements: tuple[AnyStatement, ...]
+    tuples: Mapping[str, Mapping[str, str]]
+
+
+@dataclass
+class Expression:
+    """What is computed but not yet written, waiting for its one user."""
+
+    node: fx.Node
+    value: Value
+    depth: int
+    composite: bool  # the call of a module that has children
+
+
+class ForwardWriter:
+    """Writes a traced forward; `value`, `stored`, `breaks` and `is_composite` say how."""
+
+    reserved = frozenset(  # not for variables
+        {"torch", "nn", "F", "math", "operator", "len", "Tensor", "self"}
+    )
+
+    def __init__(
+        self, variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
+    ) -> None:
+        self.trace = variant.trace
+        self.optional = variant.optional
+        self.is_shared = variant.is_shared
+        self.keep = keep
+        self.functions = functions
+        self.statements: list[AnyStatement] = []
+        self.pending: list[Expression] = []
+        self.parameters: list[str] = []
+        self.indent = 2 * INDENT
+        self.returns: list[str] = []  # the annotations of what is returned
+        self.tuples: dict[str, Mapping[str, str]] = {}
+        self.uses = {
+            node: sum(not is_dead(user) for user in node.users) for node in self.trace.graph.nodes
+        }
+        called = {node.target for node in self.trace.graph.nodes if node.op == "call_function"}
+        self.reserved |= {function_name(one).partition(".")[0] for one in called}
+        self.variables = Variables(self.uses, self.trace.values, variant.names, self.reserved)
+
+    def write(self) -> Forward:
+        """Write it."""
+        for node in self.trace.graph.nodes:
+            if not is_dead(node):
+                self.write_node(node)
+        return self.forward()
+
+    def forward(self) -> Forward:
+        """What has been written."""
+        returns = " | ".join(dict.fromkeys(self.returns))
+        tuples = self.tuples
+        return Forward(tuple(self.parameters), returns, tuple(self.statements), tuples)
+
+    def write_node(self, node: fx.Node) -> None:
+        """Write a node, or let it wait for its one user."""
+        if node.op == "placeholder":
+            self.variables.names[node] = str(node.target)
+            has_default = any("=" in parameter for parameter in self.parameters)
+            self.parameters.append(parameter(node, self.trace.values[node], has_default))
+        elif node.op == "output":
+            values = self._values(node.args[0])
+            self.returns.append(annotation(values))
+            self.tuples |= named_tuples(values)
+            expression = self.build(node)
+            self.flush(expression)
+            self.statements.append(Statement("return ", expression.value))
+        elif node.op != "get_attr" and node not in self.variables.names:
+            self._add(node)
+
+    def _add(self, node: fx.Node) -> None:
+        expression = self.build(node)
+        users = self.uses[node]
+        if parts := self.parts_of(node):
+            self.flush(expression)
+            self._unpack(expression, parts)
+        elif users == 1 and not self._is_optional(node):
+            self.pending.append(expression)
+        elif users == 0:
+            self.flush(expression)
+            self.statements.append(Statement("", expression.value))
+        else:
+            self.flush(expression)
+            self.assign(expression)
+
+    def parts_of(self, node: fx.Node) -> list[list[fx.Node]]:
+        """What takes a result apart at once, by place; nothing if it is not written so."""
+        if self._is_optional(node):
+            return []
+        return parts_of(node, self.trace.values[node])
+
+    def _unpack(self, expression: Expression, parts: Sequence[Sequence[fx.Node]]) -> None:
+        """Give variables to the items of what is computed."""
+        own = [name for name in names_in(expression.value) if name in self.variables.names.values()]
+        source = own[0] if own else None
+        wanted = part_names(expression.node, self.trace.values, source)
+        names = self.variables.unpack(expression.node, parts, wanted, source)
+        self.statements.append(Statement(f"{', '.join(names)} = ", expression.value))
+
+    def build(self, node: fx.Node) -> Expression:
+        """The node's expression, its arguments nested into it where that reads well."""
+        needed = [source for source in self.sources(node) if self._is_pending(source)]
+        waiting = self.pending[len(self.pending) - len(needed) :]
+        in_order = [expression.node for expression in waiting] == needed
+        if not in_order or self.breaks(node, waiting) or self._hides_width(node, waiting):
+            self.flush()
+            waiting = []
+        nested = {expression.node: expression for expression in waiting}
+        expression = self._expression(node, nested)
+        before = self.variables.longest_before(expression.value)
+        if nested and not fits(expression.value, self.indent, before, spread=node.op == "output"):
+            self.flush()
+            nested = {}
+            expression = self._expression(node, nested)
+        if nested:
+            del self.pending[-len(nested) :]
+        for source in self.sources(node):
+            self.uses[source] -= 1
+        return expression
+
+    def breaks(self, node: fx.Node, waiting: list[Expression]) -> bool:
+        """Whether a statement should end before this node."""
+        calls = [expression for expression in waiting if expression.depth > 0]
+        if self._is_optional(node):
+            return bool(waiting)
+        if node.op == "call_module" and mixes(self.trace.module.get_submodule(str(node.target))):
+            return bool(calls)
+        deepest = max((expression.depth for expression in calls), default=0)
+        joins = node.op == "output" or node.target in INFIX
+        return deepest >= _DEEPEST + joins or (
+            not joins and any(expression.composite for expression in calls)
+        )
+
+    def _hides_width(self, node: fx.Node, waiting: list[Expression]) -> bool:
+        """Whether a kept width, which may be another one in another instance, would be in a text.
+
+        It has to stay a value by itself, to become an argument of the class.
+        """
+        if not self.is_shared or node.op not in ("call_method", "call_function"):
+            return False
+        receiver = node.args[0] if isinstance(node.target, str) else None
+        return any(
+            holds_width(expression.value)
+            for expression in waiting
+            if expression.node is receiver or is_operator(node.target)
+        )
+
+    def _expression(self, node: fx.Node, nested: Mapping[fx.Node, Expression]) -> Expression:
+        def written(source: fx.Node) -> Value:
+            return nested[source].value if source in nested else self.written(source)
+
+        args, kwargs = (fx.node.map_arg(given, written) for given in self.arguments(node))
+        depth = max((expression.depth for expression in nested.values()), default=0)
+        if node.op == "output":
+            return Expression(node, literal(args[0]), depth, False)
+        value = self.value(node, tuple(args), dict(kwargs))
+        if self._is_optional(node):
+            return Expression(node, value, depth + 1, True)
+        return Expression(node, value, depth + isinstance(value, Call), self.is_composite(node))
+
+    def arguments(self, node: fx.Node) -> tuple[Any, Any]:
+        """The arguments and keywords of a node."""
+        return node.args, node.kwargs
+
+    def sources(self, node: fx.Node) -> list[fx.Node]:
+        """The nodes that a node uses, in the order in which they are written."""
+        sources: list[fx.Node] = []
+        fx.node.map_arg(self.arguments(node), sources.append)  # within slices, too
+        return sources
+
+    def written(self, node: fx.Node) -> Value:
+        """What has been computed, as later statements name it."""
+        if node.op == "get_attr":
+            return self.stored(str(node.target))
+        return Name(self.variables.names[node])
+
+    def path(self, node: fx.Node) -> str:
+        """How the module that a node calls is reached."""
+        return self_path(self.trace.module, str(node.target))
+
+    def stored(self, path: str) -> Value:
+        """A parameter or buffer of the module."""
+        return Name(self_path(self.trace.module, path))
+
+    def value(self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Value:
+        """The call of a module or function, given its arguments as they are written."""
+        if node.op == "call_module":
+            path = self.path(node)
+            if self._is_optional(node):
+                given = one_line(args[0])
+                return Name(f"{given} if {path} is None else {path}({given})", 0)
+            args, kwargs = self._without_constants(node, args, kwargs)
+            return Call(path, literal(args), literal(kwargs))
+        args, kwargs = self.rewritten(node, args, kwargs)
+        return function_call(node, literal(args), literal(kwargs))
+
+    def _without_constants(
+        self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A module's arguments but for those that are part of its forward as it is written."""
+        child = self.trace.module.get_submodule(str(node.target))
+        constants = self.keep.constants(child)
+        if not constants:
+            return args, kwargs
+        names = list(inspect.signature(child.forward).parameters)
+        places = [*names[: len(args)], *[""] * (len(args) - len(names))]  # the last are of *args
+        left = tuple(arg for name, arg in zip(places, args, strict=True) if name not in constants)
+        return left, {name: arg for name, arg in kwargs.items() if name not in constants}
+
+    def rewritten(
+        self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a function with the kept widths in them."""
+        rule = self.functions.get(function_of(node))
+        if rule is not None and rule.rewrite is not None:
+            for value in as_followed(self.trace.values[node]):
+                args, kwargs = rule.rewrite((args, kwargs), value, self.keep)
+        return args, kwargs
+
+    def _is_optional(self, node: fx.Node) -> bool:
+        """Whether the node calls a child that other instances of the class lack."""
+        return node.op == "call_module" and node.target in self.optional
+
+    def is_composite(self, node: fx.Node) -> bool:
+        """Whether the node calls a module that has children."""
+        return node.op == "call_module" and any(
+            True for _ in self.trace.module.get_submodule(str(node.target)).children()
+        )
+
+    def _is_pending(self, node: fx.Node) -> bool:
+        return any(expression.node is node for expression in self.pending)
+
+    def flush(self, last: Expression | None = None) -> None:
+        """Write what waits, in order; the variables that `last` uses keep their meaning."""
+        waiting, self.pending = self.pending, []
+        for number, expression in enumerate(waiting):
+            later = [*waiting[number + 1 :], *([last] if last else [])]
+            self.assign(expression, {name for one in later for name in names_in(one.value)})
+
+    def assign(self, expression: Expression, needed: Set[str] = frozenset()) -> None:
+        """Give a variable what is computed; `needed` are names that later expressions read."""
+        node, value = expression.node, expression.value
+        is_optional = self._is_optional(node)
+        name = self.variables.assign(node, value, expression.composite, is_optional, needed)
+        self.statements.append(Statement(f"{name} = ", value))
+
+    def _values(self, argument: Any) -> Any:
+        return fx.node.map_arg(argument, self.trace.values.__getitem__)
+
+
+def holds_width(value: Value) -> bool:
+    """Whether a value is a kept width, or holds one."""
+    if isinstance(value, Call):
+        value = (*value.positional, *value.keywords.values())
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(map(holds_width, value))
+    return isinstance(value, Width)

@@ -1,0 +1,1 @@
+"""What is changed in a traced graph before it is written."""

@@ -1,0 +1,129 @@
+"""Calls of a traced forward, tried on tensors of the kept widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.computed import as_followed
+from prunecore.channels.ids import Ids
+from prunecore.channels.keep import Keep
+from prunecore.channels.records import Trace
+from prunecore.channels.signal import Signal, shaped
+from prunecore.functions.rule import FunctionRule
+from prunecore.tracing.nodes import function_of
+
+
+class Rehearsal:
+    """Tries calls of a forward that take places of tensors by their number.
+
+    Args:
+        trace: the forward.
+        keep: what stays.
+        functions: the rules.
+    """
+
+    def __init__(
+        self, trace: Trace, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
+    ) -> None:
+        self.trace = trace
+        self._keep = keep
+        self._functions = functions
+        self._known: dict[fx.Node, Any] = {}
+
+    def source(self, node: fx.Node, tensor: Signal) -> fx.Node:
+        """What computes the tensor whose places a call takes."""
+        return self._way(node, tensor)[0]
+
+    def takes(
+        self, node: fx.Node, tensor: Signal, signals: Sequence[Signal], parts: Sequence[Ids]
+    ) -> bool:
+        """Whether a call takes these places, as it would be written with the kept widths.
+
+        Args:
+            node: the call.
+            tensor: what it takes them of.
+            signals: the tensors that it returns.
+            parts: the numbers of the places that each should have, among the kept ones.
+        """
+        source, *way = self._way(node, tensor)
+        (axis,) = tensor.channel_axes
+        shape = self._keep.shape(tensor)
+        layout = [-1 if other == axis else 1 for other in range(tensor.ndim)]
+        numbers = torch.arange(shape[axis], dtype=torch.float32).view(layout)
+        self._known[source] = numbers.expand(shape).contiguous()
+        try:
+            for step in way:
+                self._known[step] = self._run(step)
+                values = as_followed(self.trace.values[step])
+                if not any(_fits(self._known[step], value) for value in values):
+                    return False
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            return False
+        results = pytree.tree_leaves(self._known[node])
+        return len(results) == len(parts) and all(map(_has, results, signals, parts))
+
+    def _way(self, node: fx.Node, tensor: Signal) -> list[fx.Node]:
+        """The calls that lead to this one, from the tensor that they moved the places of."""
+        way = [node]
+        while len(way) == 1 or self.trace.values[way[0]].meta is not tensor.meta:
+            tensors = [
+                source
+                for source in way[0].all_input_nodes
+                if isinstance(self.trace.values[source], Signal)
+            ]
+            way.insert(0, tensors[0])
+        return way
+
+    def _run(self, node: fx.Node) -> Any:
+        target = function_of(node)
+        arguments: Any = (node.args, dict(node.kwargs))
+        rule = self._functions.get(target)
+        if rule is not None and rule.rewrite is not None:
+            for value in as_followed(self.trace.values[node]):
+                arguments = rule.rewrite(arguments, value, self._keep)
+        args, kwargs = fx.node.map_arg(arguments, self.value)
+        return target(*args, **kwargs)
+
+    def value(self, node: fx.Node) -> Any:
+        """What a node is with the kept widths: a tensor's shape, a number that depends on such."""
+        if node not in self._known:
+            value = self.trace.values[node]
+            leaves = pytree.tree_leaves(value)
+            if any(isinstance(leaf, Signal) for leaf in leaves):
+                self._known[node] = pytree.tree_map_only(Signal, self._stand_in, value)
+            elif node.op in ("call_function", "call_method"):
+                self._known[node] = self._run(node)
+            else:
+                self._known[node] = value
+        return self._known[node]
+
+    def _stand_in(self, signal: Signal) -> Tensor:
+        stored = signal.parameter
+        if stored is not None and not stored.is_floating_point():
+            return stored  # an index
+        return shaped(self._keep.shape(signal))
+
+
+def _fits(result: Any, signal: Any) -> bool:
+    """Whether a tensor has the sizes that it should along the axes without channels."""
+    if not isinstance(signal, Signal):
+        return True
+    return result.ndim == signal.ndim and all(
+        signal.carries_channels(axis) or size == result.shape[axis]
+        for axis, size in enumerate(signal.shape)
+    )
+
+
+def _has(result: Tensor, signal: Signal, places: Ids) -> bool:
+    """Whether a tensor has these places along the axis on which its channels lie."""
+    numbers = torch.from_numpy(places).to(result.dtype)
+    if not signal.channel_axes:
+        return bool((result == numbers).all())
+    (axis,) = signal.channel_axes
+    lines = result.movedim(axis, 0).flatten(1) if result.ndim > 1 else result[:, None]
+    return len(lines) == len(numbers) and bool((lines == numbers[:, None]).all())

@@ -1,0 +1,152 @@
+"""Sizes along channels that a forward computes, as the kept ones need them.
+
+`x.view(n, 8, c // 8)` has 8 groups whatever `c` is, which no longer holds where whole groups went.
+Where what is computed would not be the size that is kept, the size is left to be found out, or
+written as a number where several are; in all instances of a class alike.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.keep import Keep
+from prunecore.channels.records import Trace
+from prunecore.channels.sizes import Count, counted
+from prunecore.functions.rule import Arguments
+from prunecore.tracing.nodes import function_of
+from prunecore.walking.calls import Functions, counting, picking
+from prunecore.writing.passes.rehearsal import Rehearsal
+
+_INFERRING = {"reshape", "view", "unflatten"}  # functions that find out a size given as -1
+
+
+def with_kept_sizes(
+    traces: Mapping[str, Trace], keep: Keep, functions: Functions
+) -> dict[str, Trace]:
+    """The forwards, their calls given the sizes of what is kept.
+
+    Args:
+        traces: the followed forwards, by path.
+        keep: what stays.
+        functions: the rules.
+    """
+    alike: dict[Hashable, list[str]] = {}
+    wrong: dict[str, set[tuple[int, int]]] = {}
+    for path, trace in traces.items():
+        calls = tuple((node.op, node.target) for node in trace.graph.nodes)
+        alike.setdefault((type(trace.module), calls), []).append(path)
+        rehearsal = Rehearsal(trace, keep, functions)
+        wrong[path] = {
+            (place, number)
+            for place, node in enumerate(trace.graph.nodes)
+            for number, source in enumerate(_computed(trace, node))
+            if not _holds(trace, node, source, rehearsal, keep, functions)
+        }
+    result = dict(traces)
+    for paths in alike.values():
+        places = set().union(*(wrong[path] for path in paths))
+        if places:
+            result |= {path: _stated(traces[path], places) for path in paths}
+    return result
+
+
+def _computed(trace: Trace, node: fx.Node) -> list[fx.Node]:
+    """The arguments of a call that are computed numbers, or shapes with numbers of channels."""
+    if node.op not in ("call_function", "call_method") or picking(trace, node):
+        return []
+    counts = counting(trace, node)
+    return [
+        source
+        for source in node.all_input_nodes
+        if source in counts or isinstance(trace.values[source], int)
+    ]
+
+
+def _holds(
+    trace: Trace,
+    node: fx.Node,
+    source: fx.Node,
+    rehearsal: Rehearsal,
+    keep: Keep,
+    functions: Functions,
+) -> bool:
+    """Whether what a call computes for one of its arguments is what its rule would write."""
+    rule = functions.get(function_of(node))
+    if rule is None or rule.rewrite is None:
+        return True
+    number = {source: _as_ints(trace.values[source])}
+    needed, computed = (
+        fx.node.map_arg(rule.rewrite(given, trace.values[node], keep), rehearsal.value)
+        for given in (_given(node, number), _given(node, {}))
+    )
+    return _numbers_in(needed) == _numbers_in(computed)
+
+
+def _numbers_in(arguments: Any) -> list[int]:
+    return [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, int)]
+
+
+def _as_ints(sizes: Any) -> Any:
+    return pytree.tree_map_only(Count, int, sizes)
+
+
+def _given(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> Arguments:
+    """The arguments of a call, with numbers in the places of what computes them."""
+    args = fx.node.map_arg(node.args, lambda source: numbers.get(source, source))
+    kwargs = fx.node.map_arg(node.kwargs, lambda source: numbers.get(source, source))
+    return tuple(args), dict(kwargs)
+
+
+def _stated(trace: Trace, places: set[tuple[int, int]]) -> Trace:
+    """A forward some calls of which are given numbers for what they compute.
+
+    Args:
+        trace: the forward.
+        places: of the calls, among its nodes, and of the arguments, among the computed ones.
+    """
+    result, copies = trace.copied()
+    values = dict(result.values)
+    for place, node in enumerate(trace.graph.nodes):
+        sources = [
+            source
+            for number, source in enumerate(_computed(trace, node))
+            if (place, number) in places
+        ]
+        if not sources:
+            continue
+        copy = copies[node]
+        numbers = {
+            copies[one]: _numbers(copies[one], trace.values[one], values, copy) for one in sources
+        }
+        if _is_inferred(copy, list(numbers.values())):
+            numbers = dict.fromkeys(numbers, -1)
+        copy.args, copy.kwargs = _given(copy, numbers)
+    return replace(result, values=values)
+
+
+def _is_inferred(call: fx.Node, numbers: Sequence[Any]) -> bool:
+    """Whether a call may find out the one size that is stated."""
+    leaves = pytree.tree_leaves((call.args, call.kwargs))
+    is_one = len(numbers) == 1 and isinstance(numbers[0], int) and -1 not in leaves
+    return is_one and function_of(call).__name__ in _INFERRING
+
+
+def _numbers(node: fx.Node, value: Any, values: dict[fx.Node, Any], before: fx.Node) -> Any:
+    """A size as a number; of several sizes, those that count channels."""
+    if not isinstance(value, tuple):
+        return int(value)
+    sizes: list[Any] = []
+    for place, size in enumerate(value):
+        if counted([size]):
+            sizes.append(int(size))
+            continue
+        with node.graph.inserting_before(before):
+            sizes.append(node.graph.call_function(operator.getitem, (node, place)))
+        values[sizes[-1]] = size
+    return tuple(sizes)

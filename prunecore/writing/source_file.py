@@ -1,0 +1,179 @@
+"""The source file of a whole network: docstring, imports, classes and factory."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from prunecore.channels.keep import Keep
+from prunecore.channels.signal import Signal
+from prunecore.errors import UsageError
+from prunecore.registry import Plugins, is_of_torch
+from prunecore.writing.classes import define_classes
+from prunecore.writing.expressions import self_path
+from prunecore.writing.instances import Instance
+from prunecore.writing.text import (
+    DEFINITIONS,
+    IMPORTS,
+    INDENT,
+    RESERVED,
+    Name,
+    Statement,
+    Value,
+    fits,
+    signature,
+)
+from prunecore.writing.writer import Writer
+
+
+def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, docstring: str) -> str:
+    """Write the smaller network's source file.
+
+    Args:
+        model: the original network.
+        keep: what stays of it.
+        plugins: the loaded plugins.
+        name: the factory's name.
+        docstring: the file's, without its quotes.
+
+    Returns:
+        The file's text.
+    """
+    writer = Writer(model, keep, plugins)
+    root = _network(model, writer.child(model, ""), name)
+    root = replace(root, fields=(*root.fields, *_ties(model, writer)))
+    if name in writer.definers:
+        plugin, path = writer.definers[name]
+        raise UsageError(
+            f"The name {name!r} is that of what {plugin.label} defines for {path}.\n"
+            "Give the network another (--name)."
+        )
+    return file_text(root, writer, name, docstring, _output_argument(keep))
+
+
+def file_text(
+    root: Instance, writer: Writer, name: str, docstring: str, named: Mapping[Hashable, str]
+) -> str:
+    """The text of a file.
+
+    Args:
+        root: the network, or a part of it.
+        writer: what wrote it; has the definitions that it needs.
+        name: the factory's name.
+        docstring: the file's, without its quotes.
+        named: names of the root's constructor arguments, by the channels that they count.
+
+    Raises:
+        SyntaxError: a plugin's text does not compile.
+    """
+    texts, _ = define_classes(root, {*writer.definers, *writer.tuples, *RESERVED, name}, named)
+    *_, network = texts
+    definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
+    names = _names("\n\n".join(definitions))
+    body = "\n\n".join([*(DEFINITIONS[own] for own in DEFINITIONS if own in names), *definitions])
+    return f'"""{docstring}"""\n\n{import_lines(body, writer.imports)}\n\n\n{body}'
+
+
+def _network(model: nn.Module, value: Value, name: str) -> Instance:
+    """The class of the whole; where a plugin wrote it as a call, a class derived from that."""
+    if isinstance(value, Instance):
+        return value
+    own = type(model).__name__
+    is_taken = is_of_torch(type(model)) or own == value.function
+    class_name = name.title().replace("_", "") if is_taken else own
+    statement = Statement("", replace(value, function="super().__init__"))
+    return Instance(class_name, (statement,), None, None, None, base=value.function)
+
+
+def _ties(model: nn.Module, writer: Writer) -> list[Statement]:
+    """What the network holds under two names is one thing in the written network, too."""
+    ties = dict(writer.ties)
+    tensors: dict[int, str] = {}
+    for name, tensor in [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]:
+        first = tensors.setdefault(id(tensor), name)
+        if first != name and not any(name.startswith(f"{path}.") for path in ties):
+            ties[name] = first
+    return [
+        statement
+        for name, first in ties.items()
+        if not isinstance(held := _held(model, name), nn.Module) or any(held.state_dict())
+        for statement in _tie(self_path(model, name), self_path(model, first))
+    ]
+
+
+def _tie(path: str, first: str) -> list[Statement]:
+    """The statements that make two paths one; with a variable where one line is too short."""
+    one = Statement(f"{path} = ", Name(first))
+    if fits(one.value, 2 * INDENT, len(one.target)):
+        return [one]
+    return [Statement("tied = ", Name(first)), Statement(f"{path} = ", Name("tied"))]
+
+
+def _held(model: nn.Module, path: str) -> Any:
+    holder, _, key = path.rpartition(".")
+    return getattr(model.get_submodule(holder), key)
+
+
+def _output_argument(keep: Keep) -> dict[Hashable, str]:
+    """A network that returns one vector takes its length as `num_classes`."""
+    output = keep.dependencies.visits[""][0].output
+    if isinstance(output, Signal) and output.channel_axes == [output.ndim - 1] == [1]:
+        width = keep.count(output.ids.ravel())
+        return {width.channels: "num_classes"}
+    return {}
+
+
+def _factory(name: str, network: str) -> str:
+    return f'''{signature(name, ["weights: str | None = None", "**arguments: int"], network)}
+    """Build the network; `weights` is the path of its .safetensors file."""
+    model = {network}(**arguments)
+    if weights is not None:
+        from safetensors.torch import load_file
+
+        model.load_state_dict(load_file(weights))
+    return model
+'''
+
+
+def import_lines(body: str, imports: set[str]) -> str:
+    """The imports that the names in a file's body need, sorted."""
+    names = _names(body)
+    lines = imports | {line for name, line in IMPORTS.items() if name in names}
+    if from_torch := sorted(names & {"Tensor", "nn"}):
+        lines.add(f"from torch import {', '.join(from_torch)}")
+    lines = _joined(lines)
+    standard = {line for line in lines if _package(line) in sys.stdlib_module_names}
+    sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
+    return "\n\n".join("\n".join(section) for section in sections if section)
+
+
+def _names(body: str) -> set[str]:
+    return {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+
+
+def _joined(lines: set[str]) -> set[str]:
+    """What is imported from one module, in one line."""
+    names: dict[str, set[str]] = {}
+    for line in lines:
+        source, imported, taken = line.partition(" import ")
+        names.setdefault(source, set()).update(taken.split(", ") if imported else ())
+    return {
+        f"{source} import {', '.join(sorted(taken))}" if taken else source
+        for source, taken in names.items()
+    }
+
+
+def _package(line: str) -> str:
+    return line.split()[1].partition(".")[0]
+
+
+def _import_order(line: str) -> tuple[bool, str]:
+    return line.startswith("from"), line.split()[1]

@@ -1,0 +1,420 @@
+"""Python text: values, statements, and definitions that plugins bring."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import itertools
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from prunecore.registry import Plugin
+
+
+def free_name(name: str, taken: set[str], stem: str | None = None) -> str:
+    """The name; where it is taken, the stem, which is the name unless it is given, numbered."""
+    numbered = (f"{name if stem is None else stem}{number}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name], numbered) if free not in taken)
+
+
+LINE = 88  # columns
+
+
+INDENT = 4
+
+
+IMPORTS = {  # name in a file to the import that it needs
+    "math": "import math",
+    "operator": "import operator",
+    "OrderedDict": "from collections import OrderedDict",
+    "Any": "from typing import Any",
+    "NamedTuple": "from typing import NamedTuple",
+    "torch": "import torch",
+    "F": "from torch.nn import functional as F",
+}
+
+
+DEFINITIONS = {  # name in a file to the text that defines it there
+    # a digit a channel, for what would take a line each as a list of places
+    "interleaved": '''\
+def interleaved(parts: str) -> list[int]:
+    """The order of channels taken in turn from the parts named: [0, 2, 3, 1] for "0110"."""
+    by_part = sorted(range(len(parts)), key=parts.__getitem__)
+    return sorted(range(len(parts)), key=by_part.__getitem__)
+'''
+}
+
+
+RESERVED = frozenset(  # names that nothing else in a file may have
+    {*IMPORTS, *DEFINITIONS, "Tensor", "nn"}
+)
+
+
+REQUIRED = inspect.Parameter.empty  # the default of a parameter that has none
+
+
+LONGEST_ROW = 16  # numbers in a list; longer ones are a table of full rows
+
+
+Value: TypeAlias = Any  # a literal, a Call, a Name, or a list, tuple or dict of them
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name or expression that is written as it stands.
+
+    Attributes:
+        text: the expression.
+        precedence: how tightly it binds as an operand; 9 for names, calls and indexing.
+    """
+
+    text: str
+    precedence: int = 9
+
+
+@dataclass(frozen=True)
+class Call:
+    """A constructor call.
+
+    Attributes:
+        function: what is called, `nn.Conv2d`.
+        positional: the arguments without their names.
+        names: the parameters that they are, where known.
+        keywords: the arguments with their names, in the order in which they are written.
+        defaults: the values of keywords that need not be written.
+    """
+
+    function: str
+    positional: tuple[Value, ...] = ()
+    keywords: Mapping[str, Value] = field(default_factory=dict)
+    defaults: Mapping[str, Value] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return one_line(self)
+
+
+@dataclass(frozen=True)
+class BlockSource:
+    """How a block is written.
+
+    Attributes:
+        call: its constructor call.
+        definitions: the classes and functions that the call needs, text by name, in order.
+        imports: further import lines that the definitions need.
+    """
+
+    call: Value
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    imports: frozenset[str] = frozenset()
+
+
+def call(constructor: type, **arguments: Value) -> Call:
+    """The call of a class of `torch.nn` with these arguments, in the order of its signature.
+
+    Arguments without a default are written by place, the others by name and only where they
+    differ from their default.
+
+    Args:
+        constructor: the class, called as `nn.Name`.
+        arguments: all that its instance was made with, by name.
+    """
+    parameters = _parameters(constructor)
+    arguments = {name: without_noise(value) for name, value in arguments.items()}
+    names = tuple(
+        name
+        for name, parameter in parameters.items()
+        if name in arguments and parameter.default is parameter.empty
+    )
+    positional = tuple(arguments[name] for name in names)
+    defaults = {
+        name: parameter.default
+        for name, parameter in parameters.items()
+        if name in arguments and parameter.default is not parameter.empty
+    }
+    keywords = {name: arguments[name] for name in defaults}
+    return Call(f"nn.{constructor.__name__}", positional, keywords, defaults, names)
+
+
+def without_noise(value: Value) -> Value:
+    """A number without the rounding of what computed it: `0.03` for `(0.485 - 0.5) / -0.5`.
+
+    In float32 and shorter types the two are one number.
+    """
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    plain = float(f"{value:.12g}")
+    return plain if 2 * len(repr(plain)) <= len(repr(value)) else value
+
+
+@functools.cache
+def _parameters(constructor: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(constructor).parameters
+
+
+def render(value: Value, indent: int = 0, taken: int = 0) -> str:
+    """Write a value; over several lines where one is too short.
+
+    Arguments stand together on a line of their own where they fit; layers that a container is
+    given stand one below the other. Numbers of a long list fill rows.
+
+    Args:
+        value: what to write.
+        indent: columns that the statement is indented by.
+        taken: columns of the first line that are used, beside the indent.
+    """
+    line = one_line(value)
+    has_table = holds_table(value)
+    if indent + taken + len(line) <= LINE and not has_table:
+        return line
+    opening, items, closing = _parts(value)
+    inner = indent + INDENT
+    if isinstance(value, str) and len(line) > LINE - inner:
+        return _string(value, indent)
+    if _is_table(value):
+        return f"{opening}\n{_filled(items, inner)}\n{' ' * indent}{closing}"
+    if not items:
+        return line
+    if (
+        isinstance(value, Call)
+        and not has_table
+        and not any(isinstance(item, Call) for item in value.positional)
+    ):
+        together = line.removeprefix(opening)[: -len(closing)]
+        if inner + len(together) <= LINE and not has_table:
+            return f"{opening}\n{' ' * inner}{together}\n{' ' * indent}{closing}"
+    if len(items) == 1 and isinstance(items[0][1], str) and not items[0][0]:
+        return opening + render(items[0][1], indent, LINE).removeprefix("(")
+    rows = [" " * inner + key + render(item, inner, len(key) + 1) + ",\n" for key, item in items]
+    return f"{opening}\n{''.join(rows)}{' ' * indent}{closing}"
+
+
+def holds_table(value: Value) -> bool:
+    """Whether a value is a long list of numbers, or holds one: no formatter is to spread it."""
+    return _is_table(value) or any(holds_table(item) for _, item in _parts(value)[1])
+
+
+def _is_table(value: Value) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) > LONGEST_ROW
+        and all(isinstance(item, int | float) for item in value)
+    )
+
+
+def _filled(items: Sequence[tuple[str, Value]], indent: int) -> str:
+    """The rows of a table, each as long as a line takes."""
+    text = ", ".join(one_line(item) for _, item in items) + ","
+    margin = " " * indent
+    return textwrap.fill(text, LINE, initial_indent=margin, subsequent_indent=margin)
+
+
+def _string(value: str, indent: int) -> str:
+    """A string in parts, below each other."""
+    inner = indent + INDENT
+    length = LINE - inner - 2
+    parts = (value[start : start + length] for start in range(0, len(value), length))
+    rows = "".join(f"{' ' * inner}{_text(part)}\n" for part in parts)
+    return f"(\n{rows}{' ' * indent})"
+
+
+def one_line(value: Value) -> str:
+    """Write a value on one line, however long."""
+    opening, items, closing = _parts(value)
+    if not closing:
+        return opening
+    single = isinstance(value, tuple) and len(items) == 1
+    inside = ", ".join(f"{key}{one_line(item)}" for key, item in items)
+    return f"{opening}{inside}{',' if single else ''}{closing}"
+
+
+def _parts(value: Value) -> tuple[str, list[tuple[str, Value]], str]:
+    """A value's opening, its items with what is written before each, and its closing."""
+    if isinstance(value, Call):
+        written = [
+            (f"{key}=", item)
+            for key, item in value.keywords.items()
+            if not (key in value.defaults and same(item, value.defaults[key]))
+        ]
+        return f"{value.function}(", [*(("", item) for item in value.positional), *written], ")"
+    if isinstance(value, dict):
+        return "{", [(f"{_text(key)}: ", item) for key, item in value.items()], "}"
+    if isinstance(value, list):
+        return "[", [("", item) for item in value], "]"
+    if isinstance(value, tuple):
+        return "(", [("", item) for item in value], ")"
+    return _text(value), [], ""
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, Name):
+        return value.text
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'  # the text of `inf` is a name without meaning
+    if isinstance(value, float) and value == int(value) and abs(value) < 1e6:
+        return repr(float(value))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(int(value))
+    return repr(value)
+
+
+def same(first: Value, second: Value) -> bool:
+    """Whether two values are written alike: `1` and `True` are not, `0` and `0.0` are not."""
+    if type(first) is not type(second) and not (
+        isinstance(first, int)
+        and isinstance(second, int)
+        and isinstance(first, bool) == isinstance(second, bool)
+    ):
+        return False
+    return bool(first == second)
+
+
+def signature(name: str, parameters: Sequence[str], returns: str, indent: int = 0) -> str:
+    """A `def` line, over several lines where one is too short."""
+    line = f"{' ' * indent}def {name}({', '.join(parameters)}) -> {returns}:"
+    if len(line) <= LINE:
+        return line
+    inner = " " * (indent + INDENT)
+    rows = f"{inner}{', '.join(parameters)}\n"
+    if len(rows) - 1 > LINE:
+        rows = "".join(f"{inner}{parameter},\n" for parameter in parameters)
+    return f"{' ' * indent}def {name}(\n{rows}{' ' * indent}) -> {returns}:"
+
+
+def defined_names(name: str, text: str, plugin: Plugin, what: str) -> set[str]:
+    """The names that a definition gives the file, its own among them.
+
+    Args:
+        name: that it is given under.
+        text: the class or function, and what it needs.
+        plugin: who gives it.
+        what: the hook and for which block, for messages.
+
+    Raises:
+        PluginError: it does not compile, does not define the name, or hides one of the file's own.
+    """
+    try:
+        body = ast.parse(text).body
+    except (SyntaxError, ValueError) as error:  # a null character is no SyntaxError
+        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise plugin.error(
+            f"{what} defines {name} in text that does not compile: {reason}{where}"
+        ) from error
+    names = {one for statement in body for one in _names(statement)}
+    if name not in names:
+        others = ", ".join(sorted(names)) or "nothing"
+        raise plugin.error(f"{what} gives text for {name} that defines {others} instead")
+    for taken in sorted(names & RESERVED):
+        raise plugin.error(f"{what} defines {taken}, which is a name of the file's own")
+    return names
+
+
+def check_imports(lines: Iterable[str], plugin: Plugin, what: str) -> None:
+    """Check that lines are import statements.
+
+    Args:
+        lines: one statement each.
+        plugin: who gives them.
+        what: the hook and for which block, for messages.
+
+    Raises:
+        PluginError: one is something else.
+    """
+    for line in lines:
+        try:
+            (statement,) = ast.parse(line).body
+        except (SyntaxError, ValueError) as error:
+            raise plugin.error(f"{what} gives {line!r}, which is not one import") from error
+        if not isinstance(statement, ast.Import | ast.ImportFrom):
+            raise plugin.error(f"{what} gives {line!r}, which is not one import")
+
+
+def _names(statement: ast.stmt) -> list[str]:
+    """The names that a statement defines."""
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign):
+        return [target.id for target in statement.targets if isinstance(target, ast.Name)]
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        return [statement.target.id]
+    return []
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One line of a method: `target = value`, `return value`, or a value alone.
+
+    Attributes:
+        target: what stands before the value, with its space: `x = `, `return `, or nothing.
+        value: the expression.
+    """
+
+    target: str
+    value: Value
+
+
+@dataclass(frozen=True)
+class Compound:
+    """Statements under a head: a loop or a branch.
+
+    Attributes:
+        head: without its colon: `for layer in self.layers`.
+        body: what stands under it.
+    """
+
+    head: str
+    body: tuple[Statement | Compound, ...]
+
+
+AnyStatement: TypeAlias = Statement | Compound
+
+
+def write_statement(statement: AnyStatement, indent: int) -> str:
+    """A statement as its line or lines."""
+    if isinstance(statement, Compound):
+        body = write_statements(statement.body, indent + INDENT)
+        return f"{' ' * indent}{statement.head}:\n{body}"
+    text = render(statement.value, indent, len(statement.target))
+    line = f"{' ' * indent}{statement.target}{text}"
+    return f"{line}  # fmt: skip" if holds_table(statement.value) else line
+
+
+def write_statements(statements: Sequence[AnyStatement], indent: int) -> str:
+    """Statements below each other."""
+    return "\n".join(write_statement(statement, indent) for statement in statements)
+
+
+def fits(value: Value, indent: int, before: int, spread: bool = False) -> bool:
+    """Whether an expression stands on one line, after what may come before it.
+
+    Args:
+        value: the expression.
+        indent: columns that its statement is indented by.
+        before: columns of `return ` or of what assigns it.
+        spread: whether each item of a dictionary may stand on a line of its own.
+    """
+    if spread and isinstance(value, dict):
+        return all(fits({key: item}, indent + INDENT, before) for key, item in value.items())
+    return indent + before + len(one_line(value)) <= LINE
+
+
+def with_values(statement: AnyStatement, change: Callable[[Value], Value]) -> AnyStatement:
+    """A statement with other values in the places of its own."""
+    if isinstance(statement, Compound):
+        body = tuple(with_values(inner, change) for inner in statement.body)
+        return Compound(statement.head, body)
+    return Statement(statement.target, change(statement.value))
+
+
+def values_of(statement: AnyStatement) -> list[Value]:
+    """The values of a statement and of those under it, in order."""
+    if isinstance(statement, Compound):
+        return [value for inner in statement.body for value in values_of(inner)]
+    return [statement.value]

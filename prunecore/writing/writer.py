@@ -1,0 +1,286 @@
+"""A plan and the original modules make one source file."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.keep import Keep
+from prunecore.channels.records import Visit, is_within
+from prunecore.channels.signal import Signal
+from prunecore.errors import UnsupportedError
+from prunecore.registry import Plugin, Plugins, is_of_torch
+from prunecore.tracing.attributes import held_numbers
+from prunecore.writing.containers import container_of, in_places
+from prunecore.writing.expressions import literal
+from prunecore.writing.forward import Forward
+from prunecore.writing.instances import Instance, derived
+from prunecore.writing.loop_writer import write_forward
+from prunecore.writing.passes.selections import adapted
+from prunecore.writing.passes.sizes import with_kept_sizes
+from prunecore.writing.passes.variants import Variant, unify, without_blocks
+from prunecore.writing.text import (
+    BlockSource,
+    Call,
+    Name,
+    Statement,
+    Value,
+    check_imports,
+    defined_names,
+    one_line,
+    write_statements,
+)
+
+_LONGEST_CONSTANT = 64  # elements of a buffer that is written out
+
+
+@dataclass(frozen=True)
+class Written:
+    """A module as it is written.
+
+    Attributes:
+        path: its path in the network.
+        owner: the plugin that wrote it; `None` where the core did.
+        source: its text.
+    """
+
+    path: str
+    owner: Plugin | None
+    source: BlockSource
+
+
+class Writer:
+    """Writes modules; what plugins write blocks with.
+
+    Args:
+        model: the original network.
+        keep: what stays of it.
+        plugins: the loaded plugins.
+    """
+
+    def __init__(self, model: nn.Module, keep: Keep, plugins: Plugins) -> None:
+        self.keep = keep
+        self.written: list[Written] = []  # in order, inner blocks first
+        self.definitions: dict[str, str] = {}
+        self.tuples: dict[str, Mapping[str, str]] = {}  # fields and annotations by name
+        self.definers: dict[str, tuple[Plugin, str]] = {}  # of each name: who, for which block
+        self.imports: set[str] = set()
+        self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
+        self._plugins = plugins
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
+        traces = adapted(traces, keep, plugins.functions)
+        self._variants = unify(with_kept_sizes(traces, keep, plugins.functions))
+
+    def width(self, tensor: Tensor, axis: int) -> int:
+        """The kept width of one axis of a parameter or buffer."""
+        return self.keep.width(tensor, axis)
+
+    def argument(self, module: nn.Module, name: str) -> Any:
+        """The kept value of one of a module's constructor arguments."""
+        return self.keep.argument(module, name)
+
+    def first_call(self, name: str) -> Visit:
+        """What the module at a path was first called with and returned, `Signal` for tensor."""
+        return self.keep.dependencies.visits[name][0]
+
+    def is_called(self, name: str) -> bool:
+        """Whether the forward calls the module at a path, rather than its children one by one."""
+        return name in self.keep.dependencies.visits
+
+    def child(self, module: nn.Module, name: str) -> Value | None:
+        """Write the module at a path.
+
+        Args:
+            module: a child of a block.
+            name: its path in the network.
+
+        Returns:
+            Its constructor call; `None` where the forward never reaches it or where it goes as a
+            whole, so that the written network does without.
+
+        Raises:
+            PluginError: the plugin that owns it answers with something that cannot be used.
+            ValueError: the module is not the network's, or not at this path.
+        """
+        if id(module) not in self._paths:
+            raise ValueError(f"{type(module).__name__} is not a module of the network")
+        path, name = self._paths[id(module)], name.removeprefix(".")  # of the network's own block
+        if is_within(path, self.keep.left_out):
+            return None
+        if path != name:
+            if self.keep.model.get_submodule(name) is not module:
+                raise ValueError(f"{path} is written as {name}, which is another module")
+            self.ties.append((name, path))
+        owner = self._plugins.owner(type(module))
+        if owner is None:
+            source = self.trace(module, path)
+        else:
+            source = owner.call("prunecore_write_block", path, block=module, name=path, writer=self)
+            self._define(source, owner, path)
+        self.written.append(Written(path, owner, source))
+        return self._named(module, path, source.call)
+
+    def _named(self, module: nn.Module, path: str, call: Value) -> Value:
+        """A container under the name of the class that makes it, if that is not torch's own."""
+        if not isinstance(call, Call) or is_of_torch(type(module)) or not module._modules:
+            return call
+        base = getattr(nn, call.function.removeprefix("nn."), None)
+        if not (isinstance(base, type) and isinstance(module, base)):
+            return call
+        return derived(call, type(module).__name__, *self._ends(path))
+
+    def _ends(self, path: str) -> tuple[Hashable, Hashable]:
+        """What names the channels that a module is given and returns."""
+        visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
+        return self._channels(visits[0].inputs), self._channels(visits[0].output)
+
+    def trace(self, module: nn.Module, name: str) -> BlockSource:
+        """Write a module as a class of its own, its forward as it was traced."""
+        path = self._paths[id(module)]
+        variant = self._variants.get(path)
+        forward = (
+            None if variant is None else write_forward(variant, self.keep, self._plugins.functions)
+        )
+        if forward is not None:
+            for kind, members in forward.tuples.items():
+                self._define_tuple(kind, members, module, path)
+        own = [*_numbers(module, forward), *self._tensors(module, path)]
+        children = self._children(module, path, variant)
+        name, ends, base = type(module).__name__, self._ends(path), container_of(module)
+        if base is not None and None not in children.values():
+            held = in_places(base, children)
+            return BlockSource(
+                Instance(name, (*own, *_orders(variant)), forward, *ends, base, held=held)
+            )
+        fields = [_field(key, child) for key, child in children.items()]
+        return BlockSource(Instance(name, (*own, *fields, *_orders(variant)), forward, *ends))
+
+    def _children(
+        self, module: nn.Module, path: str, variant: Variant | None
+    ) -> dict[str, Value | None]:
+        """The children that the forward reaches, and `None` for those that other instances have."""
+        keys = tuple(module._modules) if variant is None else variant.children
+        children = {}
+        for key in keys:
+            child = module._modules.get(key)
+            value = None if child is None else self.child(child, join(path, key))
+            if value is not None or (variant is not None and key in variant.optional):
+                children[key] = value
+        return children
+
+    def _tensors(self, module: nn.Module, path: str) -> list[Statement]:
+        """The module's own parameters and buffers."""
+        fields = []
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                value = Call("nn.Parameter", (self._zeros(parameter),))
+                fields.append(Statement(f"self.{key} = ", value))
+        for key, buffer in module._buffers.items():
+            if buffer is None:
+                continue
+            if key in module._non_persistent_buffers_set:
+                value = self._constant(module, path, key, buffer)
+                call = Call("self.register_buffer", (key, value), {"persistent": False})
+            else:
+                call = Call("self.register_buffer", (key, self._zeros(buffer)))
+            fields.append(Statement("", call))
+        return fields
+
+    def _zeros(self, tensor: Tensor) -> Call:
+        sizes = tuple(self.keep.width(tensor, axis) for axis in range(tensor.ndim))
+        keywords = {} if tensor.is_floating_point() else {"dtype": Name(str(tensor.dtype))}
+        return Call("torch.zeros", sizes or ((),), keywords)
+
+    def _constant(self, module: nn.Module, path: str, key: str, buffer: Tensor) -> Call:
+        cut = self.keep.cut(buffer)
+        times = [1] * buffer.ndim
+        if buffer.numel() > _LONGEST_CONSTANT:
+            for axis in range(buffer.ndim):
+                first = cut.narrow(axis, 0, 1)
+                if torch.equal(first.expand_as(cut), cut):
+                    cut, times[axis] = first, self.keep.width(buffer, axis)
+        if cut.numel() > _LONGEST_CONSTANT:
+            raise UnsupportedError(
+                path,
+                type(module).__name__,
+                f"its buffer {key} of {buffer.numel()} elements is not part of the state dict",
+                "Register it with persistent=True, so that the weights file holds it.",
+            )
+        is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
+        keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
+        call = Call("torch.tensor", (cut.tolist(),), keywords)
+        return Call(f"{one_line(call)}.repeat", tuple(times)) if max(times, default=1) > 1 else call
+
+    def _define_tuple(
+        self, name: str, fields: Mapping[str, str], module: nn.Module, path: str
+    ) -> None:
+        """Define the class of a named tuple that a forward returns."""
+        known = self.tuples.setdefault(name, fields)
+        if list(known) != list(fields):
+            raise UnsupportedError(
+                path,
+                type(module).__name__,
+                f"it returns a named tuple {name} of other fields than another module",
+                "Give one of the two classes another name.",
+            )
+        rows = [f"    {field}: {annotation}" for field, annotation in known.items()]
+        self.definitions[name] = "\n".join([f"class {name}(NamedTuple):", *rows]) + "\n"
+
+    def _define(self, source: BlockSource, owner: Plugin, path: str) -> None:
+        what = f"prunecore_write_block for {path or 'the network'}"
+        check_imports(source.imports - self.imports, owner, what)
+        self.imports |= source.imports
+        for name, text in source.definitions.items():
+            if self.definitions.get(name) == text:
+                continue
+            for defined in sorted(defined_names(name, text, owner, what)):
+                if defined in self.definers:
+                    other, elsewhere = self.definers[defined]
+                    what = f"{what} defines {defined} in another text than {other.label} for"
+                    raise owner.disagrees(other, f"{what} {elsewhere}")
+                self.definers[defined] = (owner, path or "the network")
+            self.definitions[name] = text
+
+    def _channels(self, value: Any) -> Hashable:
+        """What names the channels that a block's first input or output carries."""
+        leaf = next((x for x in pytree.tree_leaves(value) if isinstance(x, Signal)), None)
+        if leaf is None or leaf.ndim < 2:
+            return None
+        if not leaf.channel_axes:
+            return one_line(leaf.shape[1])
+        return self.keep.count(leaf.ids.ravel()).channels
+
+
+def _field(key: str, child: Value | None) -> Statement:
+    if key.isidentifier() and not keyword.iskeyword(key):
+        return Statement(f"self.{key} = ", child)
+    return Statement("", Call("self.add_module", (key, child)))
+
+
+def _numbers(module: nn.Module, forward: Forward | None) -> list[Statement]:
+    """The numbers that a forward reads off its module."""
+    text = "" if forward is None else write_statements(forward.statements, 0)
+    return [
+        Statement(f"self.{name} = ", literal(value))
+        for name, value in vars(module).items()
+        if name in held_numbers(module) and re.search(rf"\bself\.{name}\b", text)
+    ]
+
+
+def _orders(variant: Variant | None) -> list[Statement]:
+    """The lists of places that a forward reads."""
+    orders = {} if variant is None else variant.trace.orders
+    return [Statement(f"self.{name} = ", places) for name, places in orders.items()]
+
+
+def join(path: str, key: str) -> str:
+    """The path of a child."""
+    return f"{path}.{key}" if path else key

@@ -1,0 +1,176 @@
+"""Configurations: YAML and INI, defaults, paths, and every mistake in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from prunecore.errors import UsageError
+from prunecore.files.config import Config, ModelConfig, PrunerConfig, read_config
+
+WHOLE = """
+model:
+  name: resnet18
+  arguments: {num_classes: 100}
+  weights: weights/resnet18_cifar100.safetensors
+  input_shape: [3, 32, 32]
+dataset: cifar100
+pruner:
+  project_dir: .
+  model_path: models/pruned
+  subset_name: aquatic
+  mode: random
+  pruning_perc: [10, 30, 50]
+"""
+
+
+def written(folder: Path, text: str, name: str = "run.yaml") -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_a_whole_configuration(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, WHOLE))
+    assert config == Config(
+        ModelConfig(
+            "resnet18",
+            {"num_classes": 100},
+            tmp_path / "weights/resnet18_cifar100.safetensors",
+            ((3, 32, 32),),
+        ),
+        "cifar100",
+        PrunerConfig(
+            project_dir=tmp_path,
+            model_path=Path("models/pruned"),
+            subset_name="aquatic",
+            mode="random",
+            pruning_perc=(10.0, 30.0, 50.0),
+        ),
+    )
+    assert config.folder == tmp_path / "models/pruned/cifar100/aquatic"
+
+
+def test_an_empty_configuration_is_the_default_one_in_its_own_folder(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, ""))
+    assert config == Config(pruner=PrunerConfig(project_dir=tmp_path))
+    assert config.folder == tmp_path
+
+
+def test_without_a_dataset_or_subset_their_folders_are_left_out() -> None:
+    assert Config().folder == Path()
+    assert Config(dataset="mnist").folder == Path("mnist")
+    assert Config(pruner=PrunerConfig(subset_name="odd")).folder == Path("odd")
+
+
+def test_a_factory_s_file_is_beside_the_configuration(tmp_path: Path) -> None:
+    config = read_config(written(tmp_path, "model: {name: 'nets/own.py:make'}"))
+    assert config.model.name == f"{tmp_path / 'nets/own.py'}:make"
+
+
+@pytest.mark.parametrize("levels", ["10, 30, 50", "[10, 30, 50]"])
+def test_an_ini_file_with_the_same_keys(tmp_path: Path, levels: str) -> None:
+    text = f"""
+[pruner]
+project_dir = out
+model_path = models
+dataset = cifar100
+subset_name = 100
+net_name = small
+seed = 3
+remove_blocks = true
+count = 2
+pruning_perc = {levels}  ; in percent
+[training]
+epochs = 5
+"""
+    config = read_config(written(tmp_path, text, "run.ini"))
+    assert config == Config(
+        dataset="cifar100",
+        pruner=PrunerConfig(
+            project_dir=tmp_path / "out",
+            model_path=Path("models"),
+            subset_name="100",
+            net_name="small",
+            seed=3,
+            remove_blocks=True,
+            pruning_perc=(10.0, 30.0, 50.0),
+            count=2,
+        ),
+    )
+
+
+def test_an_ini_file_may_name_the_model_too(tmp_path: Path) -> None:
+    text = "[model]\nname = resnet18\narguments = {num_classes: 10}\n[pruner]\n"
+    config = read_config(written(tmp_path, text, "run.ini"))
+    assert config.model == ModelConfig("resnet18", {"num_classes": 10})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("pruner: {pruning_per: 3}", r"pruner: Unknown key 'pruning_per'.*'pruning_perc'\?"),
+        ("prunner: {}", r"Unknown key 'prunner'.*'pruner'\?"),
+        ("model: {weigths: a.pt}", r"model: Unknown key 'weigths'.*'weights'\?"),
+        ("3: 4", "Unknown key '3'"),
+        ("pruner: {pruning_perc: 0}", "pruning_perc: a level is .* not 0"),
+        ("pruner: {pruning_perc: [50, 100]}", "pruning_perc: a level is .* not 100"),
+        ("pruner: {pruning_perc: true}", "pruning_perc: a level is .* not True"),
+        ("pruner: {pruning_perc: {a: 1}}", "pruning_perc: a level is"),
+        ("pruner: {pruning_perc: '__import__(\"os\")'}", "pruning_perc: a level is"),
+        ("pruner: {pruning_perc: []}", "pruning_perc: there is no level"),
+        ("pruner: {subset_name: ../up}", "subset_name: it must be a plain folder name"),
+        ("pruner: {subset_name: /etc}", "subset_name: it must be a plain folder name"),
+        ("pruner: {subset_name: 7}", "subset_name: text belongs here, not 7"),
+        ("dataset: ..", "dataset: it must be a plain folder name"),
+        ("pruner: {net_name: a/b}", "net_name: a network's name is a Python name"),
+        ("pruner: {mode: [l1]}", "mode: text belongs here"),
+        ("pruner: {target: flops}", r"target: Unknown target 'flops'"),
+        ("pruner: {seed: x}", "seed: a seed is a whole number"),
+        ("pruner: {remove_blocks: maybe}", "remove_blocks: it is either true or false"),
+        ("pruner: {count: 0}", "count: a count is a whole number above 0, not 0"),
+        ("pruner: {count: true}", "count: a count is"),
+        ("pruner: {project_dir: 3}", "project_dir: text belongs here"),
+        ("model: {input_shape: [3, 0]}", "input_shape: an input shape is"),
+        ("model: {arguments: [1]}", "arguments: arguments are names"),
+        ("model: resnet18", "model: keys with values belong here, not 'resnet18'"),
+        ("- a", "keys such as model and pruner belong here"),
+        ("pruner: [1", "not YAML: .* in line 1"),
+        ("pruner: !!python/object/apply:os.getcwd []", "not YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(UsageError, match=f"(?s){message}") as caught:
+        read_config(file)
+    assert str(caught.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[prune]\nmode = random", r"has no \[pruner\] section; its sections: prune"),
+        ("mode = random", "not an INI file: File contains no section headers"),
+        ("[pruner]\n[pruner]", "not an INI file"),
+        ("[pruner]\nmodel_pth = x", "Unknown key 'model_pth'"),
+        ("[pruner]\npruning_perc = 10; 20, 101", "pruning_perc: a level is"),
+        ("[pruner]\npruning_perc = [1", "pruner: pruning_perc: this is not YAML"),
+        ("[pruner]\nsubset_name = ..", "subset_name: it must be a plain folder name"),
+    ],
+)
+def test_a_mistake_in_an_ini_file(tmp_path: Path, text: str, message: str) -> None:
+    file = written(tmp_path, text, "run.ini")
+    with pytest.raises(UsageError, match=message) as caught:
+        read_config(file)
+    assert str(caught.value).startswith(str(file))
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Cannot read .*none.yaml: No such file"):
+        read_config(tmp_path / "none.yaml")
+    (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="UTF-8"):
+        read_config(tmp_path / "bytes.yaml")
+    with pytest.raises(UsageError, match=r"a \.yaml, \.yml or \.ini file"):
+        read_config(tmp_path / "run.toml")

@@ -1,0 +1,269 @@
+"""MODEL names: torchvision's, a module's and a file's; user code that fails."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision import models as torchvision_models
+
+from prunecore.errors import PrunecoreError, UsageError
+from prunecore.files.models import (
+    _torchvision_builder,
+    factory_name,
+    input_shape_of,
+    load_model,
+    load_structure,
+)
+
+Write = Callable[..., str]
+
+NET = """
+from torch import nn
+
+def net(width=3, *, bias=True):
+    return nn.Linear(4, width, bias=bias)
+
+def needs(width):
+    return nn.Linear(4, width)
+
+def passes(**arguments):
+    return net(**arguments)
+
+def number():
+    return 3
+
+def boom():
+    raise ValueError("no such stage\\nmore")
+
+def leaves():
+    raise SystemExit(2)
+
+class Net(nn.Module):
+    def __init__(self, width: int = 2) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, width)
+
+made = net()
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write a module into the current folder, and forget it in the end."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(text: str = NET, name: str = "own_nets.py") -> str:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text), encoding="utf-8")
+        return name
+
+    return write
+
+
+def test_a_torchvision_name() -> None:
+    loaded = load_model("squeezenet1_1", {"num_classes": 7}, seed=0)
+    assert type(loaded.model).__name__ == "SqueezeNet"
+    assert loaded.model.classifier[1].out_channels == 7
+    assert loaded.origin == "torchvision.models.squeezenet1_1"
+    assert loaded.input_shape == (3, 224, 224)
+    assert loaded.model.training
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("inception_v3", (3, 299, 299)),
+        ("efficientnet_b1", (3, 240, 240)),
+        ("fcn_resnet50", (3, 520, 520)),
+        ("r3d_18", (3, 16, 112, 112)),
+        ("s3d", (3, 16, 224, 224)),
+        ("raft_small", (3, 224, 224)),
+    ],
+)
+def test_the_input_shape_is_what_the_default_weights_were_evaluated_on(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    assert input_shape_of(name) == shape
+
+
+@pytest.mark.parametrize("name", torchvision_models.list_models())
+def test_every_torchvision_model_has_a_builder_and_an_input_shape(name: str) -> None:
+    assert inspect.isfunction(_torchvision_builder(name))
+    assert len(input_shape_of(name)) in (3, 4)
+
+
+def test_a_backbone_is_not_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be downloaded")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    with torch.device("meta"):
+        loaded = load_model("lraspp_mobilenet_v3_large", {}, seed=0)
+    assert loaded.origin == "torchvision.models.segmentation.lraspp_mobilenet_v3_large"
+
+
+def test_a_file_s_factory(write: Write) -> None:
+    loaded = load_model(f"{write()}:net", {"width": 5, "bias": False}, seed=0)
+    assert loaded.model.weight.shape == (5, 4)
+    assert loaded.model.bias is None
+    assert loaded.origin == "own_nets.py:net"
+
+
+def test_a_class_is_a_factory(write: Write) -> None:
+    assert load_model(f"{write()}:Net", {}, seed=0).model.fc.out_features == 2
+
+
+def test_a_file_elsewhere_may_import_what_lies_beside_it(write: Write) -> None:
+    write("WIDTH = 9", "deep/beside_it.py")
+    write("from beside_it import WIDTH\nfrom torch import nn", "deep/net-v2.py")
+    with (Path.cwd() / "deep/net-v2.py").open("a") as file:
+        file.write("\ndef net(): return nn.Linear(WIDTH, 1)")
+    before = list(sys.path)
+    loaded = load_model("deep/net-v2.py:net", {}, seed=0)
+    assert loaded.model.in_features == 9
+    assert loaded.origin == "net-v2.py:net"
+    assert sys.path == before
+
+
+def test_a_file_may_have_the_name_of_a_package(write: Write) -> None:
+    loaded = load_model(f"{write(name='json.py')}:net", {}, seed=0)
+    assert loaded.model.out_features == 3
+    assert hasattr(sys.modules["json"], "loads")
+
+
+def test_a_module_of_the_current_folder(write: Write) -> None:
+    write("", "own_package/__init__.py")
+    write(name="own_package/nets.py")
+    loaded = load_model("own_package.nets:net", {}, seed=0)
+    assert loaded.origin == "own_package.nets.net"
+
+
+def test_the_same_seed_gives_the_same_weights_and_touches_no_other_randomness(
+    write: Write,
+) -> None:
+    spec = f"{write()}:net"
+    state = torch.random.get_rng_state()
+    first, second, other = (load_model(spec, {}, seed).model.weight for seed in (1, 1, 2))
+    assert first.equal(second)
+    assert not first.equal(other)
+    assert torch.random.get_rng_state().equal(state)
+
+
+@pytest.mark.parametrize("spec", ["own_nets.py", "own_nets.py:", "dir/own_nets.py"])
+def test_a_file_alone_is_not_enough(spec: str) -> None:
+    with pytest.raises(UsageError, match=r"Which factory of .*own_nets\.py\? Give .*:FACTORY"):
+        factory_name(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("resnet81", r"Unknown model 'resnet81'. Did you mean 'resnet18'\?\nKnown: alexnet, "),
+        ("none.py:net", r"There is no file none.py"),
+        ("own_none:net", r"There is no module own_none"),
+        ("own_none.nets:net", r"There is no module own_none"),
+        ("json.none:net", r"There is no module json.none"),
+        ("a b:net", r"neither a Python module nor a file"),
+        ("..x:net", r"neither a Python module nor a file"),
+        ("own_nets.py:nett", r"Unknown factory of own_nets.py 'nett'. Did you mean 'net'\?"),
+        ("own_nets.py:made", r"is a Linear, not a factory"),
+        ("own_nets:__name__", r"is a str, not a factory"),
+        ("own_nets.py:needs", r"takes width, which is not given.\n.*--model-arg"),
+    ],
+)
+def test_a_model_that_is_not_there(write: Write, spec: str, message: str) -> None:
+    write()
+    with pytest.raises(UsageError, match=message):
+        load_model(spec, {}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "argument", "message"),
+    [
+        ("own_nets.py:net", "widht", r"'widht'. Did you mean 'width'\?\nKnown: bias, width"),
+        ("own_nets.py:passes", "widht", r"Unknown argument of own_nets.py:passes 'widht'"),
+        ("resnet18", "num_clases", r"'num_clases'. Did you mean 'num_classes'\?"),
+    ],
+)
+def test_an_argument_that_a_factory_does_not_take(
+    write: Write, spec: str, argument: str, message: str
+) -> None:
+    write()
+    with pytest.raises(UsageError, match=message):
+        load_model(spec, {argument: 3}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("own_nets.py:boom", r"cannot be made: ValueError: no such stage\n.*own_nets\.py:17\."),
+        ("own_nets:boom", r"cannot be made: ValueError: no such stage\n.*own_nets\.py:17\."),
+        ("own_nets.py:leaves", r"cannot be made: SystemExit: 2"),
+        ("own_nets.py:number", r"returned a int, not a torch.nn.Module"),
+    ],
+)
+def test_a_factory_that_fails(write: Write, spec: str, message: str) -> None:
+    write()
+    with pytest.raises(PrunecoreError, match=message) as caught:
+        load_model(spec, {}, seed=0)
+    assert caught.value.exit_code == 1
+    assert str(caught.value).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n\nraise RuntimeError('no GPU')", r"RuntimeError: no GPU\n.*broken\.py:3\."),
+        ("def f(:", r"SyntaxError: .*\n.*broken\.py:1\."),
+        ("import own_none", r"ModuleNotFoundError: No module named 'own_none'\n.*broken\.py:1\."),
+        ("import json\njson.loads('{')", r"JSONDecodeError: .*\n.*broken\.py:2\."),
+        ("raise KeyError()", r"KeyError: no message\n.*broken\.py:1\."),
+        ("import sys\nsys.exit()", r"SystemExit: .*\n.*broken\.py:2\."),
+    ],
+)
+@pytest.mark.parametrize("place", ["broken.py", "broken"])
+def test_code_that_raises_on_import(write: Write, text: str, message: str, place: str) -> None:
+    write(text, "broken.py")
+    with pytest.raises(PrunecoreError, match=f"{place} cannot be imported: {message}") as caught:
+        load_model(f"{place}:net", {}, seed=0)
+    assert caught.value.exit_code == 1
+
+
+def test_a_structure_has_no_storage() -> None:
+    loaded = load_structure("resnet18", {"num_classes": 3})
+    assert {parameter.device.type for parameter in loaded.model.parameters()} == {"meta"}
+    assert load_model("resnet18", {}, 0).model.get_parameter("fc.weight").device.type == "cpu"
+
+
+def test_a_parameter_of_two_names_is_one_without_storage(write: Write) -> None:
+    write(
+        "from torch import nn\n"
+        "def net():\n"
+        "    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))\n"
+        "    net[1].weight = net[0].weight\n"
+        "    return net",
+        "tied.py",
+    )
+    assert len(list(load_structure("tied.py:net", {}).model.parameters())) == 3
+
+
+def test_a_factory_that_computes_with_values_is_called_with_values(tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(
+        "import torch\n"
+        "def net():\n"
+        "    net = torch.nn.Linear(3, 2)\n"
+        "    net.scale = float(net.weight.sum())\n"
+        "    return net\n"
+    )
+    loaded = load_structure(f"{file}:net", {})
+    assert loaded.model.get_parameter("weight").device.type == "cpu"

@@ -1,0 +1,188 @@
+"""A written set: its names, the checks beforehand, all of it or nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from prunecore.errors import PrunecoreError, UsageError
+from prunecore.files import storage
+
+WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3).t(), "a.bias": torch.ones(2).half()}
+REPORT = {"schema": 1}
+
+
+def save(path: Path, source: str = "x = 1\n", force: bool = False) -> tuple[Path, Path, Path]:
+    return storage.save_set(path, source, WEIGHTS, REPORT, force)
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+@pytest.mark.parametrize(
+    ("level", "name"),
+    [(50.0, "net_50.py"), (12.5, "net_12_5.py"), (1e-5, "net_0_00001.py"), (90, "net_90.py")],
+)
+def test_a_level_is_written_so_that_the_file_can_be_imported(level: float, name: str) -> None:
+    assert storage.set_path(Path("out"), "net", level) == Path("out", name)
+
+
+def test_several_sets_of_a_level_are_numbered() -> None:
+    assert storage.set_path(Path("out"), "net", 12.5, 3) == Path("out/net_12_5_3.py")
+
+
+def test_a_set_tells_what_it_was_made_from(tmp_path: Path) -> None:
+    path = tmp_path / "net_50.py"
+    assert storage.read_fingerprint(path) is None
+    save(path)
+    assert storage.read_fingerprint(path) is None
+    report = {"kept": {}, "left_out": [], "model": "net", "fingerprint": "abc"}
+    storage.save_set(path, "x = 1\n", WEIGHTS, report, force=True)
+    assert storage.read_fingerprint(path) == "abc"
+    path.with_suffix(".safetensors").unlink()
+    assert storage.read_fingerprint(path) is None
+
+
+def test_the_three_files_lie_together(tmp_path: Path) -> None:
+    source, weights, report = save(tmp_path / "a/b/net_50.py")
+    assert source.read_bytes() == b"x = 1\n"
+    assert json.loads(report.read_text()) == REPORT
+    loaded = load_file(weights)
+    assert loaded.keys() == WEIGHTS.keys()
+    for name, tensor in WEIGHTS.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert loaded[name].equal(tensor)
+    names = ["net_50.json", "net_50.py", "net_50.safetensors"]
+    assert sorted(file.name for file in (tmp_path / "a/b").iterdir()) == names
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such permissions")
+def test_others_may_read_the_weights_as_they_may_read_the_source(tmp_path: Path) -> None:
+    files = save(tmp_path / "net_50.py")
+    assert len({stat.S_IMODE(file.stat().st_mode) for file in files}) == 1
+
+
+def test_the_same_set_is_the_same_bytes(tmp_path: Path) -> None:
+    save(tmp_path / "a/net_50.py")
+    save(tmp_path / "b/net_50.py")
+    assert everything_in(tmp_path / "a") == everything_in(tmp_path / "b")
+
+
+@pytest.mark.parametrize("suffix", [".py", ".safetensors", ".json"])
+def test_an_existing_file_is_replaced_only_by_force(tmp_path: Path, suffix: str) -> None:
+    old = tmp_path / f"net_50{suffix}"
+    old.write_text("old")
+    with pytest.raises(UsageError, match=rf"net_50\{suffix} exists.*\n.*--force"):
+        save(tmp_path / "net_50.py")
+    assert everything_in(tmp_path) == {old.name: b"old"}
+    save(tmp_path / "net_50.py", force=True)
+    assert old.read_bytes() != b"old"
+    assert len(everything_in(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("name", ["net-50.py", "net_12.5.py", "50.py", "net_50", "net_50.txt"])
+def test_a_name_that_cannot_be_imported(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="import"):
+        save(tmp_path / name)
+
+
+def test_a_folder_in_a_file_s_place(tmp_path: Path) -> None:
+    (tmp_path / "net_50.json").mkdir()
+    with pytest.raises(UsageError, match=r"net_50.json is a folder"):
+        save(tmp_path / "net_50.py", force=True)
+
+
+def test_a_file_in_the_folder_s_place(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UsageError, match="out is a file, not a folder"):
+        storage.check_target(tmp_path / "out/sub/net_50.py", force=False)
+
+
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(UsageError, match=f"no permission to write in {tmp_path}"):
+        storage.check_target(tmp_path / "out/net_50.py", force=False)
+    assert everything_in(tmp_path) == {}
+
+
+def full_disk(*_: Any, **__: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def partly_written(_: Any, file: Path, **__: Any) -> None:
+    file.write_bytes(b"half")
+    raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+
+def break_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "save_file", partly_written)
+
+
+def break_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "write_text", full_disk)
+
+
+def break_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", full_disk)
+
+
+def break_last_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = Path.replace
+
+    def failing(self: Path, target: Path) -> Path:
+        if target.suffix == ".py" and not self.name.endswith(".old"):
+            full_disk()
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+
+
+BREAKS = [break_weights, break_source, break_flush, break_last_rename]
+
+
+@pytest.mark.parametrize("break_it", BREAKS)
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, break_it: Callable[[Any], None]
+) -> None:
+    break_it(monkeypatch)
+    with pytest.raises(PrunecoreError, match=r"net_50.py .*No space left on device") as caught:
+        save(tmp_path / "a/b/net_50.py")
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("break_it", BREAKS)
+def test_a_full_disk_leaves_the_old_set_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, break_it: Callable[[Any], None]
+) -> None:
+    save(tmp_path / "net_50.py", "old = 1\n")
+    before = everything_in(tmp_path)
+    with monkeypatch.context() as broken:
+        break_it(broken)  # type: ignore[arg-type]
+        with pytest.raises(PrunecoreError, match="No space left"):
+            save(tmp_path / "net_50.py", "new = 1\n", force=True)
+    assert everything_in(tmp_path) == before
+
+
+def test_an_interrupt_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(storage, "save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path / "out/net_50.py")
+    assert list(tmp_path.iterdir()) == []

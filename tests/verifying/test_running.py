@@ -1,0 +1,115 @@
+"""In whose care a module is, and in which one a network raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunecore import VerificationError
+from prunecore.plugins.loading import load
+from prunecore.verifying.running import cared_for, telling_where
+from prunecore.walking.network import walk
+
+from ..strangers import TEXT, Net, message, prune_with, writing
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("first", "first (Linear, in the care of prunecore-toy 0.1)"),
+        (
+            "blocks.1.linear",
+            "blocks.1.linear (Linear, in the care of prunecore-toy 0.1) within blocks.1 (Block, in "
+            "the care of prunecore-mine 0.1)",
+        ),
+        (
+            "blocks.1",
+            "blocks.1 (Block, in the care of prunecore-mine 0.1) within blocks (Sequential, in the "
+            "care of prunecore-toy 0.1)",
+        ),
+        ("", "its output (Net)"),
+    ],
+)
+def test_a_module_and_who_takes_care_of_it(
+    install: Callable[..., None], path: str, told: str
+) -> None:
+    prune_with(install)
+    model = Net()
+    assert cared_for(path, model, walk(model, (3,), load()).visits) == told
+
+
+WRONG = TEXT.replace("return self.linear(x)", "return self.linear({})")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            "x.flip(1)",
+            "first at blocks.0.linear (Linear, in the care of prunecore-toy 0.1) with",
+        ),
+        ("x) * 1.5 + (0", "first at blocks.0 (Block, in the care of prunecore-mine 0.1) within "),
+    ],
+)
+def test_a_block_that_is_written_wrongly(
+    install: Callable[..., None], value: str, told: str
+) -> None:
+    hooks = writing("source(writer, block, text)", text=WRONG.format(value))
+    text = message(prune_with(install, verify=True, **hooks), VerificationError)
+    assert told in text
+    assert "blocks.0 (Block, in the care of prunecore-mine 0.1)" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("x.missing", "AttributeError: 'Tensor' object has no attribute 'missing', in blocks.0 ("),
+        (
+            "missing",
+            "NameError: name 'missing' is not defined, in blocks.0 (Block, in the",
+        ),
+        ("x / (1 // 0)", "ZeroDivisionError: "),
+        (
+            "x[:, :1]",
+            " in blocks.0.linear (Linear, in the care of prunecore-toy 0.1) within b",
+        ),
+    ],
+)
+def test_a_block_whose_written_forward_raises(
+    install: Callable[..., None], value: str, told: str
+) -> None:
+    hooks = writing("source(writer, block, text)", text=WRONG.format(value))
+    text = message(prune_with(install, verify=True, **hooks), VerificationError)
+    assert text.startswith(
+        "As it is written, Net cannot be run in float64 on inputs of shape (8, 3): "
+    )
+    assert told in text
+    assert "blocks.0 (Block, in the care of prunecore-mine 0.1)" in text
+
+
+def test_what_the_network_itself_raises_has_no_module() -> None:
+    class Raising(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise OSError("gone")
+
+    def run(network: nn.Module) -> Any:
+        with telling_where(network, {}, [torch.zeros(1, 3)]):
+            network(torch.zeros(1, 3))
+
+    with pytest.raises(VerificationError, match=r"of shape \(1, 3\): OSError: gone\.\nTake what"):
+        run(Raising())
+    with pytest.raises(VerificationError, match=r"OSError: gone, in 0 \(Raising\)\.\n"):
+        run(nn.Sequential(Raising()))
+
+
+def test_a_difference_in_what_follows_a_block(install: Callable[..., None]) -> None:
+    """The layer after it is the first that mixes channels, but not the one at fault."""
+
+    text = TEXT.replace("return self.linear(x)", "return self.linear(x).roll(1, 1)")
+    hooks = writing("source(writer, block, text)", text=text)
+    said = message(prune_with(install, verify=True, **hooks), VerificationError)
+    assert "first at blocks.0 (Block, in the care of prunecore-mine 0.1)" in said
