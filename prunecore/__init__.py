@@ -22,6 +22,7 @@ from prunecore.errors import (
 from prunecore.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from prunecore.channels.channels import Channels
     from prunecore.channels.ids import along
     from prunecore.channels.keep import Keep
     from prunecore.channels.signal import Signal
@@ -29,12 +30,11 @@ if TYPE_CHECKING:
     from prunecore.functions.rule import FunctionRule, Operation, elementwise, spatial
     from prunecore.planning.plan import Plan
     from prunecore.pruning import PrunedModel, prune
-    from prunecore.walking.walk import Channels
     from prunecore.writing.text import BlockSource, Call, Name, call
     from prunecore.writing.writer import Writer
 
 _HOMES = {
-    "Channels": "walking.walk",
+    "Channels": "channels.channels",
     "DecoratedBlocks": "decorators",
     "skip": "decorators",
     "FunctionRule": "functions.rule",

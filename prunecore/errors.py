@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -93,3 +94,35 @@ GROUP = "prunecore"
 
 
 BLOCK_VARIABLE = "PRUNECORE_BLOCK"  # names of plugins that are not to be loaded, by comma
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A plugin as errors name it.
+
+    Attributes:
+        name: by which it can be blocked.
+        label: distribution and version.
+    """
+
+    name: str
+    label: str
+
+    @property
+    def is_core(self) -> bool:
+        """Whether it is prunecore's own."""
+        return self.label.split(" ")[0] == GROUP
+
+    def error(self, what: str) -> PluginError:
+        """The error for what the plugin does wrong, told without its name and full stop."""
+        return PluginError(
+            f"{self.label}: {what.rstrip('.')}.\n"
+            f"Report it to the plugin's author, or block it: {BLOCK_VARIABLE}={self.name}."
+        )
+
+    def disagrees(self, other: Provider, what: str) -> PluginError:
+        """The error for what two plugins do that only one of them may, told as in `error`."""
+        if other is self:
+            return self.error(what)
+        blocks = [f"{BLOCK_VARIABLE}={one.name}" for one in (other, self) if not one.is_core]
+        return PluginError(f"{self.label}: {what}.\nBlock one of them: {' or '.join(blocks)}.")

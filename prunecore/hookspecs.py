@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
     from prunecore.channels.signal import Signal
     from prunecore.criteria.criterion import Criterion
     from prunecore.functions.rule import FunctionRule
-    from prunecore.walking.walk import Channels
     from prunecore.writing.text import BlockSource
     from prunecore.writing.writer import Writer
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 from torch import nn
 
-from prunecore.errors import BLOCK_VARIABLE, GROUP, PluginError, PrunecoreError, told, unknown_name
+from prunecore.errors import (
+    BLOCK_VARIABLE,
+    PluginError,
+    Provider,
+    PrunecoreError,
+    told,
+    unknown_name,
+)
 
 if TYPE_CHECKING:
     from prunecore.criteria.criterion import Criterion
@@ -17,18 +24,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Plugin:
-    """A loaded plugin, which answers the hooks for the classes that it owns."""
+class Plugin(Provider):
+    """A loaded plugin, which answers the hooks for the classes that it owns.
 
-    name: str
-    label: str  # distribution and version, for messages
-    hooks: tuple[str, ...]  # the hooks that it implements
+    Attributes:
+        hooks: the hooks that it implements.
+        relay: calls them.
+        checked: called with the plugin, a hook, what it is for, its answer and arguments; returns
+            the answer, or raises a `PluginError` where that cannot be used.
+    """
+
+    hooks: tuple[str, ...]
     relay: pluggy.HookRelay = field(repr=False)
-
-    @property
-    def is_core(self) -> bool:
-        """Whether these are prunecore's own rules or criteria."""
-        return self.label.split(" ")[0] == GROUP
+    checked: Callable[[Plugin, str, str, Any, Mapping[str, Any]], Any] = field(repr=False)
 
     def call(self, hook: str, path: str, **arguments: Any) -> Any:
         """Call one of the plugin's hooks for the block at `path`.
@@ -52,10 +60,8 @@ class Plugin:
         return self._answer(hook, hook, {}) if hook in self.hooks else {}
 
     def _answer(self, hook: str, what: str, arguments: Mapping[str, Any]) -> Any:
-        from prunecore.plugins.answers import checked
-
         answer = self.guarded(what, getattr(self.relay, hook), **arguments)
-        return checked(self, hook, what, answer, arguments)
+        return self.checked(self, hook, what, answer, arguments)
 
     def guarded(self, what: str, job: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
         """What a job of the plugin's returns.
@@ -75,20 +81,6 @@ class Plugin:
             raise
         except (Exception, SystemExit) as error:  # whatever a stranger's code raises
             raise self.error(f"{what} raised {told(error)}") from error
-
-    def error(self, what: str) -> PluginError:
-        """The error for what the plugin does wrong, told without its name and full stop."""
-        return PluginError(
-            f"{self.label}: {what.rstrip('.')}.\n"
-            f"Report it to the plugin's author, or block it: {BLOCK_VARIABLE}={self.name}."
-        )
-
-    def disagrees(self, other: Plugin, what: str) -> PluginError:
-        """The error for what two plugins do that only one of them may, told as in `error`."""
-        if other is self:
-            return self.error(what)
-        blocks = [f"{BLOCK_VARIABLE}={one.name}" for one in (other, self) if not one.is_core]
-        return PluginError(f"{self.label}: {what}.\nBlock one of them: {' or '.join(blocks)}.")
 
 
 class Plugins:

@@ -1,8 +1,9 @@
-"""The algebra of channel ids: hand them out, bind weights to them, couple and pin them."""
+"""What may be done with channels: hand them out, bind weights to them, couple and pin them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.computed import leaf_of
+from prunecore.channels.computed import columns_of, leaf_of
 from prunecore.channels.ids import (
     Ids,
     along,
@@ -21,33 +22,79 @@ from prunecore.channels.ids import (
 )
 from prunecore.channels.records import MaskedForward, MaskedFunction, Records, Use
 from prunecore.channels.signal import Signal, shaped
-from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, Line, UnsupportedError
-from prunecore.registry import Plugins, is_of_torch
-from prunecore.tracing.attributes import Training
-
-LAYERS = "sequential"  # the plugin that nearly every network needs
 
 
-class Algebra:
-    """What may be done with the channels of a network, apart from walking through it.
+class Channels(ABC):
+    """The channels of a network: what plugins and rules calculate dependencies with.
+
+    How modules and calls are followed is the walk's (`prunecore.walking.walk`), which this is when
+    a plugin or a rule is handed it.
 
     Args:
         model: the network. It is read, never changed.
-        plugins: the loaded plugins.
     """
 
-    def __init__(self, model: nn.Module, plugins: Plugins) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.records = Records()
+        self.follows_weights = False  # whether what is followed is computed of parameters alone
         self._model = model
-        self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
         stored = [*model.named_parameters(), *model.named_buffers()]
         self._stored = {id(tensor): name for name, tensor in stored}
-        self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
         self._at = [""]  # the paths of the modules that the walk is inside of
         self._lines: list[Line | None] = [None]  # where it has come to in their forwards
         self._call: str | None = None  # the call of a traced forward that is followed
+
+    # Following: what a walk does
+
+    @abstractmethod
+    def through(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
+        """Follow the channels through a module: its owner's hook answers, or its own forward.
+
+        Args:
+            module: a module of the network.
+            inputs: what its forward is called with, a `Signal` for each tensor.
+            keywords: likewise, by name.
+
+        Returns:
+            What its forward returns, a `Signal` for each tensor.
+
+        Raises:
+            ValueError: the module is not the network's.
+            TypeError: an input is a tensor or an array, not a `Signal`.
+        """
+
+    @abstractmethod
+    def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
+        """Follow the channels through a module's own forward, whoever owns its class."""
+
+    @abstractmethod
+    def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Follow the channels through a function call; without a tensor in it, just call it."""
+
+    @abstractmethod
+    def stored(self, module: nn.Module, name: str) -> Signal:
+        """A parameter or buffer that a forward uses directly; it has ids of its own.
+
+        Along its only axis of more than one place it has them from the start. With several such
+        axes it takes them from what it meets.
+
+        Args:
+            module: the module that holds it.
+            name: its attribute.
+        """
+
+    @abstractmethod
+    def meeting(self, signals: Sequence[Signal]) -> list[Signal]:
+        """Tensors that meet place by place: what is computed has the channels of the others."""
+
+    @abstractmethod
+    def whole(self, signal: Signal) -> Signal:
+        """A tensor as functions meet it that do not ask where it comes from.
+
+        The parameters that it is computed of stay whole, but for what meets channels on the way.
+        """
 
     @property
     def path(self) -> str:
@@ -62,12 +109,12 @@ class Algebra:
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a torch function on meta tensors, for the shape of what it returns.
 
-        Signals among the arguments stand for their meta tensors, `self.training` for its value.
+        Signals among the arguments stand for their meta tensors.
 
         Raises:
             InputShapeError: the shapes do not fit.
         """
-        args, kwargs = pytree.tree_map(_for_torch, (args, kwargs))
+        args, kwargs = pytree.tree_map(self._for_torch, (args, kwargs))
         try:
             return function(*args, **kwargs)
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
@@ -95,17 +142,21 @@ class Algebra:
         return np.arange(first, first + count, dtype=np.int64)
 
     def bind(
-        self, tensor: Tensor | None, axis: int, ids: Ids | None, filters: bool = False
+        self, tensor: Tensor | Signal | None, axis: int, ids: Ids | None, filters: bool = False
     ) -> None:
-        """Bind one axis of a parameter or buffer to channels: it is cut as they are.
+        """Bind one axis of a weight to channels: it is cut as they are.
 
         Args:
-            tensor: a parameter or buffer of the network; `None` is passed over.
+            tensor: a parameter or buffer of the network, or what a forward computes of such;
+                `None` is passed over.
             axis: its axis.
             ids: shape `(tensor.shape[axis],)`; `None`, no channels along it, is passed over.
             filters: whether the places along the axis are the filters that make the channels.
         """
         if tensor is None:
+            return
+        if isinstance(tensor, Signal):
+            self._bind_computed(tensor, axis, ids, filters)
             return
         if id(tensor) not in self._stored:
             self.refuse(
@@ -124,6 +175,14 @@ class Algebra:
         self.join(self.records.bindings.setdefault(key, ids), ids)
         if filters:
             self.records.filters.setdefault(key, self._at[-1])
+
+    @abstractmethod
+    def _bind_computed(self, tensor: Signal, axis: int, ids: Ids | None, filters: bool) -> None:
+        """Bind one axis of a weight that a forward computes."""
+
+    def columns(self, weight: Tensor | Signal, axis: int) -> Ids | None:
+        """The channels on an axis of a computed weight that need not be zero where one is gone."""
+        return columns_of(weight, axis)
 
     def width(self, module: nn.Module, attribute: str, ids: Ids | None) -> None:
         """Declare that a module's constructor argument counts these channels."""
@@ -271,10 +330,11 @@ class Algebra:
             UnsupportedError: always.
         """
         path, name = self._where()
-        has_layers = any(plugin.name == LAYERS for plugin in self._plugins.all)
-        if not has_layers and is_of_torch(type(self._model.get_submodule(path))):
-            remedy = f"Install the plugin of torch.nn's layers: pip install prunecore-{LAYERS}"
         raise UnsupportedError(path, name, reason, remedy, self._line())
+
+    def _for_torch(self, argument: Any) -> Any:
+        """What a torch function is called with for an argument."""
+        return argument.meta if isinstance(argument, Signal) else argument
 
     def _line(self) -> Line | None:
         """The innermost line of the user's that the walk has come to."""
@@ -285,16 +345,10 @@ class Algebra:
         return path, type(self._model.get_submodule(path)).__name__
 
 
-def _for_torch(argument: Any) -> Any:
-    if isinstance(argument, Signal):
-        return argument.meta
-    return bool(argument) if isinstance(argument, Training) else argument
-
-
 _CROSSWISE = "it meets channels that lie along another axis"
 
 
-def broadcast_together(channels: Algebra, a: Signal, b: Signal) -> Signal:
+def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
     """Couple two tensors where they meet after broadcasting; the result's `Signal`.
 
     Channels that meet a size of 1 pass it; channels that meet others become one with them; those
@@ -327,7 +381,7 @@ def broadcast_together(channels: Algebra, a: Signal, b: Signal) -> Signal:
     return Signal(shaped(shape), ids)
 
 
-def _adopt(channels: Algebra, signal: Signal, other: Signal) -> Signal:
+def _adopt(channels: Channels, signal: Signal, other: Signal) -> Signal:
     """A parameter takes its ids from what it meets."""
     offset = signal.ndim - other.ndim
     axes = other.channel_axes

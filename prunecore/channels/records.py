@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, fx, nn
 
 from prunecore.channels.ids import Ids
 from prunecore.channels.signal import Signal
-from prunecore.writing.text import Value
-
-if TYPE_CHECKING:
-    from prunecore.registry import Plugin
-
+from prunecore.errors import Provider
 
 # The forward that stands for a module's own in the masked original:
 # (module, the kept places, *inputs) -> output
@@ -41,7 +37,7 @@ class Trace:
     graph: fx.Graph
     values: Mapping[fx.Node, Any]
     output: Any
-    orders: Mapping[str, Value] = field(default_factory=dict)
+    orders: Mapping[str, list[Any]] = field(default_factory=dict)
 
     def copied(self) -> tuple[Trace, dict[fx.Node, fx.Node]]:
         """One whose graph can be edited, and its nodes by those of this one."""
@@ -58,7 +54,7 @@ class Visit:
 
     inputs: tuple[Any, ...]
     output: Any
-    owner: Plugin | None = None
+    owner: Provider | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +79,7 @@ class Records:
     """What a walk leaves behind, for the later stages to read."""
 
     count: int = 0  # ids handed out
+    is_trial: bool = False  # whether what is found is forgotten
     bindings: dict[tuple[int, int], Ids] = field(default_factory=dict)  # (id of tensor, axis)
     filters: dict[tuple[int, int], str] = field(default_factory=dict)  # ... to the layer's path
     widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)

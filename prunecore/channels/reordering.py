@@ -12,10 +12,10 @@ from prunecore.channels.ids import Ids, along
 from prunecore.channels.signal import Grid, Picked, Signal
 
 if TYPE_CHECKING:
-    from prunecore.channels.channels import Algebra
+    from prunecore.channels.channels import Channels
 
 
-def moved(channels: Algebra, signal: Signal, meta: Tensor, change: Callable[[Ids], Ids]) -> Signal:
+def moved(channels: Channels, signal: Signal, meta: Tensor, change: Callable[[Ids], Ids]) -> Signal:
     """The tensor after a function that moves places, such as a reshape or a permutation of axes.
 
     Channels may come to lie along several axes. As long as only such functions follow, nothing is
@@ -59,7 +59,7 @@ def _read(coordinates: Sequence[Ids], shape: Sequence[int], axis: int) -> Ids | 
 
 
 def picked(
-    channels: Algebra, source: Signal, ids: Ids, meta: Tensor, axis: int, places: Ids
+    channels: Channels, source: Signal, ids: Ids, meta: Tensor, axis: int, places: Ids
 ) -> Signal:
     """Some places of the axis along which a tensor's channels lie, in some order.
 

@@ -13,7 +13,7 @@ from prunecore.channels.signal import Signal, shaped
 from prunecore.functions.rule import FunctionRule, Operation
 
 if TYPE_CHECKING:
-    from prunecore.walking.walk import Channels
+    from prunecore.channels.channels import Channels
 
 
 def _concatenate(channels: Channels, operation: Operation) -> Signal:

@@ -14,7 +14,7 @@ from prunecore.channels.signal import Signal
 from prunecore.functions.rule import FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
-    from prunecore.walking.walk import Channels
+    from prunecore.channels.channels import Channels
 
 
 def _glu(channels: Channels, operation: Operation) -> Signal:

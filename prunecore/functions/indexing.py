@@ -14,10 +14,9 @@ from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.reordering import picked
 from prunecore.channels.signal import Signal
 from prunecore.functions.rule import FunctionRule, Operation, everywhere
-from prunecore.walking.computed import whole
 
 if TYPE_CHECKING:
-    from prunecore.walking.walk import Channels
+    from prunecore.channels.channels import Channels
 
 
 _CUTS = "a function takes places of it along several axes"
@@ -28,7 +27,7 @@ def _index(channels: Channels, operation: Operation) -> Any:
     tensor, index = operation.args
     if not isinstance(tensor, Signal):  # a tuple of them
         return operation.function(tensor, index)
-    tensor = whole(channels, tensor)
+    tensor = channels.whole(tensor)
     items = list(index) if isinstance(index, tuple) else [index]
     items = [_numbers(item) for item in items]
     gathers = any(_is_stored(item) for item in items)

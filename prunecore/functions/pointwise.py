@@ -14,7 +14,7 @@ from prunecore.functions.rule import (
 )
 
 if TYPE_CHECKING:
-    from prunecore.walking.walk import Channels
+    from prunecore.channels.channels import Channels
 
 
 def _cast(channels: Channels, operation: Operation) -> Signal:

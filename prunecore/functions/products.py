@@ -19,7 +19,7 @@ from prunecore.channels.signal import Signal
 from prunecore.functions.rule import FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
-    from prunecore.walking.walk import Channels
+    from prunecore.channels.channels import Channels
 
 
 _CROSSWISE = "a product has channels along several axes"

@@ -15,7 +15,7 @@ from prunecore.channels.signal import Signal, shaped
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, everywhere
 
 if TYPE_CHECKING:
-    from prunecore.walking.walk import Channels
+    from prunecore.channels.channels import Channels
 
 
 def _reduce(channels: Channels, operation: Operation, place: int = 1) -> Any:

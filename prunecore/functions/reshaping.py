@@ -19,8 +19,8 @@ from prunecore.functions.concatenation import _concatenate, _concatenate_along, 
 from prunecore.functions.rule import Arguments, FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
+    from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
-    from prunecore.walking.walk import Channels
 
 
 def _reshape(channels: Channels, operation: Operation) -> Signal:

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from prunecore.channels.signal import Signal, shaped
 from prunecore.channels.sizes import counted
-from prunecore.walking.computed import meeting
 
 if TYPE_CHECKING:
+    from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
-    from prunecore.walking.walk import Channels
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def elementwise(channels: Channels, operation: Operation) -> Signal:
     for ids in counted(arguments):
         channels.pin(ids, f"{operation.name} depends on how many there are")
     tensors = [value for value in arguments if isinstance(value, Signal)]
-    met = channels.couple(*meeting(channels, tensors))
+    met = channels.couple(*channels.meeting(tensors))
     return Signal(shaped(met.shape), met.ids)  # contiguous, as the results of torch are
 
 

@@ -19,8 +19,8 @@ from prunecore.functions.rule import (
 )
 
 if TYPE_CHECKING:
+    from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
-    from prunecore.walking.walk import Channels
 
 
 def _interpolate(channels: Channels, operation: Operation) -> Any:

@@ -19,8 +19,8 @@ from prunecore.writing.instances import Instance
 from prunecore.writing.text import BlockSource, Call
 
 if TYPE_CHECKING:
+    from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
-    from prunecore.walking.walk import Channels
 
 
 def checked(plugin: Plugin, hook: str, what: str, answer: Any, arguments: Mapping[str, Any]) -> Any:

@@ -13,11 +13,13 @@ import pluggy
 
 from prunecore import hookspecs
 from prunecore.errors import BLOCK_VARIABLE, GROUP, PluginError, told, unknown_name
-from prunecore.registry import Plugin, Plugins
 
 if TYPE_CHECKING:
     pass
 
+
+if TYPE_CHECKING:
+    from prunecore.registry import Plugin, Plugins
 
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("prunecore_"))
 
@@ -96,6 +98,9 @@ def register(module: Any, name: str, label: str) -> Plugin:
     Raises:
         PluginError: a hook that does not exist, or with arguments that it does not have.
     """
+    from prunecore.plugins.answers import checked
+    from prunecore.registry import Plugin
+
     manager = pluggy.PluginManager("prunecore")
     manager.add_hookspecs(hookspecs)
     try:
@@ -111,7 +116,7 @@ def register(module: Any, name: str, label: str) -> Plugin:
             f"Correct it, or block the plugin: {BLOCK_VARIABLE}={name}."
         ) from error
     hooks = tuple(hook for hook in _implementations(manager, module) if hook in HOOKS)
-    return Plugin(name, label, hooks, manager.hook)
+    return Plugin(name, label, hooks, manager.hook, checked)
 
 
 def _implementations(manager: pluggy.PluginManager, module: Any) -> list[str]:
@@ -130,6 +135,7 @@ def load() -> Plugins:
         PluginError: a plugin that is broken, or two that own the same class.
     """
     from prunecore.plugins import builtin
+    from prunecore.registry import Plugins
 
     label = f"prunecore {version('prunecore')}"
     own = register(builtin, "builtin", label)

@@ -13,7 +13,7 @@ from prunecore.errors import BLOCK_VARIABLE, unknown_name
 from prunecore.plugins import loading as plugin_registry
 from prunecore.registry import Plugin, Plugins
 from prunecore.testing.faults import check_errors
-from prunecore.walking.walk import Channels
+from prunecore.walking.walk import Walk
 
 _FOR_OWNERS = ("prunecore_calculate_dependencies", "prunecore_write_block")
 
@@ -94,7 +94,7 @@ def _small_network() -> Dependencies:
     network.first = nn.Parameter(torch.randn(8, 3, 3, 3, generator=generator))
     network.bias = nn.Parameter(torch.randn(8, generator=generator))
     network.second = nn.Parameter(torch.randn(4, 8, generator=generator))
-    channels = Channels(network, Plugins([]))
+    channels = Walk(network, Plugins([]))
     hidden, leaving = channels.fresh(8), channels.fresh(4)
     channels.bind(network.first, 0, hidden, filters=True)
     channels.bind(network.bias, 0, hidden)

@@ -16,7 +16,7 @@ from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.signal import Signal
 from prunecore.registry import Plugins
 from prunecore.walking.network import BATCH
-from prunecore.walking.walk import Channels
+from prunecore.walking.walk import Walk
 
 PATH = "block"  # of the block in its network
 
@@ -72,7 +72,7 @@ def follow(
         traced: whether its own forward is traced, whoever owns its class.
         axis: the one along which the inputs' channels lie; the batch is axis 0.
     """
-    channels = Channels(network, plugins)
+    channels = Walk(network, plugins)
     inputs = tuple(_entering(channels, shape, axis) for shape in shapes)
     if traced:
         output = channels.trace(network.block, *inputs)
@@ -92,7 +92,7 @@ def follow(
     return Followed(replace(found, removable=removable), inputs, outputs, reasons)
 
 
-def _entering(channels: Channels, shape: Sequence[int], axis: int) -> Signal:
+def _entering(channels: Walk, shape: Sequence[int], axis: int) -> Signal:
     """An input whose channels may go as if a layer had made them."""
     meta = torch.empty((BATCH, *shape), device="meta")
     if meta.ndim < 2 or meta.shape[axis] == 1:

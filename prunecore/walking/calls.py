@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.channels import Channels
 from prunecore.channels.computed import as_followed
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
@@ -15,10 +16,6 @@ from prunecore.channels.sizes import counted
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import function_of
 from prunecore.tracing.train_eval import alike
-
-if TYPE_CHECKING:
-    from prunecore.walking.walk import Channels
-
 
 Functions = Mapping[Callable[..., Any], FunctionRule]
 

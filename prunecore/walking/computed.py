@@ -7,27 +7,36 @@ followed then, once for each such axis, from channels along one axis of the para
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import numpy as np
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.channels import Channels
 from prunecore.channels.computed import _is_of, is_open, leaf_of, leaves, ways
 from prunecore.channels.ids import FIXED, Ids, along, without_channels
 from prunecore.channels.records import Records
-from prunecore.channels.signal import Followed, Signal, Way
+from prunecore.channels.signal import Computed, Followed, Signal, Way
 from prunecore.errors import UnsupportedError
 
-if TYPE_CHECKING:
-    from prunecore.walking.walk import Channels
 
+class Follower(Channels):
+    """Channels that can be followed through what computes a weight, too."""
+
+    @abstractmethod
+    def follow_computed(self, own: Computed, args: Any, kwargs: Any) -> Signal:
+        """Follow what computes a tensor of parameters alone, now that these have channels."""
+
+
+Following = TypeVar("Following", bound=Follower)
 
 WHOLE = "its weight is computed in a way that does not show what each channel of it is"
 
 
-def with_channels(channels: Channels, signal: Signal, axis: int) -> Followed | None:
+def with_channels(channels: Follower, signal: Signal, axis: int) -> Followed | None:
     """A tensor with channels along one axis; `None` where they cannot be followed to it.
 
     Args:
@@ -47,7 +56,7 @@ def with_channels(channels: Channels, signal: Signal, axis: int) -> Followed | N
     return None
 
 
-def whole(channels: Channels, signal: Signal) -> Signal:
+def whole(channels: Follower, signal: Signal) -> Signal:
     """A tensor as functions meet it that do not ask where it comes from.
 
     The parameters that it is computed of stay whole, but for what meets channels on the way.
@@ -68,7 +77,7 @@ def whole(channels: Channels, signal: Signal) -> Signal:
     return result
 
 
-def meeting(channels: Channels, signals: Sequence[Signal]) -> list[Signal]:
+def meeting(channels: Follower, signals: Sequence[Signal]) -> list[Signal]:
     """Tensors that meet place by place, those that are computed with the channels of the others."""
     settled = [signal for signal in signals if not is_open(signal)]
     if len(settled) == len(signals):
@@ -86,7 +95,7 @@ def meeting(channels: Channels, signals: Sequence[Signal]) -> list[Signal]:
 
 
 def bind_computed(
-    channels: Channels, signal: Signal, axis: int, ids: Ids | None, filters: bool
+    channels: Follower, signal: Signal, axis: int, ids: Ids | None, filters: bool
 ) -> None:
     """Bind one axis of a tensor that a forward computes of parameters.
 
@@ -121,7 +130,7 @@ def bind_computed(
         channels.bind(way.parameter, way.axis, bound, filters=True)
 
 
-def follow_rest(channels: Channels, signal: Signal) -> None:
+def follow_rest(channels: Follower, signal: Signal) -> None:
     """Follow a tensor from axes of its parameters that are cut, although it asks for none of these.
 
     It takes rows by their number, for instance, of which another layer cuts some. What meets no
@@ -150,7 +159,7 @@ def follow_rest(channels: Channels, signal: Signal) -> None:
             channels.pin(result.ids, WHOLE)
 
 
-def is_free(channels: Channels, signal: Signal, way: Way, axis: int | None = None) -> bool:
+def is_free(channels: Follower, signal: Signal, way: Way, axis: int | None = None) -> bool:
     """Whether channels stay free that are followed this way, and lie along this axis, if given."""
     walk = trial(channels)
     try:
@@ -160,16 +169,15 @@ def is_free(channels: Channels, signal: Signal, way: Way, axis: int | None = Non
     return (axis is None or result.channel_axes == [axis]) and not walk.records.pins
 
 
-def trial(channels: Channels) -> Channels:
+def trial(channels: Following) -> Following:
     """A walk from here of which nothing is kept."""
     walk = copy.copy(channels)
-    walk.tries = True
     bindings = dict(channels.records.bindings)
-    walk.records = Records(count=channels.records.count, bindings=bindings)
+    walk.records = Records(count=channels.records.count, bindings=bindings, is_trial=True)
     return walk
 
 
-def follow(channels: Channels, signal: Signal, way: Way | None = None) -> Signal:
+def follow(channels: Follower, signal: Signal, way: Way | None = None) -> Signal:
     """What computes a tensor, followed.
 
     Args:
@@ -177,7 +185,7 @@ def follow(channels: Channels, signal: Signal, way: Way | None = None) -> Signal
         signal: the tensor.
         way: where its channels come from; without one, from what is met on the way.
     """
-    if not channels.tries:
+    if not channels.records.is_trial:
         channels.records.computed.append((channels.path, signal))
     known: dict[int, Signal] = {}
     given = None if way is None else _given(channels, way)
@@ -200,14 +208,14 @@ def follow(channels: Channels, signal: Signal, way: Way | None = None) -> Signal
             results = channels.follow_computed(computed, args, kwargs)
             for part, result in zip(computed.parts, pytree.tree_leaves(results), strict=True):
                 known[id(part)] = replace(result, meta=part.meta)
-                if not channels.tries and part.computed is not None:
+                if not channels.records.is_trial and part.computed is not None:
                     part.computed.followed.append(Followed(known[id(part)], way))
         return known[id(value)]
 
     return followed(signal)
 
 
-def _given(channels: Channels, way: Way) -> Ids:
+def _given(channels: Follower, way: Way) -> Ids:
     """The channels of the parameter, laid along their axis."""
     parameter, axis = way.parameter, way.axis
     ids = channels.records.bindings.get(way.key)

@@ -30,7 +30,7 @@ from prunecore.inputs import InputShape, on_meta
 from prunecore.registry import Plugins
 from prunecore.tracing.train_eval import merged
 from prunecore.walking.diagnosis import find_wrong_answer
-from prunecore.walking.walk import Channels
+from prunecore.walking.walk import Walk
 
 _LEAVE_OUT = f"Or leave out what only training does (--drop {TRAINING})."
 
@@ -59,7 +59,7 @@ def walk_modes(
     for name in drop:
         if name not in (TRAINING, *known):
             raise unknown_name("module to drop", name, known)
-    walk = Channels(model, plugins, drop)
+    walk = Walk(model, plugins, drop)
     signals = [Signal(tensor, without_channels(tensor.ndim)) for tensor in inputs]
     records = _both(walk, model, inputs, signals)
     walk.follow_rest()
@@ -68,7 +68,7 @@ def walk_modes(
 
 
 def _both(
-    walk: Channels, model: nn.Module, inputs: Sequence[Tensor], signals: Sequence[Signal]
+    walk: Walk, model: nn.Module, inputs: Sequence[Tensor], signals: Sequence[Signal]
 ) -> Records:
     """Both walks, the one of training where that is another one."""
     try:
@@ -106,7 +106,7 @@ def _both(
     return records
 
 
-def _follow(walk: Channels, model: nn.Module, signals: Sequence[Signal]) -> None:
+def _follow(walk: Walk, model: nn.Module, signals: Sequence[Signal]) -> None:
     output: Any = walk.through(model, *signals)
     for leaf in pytree.tree_leaves(output):
         if isinstance(leaf, Signal):

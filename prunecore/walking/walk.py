@@ -3,38 +3,41 @@
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.channels import Algebra
-from prunecore.channels.computed import are_of_weights, columns_of, is_open, open_parts
+from prunecore.channels.channels import Channels
+from prunecore.channels.computed import are_of_weights, is_open, open_parts
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.records import Trace, Visit, is_within
 from prunecore.channels.signal import Computed, Followed, Signal, shaped
 from prunecore.channels.sizes import Count, counted, depending
+from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions.rule import FunctionRule, Operation
-from prunecore.registry import Plugins
+from prunecore.registry import Plugins, is_of_torch
 from prunecore.tracing.arguments import called_with, constants, one_by_one
+from prunecore.tracing.attributes import Training
 from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.symbolic_trace import Forwards
 from prunecore.walking.calls import agree
-from prunecore.walking.computed import bind_computed, follow_rest, trial, whole
+from prunecore.walking.computed import Follower, bind_computed, follow_rest, meeting, trial, whole
+
+LAYERS = "sequential"  # the plugin that nearly every network needs
 
 
-class Channels(Algebra):
-    """Follows channels through a network; what plugins calculate dependencies with.
+class Walk(Follower):
+    """Follows channels through a network.
 
     Args:
         model: the network. It is read, never changed.
@@ -43,13 +46,13 @@ class Channels(Algebra):
     """
 
     def __init__(self, model: nn.Module, plugins: Plugins, drop: Collection[str] = ()) -> None:
-        super().__init__(model, plugins)
+        super().__init__(model)
+        self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
+        self._plugins = plugins
         self.modes = Forwards(drop, plugins.functions)
-        self.tries = False  # whether what is found is forgotten
-        self.follows_weights = False  # whether what is followed is computed of parameters alone
-        self._in_eval: Channels | None = None  # the walk of eval mode, where this one is training's
+        self._in_eval: Walk | None = None  # the walk of eval mode, where this one is training's
 
-    def in_training(self) -> Channels:
+    def in_training(self) -> Walk:
         """The walk of the network as training takes it: what both follow is coupled.
 
         A tensor that both reach has one binding for each axis, which makes the channels of both
@@ -216,26 +219,16 @@ class Channels(Algebra):
         self._call = None
         return result
 
-    def bind(
-        self, tensor: Tensor | Signal | None, axis: int, ids: Ids | None, filters: bool = False
-    ) -> None:
-        """Bind one axis of a weight to channels: it is cut as they are.
+    def _bind_computed(self, tensor: Signal, axis: int, ids: Ids | None, filters: bool) -> None:
+        bind_computed(self, tensor, axis, ids, filters)
 
-        Args:
-            tensor: a parameter or buffer of the network, or what a forward computes of such;
-                `None` is passed over.
-            axis: its axis.
-            ids: shape `(tensor.shape[axis],)`; `None`, no channels along it, is passed over.
-            filters: whether the places along the axis are the filters that make the channels.
-        """
-        if isinstance(tensor, Signal):
-            bind_computed(self, tensor, axis, ids, filters)
-        else:
-            super().bind(tensor, axis, ids, filters)
+    def meeting(self, signals: Sequence[Signal]) -> list[Signal]:
+        """Tensors that meet place by place: what is computed has the channels of the others."""
+        return meeting(self, signals)
 
-    def columns(self, weight: Tensor | Signal, axis: int) -> Ids | None:
-        """The channels on an axis of a computed weight that need not be zero where one is gone."""
-        return columns_of(weight, axis)
+    def whole(self, signal: Signal) -> Signal:
+        """A tensor as functions meet it that do not ask where it comes from."""
+        return whole(self, signal)
 
     def stored(self, module: nn.Module, name: str) -> Signal:
         """A parameter or buffer that a forward uses directly; it has ids of its own.
@@ -263,11 +256,25 @@ class Channels(Algebra):
             ids = along(wide[0], tensor.ndim, own)
         return Signal(shaped(tensor.shape), ids, tensor)
 
+    def refuse(self, reason: str, remedy: str) -> NoReturn:
+        """Stop: the module that the walk is in is not understood.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        has_layers = any(plugin.name == LAYERS for plugin in self._plugins.all)
+        if not has_layers and is_of_torch(type(self.module)):
+            remedy = f"Install the plugin of torch.nn's layers: pip install prunecore-{LAYERS}"
+        super().refuse(reason, remedy)
+
+    def _for_torch(self, argument: Any) -> Any:
+        return bool(argument) if isinstance(argument, Training) else super()._for_torch(argument)
+
     def _settled(self, values: Any) -> Any:
         return pytree.tree_map_only(Signal, self.settle, values)
 
     def _whole(self, values: Any) -> Any:
-        return pytree.tree_map_only(Signal, functools.partial(whole, self), values)
+        return pytree.tree_map_only(Signal, self.whole, values)
 
     def _bound(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]
@@ -294,7 +301,7 @@ class Channels(Algebra):
 
 
 def of_sizes(
-    channels: Algebra, function: Callable[..., Any], leaves: Sequence[Any], result: Any
+    channels: Channels, function: Callable[..., Any], leaves: Sequence[Any], result: Any
 ) -> Any:
     """What a forward computes without a tensor of the network, such as from sizes.
 
@@ -316,7 +323,7 @@ def of_sizes(
 
 
 def interpret(
-    channels: Channels, module: nn.Module, graph: fx.Graph, supplied: Mapping[str, Any]
+    channels: Walk, module: nn.Module, graph: fx.Graph, supplied: Mapping[str, Any]
 ) -> Trace:
     """Follow the channels through a graph.
 
@@ -367,7 +374,7 @@ def _read_afterwards(node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
             user.replace_input_with(changed, node)
 
 
-def _method(channels: Channels, name: str, of: Any) -> Any:
+def _method(channels: Walk, name: str, of: Any) -> Any:
     if not isinstance(of, Signal) or not hasattr(Tensor, name):
         kind = "a tensor" if isinstance(of, Signal) else type(of).__name__
         channels.refuse(

@@ -28,11 +28,12 @@ from prunecore.channels.signal import shaped
 from prunecore.plugins.loading import register
 from prunecore.registry import Plugins
 from prunecore.walking.network import find_dependencies
+from prunecore.walking.walk import Walk
 
 
 @pytest.fixture
-def channels(toys: Plugins) -> Channels:
-    return Channels(nn.Identity(), toys)
+def channels(toys: Plugins) -> Walk:
+    return Walk(nn.Identity(), toys)
 
 
 def maps(channels: Channels, width: int = 3, axis: int = 1) -> Signal:

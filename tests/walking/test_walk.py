@@ -17,6 +17,7 @@ from prunecore.channels.signal import shaped
 from prunecore.plugins import loading
 from prunecore.registry import Plugins
 from prunecore.walking.network import find_dependencies
+from prunecore.walking.walk import Walk
 
 
 class Holder(nn.Module):
@@ -32,8 +33,8 @@ def holder() -> Any:
 
 
 @pytest.fixture
-def channels(holder: nn.Module, toys: Plugins) -> Channels:
-    return Channels(holder, toys)
+def channels(holder: nn.Module, toys: Plugins) -> Walk:
+    return Walk(holder, toys)
 
 
 def couplings(channels: Channels) -> list[tuple[list[int], list[int]]]:
