@@ -42,11 +42,12 @@ def run_tests(session: nox.Session, *arguments: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, format and types of everything."""
+    """Check style, format, types and the direction of imports of everything."""
     install(session, list(FAMILIES), "lint")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
+    session.run("lint-imports")
 
 
 @nox.session
