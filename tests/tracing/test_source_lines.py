@@ -82,7 +82,8 @@ def test_a_shape_that_does_not_fit_is_told_with_its_line(find: Callable[..., Any
         def forward(self, x: Tensor) -> Tensor:
             return self.inner(x)
 
-    with pytest.raises(InputShapeError, match=r"test_source_lines\.py:\d+, `return self\.inner\(x\)`\)\."):
+    line = r"test_source_lines\.py:\d+, `return self\.inner\(x\)`\)\."
+    with pytest.raises(InputShapeError, match=line):
         find(Net(), (2, 3, 8, 8))
 
 
