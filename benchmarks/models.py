@@ -36,8 +36,9 @@ def pruned(name: str, folder: Path) -> dict[str, Any]:
     import warnings
 
     from prunecore.files.models import load_model
+    from prunecore.inputs import of_shape
     from prunecore.planning.plan import Request
-    from prunecore.pruning import Walked
+    from prunecore.pruning import TracedModel
 
     warnings.simplefilter("ignore")
     loaded = load_model(name, {}, seed=0)
@@ -45,9 +46,9 @@ def pruned(name: str, folder: Path) -> dict[str, Any]:
     if name in FRAMES:
         shape = (shape[0], FRAMES[name], *shape[2:])
     start = time.perf_counter()
-    walked = Walked(loaded.model, shape)
+    traced = TracedModel(loaded.model, of_shape(shape))
     followed = time.perf_counter()
-    small = walked.prune(Request(LEVEL, name=name, origin=loaded.origin))
+    small = traced.carry_out(Request(LEVEL, name=name, origin=loaded.origin))
     end = time.perf_counter()
     small.save(folder / f"{name}_{LEVEL}.py")
     report = small.report

@@ -1,50 +1,232 @@
-"""The inputs of a network: their shapes, and random ones to run it on."""
+"""What a network is called with: example inputs or their shapes, and random ones like them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from prunecore.errors import UsageError
+
 # The shape of one input without the batch; of a network with several inputs, the shapes of each.
 InputShape: TypeAlias = Sequence[int] | Sequence[Sequence[int]]
 
+# What the network is called with, as torch.export takes it: a tensor, or a tuple of tensors.
+ExampleInputs: TypeAlias = Tensor | tuple[Tensor, ...]
+
+Arguments: TypeAlias = tuple[list[Tensor], dict[str, Tensor]]  # by place and by name
 
 _PLACES = 3 * 224 * 224  # input values to verify with: small inputs come several at a time
-
-
 _MOST_INPUTS = 8
 
 
-def shapes_of(input_shape: InputShape) -> tuple[tuple[int, ...], ...]:
-    """The shape of each input of a network."""
-    rows = [row for row in input_shape if not isinstance(row, int)]
-    sizes = tuple(size for size in input_shape if isinstance(size, int))
-    return tuple(map(tuple, rows)) if rows else (sizes,)
+@dataclass(frozen=True)
+class Inputs:
+    """What a network is called with.
+
+    Attributes:
+        args: a tensor for each input, with the batch; on the meta device where only the shape is
+            known.
+        kwargs: likewise, those that are given by name.
+    """
+
+    args: tuple[Tensor, ...]
+    kwargs: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of each input without the batch, those given by name last."""
+        return tuple(tuple(tensor.shape[1:]) for tensor in self._all)
+
+    @property
+    def _all(self) -> tuple[Tensor, ...]:
+        return (*self.args, *self.kwargs.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The shapes without the batch, by place and by name, ready for JSON."""
+        rows = [list(shape) for shape in self.shapes]
+        by_place = len(self.args)
+        return {
+            "shapes": rows[:by_place],
+            "named": dict(zip(self.kwargs, rows[by_place:], strict=True)),
+        }
+
+    @classmethod
+    def from_dict(cls, shapes: Mapping[str, Any]) -> Inputs:
+        """Inputs of the shapes that `as_dict` gave.
+
+        Raises:
+            UsageError: they are no shapes.
+        """
+        by_place, by_name = shapes.get("shapes"), shapes.get("named")
+        if not isinstance(by_place, list) or not isinstance(by_name, dict):
+            raise UsageError(f"{shapes!r:.80} are no shapes of inputs.\nGive the inputs yourself.")
+        args = [tensor for shape in by_place for tensor in of_shape(shape).args]
+        return cls(tuple(args), {name: of_shape(shape).args[0] for name, shape in by_name.items()})
+
+    def on_meta(self, batch: int) -> Arguments:
+        """Inputs of these shapes that have no storage."""
+        return self._like([torch.empty((batch, *shape), device="meta") for shape in self.shapes])
+
+    def samples(self, model: nn.Module, least: int = 1) -> Arguments:
+        """Inputs to try a network on, the same each time, in float64 and where the network is.
+
+        Half of them are the examples; the others are drawn evenly between an example's smallest
+        and largest value. Where there are no examples, or one is constant, as zeros are, which
+        would hide what is wrong, all are drawn from a normal distribution.
+
+        Args:
+            model: the network.
+            least: how large the batch is at least.
+
+        Returns:
+            Tensors of shape `(batch, *shape)`, with a batch of 1 to 8.
+        """
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        device = torch.device("cpu") if device.type == "mps" else device  # has no float64
+        places = sum(int(torch.Size(shape).numel()) for shape in self.shapes)
+        count = max(least, min(_MOST_INPUTS, _PLACES // places))
+        generator = torch.Generator().manual_seed(0)
+        drawn = [
+            torch.randn(count, *shape, dtype=torch.float64, generator=generator)
+            for shape in self.shapes
+        ]
+        if not any(tensor.is_meta or _is_constant(tensor) for tensor in self._all):
+            given = min(len(self._all[0]), (count + 1) // 2)
+            drawn = [
+                torch.cat([tensor[:given].detach().cpu().double(), _between(tensor, noise[given:])])
+                for tensor, noise in zip(self._all, drawn, strict=True)
+            ]
+        return self._like([tensor.to(device) for tensor in drawn])
+
+    def _like(self, row: list[Tensor]) -> Arguments:
+        """Tensors in the order of `shapes`, by place and by name."""
+        by_place = len(self.args)
+        named = dict(zip(self.kwargs, row[by_place:], strict=True))
+        return row[:by_place], named
 
 
-def on_meta(input_shape: InputShape, batch: int) -> list[Tensor]:
-    """Inputs of these shapes that have no storage."""
-    return [torch.empty((batch, *shape), device="meta") for shape in shapes_of(input_shape)]
+def tensors(arguments: Arguments) -> list[Tensor]:
+    """All tensors that a network is called with, those given by name last."""
+    return [*arguments[0], *arguments[1].values()]
 
 
-def sample_inputs(model: nn.Module, input_shape: InputShape, least: int = 1) -> list[Tensor]:
-    """Random inputs of a network, the same each time, in float64 and where the network is.
+def _is_constant(tensor: Tensor) -> bool:
+    return bool((tensor == tensor.flatten()[0]).all())
+
+
+def _between(example: Tensor, noise: Tensor) -> Tensor:
+    """Normal noise, spread evenly between the smallest and the largest value of an example."""
+    low, high = (float(bound) for bound in example.detach().aminmax())
+    spread: Tensor = low + (high - low) * torch.special.ndtr(noise)
+    return spread
+
+
+def of_shape(input_shape: InputShape) -> Inputs:
+    """The inputs of a network of which the shapes are known.
 
     Args:
-        model: the network.
-        input_shape: of one input, without the batch; or of each.
-        least: how large the batch is at least.
+        input_shape: the shape of one input, without the batch; of several inputs, of each.
+
+    Raises:
+        UsageError: it is not a row of positive whole numbers, or a row of such.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    device = torch.device("cpu") if device.type == "mps" else device  # has no float64
-    shapes = shapes_of(input_shape)
-    places = sum(int(torch.Size(shape).numel()) for shape in shapes)
-    count = max(least, min(_MOST_INPUTS, _PLACES // places))
-    generator = torch.Generator().manual_seed(0)
-    return [
-        torch.randn(count, *shape, dtype=torch.float64, generator=generator).to(device)
-        for shape in shapes
-    ]
+    is_row = isinstance(input_shape, list | tuple)
+    is_one = is_row and all(isinstance(size, int) for size in input_shape)
+    for shape in [input_shape] if is_one or not is_row else input_shape:
+        if (
+            not isinstance(shape, list | tuple)
+            or not shape
+            or any(not isinstance(size, int) or size < 1 for size in shape)
+        ):
+            raise UsageError(
+                f"The input shape {shape!r} is not a row of positive whole numbers.\n"
+                "Give the shape of one input without the batch, such as (3, 224, 224); of several "
+                "inputs a list of such."
+            )
+    rows = [row for row in input_shape if not isinstance(row, int)]
+    sizes = tuple(size for size in input_shape if isinstance(size, int))
+    shapes = rows or [sizes]
+    return Inputs(tuple(torch.empty((1, *shape), device="meta") for shape in shapes))
+
+
+def of_examples(
+    example_inputs: ExampleInputs | None, example_kwargs: Mapping[str, Tensor] | None = None
+) -> Inputs:
+    """The inputs of a network by example.
+
+    Args:
+        example_inputs: a tensor, or a tuple of a tensor for each input, with the batch first.
+        example_kwargs: likewise, those that are given by name.
+
+    Raises:
+        UsageError: one is no tensor of floating point numbers, is empty or has no batch, or the
+            batches differ.
+    """
+    args = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs or ()
+    if not isinstance(args, tuple | list):
+        raise UsageError(
+            f"example_inputs is a {type(args).__name__}, not a tensor or a tuple of tensors.\n"
+            "Give what the network is called with, such as torch.rand(1, 3, 224, 224)."
+        )
+    inputs = Inputs(tuple(args), dict(example_kwargs or {}))
+    named: list[tuple[str, Any]] = [(f"{i}", tensor) for i, tensor in enumerate(inputs.args)]
+    named += [(repr(name), tensor) for name, tensor in inputs.kwargs.items()]
+    for name, tensor in named:
+        _check_example(name, tensor)
+    batches = {len(tensor) for _, tensor in named}
+    if len(batches) > 1:
+        raise UsageError(
+            f"The example inputs have batches of {', '.join(map(str, sorted(batches)))}.\n"
+            "Give the same batch, along the first axis, to all of them."
+        )
+    return inputs
+
+
+def _check_example(name: str, tensor: Any) -> None:
+    if not isinstance(tensor, Tensor):
+        raise UsageError(
+            f"Example input {name} is a {type(tensor).__name__}, not a tensor.\n"
+            "Give tensors alone; bind other arguments beforehand."
+        )
+    if not tensor.is_floating_point():
+        raise UsageError(
+            f"Example input {name} is of {tensor.dtype}, not of floating point numbers.\n"
+            "Networks that read whole numbers, such as tokens, are not followed yet."
+        )
+    if tensor.ndim < 1 or not tensor.numel():
+        raise UsageError(
+            f"Example input {name} has the shape {tuple(tensor.shape)}: the first axis is the "
+            "batch, and nothing may be empty.\nGive at least one example."
+        )
+
+
+def inputs_of(
+    example_inputs: ExampleInputs | None,
+    example_kwargs: Mapping[str, Tensor] | None,
+    input_shape: InputShape | None,
+) -> Inputs:
+    """What a network is called with, by example or by its shape.
+
+    Args:
+        example_inputs: a tensor, or a tuple of a tensor for each input, with the batch first.
+        example_kwargs: likewise, those that are given by name.
+        input_shape: in their place, the shape of one input, without the batch; or of each.
+
+    Raises:
+        UsageError: neither or both are given, or they cannot be used.
+    """
+    by_example = example_inputs is not None or bool(example_kwargs)
+    if by_example and input_shape is not None:
+        raise UsageError("Both example inputs and an input shape are given.\nGive one of the two.")
+    if input_shape is not None:
+        return of_shape(input_shape)
+    if not by_example:
+        raise UsageError(
+            "What is the network called with?\nGive example inputs, such as "
+            "torch.rand(1, 3, 224, 224), or input_shape=(3, 224, 224)."
+        )
+    return of_examples(example_inputs, example_kwargs)

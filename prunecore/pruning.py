@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import keyword
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from prunecore.channels.keep import Keep
 from prunecore.errors import UsageError, unknown_name
 from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
-from prunecore.inputs import InputShape
-from prunecore.planning.plan import TARGETS, Plan, Request, Target, make_plan
+from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
+from prunecore.planning.plan import TARGETS, Limits, Plan, Request, Target, make_plan
 from prunecore.planning.residual_blocks import ResidualBlock, find_blocks
 from prunecore.plugins import loading as plugin_registry
 from prunecore.verifying.comparison import verify as verify_network
@@ -38,12 +38,14 @@ class PrunedModel:
         source: the text of the written file.
         weights: its state dict, with the original's keys.
         report: what was asked, what came of it, and the proof; contract keys, schema 1.
+        plan: which channels stay, and what that comes to.
     """
 
     model: nn.Module
     source: str
     weights: dict[str, Tensor]
     report: dict[str, Any]
+    plan: Plan
 
     def save(self, path: str | Path, force: bool = False) -> tuple[Path, Path, Path]:
         """Write the three files that belong together; all or none appear.
@@ -57,92 +59,266 @@ class PrunedModel:
         """
         return save_set(Path(path), self.source, self.weights, self.report, force)
 
+    def __repr__(self) -> str:
+        verified = self.report["verified"]
+        proof = (
+            f"exact to {verified['max_relative_difference']:.0e}" if verified else "not verified"
+        )
+        return f"PrunedModel({self.report['model']}, {self.report['mode']}, {self.plan}, {proof})"
 
+
+@overload
 def prune(
     model: nn.Module,
-    level: float = 50,
-    input_shape: InputShape = (3, 224, 224),
+    example_inputs: ExampleInputs,
+    level: float,
+    *,
+    example_kwargs: Mapping[str, Tensor] | None = None,
     mode: str = "l1-norm",
     target: Target = "params",
     seed: int = 0,
-    verify: bool = True,
-    *,
-    name: str | None = None,
-    remove_blocks: bool = False,
+    limits: Limits | None = None,
     drop: Sequence[str] = (),
-    module: str | None = None,
+    name: str | None = None,
+    verify: bool = True,
+) -> PrunedModel: ...
+
+
+@overload
+def prune(
+    model: nn.Module,
+    *,
+    level: float,
+    input_shape: InputShape | None = None,
+    example_kwargs: Mapping[str, Tensor] | None = None,
+    mode: str = "l1-norm",
+    target: Target = "params",
+    seed: int = 0,
+    limits: Limits | None = None,
+    drop: Sequence[str] = (),
+    name: str | None = None,
+    verify: bool = True,
+) -> PrunedModel: ...
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: ExampleInputs | None = None,
+    level: float | None = None,
+    *,
+    input_shape: InputShape | None = None,
+    example_kwargs: Mapping[str, Tensor] | None = None,
+    mode: str = "l1-norm",
+    target: Target = "params",
+    seed: int = 0,
+    limits: Limits | None = None,
+    drop: Sequence[str] = (),
+    name: str | None = None,
+    verify: bool = True,
 ) -> PrunedModel:
     """Remove whole channels from a network and write the smaller one as source.
 
     Args:
-        model: the network; it is left exactly as it is.
+        model: the network, or a part of it such as `model.backbone`; it is left exactly as it is.
+            What a part returns is as wide as before, so that the smaller one can take its place.
+        example_inputs: what the network is called with, as `torch.export` takes it: a tensor of
+            floating point numbers, or a tuple of a tensor for each input; the batch is axis 0.
         level: percentage of the target to remove, within (0, 100).
-        input_shape: the shape of one input, without the batch; of several inputs, the shape of
-            each: `[(3, 32, 32), (8,)]`.
+        input_shape: in the place of examples, the shape of one input without the batch; of several
+            inputs, the shape of each: `[(3, 32, 32), (8,)]`.
+        example_kwargs: example inputs that the network is given by name.
         mode: how channels are scored: `l1-norm`, `random`, `random-weighted`, or a plugin's.
         target: what the level is a percentage of: `params`, `macs` or `channels`.
         seed: of modes that draw.
-        verify: whether to prove the written network right; see `prunecore.verify`.
-        name: of the factory in the written file; made from the class's name where not given.
-        remove_blocks: whether a residual block goes as a whole when its inner width has come down
-            to the minimum and its shortcut is the identity.
+        limits: what has to stay.
         drop: paths of modules that only training reaches and that are to be left out, such as an
             auxiliary head; `training` for all that only training does.
-        module: path of a module that is pruned in place of the whole network. What it returns is
-            as wide as before, so that the smaller one can be put in its place.
+        name: of the factory in the written file; made from the class's name where not given.
+        verify: whether to prove the written network right; see `prunecore.verify`.
+
+    Returns:
+        The smaller network: the model, its source, weights, report and plan.
 
     Raises:
         PrunecoreError: with what is wrong, where, and what to do.
+
+    Example:
+        >>> small = prunecore.prune(model, torch.rand(1, 3, 224, 224), level=50)
+        >>> small.save("smaller_50.py")
     """
-    _check(model, level, input_shape, target)
-    if isinstance(drop, str):
-        raise UsageError(f"drop is a list of modules, not {drop!r}.\nGive [{drop!r}].")
-    origin = None
-    if module is not None:
-        origin = f"{full_name(model)}, {module}"
-        model = module_of(model, module)
-    request = Request(level, mode, target, seed, verify, remove_blocks, tuple(drop), name, origin)
-    return Walked(model, input_shape, drop).prune(request)
+    level = checked_level(level)
+    _checked_target(target)
+    traced = trace(
+        model, example_inputs, input_shape=input_shape, example_kwargs=example_kwargs, drop=drop
+    )
+    return traced.prune(
+        level, mode=mode, target=target, seed=seed, limits=limits, name=name, verify=verify
+    )
 
 
-class Walked:
-    """A network whose channels have been followed: to be pruned at any number of levels.
+def trace(
+    model: nn.Module,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    input_shape: InputShape | None = None,
+    example_kwargs: Mapping[str, Tensor] | None = None,
+    drop: Sequence[str] = (),
+) -> TracedModel:
+    """Follow the channels of a network once, to prune it at several levels or by own scores.
 
     Args:
         model: the network; it is left exactly as it is.
-        input_shape: the shape of one input, without the batch; or of each.
+        example_inputs: as for `prune`.
+        input_shape: as for `prune`.
+        example_kwargs: as for `prune`.
+        drop: as for `prune`.
+
+    Raises:
+        PrunecoreError: with what is wrong, where, and what to do.
+
+    Example:
+        >>> traced = prunecore.trace(model, torch.rand(1, 3, 224, 224))
+        >>> sizes = [traced.plan(level).after.params for level in (30, 50, 70)]
+        >>> small = traced.prune(50, mode="random", seed=1)
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"The model is a {type(model).__name__}, not a torch.nn.Module.\n"
+            "Give the network itself."
+        )
+    if isinstance(drop, str):
+        raise UsageError(f"drop is a list of modules, not {drop!r}.\nGive [{drop!r}].")
+    return TracedModel(model, inputs_of(example_inputs, example_kwargs, input_shape), drop)
+
+
+class TracedModel:
+    """A network whose channels have been followed; `prunecore.trace` makes it.
+
+    Args:
+        model: the network; it is left exactly as it is.
+        inputs: what it is called with.
         drop: paths of modules that training is to do without; `training` for all of them.
+
+    Attributes:
+        model: the network.
+        inputs: what it is called with.
+        dependencies: its channels, and all that is bound to them.
     """
 
-    def __init__(self, model: nn.Module, input_shape: InputShape, drop: Sequence[str] = ()) -> None:
+    def __init__(self, model: nn.Module, inputs: Inputs, drop: Sequence[str] = ()) -> None:
         self.model = model
-        self.input_shape = input_shape
+        self.inputs = inputs
+        self.drop = tuple(drop)
         self.plugins = plugin_registry.load()
-        self.dependencies = walk(model, input_shape, self.plugins, drop)
+        self.dependencies = walk(model, inputs, self.plugins, drop)
+
+    def __repr__(self) -> str:
+        removable = int(self.dependencies.removable.sum())
+        return (
+            f"TracedModel({type(self.model).__name__}: {removable} of {self.dependencies.count} "
+            f"channels may go, in {len(self.dependencies.layers)} layers)"
+        )
 
     @functools.cached_property
     def _blocks(self) -> list[ResidualBlock]:
-        return find_blocks(self.model, self.dependencies, self.input_shape)
+        return find_blocks(self.model, self.dependencies, self.inputs)
 
-    def scores(self, mode: str, seed: int) -> NDArray[np.float64]:
-        """One score a channel, low goes first."""
+    def scores(self, mode: str = "l1-norm", seed: int = 0) -> NDArray[np.float64]:
+        """The importance of each channel.
+
+        Args:
+            mode: the criterion.
+            seed: of modes that draw.
+
+        Returns:
+            One score a channel, shape `(channels,)`; low goes first.
+        """
         criterion = self.plugins.criterion(mode)
         return criterion(self.dependencies, self.dependencies.tensors, seed)
 
-    def prune(self, request: Request) -> PrunedModel:
+    def plan(
+        self,
+        level: float,
+        *,
+        mode: str = "l1-norm",
+        scores: NDArray[np.float64] | None = None,
+        target: Target = "params",
+        seed: int = 0,
+        limits: Limits | None = None,
+    ) -> Plan:
+        """Which channels stay at a level, and what that comes to; nothing is written.
+
+        Args:
+            level: percentage of the target to remove, within (0, 100).
+            mode: how channels are scored.
+            scores: one's own in place of the mode's, shape `(channels,)`; low goes first.
+            target: what the level is a percentage of: `params`, `macs` or `channels`.
+            seed: of modes that draw.
+            limits: what has to stay.
+
+        Raises:
+            LevelError: the level cannot be reached.
+        """
+        limits = limits or Limits()
+        return make_plan(
+            self.dependencies,
+            self.scores(mode, seed) if scores is None else self._checked_scores(scores),
+            checked_level(level),
+            _checked_target(target),
+            limits.min_channels,
+            self._blocks if limits.remove_blocks else (),
+        )
+
+    def prune(
+        self,
+        level: float | Plan,
+        *,
+        mode: str = "l1-norm",
+        target: Target = "params",
+        seed: int = 0,
+        limits: Limits | None = None,
+        name: str | None = None,
+        verify: bool = True,
+    ) -> PrunedModel:
+        """Write the smaller network of a level, or of a plan.
+
+        Args:
+            level: percentage of the target to remove, within (0, 100), or a plan that was made
+                with `plan`, which holds target and limits.
+            mode: how channels are scored; of a plan, how the report is to call its scores.
+            target: as for `prunecore.prune`.
+            seed: as for `prunecore.prune`.
+            limits: as for `prunecore.prune`.
+            name: as for `prunecore.prune`.
+            verify: as for `prunecore.prune`.
+
+        Raises:
+            PrunecoreError: with what is wrong, where, and what to do.
+        """
+        limits = limits or Limits()
+        if isinstance(level, Plan):
+            request = Request(level.asked, mode, level.target, seed, limits, name, verify)
+            return self.carry_out(request, level)
+        return self.carry_out(Request(level, mode, target, seed, limits, name, verify))
+
+    def carry_out(self, request: Request, plan: Plan | None = None) -> PrunedModel:
         """Score, plan, write, transfer, verify.
+
+        Args:
+            request: what is asked.
+            plan: what stays, where that is decided already.
 
         Raises:
             PrunecoreError: with what is wrong, where, and what to do.
         """
         model, dependencies = self.model, self.dependencies
         name = _checked_name(request.name or _snake(type(model).__name__))
-        plan = make_plan(
-            dependencies,
-            self.scores(request.mode, request.seed),
+        plan = plan or self.plan(
             request.level,
-            request.target,
-            blocks=self._blocks if request.remove_blocks else (),
+            mode=request.mode,
+            target=request.target,
+            seed=request.seed,
+            limits=request.limits,
         )
         keep = Keep(model, dependencies, plan.kept, plan.removed_blocks)
         docstring = _docstring(model, request, plan)
@@ -160,13 +336,21 @@ class Walked:
             plan=plan,
             keep=keep,
             dependencies=dependencies,
-            verified=verify_network(model, keep, small, self.input_shape)
-            if request.verify
-            else None,
+            verified=verify_network(model, keep, small, self.inputs) if request.verify else None,
             plugins=self.plugins.versions(),
             fingerprint=request.fingerprint,
+            inputs=self.inputs,
         )
-        return PrunedModel(small, source, weights, report)
+        return PrunedModel(small, source, weights, report, plan)
+
+    def _checked_scores(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        array = np.asarray(scores, dtype=np.float64)
+        if array.shape != (self.dependencies.count,) or not np.isfinite(array).all():
+            raise UsageError(
+                f"Scores of shape {array.shape} do not fit: there are {self.dependencies.count} "
+                "channels, each with one finite score.\nStart from those of `scores`."
+            )
+        return array
 
 
 def _freeze_like(model: nn.Module, small: nn.Module) -> None:
@@ -192,34 +376,24 @@ def full_name(model: nn.Module) -> str:
     return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
-def _check(model: nn.Module, level: float, input_shape: InputShape, target: str) -> None:
-    if not isinstance(model, nn.Module):
-        raise UsageError(
-            f"The model is a {type(model).__name__}, not a torch.nn.Module.\n"
-            "Give the network itself."
-        )
-    is_number = isinstance(level, int | float) and not isinstance(level, bool)
-    if not is_number or not 0 < level < 100:
+def checked_level(level: float | None) -> float:
+    """A level, if it is one.
+
+    Raises:
+        UsageError: it is not a percentage between 0 and 100.
+    """
+    if not isinstance(level, int | float) or isinstance(level, bool) or not 0 < level < 100:
         raise UsageError(
             f"Level {level!r} is not a percentage between 0 and 100.\n"
-            "Give the share of the target to remove, such as 50."
+            "Give the share of the target to remove, such as level=50."
         )
-    is_one = isinstance(input_shape, list | tuple) and all(
-        isinstance(size, int) for size in input_shape
-    )
-    for shape in [input_shape] if is_one else input_shape:
-        if (
-            not isinstance(shape, list | tuple)
-            or not shape
-            or any(not isinstance(size, int) or size < 1 for size in shape)
-        ):
-            raise UsageError(
-                f"The input shape {shape!r} is not a row of positive whole numbers.\n"
-                "Give the shape of one input without the batch, such as (3, 224, 224); of several "
-                "inputs a list of such."
-            )
+    return level
+
+
+def _checked_target(target: Target) -> Target:
     if target not in TARGETS:
         raise unknown_name("target", target, TARGETS)
+    return target
 
 
 def _checked_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,34 +17,67 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.records import TRAINING, is_within
 from prunecore.errors import PrunecoreError, WeightsError
 from prunecore.files.storage import read_report
-from prunecore.inputs import InputShape
+from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.plugins import loading as plugin_registry
-from prunecore.verifying.comparison import verify
+from prunecore.verifying.comparison import verify as verify_network
 from prunecore.walking.network import walk
-from prunecore.writing.building import _network
+from prunecore.writing.building import network_of
 
 
-def verify_file(file: Path, model: nn.Module, input_shape: InputShape) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Verification:
+    """What the check of a written set found.
+
+    Attributes:
+        max_relative_difference: between the written network and the masked original, rounded up to
+            a power of ten of at least 1e-12.
+        inputs: how many inputs they were compared on.
+    """
+
+    max_relative_difference: float
+    inputs: int
+
+
+def verify(
+    file: str | Path,
+    model: nn.Module,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    input_shape: InputShape | None = None,
+    example_kwargs: Mapping[str, Tensor] | None = None,
+) -> Verification:
     """Check a written set against the network that it was made from.
+
+    The file is imported, which runs it.
 
     Args:
         file: the set's .py file; its weights and its report lie beside it.
         model: the original network, with its weights.
-        input_shape: of one input, without the batch; or of each.
-
-    Returns:
-        `max_relative_difference` and the number of `inputs`.
+        example_inputs: what it is called with, as for `prunecore.prune`; without any, inputs of the
+            shapes that the set was made with are drawn.
+        input_shape: in their place, the shape of one input without the batch; or of each.
+        example_kwargs: example inputs that the network is given by name.
 
     Raises:
         VerificationError: the two do not agree.
         PrunecoreError: the set is not complete, or was not made from this network.
+
+    Example:
+        >>> prunecore.verify("resnet18_50.py", model)
     """
+    file = Path(file)
     report = read_report(file)
+    asked = example_inputs is not None or example_kwargs or input_shape is not None
+    inputs = (
+        inputs_of(example_inputs, example_kwargs, input_shape)
+        if asked
+        else Inputs.from_dict(report.get("inputs") or {})
+    )
     plugins = plugin_registry.load()
-    dependencies = walk(model, input_shape, plugins)
+    dependencies = walk(model, inputs, plugins)
     only_in_training = (TRAINING, *dependencies.only_in_training)
     if drop := [path for path in report["left_out"] if path in only_in_training]:
-        dependencies = walk(model, input_shape, plugins, drop)
+        dependencies = walk(model, inputs, plugins, drop)
     keep = _keep(model, dependencies, report, file)
     weights_file = file.with_suffix(".safetensors")
     try:
@@ -52,7 +86,8 @@ def verify_file(file: Path, model: nn.Module, input_shape: InputShape) -> dict[s
         raise WeightsError(
             f"{weights_file} cannot be read: {error}\nWrite the set again with prunecore prune."
         ) from error
-    return verify(model, keep, _network(file, report["model"], weights), input_shape)
+    network = network_of(file, report["model"], weights)
+    return Verification(**verify_network(model, keep, network, inputs))
 
 
 def _keep(

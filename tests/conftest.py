@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 from prunecore import errors
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
+from prunecore.inputs import of_shape
 from prunecore.planning.cost import Counter
 from prunecore.plugins import builtin, loading
 from prunecore.plugins.loading import register
@@ -187,7 +188,7 @@ def checked(
     check_outputs(masked(model, keep), small, (3, *shape))  # no batch size is baked
     cost = Counter(dependencies).cost(keep.kept)
     assert cost.params == sum(parameter.numel() for parameter in small.parameters())
-    verify(model, keep, small, shape)
+    verify(model, keep, small, of_shape(shape))
     return Cut(text, model, small, keep, dependencies)
 
 

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import BlockSource, Call, PrunecoreError, hookimpl
+import prunecore.plugin
+from prunecore import PrunecoreError
+from prunecore.plugin import BlockSource, Call, hookimpl
 
 from . import toy
 
@@ -119,10 +121,12 @@ def prune_with(
     install(toy=toy, mine=module(**{**HOOKS, **hooks}))
     torch.manual_seed(0)
     model = network()
-    return lambda: prunecore.prune(model, 40, (3,), verify=verify)
+    return lambda: prunecore.prune(model, level=40, input_shape=(3,), verify=verify)
 
 
-def message(job: Callable[[], Any], kind: type[PrunecoreError] = prunecore.PluginError) -> str:
+def message(
+    job: Callable[[], Any], kind: type[PrunecoreError] = prunecore.plugin.PluginError
+) -> str:
     """What a job that fails says."""
     with pytest.raises(kind) as caught:
         job()

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import DecoratedBlocks, LevelError, PrunecoreError, UsageError, skip
+from prunecore import LevelError, PrunecoreError, UsageError, skip
+from prunecore.plugin import DecoratedBlocks
 
 
 def network_class() -> type[nn.Module]:
@@ -38,7 +39,7 @@ def _toy(install: Callable[..., None], toy: ModuleType) -> None:
 
 def prune(cls: type[nn.Module], level: float = 30) -> prunecore.PrunedModel:
     torch.manual_seed(0)
-    return prunecore.prune(cls(), level, (3, 6, 6), mode="random")
+    return prunecore.prune(cls(), level=level, input_shape=(3, 6, 6), mode="random")
 
 
 def test_a_protected_layer_keeps_its_channels_and_the_others_go():

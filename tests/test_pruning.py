@@ -15,10 +15,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import LevelError, PrunecoreError, UnsupportedError, UsageError, hookimpl
+import prunecore.plugin
+from prunecore import LevelError, PrunecoreError, UnsupportedError, UsageError
 from prunecore.files.report import report_text
+from prunecore.inputs import of_shape
 from prunecore.planning.plan import Request
-from prunecore.pruning import Walked
+from prunecore.plugin import hookimpl
+from prunecore.pruning import TracedModel
 
 pytestmark = pytest.mark.usefixtures("toys_installed")
 
@@ -56,7 +59,7 @@ def model() -> Net:
 
 
 def test_a_network_becomes_smaller_by_the_level(model: Net) -> None:
-    small = prunecore.prune(model, 40, SHAPE)
+    small = prunecore.prune(model, level=40, input_shape=SHAPE)
     level = small.report["level"]
     assert level["asked"] == 40
     assert abs(level["achieved"] - 40) <= 5  # one of twelve coupled channels is coarse
@@ -81,7 +84,7 @@ def test_the_users_network_is_left_exactly_as_it_was(model: Net, training: bool)
     ids = {name: id(tensor) for name, tensor in model.state_dict(keep_vars=True).items()}
     random = torch.get_rng_state()
 
-    small = prunecore.prune(model, 30, SHAPE, mode="random")
+    small = prunecore.prune(model, level=30, input_shape=SHAPE, mode="random")
 
     assert torch.equal(random, torch.get_rng_state())
     assert {name: module.training for name, module in model.named_modules()} == flags
@@ -98,7 +101,7 @@ def test_the_users_network_is_left_exactly_as_it_was(model: Net, training: bool)
 
 def test_the_small_network_is_trained_as_the_original_is(model: Net) -> None:
     model.stem.requires_grad_(False)
-    small = prunecore.prune(model, 30, SHAPE).model
+    small = prunecore.prune(model, level=30, input_shape=SHAPE).model
     assert not small.stem.weight.requires_grad
     assert small.fc.weight.requires_grad
     small.train()(torch.rand(2, *SHAPE)).sum().backward()
@@ -107,7 +110,7 @@ def test_the_small_network_is_trained_as_the_original_is(model: Net) -> None:
 
 
 def test_nothing_that_is_written_shares_memory_with_the_original(model: Net) -> None:
-    small = prunecore.prune(model, 30, SHAPE)
+    small = prunecore.prune(model, level=30, input_shape=SHAPE)
     before = copy.deepcopy(model.state_dict())
     with torch.no_grad():
         for tensor in [*small.model.parameters(), *small.model.buffers(), *small.weights.values()]:
@@ -118,7 +121,7 @@ def test_nothing_that_is_written_shares_memory_with_the_original(model: Net) -> 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_weights_keep_their_type(model: Net, dtype: torch.dtype) -> None:
-    small = prunecore.prune(model.to(dtype), 40, SHAPE)
+    small = prunecore.prune(model.to(dtype), level=40, input_shape=SHAPE)
     assert small.report["verified"]["max_relative_difference"] <= 1e-9
     assert {t.dtype for t in small.weights.values() if t.is_floating_point()} == {dtype}
     assert {parameter.dtype for parameter in small.model.parameters()} == {dtype}
@@ -129,7 +132,7 @@ def test_the_same_job_gives_the_same_bytes(model: Net, mode: str) -> None:
     def job(threads: int) -> tuple[str, bytes, str]:
         torch.set_num_threads(threads)
         torch.rand(threads)  # another state of the generator
-        small = prunecore.prune(copy.deepcopy(model), 35, SHAPE, mode=mode)
+        small = prunecore.prune(copy.deepcopy(model), level=35, input_shape=SHAPE, mode=mode)
         report = {**small.report, "verified": None}
         return small.source, save(small.weights), report_text(report)
 
@@ -142,7 +145,9 @@ def test_the_same_job_gives_the_same_bytes(model: Net, mode: str) -> None:
 
 def test_another_seed_is_another_choice_of_mode_random_alone(model: Net) -> None:
     kept = [
-        prunecore.prune(model, 35, SHAPE, mode, seed=seed, verify=False).report["kept"]
+        prunecore.prune(
+            model, level=35, input_shape=SHAPE, mode=mode, seed=seed, verify=False
+        ).report["kept"]
         for mode in ("random", "l1-norm")
         for seed in (0, 1)
     ]
@@ -152,7 +157,7 @@ def test_another_seed_is_another_choice_of_mode_random_alone(model: Net) -> None
 
 @pytest.mark.parametrize("target", ["params", "macs", "channels"])
 def test_every_target_is_reached(model: Net, target: Any) -> None:
-    small = prunecore.prune(model, 50, SHAPE, target=target)
+    small = prunecore.prune(model, level=50, input_shape=SHAPE, target=target)
     assert small.report["target"] == target
     assert abs(small.report["level"]["achieved"] - 50) < 5
     before, after = small.report["before"], small.report["after"]
@@ -162,15 +167,20 @@ def test_every_target_is_reached(model: Net, target: Any) -> None:
 
 
 def test_verification_may_be_left_out(model: Net) -> None:
-    assert prunecore.prune(model, 30, SHAPE, verify=False).report["verified"] is None
+    assert (
+        prunecore.prune(model, level=30, input_shape=SHAPE, verify=False).report["verified"] is None
+    )
 
 
 def test_a_mode_may_be_written_with_an_underscore(model: Net) -> None:
-    assert prunecore.prune(model, 30, SHAPE, mode="l1_norm").report["mode"] == "l1-norm"
+    assert (
+        prunecore.prune(model, level=30, input_shape=SHAPE, mode="l1_norm").report["mode"]
+        == "l1-norm"
+    )
 
 
 def test_the_set_is_saved_and_read_again(model: Net, tmp_path: Path) -> None:
-    small = prunecore.prune(model, 30, SHAPE, name="my_net")
+    small = prunecore.prune(model, level=30, input_shape=SHAPE, name="my_net")
     paths = small.save(tmp_path / "my_net_30.py")
     assert [path.name for path in paths] == ["my_net_30.py", "my_net_30.safetensors",
                                              "my_net_30.json"]  # fmt: skip
@@ -184,7 +194,7 @@ def test_the_set_is_saved_and_read_again(model: Net, tmp_path: Path) -> None:
 
 def test_the_file_says_what_it_is(model: Net) -> None:
     request = Request(30, name="my_net", origin="somewhere:net", fingerprint="abc")
-    small = Walked(model, SHAPE).prune(request)
+    small = TracedModel(model, of_shape(SHAPE)).carry_out(request)
     assert small.report["fingerprint"] == "abc"
     docstring = small.source.split('"""')[1]
     assert docstring.startswith(f"Net without {small.report['level']['achieved']:.0f} % of its ")
@@ -193,7 +203,9 @@ def test_the_file_says_what_it_is(model: Net) -> None:
 
 
 def test_an_underscore_in_a_mode_makes_no_other_file(model: Net) -> None:
-    small, other = (prunecore.prune(model, 30, SHAPE, mode=m) for m in ("l1-norm", "l1_norm"))
+    small, other = (
+        prunecore.prune(model, level=30, input_shape=SHAPE, mode=m) for m in ("l1-norm", "l1_norm")
+    )
     assert small.source == other.source
     assert small.report == other.report
 
@@ -204,13 +216,17 @@ def test_an_underscore_in_a_mode_makes_no_other_file(model: Net) -> None:
 )
 def test_the_factory_is_named_after_the_class(model: Net, name: str, factory: str) -> None:
     named = type(name, (Net,), {})()
-    assert prunecore.prune(named, 30, SHAPE, verify=False).report["model"] == factory
+    assert (
+        prunecore.prune(named, level=30, input_shape=SHAPE, verify=False).report["model"] == factory
+    )
 
 
 def test_the_written_set_is_formatted(
     model: Net, check_style: Callable[..., None], tmp_path: Path
 ) -> None:
-    check_style(prunecore.prune(model, level, SHAPE).source for level in (12.5, 60))
+    check_style(
+        prunecore.prune(model, level=level, input_shape=SHAPE).source for level in (12.5, 60)
+    )
 
 
 # What is refused
@@ -227,47 +243,60 @@ def message(job: Callable[[], Any], error: type[PrunecoreError]) -> str:
 
 @pytest.mark.parametrize("level", [0, 100, -5, 100.5, math.nan, math.inf, "50", None, True])
 def test_a_level_that_is_no_percentage(model: Net, level: Any) -> None:
-    text = message(lambda: prunecore.prune(model, level, SHAPE), UsageError)
+    text = message(lambda: prunecore.prune(model, level=level, input_shape=SHAPE), UsageError)
     assert text.startswith(f"Level {level!r} is not a percentage between 0 and 100.")
 
 
 @pytest.mark.parametrize("shape", [(), (3, 0, 6), (3, -6, 6), (3, 6.0, 6), "3,6,6"])
 def test_a_shape_that_is_none(model: Net, shape: Any) -> None:
-    text = message(lambda: prunecore.prune(model, 50, shape), UsageError)
+    text = message(lambda: prunecore.prune(model, level=50, input_shape=shape), UsageError)
     assert "is not a row of positive whole numbers" in text
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 6, 6), (3, 6)])
 def test_a_shape_that_the_network_cannot_take(model: Net, shape: Any) -> None:
-    text = message(lambda: prunecore.prune(model, 50, shape), prunecore.InputShapeError)
+    text = message(
+        lambda: prunecore.prune(model, level=50, input_shape=shape), prunecore.InputShapeError
+    )
     assert text.startswith("stem (Conv2d) cannot take a tensor of shape (")
 
 
 def test_an_unknown_mode_and_target(model: Net) -> None:
-    text = message(lambda: prunecore.prune(model, 50, SHAPE, mode="l1-nrom"), UsageError)
+    text = message(
+        lambda: prunecore.prune(model, level=50, input_shape=SHAPE, mode="l1-nrom"), UsageError
+    )
     known = "Known: l1-norm, random, random-weighted."
     assert text == f"Unknown mode 'l1-nrom'. Did you mean 'l1-norm'?\n{known}"
     target: Any = "parms"
-    text = message(lambda: prunecore.prune(model, 50, SHAPE, target=target), UsageError)
+    text = message(
+        lambda: prunecore.prune(model, level=50, input_shape=SHAPE, target=target), UsageError
+    )
     assert text.startswith("Unknown target 'parms'. Did you mean 'params'?\nKnown: ")
 
 
 def test_what_is_no_network() -> None:
     net: Any = Net
-    text = message(lambda: prunecore.prune(net, 50, SHAPE), UsageError)
+    text = message(lambda: prunecore.prune(net, level=50, input_shape=SHAPE), UsageError)
     assert text.startswith("The model is a type, not a torch.nn.Module.")
 
 
 @pytest.mark.parametrize("name", ["my-net", "class", "1net", "a b", "net.py"])
 def test_a_name_that_python_does_not_take(model: Net, name: str) -> None:
-    text = message(lambda: prunecore.prune(model, 50, SHAPE, name=name), UsageError)
+    text = message(
+        lambda: prunecore.prune(model, level=50, input_shape=SHAPE, name=name), UsageError
+    )
     assert text.startswith(f"The name {name!r} cannot name a Python function.")
 
 
 def test_a_network_without_a_layer_that_can_be_pruned() -> None:
-    text = message(lambda: prunecore.prune(nn.Sequential(nn.ReLU()), 50, SHAPE), PrunecoreError)
+    text = message(
+        lambda: prunecore.prune(nn.Sequential(nn.ReLU()), level=50, input_shape=SHAPE),
+        PrunecoreError,
+    )
     assert "has no prunable layer: nothing in it makes channels" in text
-    text = message(lambda: prunecore.prune(nn.Linear(3, 4), 50, (3,)), PrunecoreError)
+    text = message(
+        lambda: prunecore.prune(nn.Linear(3, 4), level=50, input_shape=(3,)), PrunecoreError
+    )
     assert "no channel that may go: its layers make its outputs." in text
 
 
@@ -281,17 +310,20 @@ def test_a_network_of_which_all_is_left_whole() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.b(torch.softmax(self.a(x), 1))
 
-    text = message(lambda: prunecore.prune(Mixing(), 50, (3,)), PrunecoreError)
+    text = message(lambda: prunecore.prune(Mixing(), level=50, input_shape=(3,)), PrunecoreError)
     assert "or are left whole (a because softmax mixes it)" in text
 
 
 def test_a_level_that_cannot_be_reached(model: Net) -> None:
-    text = message(lambda: prunecore.prune(model, 99, SHAPE), LevelError)
+    text = message(lambda: prunecore.prune(model, level=99, input_shape=SHAPE), LevelError)
     first, second = text.splitlines()
     assert first.startswith("Level 99 cannot be reached: at most 9")
     assert "It is held there by the minimum of 2 channels a layer." in second
     highest = float(second.rpartition("Ask for a level of ")[2].removesuffix(" or less."))
-    assert prunecore.prune(model, highest, SHAPE).report["level"]["achieved"] >= highest
+    assert (
+        prunecore.prune(model, level=highest, input_shape=SHAPE).report["level"]["achieved"]
+        >= highest
+    )
 
 
 def test_a_network_that_cannot_be_traced() -> None:
@@ -303,7 +335,9 @@ def test_a_network_that_cannot_be_traced() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.a(x) if x.sum() > 0 else self.a(-x)
 
-    text = message(lambda: prunecore.prune(Branching(), 50, (3,)), UnsupportedError)
+    text = message(
+        lambda: prunecore.prune(Branching(), level=50, input_shape=(3,)), UnsupportedError
+    )
     assert "the network (Branching)" in text
     assert "if x.sum() > 0" in text
 
@@ -311,13 +345,15 @@ def test_a_network_that_cannot_be_traced() -> None:
 def test_weights_that_are_not_finite_are_said_to_be(model: Net) -> None:
     with torch.no_grad():
         model.fc.weight[0, 0] = math.nan
-    text = message(lambda: prunecore.prune(model, 50, SHAPE), prunecore.VerificationError)
+    text = message(
+        lambda: prunecore.prune(model, level=50, input_shape=SHAPE), prunecore.VerificationError
+    )
     assert "values that are not finite" in text
 
 
 def test_an_empty_set_of_plugins_says_what_to_install(install: Callable[..., None]) -> None:
     install()
-    text = message(lambda: prunecore.prune(Net(), 50, SHAPE), UnsupportedError)
+    text = message(lambda: prunecore.prune(Net(), level=50, input_shape=SHAPE), UnsupportedError)
     assert "(Conv2d)" in text or "(Sequential)" in text
 
 
@@ -332,12 +368,14 @@ def test_an_owner_that_writes_something_wrong_is_caught(
     def prunecore_write_block(block: Any, name: str, writer: Any) -> Any:
         source = toy.prunecore_write_block(block=block, name=name, writer=writer)
         if isinstance(block, nn.ReLU):
-            return prunecore.BlockSource(prunecore.Call("nn.LeakyReLU", (0.001,)))
+            return prunecore.plugin.BlockSource(prunecore.plugin.Call("nn.LeakyReLU", (0.001,)))
         return source
 
     wrong.prunecore_write_block = prunecore_write_block  # type: ignore[attr-defined]
     install(wrong=wrong)
-    text = message(lambda: prunecore.prune(model, 50, SHAPE), prunecore.VerificationError)
+    text = message(
+        lambda: prunecore.prune(model, level=50, input_shape=SHAPE), prunecore.VerificationError
+    )
     assert "differs from the masked original by" in text
     assert "relative, first at body." in text
 
@@ -345,4 +383,4 @@ def test_an_owner_that_writes_something_wrong_is_caught(
 @pytest.mark.parametrize("name", ["nn", "torch", "Tensor", "F", "interleaved"])
 def test_a_name_of_the_file_s_own_cannot_be_the_factory_s(name: str) -> None:
     with pytest.raises(UsageError, match="is one of the file's own"):
-        prunecore.prune(nn.ReLU(), name=name)
+        prunecore.prune(nn.ReLU(), level=50, input_shape=(3,), name=name)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore import BlockSource, Call, Channels, Keep, Signal, Writer, along, call, hookimpl
+from prunecore.plugin import BlockSource, Call, Channels, Keep, Signal, Writer, along, hookimpl
 
 
 class Dense(nn.Module):
@@ -167,7 +167,7 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
         arguments = {key: _argument(block, key, writer) for key in _ARGUMENTS[cls]}
         if cls in (nn.Linear, nn.Conv2d):
             arguments["bias"] = block.bias is not None
-        return BlockSource(call(cls, **arguments))
+        return BlockSource(Call.of(cls, **arguments))
     sizes: tuple[int, ...] = ()
     if cls is Dense:
         sizes = (writer.width(block.weight, 1), writer.width(block.weight, 0))

@@ -17,7 +17,8 @@ from prunecore.errors import UsageError
 from prunecore.files import models, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
-from prunecore.planning.plan import Request
+from prunecore.inputs import of_shape
+from prunecore.planning.plan import Limits, Request
 from prunecore.plugins import loading
 
 
@@ -71,10 +72,10 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
     loaded = load(str(model.name), model.arguments, model.weights, pruner.seed)
     loaded = part_of(loaded, model.module)
     shape = model.input_shape or loaded.input_shape
-    walked = pruning.Walked(loaded.model, shape, pruner.drop)
+    traced = pruning.TracedModel(loaded.model, of_shape(shape), pruner.drop)
     if pruner.count:
-        _check_draws(walked, pruner.mode, pruner.seed)
-    tasks = _tasks(config, places, walked, loaded.origin, name, verify)
+        _check_draws(traced, pruner.mode, pruner.seed)
+    tasks = _tasks(config, places, traced, loaded.origin, name, verify)
     resumed = [not force and _is_there(task) for task in tasks]
     for task, is_there in zip(tasks, resumed, strict=True):
         if task.path.exists() and not (force or is_there):
@@ -89,7 +90,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
             if is_there:
                 yield Result(storage.read_report(task.path), task.path, resumed=True)
             else:
-                small = walked.prune(task.request)
+                small = traced.carry_out(task.request)
                 small.save(task.path, force)
                 yield Result(small.report, task.path, resumed=False)
             bar.advance(running)
@@ -140,13 +141,13 @@ def _places(config: Config, name: str) -> list[_Place]:
 def _tasks(
     config: Config,
     places: list[_Place],
-    walked: pruning.Walked,
+    traced: pruning.TracedModel,
     origin: str,
     name: str,
     verify: bool,
 ) -> list[_Task]:
     pruner = config.pruner
-    network = fingerprint_network(walked.model, config.model.arguments, walked.plugins.versions())
+    network = fingerprint_network(traced.model, config.model.arguments, traced.plugins.versions())
     tasks = []
     for place in places:
         request = Request(
@@ -154,13 +155,12 @@ def _tasks(
             pruner.mode,
             pruner.target,
             place.seed,
-            verify,
-            pruner.remove_blocks,
-            pruner.drop,
+            Limits(remove_blocks=pruner.remove_blocks),
             name,
+            verify,
             origin,
         )
-        mark = fingerprint_set(network, walked.input_shape, request)
+        mark = fingerprint_set(network, traced.inputs, traced.drop, request)
         tasks.append(_Task(place.path, replace(request, fingerprint=mark)))
     return tasks
 
@@ -169,9 +169,9 @@ def _is_there(task: _Task) -> bool:
     return storage.read_fingerprint(task.path) == task.request.fingerprint
 
 
-def _check_draws(walked: pruning.Walked, mode: str, seed: int) -> None:
+def _check_draws(traced: pruning.TracedModel, mode: str, seed: int) -> None:
     """Refuse several networks of a mode that scores alike whatever the seed."""
-    if np.array_equal(walked.scores(mode, seed), walked.scores(mode, seed + 1)):
+    if np.array_equal(traced.scores(mode, seed), traced.scores(mode, seed + 1)):
         raise UsageError(
             f"Mode {mode} draws nothing: all networks of --count would be the same.\n"
             "Give --mode random-weighted or random, or leave --count out."

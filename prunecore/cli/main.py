@@ -186,28 +186,21 @@ def inspect(
     as_json: bool,
 ) -> None:
     """Show the layers of MODEL, which of them are coupled, parameters and MACs."""
+    from prunecore import inspection
     from prunecore.cli import jobs, tables
     from prunecore.files import models, report
-    from prunecore.plugins import loading
-    from prunecore.walking import network
 
-    loaded_plugins = loading.load()
     with redirect_stdout(sys.stderr):
         loaded = jobs.part_of(models.load_structure(model, arguments), module)
         shape = input_shape or loaded.input_shape
-        dependencies = network.walk(loaded.model, shape, loaded_plugins)
-    inspection = report.build_inspection(
-        name=jobs.name_of(model, module),
-        model=loaded.model,
-        input_shape=shape,
-        dependencies=dependencies,
-        plugins=loaded_plugins.versions(),
-    )
+        found = inspection.inspect(
+            loaded.model, input_shape=shape, name=jobs.name_of(model, module)
+        ).report
     if as_json:
-        click.echo(report.report_line(inspection))
+        click.echo(report.report_line(found))
         return
-    _print_table(tables.inspection_table(inspection))
-    for line in tables.whole_lines(inspection):
+    _print_table(tables.inspection_table(found))
+    for line in tables.whole_lines(found):
         click.echo(line)
 
 
@@ -240,10 +233,10 @@ def verify(
         raise UsageError(f"There is no file {file}.")
     with redirect_stdout(sys.stderr):
         loaded = jobs.part_of(jobs.load(model, arguments, weights, seed or 0), module)
-        found = verification.verify_file(file, loaded.model, input_shape or loaded.input_shape)
+        found = verification.verify(file, loaded.model, input_shape=input_shape)
     click.echo(
         f"{file} computes what {model} does without the removed channels: largest relative "
-        f"difference {found['max_relative_difference']:.1e} over {found['inputs']} inputs."
+        f"difference {found.max_relative_difference:.1e} over {found.inputs} inputs."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from prunecore.inputs import shapes_of
+from prunecore.inputs import of_shape
 
 
 def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
@@ -31,7 +31,7 @@ def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
 
 def inspection_table(inspection: Mapping[str, Any]) -> Table:
     """One row a layer; layers of one group share their channels."""
-    shapes = [",".join(map(str, shape)) for shape in shapes_of(inspection["input_shape"])]
+    shapes = [",".join(map(str, shape)) for shape in of_shape(inspection["input_shape"]).shapes]
     table = _table(
         f"{inspection['model']}, input {' and '.join(shapes)}: "
         f"{amount(inspection['params'])} parameters, {amount(inspection['macs'])} MACs"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
 
-from prunecore.inputs import InputShape, shapes_of
+from prunecore.inputs import Inputs
 from prunecore.planning.plan import Request
 
 
@@ -38,15 +38,16 @@ def fingerprint_network(
     return digest.hexdigest()
 
 
-def fingerprint_set(network: str, input_shape: InputShape, request: Request) -> str:
+def fingerprint_set(network: str, inputs: Inputs, drop: Sequence[str], request: Request) -> str:
     """Hash all that one written set depends on.
 
     Args:
         network: the fingerprint of the network.
-        input_shape: of one input, without the batch; or of each.
+        inputs: what the network is called with.
+        drop: the modules that training is to do without.
         request: what was asked of it.
     """
-    return hashlib.sha256(_text([network, shapes_of(input_shape), asdict(request)])).hexdigest()
+    return hashlib.sha256(_text([network, inputs.shapes, list(drop), asdict(request)])).hexdigest()
 
 
 def _text(values: Any) -> bytes:

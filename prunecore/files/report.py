@@ -14,7 +14,7 @@ from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import is_within
-from prunecore.inputs import InputShape, shapes_of
+from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter
 from prunecore.planning.plan import Plan
 
@@ -32,6 +32,7 @@ def build_report(
     verified: Mapping[str, Any] | None,
     plugins: Mapping[str, str],
     fingerprint: str | None,
+    inputs: Inputs,
 ) -> dict[str, Any]:
     """What was asked, what came out, and what was kept.
 
@@ -45,6 +46,7 @@ def build_report(
         verified: what the check found, `None` where it was not asked for.
         plugins: distribution name to version.
         fingerprint: of all that the written set depends on, for jobs that resume.
+        inputs: what the network is called with.
 
     Returns:
         Plain values, ready for JSON.
@@ -59,6 +61,7 @@ def build_report(
         "scope": "global",  # all channels are ranked together
         "seed": seed,
         "fingerprint": fingerprint,
+        "inputs": inputs.as_dict(),
         "level": {"asked": plan.asked, "achieved": round(plan.achieved, 4)},
         "before": plan.before.as_dict(),
         "after": plan.after.as_dict(),
@@ -78,7 +81,7 @@ def build_inspection(
     *,
     name: str,
     model: nn.Module,
-    input_shape: InputShape,
+    inputs: Inputs,
     dependencies: Dependencies,
     plugins: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -87,14 +90,14 @@ def build_inspection(
     Args:
         name: the network's name.
         model: the network.
-        input_shape: of one input, without the batch; or of each.
+        inputs: what the network is called with.
         dependencies: its channels.
         plugins: distribution name to version.
 
     Returns:
         Plain values, ready for JSON. A group's `removable` counts the channels that may go.
     """
-    shapes = [list(shape) for shape in shapes_of(input_shape)]
+    shapes = [list(shape) for shape in inputs.shapes]
     may_go = np.append(dependencies.removable, False)
     groups = [(layers, _places(dependencies, layers)) for layers in _coupled(dependencies)]
     number_of = {layer: i for i, (layers, _) in enumerate(groups) for layer in layers}

@@ -11,9 +11,42 @@ from numpy.typing import NDArray
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.ids import FIXED
-from prunecore.errors import LevelError, PrunecoreError
+from prunecore.errors import LevelError, PrunecoreError, UsageError
 from prunecore.planning.cost import Cost, Counter
 from prunecore.planning.residual_blocks import ResidualBlock, closed_blocks
+
+Target = Literal["params", "macs", "channels"]
+
+TARGETS: tuple[Target, ...] = ("params", "macs", "channels")
+
+TOLERANCE = 1.0  # percentage points between the level that is asked and the one achieved
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What has to stay of a network, whatever the level.
+
+    Attributes:
+        min_channels: how many channels every layer keeps at least.
+        remove_blocks: whether a residual block may go as a whole, when its inner width has come
+            down to the minimum and its shortcut is the identity.
+    """
+
+    min_channels: int = 2
+    remove_blocks: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number of channels.
+
+        Raises:
+            UsageError: `min_channels` is not a whole number of at least 1.
+        """
+        least = self.min_channels
+        if not isinstance(least, int) or isinstance(least, bool) or least < 1:
+            raise UsageError(
+                f"min_channels is {least!r}, not a whole number of at least 1.\n"
+                "Give how many channels every layer keeps, such as 2."
+            )
 
 
 @dataclass(frozen=True)
@@ -25,10 +58,9 @@ class Request:
         mode: the importance criterion.
         target: what the level is a percentage of.
         seed: of modes that draw.
-        verify: whether to prove the written network right.
-        remove_blocks: whether residual blocks may go as a whole.
-        drop: the modules that training is to do without.
+        limits: what has to stay.
         name: of the factory in the written file; made from the class's name where not given.
+        verify: whether to prove the written network right.
         origin: what the written file says it was made from.
         fingerprint: of all that the written set depends on; the report holds it.
     """
@@ -37,10 +69,9 @@ class Request:
     mode: str = "l1-norm"
     target: Target = "params"
     seed: int = 0
-    verify: bool = True
-    remove_blocks: bool = False
-    drop: tuple[str, ...] = ()
+    limits: Limits = Limits()
     name: str | None = None
+    verify: bool = True
     origin: str | None = None
     fingerprint: str | None = None
 
@@ -49,16 +80,7 @@ class Request:
         object.__setattr__(self, "mode", self.mode.replace("_", "-"))
 
 
-Target = Literal["params", "macs", "channels"]
-
-
-TARGETS: tuple[Target, ...] = ("params", "macs", "channels")
-
-
-TOLERANCE = 1.0  # percentage points between the level that is asked and the one achieved
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """Which channels stay, and what that comes to.
 
@@ -80,13 +102,21 @@ class Plan:
     after: Cost
     removed_blocks: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        before, after = self.before, self.after
+        return (
+            f"Plan({self.achieved:.2f} % of the {self.target} gone, asked {self.asked:g}: "
+            f"{before.params:,} -> {after.params:,} parameters, "
+            f"{before.macs:,} -> {after.macs:,} MACs)"
+        )
+
 
 def make_plan(
     dependencies: Dependencies,
     scores: NDArray[np.float64],
     level: float,
     target: Target = "params",
-    min_channels: int = 2,
+    min_channels: int = Limits.min_channels,
     blocks: Sequence[ResidualBlock] = (),
 ) -> Plan:
     """Remove the channels of the lowest scores over the whole network until the level is reached.

@@ -17,7 +17,7 @@ from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Visit, is_within
 from prunecore.channels.signal import Signal
-from prunecore.inputs import InputShape, sample_inputs
+from prunecore.inputs import Inputs, tensors
 from prunecore.registry import is_of_torch
 from prunecore.verifying.masking import masked_original
 from prunecore.verifying.running import Run
@@ -69,7 +69,7 @@ def _can_go_on(made: ChannelArray, min_channels: int) -> bool:
 
 
 def find_blocks(
-    model: nn.Module, dependencies: Dependencies, shape: InputShape
+    model: nn.Module, dependencies: Dependencies, inputs: Inputs
 ) -> list[ResidualBlock]:
     """Find the residual blocks whose shortcut is the identity.
 
@@ -80,7 +80,7 @@ def find_blocks(
     Args:
         model: the network; it is left exactly as it is.
         dependencies: its channels.
-        shape: of one input, without the batch; or of each.
+        inputs: what the network is called with.
 
     Raises:
         VerificationError: the network cannot be run in float64.
@@ -96,7 +96,7 @@ def find_blocks(
     }
     blocks = [_block(path, visit, dependencies) for path, visit in candidates.items()]
     identical = _returning_their_input(
-        model, dependencies, shape, [block.path for block in blocks if block.layers]
+        model, dependencies, inputs, [block.path for block in blocks if block.layers]
     )
     return [block for block in blocks if block.path in identical]
 
@@ -161,21 +161,21 @@ def _without_fixed(channels: ChannelArray) -> ChannelArray:
 
 
 def _returning_their_input(
-    model: nn.Module, dependencies: Dependencies, shape: InputShape, paths: Sequence[str]
+    model: nn.Module, dependencies: Dependencies, inputs: Inputs, paths: Sequence[str]
 ) -> set[str]:
     """Those of the modules at these paths that return their input once their weights are zero."""
     if not paths:
         return set()
-    inputs = sample_inputs(model, shape)
+    samples = inputs.samples(model)
     everything = Keep(model, dependencies, np.ones(dependencies.count, dtype=bool))
-    copy = masked_original(model, everything, inputs[0].device)
+    copy = masked_original(model, everything, tensors(samples)[0].device)
     given: dict[str, Tensor] = {}
 
     def record(path: str) -> Any:
         return lambda _module, args: given.update({path: args[0].clone()})
 
     handles = [copy.get_submodule(path).register_forward_pre_hook(record(path)) for path in paths]
-    Run(inputs, dependencies.visits).on(copy, copy)
+    Run(samples, dependencies.visits).on(copy, copy)
     for handle in handles:
         handle.remove()
     return {path for path, x in given.items() if _returns(copy.get_submodule(path), x)}

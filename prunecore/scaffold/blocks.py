@@ -43,7 +43,7 @@ _IMPORTS = {
     "import sys",
     "from collections.abc import Sequence",
     "from typing import Any",
-    "from prunecore import BlockSource, Call, Channels, Keep, Writer, hookimpl",
+    "from prunecore.plugin import BlockSource, Call, Channels, Keep, Writer, hookimpl",
 }
 
 

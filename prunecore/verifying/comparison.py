@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.keep import Keep
 from prunecore.channels.signal import Signal
 from prunecore.errors import VerificationError
-from prunecore.inputs import InputShape, sample_inputs
+from prunecore.inputs import Arguments, Inputs, tensors
 from prunecore.tracing.patches import layer_by_layer
 from prunecore.verifying.masking import as_double, masked_original
 from prunecore.verifying.running import Places, Recorder, Run, Traces, Visits, cared_for
@@ -34,9 +33,7 @@ _FAULT = "This is a fault of prunecore or of a plugin: please report it with the
 _BOUNDS = (1e-12, 1e-11, 1e-10, TOLERANCE)
 
 
-def verify(
-    model: nn.Module, keep: Keep, written: nn.Module, input_shape: InputShape
-) -> dict[str, Any]:
+def verify(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> dict[str, Any]:
     """Compare the masked original with the written network on random inputs, in float64.
 
     The output is compared, and the output of every layer that mixes channels on the way, each
@@ -48,7 +45,7 @@ def verify(
         model: the original; a copy is masked, and shares nothing with it.
         keep: what stays of it.
         written: the network of the imported file, its weights loaded; it is left as it was.
-        input_shape: of one input, without the batch; or of each.
+        inputs: what the network is called with.
 
     Returns:
         `max_relative_difference`, rounded up to a power of ten of at least 1e-12, and the number of
@@ -57,14 +54,14 @@ def verify(
     Raises:
         VerificationError: they differ by more than `TOLERANCE`.
     """
-    inputs = sample_inputs(model, input_shape)
-    difference = _compare(_Pair(model, keep, written, inputs, in_training=False))
+    samples = inputs.samples(model)
+    difference = _compare(_Pair(model, keep, written, samples, in_training=False))
     if keep.dependencies.training_visits:
-        several = sample_inputs(model, input_shape, least=2)  # batch norm has to have a variance
+        several = inputs.samples(model, least=2)  # batch norm has to have a variance
         in_training = _compare(_Pair(model, keep, written, several, in_training=True))
         difference = max(difference, in_training)
     bound = next(bound for bound in _BOUNDS if difference <= bound)
-    return {"max_relative_difference": bound, "inputs": len(inputs[0])}
+    return {"max_relative_difference": bound, "inputs": len(tensors(samples)[0])}
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class _Pair:
     model: nn.Module
     keep: Keep
     written: nn.Module
-    inputs: list[Tensor]
+    inputs: Arguments
     in_training: bool
 
     @property
@@ -128,9 +125,9 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
         PluginError: a block of the original returns other tensors than its plugin said.
         VerificationError: one of the two cannot be run.
     """
-    visits, device = pair.visits, pair.inputs[0].device
+    visits, device = pair.visits, tensors(pair.inputs)[0].device
     original = masked_original(pair.model, pair.keep, device)
-    runs = watch(original, visits, len(pair.inputs[0]))
+    runs = watch(original, visits, len(tensors(pair.inputs)[0]))
     run = Run(pair.inputs, visits, pair.in_training, pair.keep.dependencies.as_in_eval)
     for path in pair.keep.dependencies.absent if pair.in_training else ():
         holder, _, key = path.rpartition(".")
@@ -140,11 +137,13 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
     finally:
         check_answers(visits, runs, visits[""][0].inputs[0].shape[0])
     del original  # its memory is what the other run needs
-    in_double = functools.partial(
-        functional_call, pair.written, as_double(pair.written, device), tie_weights=False
-    )
+    in_float64 = as_double(pair.written, device)
+
+    def in_double(*args: Tensor, **kwargs: Tensor) -> Any:
+        return functional_call(pair.written, in_float64, args, kwargs, tie_weights=False)
+
     try:
-        actual = Recorder({}, run).run(pair.written, lambda *inputs: in_double(inputs), paths)
+        actual = Recorder({}, run).run(pair.written, in_double, paths)
     except VerificationError as error:
         what = str(error).splitlines()[0].rstrip(".")
         raise VerificationError(

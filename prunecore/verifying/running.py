@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunecore.channels.records import Visit
 from prunecore.errors import VerificationError, told
+from prunecore.inputs import Arguments, tensors
 
 _NOISE = 65537  # a prime
 
@@ -29,13 +30,13 @@ class Run:
     """How networks are run to be compared.
 
     Attributes:
-        inputs: one for each argument of the forward, with the batch.
+        inputs: of the forward, by place and by name, with the batch.
         visits: the calls of each module in the walk, by path.
         in_training: whether they train, with the mean of what is drawn in its place.
         as_in_eval: paths of the modules that train as they run in eval mode.
     """
 
-    inputs: Sequence[Tensor]
+    inputs: Arguments
     visits: Visits
     in_training: bool = False
     as_in_eval: Collection[str] = ()
@@ -50,6 +51,7 @@ class Run:
         Raises:
             VerificationError: it cannot be run in float64 on inputs of this shape.
         """
+        args, kwargs = pytree.tree_map(torch.clone, self.inputs)
         was_training = network.training
         network.train(self.in_training)
         for path in self.as_in_eval:
@@ -60,11 +62,11 @@ class Run:
         with (
             torch.no_grad(),
             torch.random.fork_rng(),
-            telling_where(network, self.visits, self.inputs),
+            telling_where(network, self.visits, tensors(self.inputs)),
             drawing,
         ):
             torch.manual_seed(0)  # some layers draw numbers in eval mode, too
-            forward(*(tensor.clone() for tensor in self.inputs))
+            forward(*args, **kwargs)
         network.train(was_training)
 
 

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.records import Records, Visit
 from prunecore.channels.signal import Signal
 from prunecore.errors import InputShapeError, PrunecoreError
+from prunecore.inputs import Arguments, tensors
 
 _HOOK = "prunecore_calculate_dependencies"
 
@@ -120,7 +121,7 @@ def _alike(visit: Visit, runs: Sequence[Run], inputs: int) -> list[Run]:
 
 
 def find_wrong_answer(
-    model: nn.Module, records: Records, inputs: Sequence[Tensor], error: PrunecoreError
+    model: nn.Module, records: Records, inputs: Arguments, error: PrunecoreError
 ) -> None:
     """Find the plugin that led a walk to an error, if one did, by running the network itself.
 
@@ -134,7 +135,7 @@ def find_wrong_answer(
         PluginError: a plugin's answer is not what its block returns; or the walk ended with shapes
             that do not fit, and the block itself runs.
     """
-    count = len(inputs[0])
+    count = len(tensors(inputs)[0])
     try:
         network = copy.deepcopy(model).eval()
     except (TypeError, RuntimeError):  # there is no copy of it, and the walk's error says enough
@@ -147,7 +148,10 @@ def find_wrong_answer(
     tensor = next(model.parameters(), torch.empty(0))
     # what the network itself raises may be what the walk met, too
     with contextlib.suppress(Exception), torch.no_grad(), torch.random.fork_rng():
-        network(*(torch.randn(x.shape, dtype=tensor.dtype, device=tensor.device) for x in inputs))
+        args, kwargs = pytree.tree_map(
+            lambda x: torch.randn(x.shape, dtype=tensor.dtype, device=tensor.device), inputs
+        )
+        network(*args, **kwargs)
     check_answers(records.visits, runs, count)
     for path, visit in reversed(records.open if isinstance(error, InputShapeError) else ()):
         if _alike(visit, runs.get(path, ()), count):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore import registry as plugin_registry
 from prunecore.channels.dependencies import (
     OUTPUT,
     Dependencies,
@@ -26,7 +25,7 @@ from prunecore.errors import (
     UnsupportedError,
     unknown_name,
 )
-from prunecore.inputs import InputShape, on_meta
+from prunecore.inputs import Arguments, Inputs
 from prunecore.registry import Plugins
 from prunecore.tracing.train_eval import merged
 from prunecore.walking.diagnosis import find_wrong_answer
@@ -36,13 +35,13 @@ _LEAVE_OUT = f"Or leave out what only training does (--drop {TRAINING})."
 
 
 def walk_modes(
-    model: nn.Module, inputs: Sequence[Tensor], plugins: Plugins, drop: Collection[str] = ()
+    model: nn.Module, inputs: Arguments, plugins: Plugins, drop: Collection[str] = ()
 ) -> Records:
     """Follow a network in eval mode and, where that is another way, in training.
 
     Args:
         model: the network; it is read, never changed.
-        inputs: tensors on the meta device, in the order of its forward's arguments.
+        inputs: tensors on the meta device, by place and by name.
         plugins: the loaded plugins.
         drop: paths of modules that training is to do without; `training` for all of them.
 
@@ -60,16 +59,14 @@ def walk_modes(
         if name not in (TRAINING, *known):
             raise unknown_name("module to drop", name, known)
     walk = Walk(model, plugins, drop)
-    signals = [Signal(tensor, without_channels(tensor.ndim)) for tensor in inputs]
+    signals = pytree.tree_map(lambda x: Signal(x, without_channels(x.ndim)), inputs)
     records = _both(walk, model, inputs, signals)
     walk.follow_rest()
     _pin_lenders(model, plugins, records)
     return records
 
 
-def _both(
-    walk: Walk, model: nn.Module, inputs: Sequence[Tensor], signals: Sequence[Signal]
-) -> Records:
+def _both(walk: Walk, model: nn.Module, inputs: Arguments, signals: Any) -> Records:
     """Both walks, the one of training where that is another one."""
     try:
         _follow(walk, model, signals)
@@ -106,8 +103,9 @@ def _both(
     return records
 
 
-def _follow(walk: Walk, model: nn.Module, signals: Sequence[Signal]) -> None:
-    output: Any = walk.through(model, *signals)
+def _follow(walk: Walk, model: nn.Module, signals: Any) -> None:
+    args, kwargs = signals
+    output: Any = walk.through(model, *args, **kwargs)
     for leaf in pytree.tree_leaves(output):
         if isinstance(leaf, Signal):
             walk.pin(leaf.ids, OUTPUT)
@@ -134,24 +132,26 @@ BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unn
 
 
 def walk(
-    model: nn.Module,
-    input_shape: InputShape,
-    plugins: plugin_registry.Plugins,
-    drop: Collection[str] = (),
+    model: nn.Module, inputs: Inputs, plugins: Plugins, drop: Collection[str] = ()
 ) -> Dependencies:
     """Follow the channels of a network.
 
     Args:
         model: the network.
-        input_shape: of one input, without the batch; or of each.
+        inputs: what it is called with.
         plugins: the loaded plugins.
         drop: paths of modules that training is to do without; `training` for all of them.
     """
-    return find_dependencies(model, on_meta(input_shape, BATCH), plugins, drop)
+    args, kwargs = inputs.on_meta(BATCH)
+    return find_dependencies(model, args, plugins, drop, kwargs)
 
 
 def find_dependencies(
-    model: nn.Module, inputs: Sequence[Tensor], plugins: Plugins, drop: Collection[str] = ()
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    plugins: Plugins,
+    drop: Collection[str] = (),
+    named: Mapping[str, Tensor] | None = None,
 ) -> Dependencies:
     """Walk the network and merge what the walk found.
 
@@ -160,6 +160,7 @@ def find_dependencies(
         inputs: tensors on the meta device, in the order of its forward's arguments.
         plugins: the loaded plugins.
         drop: paths of modules that training is to do without; `training` for all of them.
+        named: tensors on the meta device that the forward is given by name.
 
     Raises:
         UnsupportedError: the walk meets what it does not understand.
@@ -167,4 +168,4 @@ def find_dependencies(
         PluginError: a plugin answers wrongly.
         UsageError: a module cannot be dropped.
     """
-    return merge(model, walk_modes(model, inputs, plugins, drop))
+    return merge(model, walk_modes(model, (list(inputs), dict(named or {})), plugins, drop))

@@ -105,10 +105,10 @@ def build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.py")
         path.write_text(source, encoding="utf-8")
-        return _network(path, name, weights)
+        return network_of(path, name, weights)
 
 
-def _network(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
+def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
     """The network of a file, holding these very tensors: nothing is initialised or copied."""
     factory = getattr(import_file(file), name, None)
     if factory is None:

@@ -94,6 +94,33 @@ class Call:
     defaults: Mapping[str, Value] = field(default_factory=dict)
     names: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, constructor: type, **arguments: Value) -> Call:
+        """The call of a class of `torch.nn` with these arguments, in the order of its signature.
+
+        Arguments without a default are written by place, the others by name and only where they
+        differ from their default.
+
+        Args:
+            constructor: the class, called as `nn.Name`.
+            arguments: all that its instance was made with, by name.
+        """
+        parameters = _parameters(constructor)
+        arguments = {name: without_noise(value) for name, value in arguments.items()}
+        names = tuple(
+            name
+            for name, parameter in parameters.items()
+            if name in arguments and parameter.default is parameter.empty
+        )
+        positional = tuple(arguments[name] for name in names)
+        defaults = {
+            name: parameter.default
+            for name, parameter in parameters.items()
+            if name in arguments and parameter.default is not parameter.empty
+        }
+        keywords = {name: arguments[name] for name in defaults}
+        return cls(f"nn.{constructor.__name__}", positional, keywords, defaults, names)
+
     def __str__(self) -> str:
         return one_line(self)
 
@@ -111,33 +138,6 @@ class BlockSource:
     call: Value
     definitions: Mapping[str, str] = field(default_factory=dict)
     imports: frozenset[str] = frozenset()
-
-
-def call(constructor: type, **arguments: Value) -> Call:
-    """The call of a class of `torch.nn` with these arguments, in the order of its signature.
-
-    Arguments without a default are written by place, the others by name and only where they
-    differ from their default.
-
-    Args:
-        constructor: the class, called as `nn.Name`.
-        arguments: all that its instance was made with, by name.
-    """
-    parameters = _parameters(constructor)
-    arguments = {name: without_noise(value) for name, value in arguments.items()}
-    names = tuple(
-        name
-        for name, parameter in parameters.items()
-        if name in arguments and parameter.default is parameter.empty
-    )
-    positional = tuple(arguments[name] for name in names)
-    defaults = {
-        name: parameter.default
-        for name, parameter in parameters.items()
-        if name in arguments and parameter.default is not parameter.empty
-    }
-    keywords = {name: arguments[name] for name in defaults}
-    return Call(f"nn.{constructor.__name__}", positional, keywords, defaults, names)
 
 
 def without_noise(value: Value) -> Value:

@@ -49,19 +49,19 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the stand-in for the job is called with; level 99 cannot be reached."""
     made: list[dict[str, Any]] = []
 
-    class Walked:
-        def __init__(self, model: nn.Module, input_shape: Any, drop: Any) -> None:
-            self.model, self.input_shape, self.plugins = model, input_shape, load()
+    class Traced:
+        def __init__(self, model: nn.Module, inputs: Any, drop: Any) -> None:
+            self.model, self.inputs, self.plugins = model, inputs, load()
             self.drop = drop
 
         def scores(self, mode: str, seed: int) -> Any:
             return np.full(3, 0 if mode == "l1-norm" else seed)
 
-        def prune(self, request: plan.Request) -> pruning.PrunedModel:
+        def carry_out(self, request: plan.Request) -> pruning.PrunedModel:
             print("the user's forward prints")
             if request.level == 99:
                 raise LevelError("Level 99 cannot be reached.\nAsk for less.")
-            shape = {"input_shape": self.input_shape}
+            shape = {"input_shape": self.inputs.shapes, "drop": self.drop}
             made.append({"model": self.model, **shape, **asdict(request)})
             mark = made[-1].pop("fingerprint")
             report = {
@@ -78,9 +78,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "left_whole": [{"layer": "fc", "reason": "it is shy"}],
                 "left_out": [],
             }
-            return pruning.PrunedModel(self.model, "x = 1\n", {"a": torch.ones(1)}, report)
+            weights = {"a": torch.ones(1)}
+            made_plan: Any = None  # nobody looks at it
+            return pruning.PrunedModel(self.model, "x = 1\n", weights, report, made_plan)
 
-    monkeypatch.setattr(pruning, "Walked", Walked)
+    monkeypatch.setattr(pruning, "TracedModel", Traced)
     return made
 
 
@@ -133,7 +135,7 @@ def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, A
         "target": "macs",
         "seed": 3,
         "verify": False,
-        "remove_blocks": True,
+        "limits": {"min_channels": 2, "remove_blocks": True},
         "drop": ("aux1", "aux2"),
         "name": "small",
         "origin": "nets.py:tiny",
@@ -147,12 +149,12 @@ def test_defaults(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
     del call["model"]
     assert call == {
         "level": 50.0,
-        "input_shape": (3, 224, 224),
+        "input_shape": ((3, 224, 224),),
         "mode": "l1-norm",
         "target": "params",
         "seed": 0,
         "verify": True,
-        "remove_blocks": False,
+        "limits": {"min_channels": 2, "remove_blocks": False},
         "drop": (),
         "name": "tiny",
         "origin": "nets.py:tiny",

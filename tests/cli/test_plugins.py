@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from torch import nn
 
-from prunecore import errors, hookimpl
+from prunecore import errors
 from prunecore.cli.main import main
+from prunecore.plugin import hookimpl
 from prunecore.plugins import loading
 
 

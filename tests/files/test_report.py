@@ -17,11 +17,12 @@ from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.cli import tables
 from prunecore.files import report
+from prunecore.inputs import of_shape
 from prunecore.planning.cost import Cost
 from prunecore.planning.plan import Plan
 
 KEYS = {"schema", "model", "mode", "target", "scope", "seed", "level", "before", "after"}
-KEYS |= {"fingerprint", "kept", "groups", "verified", "left_out", "left_whole", "plugins"}
+KEYS |= {"fingerprint", "inputs", "kept", "groups", "verified", "left_out", "left_whole", "plugins"}
 
 
 class Net(nn.Module):
@@ -84,6 +85,7 @@ def built() -> dict[str, Any]:
         verified={"max_relative_difference": 1e-15, "inputs": 2},
         plugins={"prunecore": "1.0"},
         fingerprint=None,
+        inputs=of_shape((3,)),
     )
 
 
@@ -157,7 +159,7 @@ def test_inspection_counts_what_may_go() -> None:
     inspection = report.build_inspection(
         name="net",
         model=model,
-        input_shape=(3,),
+        inputs=of_shape((3,)),
         dependencies=dependencies_of(model),
         plugins={"prunecore": "1.0"},
     )

@@ -12,19 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from prunecore import (
+from prunecore import UnsupportedError
+from prunecore.channels.ids import without_channels
+from prunecore.channels.signal import shaped
+from prunecore.plugin import (
     Channels,
     FunctionRule,
     Operation,
     Signal,
-    UnsupportedError,
     along,
     elementwise,
     hookimpl,
     spatial,
 )
-from prunecore.channels.ids import without_channels
-from prunecore.channels.signal import shaped
 from prunecore.plugins.loading import register
 from prunecore.registry import Plugins
 from prunecore.walking.network import find_dependencies

@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
+from prunecore.inputs import of_shape
 from prunecore.planning.cost import Counter
 from prunecore.planning.plan import Plan, Target, make_plan
 from prunecore.plugins.loading import load
@@ -42,7 +43,7 @@ class Subject:
     @classmethod
     def of(cls, model: nn.Module, *shape: int) -> Subject:
         plugins = load()
-        return cls(model, shape, walk(model, shape, plugins), plugins)
+        return cls(model, shape, walk(model, of_shape(shape), plugins), plugins)
 
     def plan(self, level: float, mode: str, target: Target = "params", seed: int = 0) -> Plan:
         """A plan for a level, which it must reach within a point."""
@@ -87,7 +88,7 @@ def check(subject: Subject, kept: NDArray[np.bool_], removed_blocks: Sequence[st
     small = build(source, FACTORY, weights)
     original = _keys(subject.model.state_dict(), keep.left_out)
     assert list(small.state_dict()) == original
-    verify(subject.model, keep, small, subject.shape)
+    verify(subject.model, keep, small, of_shape(subject.shape))
     check_counts(subject, keep, small)
     check_training(small, subject.shape)
     return Written(source, small, keep)

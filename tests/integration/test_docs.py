@@ -23,6 +23,7 @@ import pytest
 from click.testing import CliRunner
 
 from prunecore.cli.main import main
+from prunecore.inputs import of_shape
 from prunecore.plugins import loading
 from prunecore.walking.network import walk
 
@@ -140,7 +141,7 @@ def test_the_picture_shows_the_ids_of_its_network() -> None:
     code = re.findall(r"^```python\n(.*?)^```$", PICTURED.read_text(), BLOCK)[0]
     names: dict[str, Any] = {}
     run_python(code, names)
-    found = walk(names["Net"](), (3, 8, 8), loading.load())
+    found = walk(names["Net"](), of_shape((3, 8, 8)), loading.load())
     for node, signal in found.traces[""].values.items():
         places = signal.ids.ravel()
         if node.name in ("add", "cat"):  # where ids have been coupled

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from prunecore import Signal
+from prunecore.inputs import of_shape
+from prunecore.plugin import Signal
 from prunecore.plugins.loading import load
 from prunecore.testing import check_block, check_plugin
 from prunecore.walking.network import walk
@@ -37,7 +38,7 @@ OWNED = {  # network to the classes of it that a family owns, and the side of it
 def blocks_of(model: nn.Module, side: int) -> dict[str, tuple[nn.Module, list[tuple[int, ...]]]]:
     """A block of each configuration that a family owns, and the shapes of its inputs."""
     plugins = load()
-    found = walk(model, (3, side, side), plugins)
+    found = walk(model, of_shape((3, side, side)), plugins)
     blocks = {}
     for path, visits in found.visits.items():
         block = model.get_submodule(path)
@@ -75,9 +76,9 @@ def test_without_its_family_a_network_is_followed_through_its_own_forward(
 ) -> None:
     side = OWNED[name][1]
     model = network(name)
-    owned = walk(model, (3, side, side), load())
+    owned = walk(model, of_shape((3, side, side)), load())
     monkeypatch.setenv("PRUNECORE_BLOCK", "googlenet,mobilenet,resnet,squeezenet")
-    traced = walk(model, (3, side, side), load())
+    traced = walk(model, of_shape((3, side, side)), load())
     assert traced.bound.keys() == owned.bound.keys()
     assert traced.count == owned.count
     assert (traced.removable == owned.removable).all()

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from prunecore.inputs import of_shape
 from prunecore.planning.plan import Request
-from prunecore.pruning import Walked
+from prunecore.pruning import TracedModel
 
 from .detector import SHAPES, Detector
 from .networks import NETWORKS, filled, network
@@ -47,9 +48,9 @@ def written(name: str, level: float, factory: str) -> str:
     origin = f"networks.{factory}" if is_own else f"torchvision.models.{factory}"
     request = Request(level, "random", verify=name == "detector", name=factory, origin=origin)
     if name == "detector":
-        return Walked(filled(Detector()), SHAPES).prune(request).source
+        return TracedModel(filled(Detector()), of_shape(SHAPES)).carry_out(request).source
     shape = (3, 32, 32) if is_own else (3, 224, 224)
-    return Walked(network(name), shape).prune(request).source
+    return TracedModel(network(name), of_shape(shape)).carry_out(request).source
 
 
 @pytest.mark.parametrize(("name", "level"), FILES)

@@ -9,6 +9,7 @@ import torchvision
 
 from prunecore import VerificationError
 from prunecore.channels.keep import Keep
+from prunecore.inputs import of_shape
 from prunecore.verifying.comparison import verify
 from prunecore.writing.building import build, transfer_weights
 
@@ -125,7 +126,7 @@ def test_channels_in_another_order_are_found_wrong(subject: Subject) -> None:
     weights["conv1.weight"] = weights["conv1.weight"].flip(0)
     small = build(source, FACTORY, weights)
     with pytest.raises(VerificationError, match="first at conv1"):
-        verify(subject.model, keep, small, subject.shape)
+        verify(subject.model, keep, small, of_shape(subject.shape))
 
 
 @pytest.mark.parametrize("subject", ["functional", "resnet18"], indirect=True)
@@ -139,7 +140,10 @@ def test_one_channel_taken_for_another_is_found_wrong(subject: Subject) -> None:
     other[[gone, stays]] = other[[stays, gone]]
     with pytest.raises(VerificationError):
         verify(
-            subject.model, Keep(subject.model, subject.dependencies, other), small, subject.shape
+            subject.model,
+            Keep(subject.model, subject.dependencies, other),
+            small,
+            of_shape(subject.shape),
         )
 
 
@@ -175,7 +179,7 @@ def test_half_precision_stays_as_it_is(dtype: torch.dtype) -> None:
     weights = transfer_weights(subject.model, keep, subject.plugins)
     small = build(source, FACTORY, weights)
     assert {weight.dtype for weight in small.state_dict().values()} == {dtype, torch.int64}
-    verify(subject.model, keep, small, subject.shape)
+    verify(subject.model, keep, small, of_shape(subject.shape))
 
 
 @pytest.mark.parametrize("subject", CONCATENATED, indirect=True)
@@ -210,7 +214,7 @@ def test_channels_in_another_order_after_a_concatenation_are_found(
     assert weight.shape[1] > 2
     weights[f"{reader}.weight"] = weight.flip(1)
     with pytest.raises(VerificationError):
-        verify(subject.model, keep, build(source, FACTORY, weights), subject.shape)
+        verify(subject.model, keep, build(source, FACTORY, weights), of_shape(subject.shape))
 
 
 SWEPT = [*ALL, *HUGE, "inception_v3"]  # every network named in the README, and more

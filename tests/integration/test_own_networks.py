@@ -58,7 +58,7 @@ def test_a_network_that_people_write(
 ) -> None:
     torch.manual_seed(0)
     model = make()
-    small = prunecore.prune(model, 40, shape, mode)
+    small = prunecore.prune(model, level=40, input_shape=shape, mode=mode)
     assert abs(small.report["level"]["achieved"] - 40) < 10  # a channel of small ones is much
     assert small.report["verified"]
     assert small.model.state_dict().keys() <= model.state_dict().keys()
@@ -73,5 +73,5 @@ def test_what_was_written_can_be_pruned_again(
     make: type[nn.Module], shape: Sequence[int] | list[tuple[int, ...]]
 ) -> None:
     torch.manual_seed(0)
-    once = prunecore.prune(make(), 30, shape, "random", verify=False).model
-    assert prunecore.prune(once, 20, shape).report["verified"]
+    once = prunecore.prune(make(), level=30, input_shape=shape, mode="random", verify=False).model
+    assert prunecore.prune(once, level=20, input_shape=shape).report["verified"]

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from prunecore import LevelError
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
+from prunecore.inputs import of_shape
 from prunecore.planning.cost import Counter as Counting
 from prunecore.planning.plan import Plan, make_plan
 from prunecore.plugins.loading import load
@@ -66,7 +67,7 @@ def check(
     assert list(small.state_dict()) == list(model.state_dict())
     cost = Counting(dependencies).cost(keep.kept)
     assert cost.params == sum(parameter.numel() for parameter in small.parameters())
-    verify(model, keep, small, shapes)
+    verify(model, keep, small, of_shape(shapes))
     check_step(small, shapes)
     check_same(masked(model.double(), keep), small.double().eval(), shapes)
     return "reached" if level == asked else "as far as it goes"

@@ -60,7 +60,7 @@ def run_alone(small: prunecore.PrunedModel, shape: tuple[int, ...], folder: Path
 def test_segmentation_and_video_are_halved_exactly(name: str, tmp_path: Path) -> None:
     model, shape = torchvision_model(name), SHAPES[name]
     verified = name != "s3d"  # which takes no smaller input
-    small = prunecore.prune(model, 50, shape, verify=verified, name="net")
+    small = prunecore.prune(model, level=50, input_shape=shape, verify=verified, name="net")
     assert small.report["level"]["achieved"] == pytest.approx(50, abs=1)
     assert small.report["left_out"] == []
     if verified:
@@ -70,7 +70,7 @@ def test_segmentation_and_video_are_halved_exactly(name: str, tmp_path: Path) ->
 
 def test_auxiliary_classifiers_are_written_as_the_dictionary_has_them() -> None:
     model = torchvision_model("fcn_resnet50", aux_loss=True, num_classes=5)
-    small = prunecore.prune(model, 50, (3, 33, 33))
+    small = prunecore.prune(model, level=50, input_shape=(3, 33, 33))
     outputs = small.model.train()(torch.randn(2, 3, 33, 33))
     assert {key: tuple(value.shape) for key, value in outputs.items()} == {
         "out": (2, 5, 33, 33),
@@ -83,7 +83,7 @@ def test_auxiliary_classifiers_are_written_as_the_dictionary_has_them() -> None:
 )
 def test_auxiliary_heads_train(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:
     model = get_model(name, weights=None, init_weights=False)
-    small = prunecore.prune(filled(model), 50, shape, name="net")
+    small = prunecore.prune(filled(model), level=50, input_shape=shape, name="net")
     assert small.report["left_out"] == []
     theirs = model.train()(torch.randn(2, *shape))
     ours = small.model.train()(torch.randn(2, *shape))
@@ -95,7 +95,7 @@ def test_auxiliary_heads_train(name: str, shape: tuple[int, ...], tmp_path: Path
 
 def test_one_head_of_two_is_dropped() -> None:
     model = filled(get_model("googlenet", weights=None, init_weights=False))
-    small = prunecore.prune(model, 50, (3, 64, 64), drop=["aux1"])
+    small = prunecore.prune(model, level=50, input_shape=(3, 64, 64), drop=["aux1"])
     assert small.report["left_out"] == ["aux1"]
     outputs = small.model.train()(torch.randn(2, 3, 64, 64))
     assert outputs.aux_logits1 is None
@@ -113,8 +113,7 @@ def test_one_head_of_two_is_dropped() -> None:
 def test_a_detector_s_backbone_is_put_in_the_place_of_its_own(name: str, module: str) -> None:
     model = torchvision_model(name)
     shape = (3, 64, 64)
-    small = prunecore.prune(model, 40, shape, module=module)
-    assert f"{type(model).__name__}, {module}. Edit freely." in small.source
+    small = prunecore.prune(model.get_submodule(module), level=40, input_shape=shape)
     before = model.get_submodule(module)(torch.randn(1, *shape))
     after = small.model.eval()(torch.randn(1, *shape))
     assert list(before) == list(after)
@@ -127,7 +126,7 @@ def test_a_detector_s_backbone_is_put_in_the_place_of_its_own(name: str, module:
 
 def test_a_frozen_batch_norm_s_buffers_are_cut() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), FrozenBatchNorm2d(8), nn.Conv2d(8, 4, 1))
-    small = prunecore.prune(filled(model), 40, (3, 8, 8))
+    small = prunecore.prune(filled(model), level=40, input_shape=(3, 8, 8))
     width = small.model[0].out_channels
     assert width < 8
     assert {len(buffer) for _, buffer in small.model[1].named_buffers()} == {width}
@@ -150,10 +149,9 @@ class TwoInputs(nn.Module):
 
 def test_several_inputs_and_nested_outputs(tmp_path: Path) -> None:
     model, shapes = filled(TwoInputs()), [(3, 8, 8), (5,)]
-    small = prunecore.prune(model, 40, shapes)
+    small = prunecore.prune(model, level=40, input_shape=shapes)
     inputs = [torch.randn(2, *shape) for shape in shapes]
     assert pytree.tree_structure(small.model(*inputs)) == pytree.tree_structure(model(*inputs))
     small.save(tmp_path / "two_40.py")
-    from prunecore.verification import verify_file
 
-    assert verify_file(tmp_path / "two_40.py", model, shapes)["inputs"] == 8
+    assert prunecore.verify(tmp_path / "two_40.py", model, input_shape=shapes).inputs == 8

@@ -26,7 +26,9 @@ def threads() -> Iterator[None]:
 
 def files(folder: Path, name: str, mode: str) -> dict[str, bytes]:
     side = 64 if name == "alexnet" else 32
-    small = prunecore.prune(network(name), 50, (3, side, side), mode, name="net")
+    small = prunecore.prune(
+        network(name), level=50, input_shape=(3, side, side), mode=mode, name="net"
+    )
     saved = small.save(folder / "net_50.py")
     return {file.suffix: file.read_bytes() for file in saved}
 
@@ -67,7 +69,7 @@ print("the same")
 
 @pytest.mark.parametrize("name", ["resnet18", "functional"])
 def test_a_written_network_runs_where_prunecore_is_not(tmp_path: Path, name: str) -> None:
-    small = prunecore.prune(network(name), 50, (3, 32, 32), name="net")
+    small = prunecore.prune(network(name), level=50, input_shape=(3, 32, 32), name="net")
     small.save(tmp_path / "net_50.py")
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore import Keep
 from prunecore.planning.cost import Cost, Counter
+from prunecore.plugin import Keep
 from prunecore.writing.building import transfer_weights
 
 from .. import toy

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore.channels.keep import Keep
+from prunecore.inputs import of_shape
 from prunecore.planning.plan import make_plan
 from prunecore.planning.residual_blocks import ResidualBlock, closed_blocks, find_blocks
-from prunecore.verification import verify_file
 from prunecore.verifying.comparison import verify
 from prunecore.writing.building import build, transfer_weights
 from prunecore.writing.source_file import write_network
@@ -115,7 +115,7 @@ def network(*blocks: nn.Module) -> nn.Sequential:
 def blocks_of(find: Callable[..., Any]) -> Callable[[nn.Module], Any]:
     def found(model: nn.Module) -> Any:
         dependencies = find(model, (2, *SHAPE))
-        return dependencies, find_blocks(model, dependencies, SHAPE)
+        return dependencies, find_blocks(model, dependencies, of_shape(SHAPE))
 
     return found
 
@@ -251,7 +251,7 @@ def test_without_a_block_the_network_computes_what_its_shortcut_does(
     small = build(text, "net", weights)
     rest = [key for key in model.state_dict() if not key.startswith(f"{block.path}.")]
     assert list(small.state_dict()) == rest  # unchanged, and none of the block
-    verify(model, keep, small, SHAPE)
+    verify(model, keep, small, of_shape(SHAPE))
     with torch.no_grad():
         for tensor in model.get_submodule(block.path).parameters():
             tensor.zero_()
@@ -296,7 +296,14 @@ class TestEndToEnd:
         with torch.no_grad():
             for conv in model[3].convs:
                 conv.weight /= 1000
-        return prunecore.prune(model, 45, SHAPE, name="net", remove_blocks=True, **arguments)
+        return prunecore.prune(
+            model,
+            level=45,
+            input_shape=SHAPE,
+            name="net",
+            limits=prunecore.Limits(remove_blocks=True),
+            **arguments,
+        )
 
     def test_the_report_lists_the_block_and_the_rest_keeps_its_keys(self):
         small = self.prune()
@@ -313,12 +320,18 @@ class TestEndToEnd:
         with torch.no_grad():
             for conv in model[3].convs:
                 conv.weight /= 1000
-        assert verify_file(tmp_path / "net_45.py", model, SHAPE)["inputs"] == 8
+        assert prunecore.verify(tmp_path / "net_45.py", model, input_shape=SHAPE).inputs == 8
 
     def test_the_network_is_left_as_it_was(self):
         model = network(Residual(8, 40)).train()
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        prunecore.prune(model, 60, SHAPE, name="net", remove_blocks=True)
+        prunecore.prune(
+            model,
+            level=60,
+            input_shape=SHAPE,
+            name="net",
+            limits=prunecore.Limits(remove_blocks=True),
+        )
         assert model.training
         assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
         assert not any(module._forward_pre_hooks for module in model.modules())

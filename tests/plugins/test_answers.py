@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import BlockSource, Call, FunctionRule, PluginError, Signal, UsageError, elementwise
+from prunecore import UsageError
 from prunecore.channels.ids import along
+from prunecore.plugin import BlockSource, Call, FunctionRule, PluginError, Signal, elementwise
 from prunecore.plugins.loading import load, register
 from prunecore.registry import Plugins
 from prunecore.walking.network import find_dependencies
@@ -128,7 +129,7 @@ def test_an_error_on_purpose_passes_as_it_is(install: Callable[..., None]) -> No
 
 def test_an_owner_without_the_hook_that_is_needed(install: Callable[..., None]) -> None:
     install(toy=toy, mine=module(prunecore_block_types=owning(Block)))
-    assert message(lambda: prunecore.prune(Net(), 30, (3,))) == (
+    assert message(lambda: prunecore.prune(Net(), level=30, input_shape=(3,))) == (
         "prunecore-mine 0.1 owns the class of blocks.0 but has no hook "
         "prunecore_calculate_dependencies.\n"
         "Install a complete version of it, or block it: PRUNECORE_BLOCK=mine."
@@ -480,7 +481,7 @@ def with_criterion(
     install: Callable[..., None], criterion: Any, name: str = "my-own", mode: str = "my-own"
 ) -> Callable[[], Any]:
     install(toy=toy, mine=module(prunecore_criteria=lambda: {name: criterion}))
-    return lambda: prunecore.prune(Net(), 30, (3,), mode=mode)
+    return lambda: prunecore.prune(Net(), level=30, input_shape=(3,), mode=mode)
 
 
 def last_first(dependencies: Any, tensors: Any, seed: int) -> Any:
@@ -496,7 +497,7 @@ def test_a_plugin_gives_criteria(install: Callable[..., None], name: str, mode: 
     assert kept["blocks.0.linear.bias"] == [[0, 1, 2]]
     assert kept["blocks.1.linear.bias"] == [[0, 1]]
     with pytest.raises(UsageError, match=r"Did you mean 'last-first'\?"):
-        prunecore.prune(Net(), 30, (3,), mode="last-fist")
+        prunecore.prune(Net(), level=30, input_shape=(3,), mode="last-fist")
 
 
 @pytest.mark.parametrize(
@@ -561,7 +562,7 @@ def test_what_the_core_gives_no_plugin_gives(
     install: Callable[..., None], name: str, given: Any, shown: str
 ) -> None:
     install(toy=toy, mine=module(**{name: lambda: given}))
-    assert message(lambda: prunecore.prune(Net(), 30, (3,))) == (
+    assert message(lambda: prunecore.prune(Net(), level=30, input_shape=(3,))) == (
         f"prunecore-mine 0.1: {name} gives {shown}, as that of prunecore {version('prunecore')} "
         "does.\n"
         "Block one of them: PRUNECORE_BLOCK=mine."

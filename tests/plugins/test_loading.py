@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import Signal, UsageError
+from prunecore import UsageError
 from prunecore.channels.ids import without_channels
+from prunecore.plugin import Signal
 from prunecore.plugins import loading
 from prunecore.plugins.loading import HOOKS, register
 from prunecore.registry import Plugins

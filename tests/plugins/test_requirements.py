@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 import prunecore
-from prunecore import PluginError, errors
+from prunecore import errors
 from prunecore.cli.main import main
+from prunecore.plugin import PluginError
 from prunecore.plugins import loading, requirements
 from prunecore.plugins.requirements import unmet
 
@@ -167,7 +168,7 @@ def test_a_job_stops_before_any_work(install: Install, monkeypatch: pytest.Monke
 
     install("prunecore-mine", "0.7", "prunecore>=2")
     with pytest.raises(PluginError, match="it requires prunecore>=2"):
-        prunecore.prune(nn.Sequential(), 30)
+        prunecore.prune(nn.Sequential(), level=30, input_shape=(3,))
     monkeypatch.setenv(errors.BLOCK_VARIABLE, "mine")
     assert [plugin.name for plugin in loading.load().all] == ["builtin"]
 

@@ -14,15 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunecore import (
+from prunecore import PrunecoreError, errors
+from prunecore.plugin import (
     BlockSource,
     Call,
     FunctionRule,
     PluginError,
-    PrunecoreError,
     Signal,
     elementwise,
-    errors,
     hookimpl,
 )
 from prunecore.registry import Plugin

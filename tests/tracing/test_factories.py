@@ -162,7 +162,7 @@ def test_many_numbers_and_drawn_ones_are_refused(
 
 
 def test_tensors_are_in_float64_where_all_is(toys_installed: None) -> None:
-    small = prunecore.prune(Net(doubled), 30, (3, SIZE, SIZE))
+    small = prunecore.prune(Net(doubled), level=30, input_shape=(3, SIZE, SIZE))
     assert "x @ torch.eye(4).mul(2).add(1)" in small.source
     assert small.report["verified"]["max_relative_difference"] == 1e-12
     assert torch.get_default_dtype() is torch.float32

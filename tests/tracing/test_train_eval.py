@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import prunecore
 from prunecore import UnsupportedError, UsageError, VerificationError
 from prunecore.channels.keep import Keep
+from prunecore.inputs import of_shape
 from prunecore.planning.plan import make_plan
 from prunecore.plugins.loading import load
-from prunecore.verification import verify_file
 from prunecore.verifying.comparison import verify
 from prunecore.walking.network import walk
 from prunecore.writing.building import build, transfer_weights
@@ -146,7 +146,7 @@ def body(source: str) -> list[str]:
 @pytest.mark.parametrize("function", ALL)
 def test_both_modes_are_written_and_compute_what_the_original_does(function: Any) -> None:
     model = randomised(Net(function))
-    small = prunecore.prune(model, 30, (3,))
+    small = prunecore.prune(model, level=30, input_shape=(3,))
     assert small.report["verified"]["max_relative_difference"] <= 1e-9
     if function in EXPECTED:
         assert body(small.source) == lines(EXPECTED[function])
@@ -155,7 +155,7 @@ def test_both_modes_are_written_and_compute_what_the_original_does(function: Any
 @pytest.mark.parametrize("function", ALL)
 def test_whatever_is_kept_both_modes_agree(function: Any) -> None:
     model, plugins = randomised(Net(function)), load()
-    dependencies = walk(model, (3,), plugins)
+    dependencies = walk(model, of_shape((3,)), plugins)
     scores = torch.rand(dependencies.count, generator=torch.Generator().manual_seed(1)).numpy()
     plan = make_plan(dependencies, scores, 40, "channels")
     keep = Keep(model, dependencies, plan.kept)
@@ -163,25 +163,25 @@ def test_whatever_is_kept_both_modes_agree(function: Any) -> None:
 
     source = write_network(model, keep, plugins, "net", "A network.")
     small = build(source, "net", transfer_weights(model, keep, plugins))
-    assert verify(model, keep, small, (3,))["inputs"] == 8
+    assert verify(model, keep, small, of_shape((3,)))["inputs"] == 8
 
 
 def test_a_fault_in_training_alone_is_found() -> None:
     model = randomised(Net(auxiliary))
     plugins = load()
-    dependencies = walk(model, (3,), plugins)
+    dependencies = walk(model, of_shape((3,)), plugins)
     keep = Keep(model, dependencies, ~dependencies.removable | True)
     small = randomised(Net(auxiliary))
     small.load_state_dict(model.state_dict())
-    assert verify(model, keep, small, (3,))["inputs"] == 8
+    assert verify(model, keep, small, of_shape((3,)))["inputs"] == 8
     with torch.no_grad():
         small.get_parameter("aux.weight")[0] += 1
     with pytest.raises(VerificationError, match=r"first at aux \(Linear.*in training"):
-        verify(model, keep, small, (3,))
+        verify(model, keep, small, of_shape((3,)))
 
 
 def test_a_head_of_training_is_an_output_and_its_layers_are_pruned() -> None:
-    found = walk(randomised(Net(auxiliary)), (3,), load())
+    found = walk(randomised(Net(auxiliary)), of_shape((3,)), load())
     assert found.left_out == ()
     assert found.only_in_training == {"aux", "head"}
     removable = {path: found.removable[found.axes[i]].all() for path, i in found.layers.items()}
@@ -193,7 +193,7 @@ def test_a_head_of_training_is_an_output_and_its_layers_are_pruned() -> None:
 
 def test_what_is_dropped_is_left_out_and_named() -> None:
     model = randomised(Net(auxiliary))
-    small = prunecore.prune(model, 30, (3,), drop=["aux", "head"])
+    small = prunecore.prune(model, level=30, input_shape=(3,), drop=["aux", "head"])
     assert small.report["left_out"] == ["aux", "head"]
     assert "self.training" not in small.source
     assert not any(key.startswith(("aux", "head")) for key in small.weights)
@@ -212,7 +212,7 @@ def test_training_does_without_a_part_of_what_it_reaches() -> None:
             other = None if self.other is None else self.other(x)
             return Outputs(self.last(x), other), self.head(self.aux(x))
 
-    small = prunecore.prune(randomised(Two()), 30, (3,), drop=["other"])
+    small = prunecore.prune(randomised(Two()), level=30, input_shape=(3,), drop=["other"])
     assert small.report["left_out"] == ["b", "drop", "other"]
     outputs, aux = small.model.train()(torch.randn(2, 3, dtype=torch.float64))
     assert (type(outputs).__name__, outputs.aux, aux.shape) == ("Outputs", None, (2, 2))
@@ -220,17 +220,17 @@ def test_training_does_without_a_part_of_what_it_reaches() -> None:
 
 def test_all_that_only_training_does_is_left_out_by_one_word(tmp_path: Any) -> None:
     model = randomised(Net(auxiliary))
-    small = prunecore.prune(model, 30, (3,), drop=["training"])
+    small = prunecore.prune(model, level=30, input_shape=(3,), drop=["training"])
     assert small.report["left_out"] == ["aux", "head", "training"]
     small.save(tmp_path / "net_30.py")
-    assert verify_file(tmp_path / "net_30.py", model, (3,))["inputs"] == 8
+    assert prunecore.verify(tmp_path / "net_30.py", model, input_shape=(3,)).inputs == 8
 
 
 @pytest.mark.parametrize("drop", [["aux", "head"], []])
 def test_a_written_set_is_verified_with_what_was_dropped(tmp_path: Any, drop: list[str]) -> None:
     model = randomised(Net(auxiliary))
-    prunecore.prune(model, 30, (3,), drop=drop).save(tmp_path / "net_30.py")
-    assert verify_file(tmp_path / "net_30.py", model, (3,))["inputs"] == 8
+    prunecore.prune(model, level=30, input_shape=(3,), drop=drop).save(tmp_path / "net_30.py")
+    assert prunecore.verify(tmp_path / "net_30.py", model, input_shape=(3,)).inputs == 8
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_written_set_is_verified_with_what_was_dropped(tmp_path: Any, drop: li
 )
 def test_what_cannot_be_dropped_is_refused(drop: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        prunecore.prune(Net(auxiliary), 30, (3,), drop=drop)
+        prunecore.prune(Net(auxiliary), level=30, input_shape=(3,), drop=drop)
 
 
 def test_a_part_of_what_a_plugin_follows_cannot_be_dropped_alone() -> None:
@@ -253,7 +253,7 @@ def test_a_part_of_what_a_plugin_follows_cannot_be_dropped_alone() -> None:
             self.aux = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 6))
 
     with pytest.raises(UsageError, match=r"aux\.1 cannot be dropped by itself"):
-        prunecore.prune(Nested(), 30, (3,), drop=["aux.1"])
+        prunecore.prune(Nested(), level=30, input_shape=(3,), drop=["aux.1"])
 
 
 def branches_on_values(net: Any, x: Tensor) -> Tensor:
@@ -299,12 +299,12 @@ def test_training_that_cannot_be_followed_is_refused_and_can_be_left_out(
     model = randomised(Net(function))
     before = torch.get_rng_state(), random.getstate()
     with pytest.raises(UnsupportedError, match=r"the network \(Net\)") as raised:
-        prunecore.prune(model, 30, (3,))
+        prunecore.prune(model, level=30, input_shape=(3,))
     assert reason in raised.value.reason
     assert raised.value.remedy.endswith("Or leave out what only training does (--drop training).")
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == random.getstate()
-    small = prunecore.prune(model, 30, (3,), drop=["training"])
+    small = prunecore.prune(model, level=30, input_shape=(3,), drop=["training"])
     assert "training" in small.report["left_out"]
 
 
@@ -322,7 +322,7 @@ class Head(nn.Module):
 
 def test_a_branch_within_a_block_reaches_what_lies_around_it() -> None:
     model = randomised(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), Head()))
-    small = prunecore.prune(model, 30, (3,))
+    small = prunecore.prune(model, level=30, input_shape=(3,))
     assert small.report["left_out"] == []
     first, second = small.model.train()(torch.randn(2, 3, dtype=torch.float64))
     assert first.shape == second.shape == (2, 2)
@@ -339,7 +339,7 @@ def test_what_only_training_calls_keeps_both_of_its_own_ways() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x * 2 if self.training else x
 
-    small = prunecore.prune(randomised(Outer()), 30, (3,))
+    small = prunecore.prune(randomised(Outer()), level=30, input_shape=(3,))
     assert lines(small.source.partition("class Noise")[2].partition("\n\n\n")[0])[-3:] == [
         "if self.training:",
         "return x * 2",

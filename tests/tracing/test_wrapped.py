@@ -42,7 +42,7 @@ def test_a_marked_function_is_followed(cut: Callable[..., Any]) -> None:
 def test_a_marked_function_that_has_a_rule_is_a_call(
     find: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, toys: Any
 ) -> None:
-    from prunecore import FunctionRule
+    from prunecore.plugin import FunctionRule
 
     class Called(Net):
         def forward(self, x: Tensor) -> Tensor:

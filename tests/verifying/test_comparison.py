@@ -13,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunecore import Keep, PrunecoreError, VerificationError
+from prunecore import PrunecoreError, VerificationError
+from prunecore.inputs import of_shape
+from prunecore.plugin import Keep
 from prunecore.registry import Plugins
 from prunecore.verifying.comparison import verify
 from prunecore.writing.building import build, import_file, transfer_weights
@@ -70,7 +72,10 @@ def test_a_right_network_passes(pair: tuple[Any, ...]) -> None:
     assert sorted(FLOATS) == sorted(
         n for n, t in small.state_dict().items() if t.is_floating_point()
     )
-    assert verify(model, keep, small, SHAPE) == {"max_relative_difference": 1e-12, "inputs": 8}
+    assert verify(model, keep, small, of_shape(SHAPE)) == {
+        "max_relative_difference": 1e-12,
+        "inputs": 8,
+    }
 
 
 @pytest.mark.parametrize("place", [0, -1])
@@ -79,7 +84,7 @@ def test_one_wrong_number_is_caught(pair: tuple[Any, ...], name: str, place: int
     model, keep, small = pair
     small.state_dict()[name].view(-1)[place] += 1e-3
     with pytest.raises(VerificationError) as caught:
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
     first, second = str(caught.value).splitlines()
     assert first.startswith("The written network differs from the masked original by ")
     assert "at most 1e-09 is right" in first
@@ -92,28 +97,28 @@ def test_two_channels_in_each_others_place_are_caught(pair: tuple[Any, ...], nam
     tensor = small.state_dict()[name]
     tensor.copy_(tensor[[1, 0, 2, 3]])
     with pytest.raises(VerificationError, match="differs from the masked original"):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 def test_inputs_in_each_others_place_are_caught(pair: tuple[Any, ...]) -> None:
     model, keep, small = pair
     small.b.weight.data = small.b.weight.data[:, [0, 2, 1, 3]].clone()
     with pytest.raises(VerificationError, match=r"first at b \(Conv2d, in the care of "):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 def test_a_layer_of_another_kind_is_caught(pair: tuple[Any, ...]) -> None:
     model, keep, small = pair
     small.relu = nn.LeakyReLU(1e-5)
     with pytest.raises(VerificationError, match=r"first at relu \(ReLU, in the care of "):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 def test_another_option_of_a_layer_is_caught(pair: tuple[Any, ...]) -> None:
     model, keep, small = pair
     small.bn.eps = 1.1e-5
     with pytest.raises(VerificationError, match="differs from the masked original"):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 @pytest.mark.parametrize("name", ["a.weight", "a.bias", "bn.running_var", "b.weight"])
@@ -121,14 +126,14 @@ def test_a_fault_that_the_output_does_not_show_is_caught(pair: tuple[Any, ...], 
     model, keep, small = pair
     for network in (model, small):
         network.fc.weight.data.zero_()
-    verify(model, keep, small, SHAPE)
+    verify(model, keep, small, of_shape(SHAPE))
     small.state_dict()[name].view(-1)[0] += 1e-3
     with torch.no_grad():
         x = torch.rand(2, *SHAPE)
         assert torch.equal(model(x), small(x))
     layer = name.partition(".")[0]
     with pytest.raises(VerificationError, match=rf"first at {layer} \(\w+, in the care of "):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 def test_a_tiny_signal_is_judged_by_its_own_size(pair: tuple[Any, ...]) -> None:
@@ -138,10 +143,10 @@ def test_a_tiny_signal_is_judged_by_its_own_size(pair: tuple[Any, ...]) -> None:
         network.shift.data.mul_(1e-12)
         network.b.weight.data.mul_(1e-12)
         network.b.bias.data.zero_()
-    verify(model, keep, small, SHAPE)
+    verify(model, keep, small, of_shape(SHAPE))
     small.b.weight.data[0, 0, 0, 0] += 1e-13
     with pytest.raises(VerificationError, match=r"first at b \(Conv2d, in the care of "):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 def test_wrong_kept_indices_are_caught(pair: tuple[Any, ...]) -> None:
@@ -149,7 +154,7 @@ def test_wrong_kept_indices_are_caught(pair: tuple[Any, ...]) -> None:
     kept = keep.kept.copy()
     kept[[0, 1]] = kept[[1, 0]]
     with pytest.raises(VerificationError, match="differs from the masked original"):
-        verify(model, Keep(model, keep.dependencies, kept), small, SHAPE)
+        verify(model, Keep(model, keep.dependencies, kept), small, of_shape(SHAPE))
 
 
 @pytest.mark.parametrize("where", ["original", "written"])
@@ -159,7 +164,7 @@ def test_what_is_not_finite_is_caught(pair: tuple[Any, ...], where: str) -> None
     network.fc.bias.data[0] = math.nan if where == "original" else math.inf
     expected = "not finite" if where == "original" else "differs from the masked original"
     with pytest.raises(VerificationError, match=expected):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 def test_an_output_of_another_shape_is_caught(pair: tuple[Any, ...]) -> None:
@@ -171,7 +176,7 @@ def test_an_output_of_another_shape_is_caught(pair: tuple[Any, ...]) -> None:
 
     small.__class__ = Flat
     with pytest.raises(VerificationError, match=r"first at its output \(Net\);"):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 def test_a_layer_that_is_called_once_more_is_caught(pair: tuple[Any, ...]) -> None:
@@ -184,14 +189,14 @@ def test_a_layer_that_is_called_once_more_is_caught(pair: tuple[Any, ...]) -> No
 
     small.__class__ = More
     with pytest.raises(VerificationError, match="differs from the masked original by inf"):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 def test_a_network_that_does_not_run_is_said_to(pair: tuple[Any, ...]) -> None:
     model, keep, small = pair
     small.fc = nn.Linear(5, 4)
     with pytest.raises(VerificationError) as caught:
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
     first, second = str(caught.value).splitlines()
     what = "As it is written, Net cannot be run in float64 on inputs of shape (8, 3, 4, 4): Runtime"
     assert first.startswith(what)
@@ -205,7 +210,7 @@ def test_an_original_that_does_not_run_is_said_to(pair: tuple[Any, ...]) -> None
     model, keep, small = pair
     model.fc = nn.Linear(5, 4)
     with pytest.raises(VerificationError) as caught:
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
     first, second = str(caught.value).splitlines()
     assert first.startswith("Net cannot be run in float64 on inputs of shape (8, 3, 4, 4): Runtime")
     assert second.startswith("Take what ties its forward to another type")
@@ -218,7 +223,7 @@ def test_both_networks_are_left_as_they_were(pair: tuple[Any, ...]) -> None:
     handle = model.a.register_forward_hook(lambda *_: pytest.fail("the user's hook was called"))
     before = {id(n): {k: t.clone() for k, t in n.state_dict().items()} for n in (model, small)}
     random = torch.get_rng_state()
-    verify(model, keep, small, SHAPE)
+    verify(model, keep, small, of_shape(SHAPE))
     assert torch.equal(random, torch.get_rng_state())
     assert list(model.a._forward_hooks) == [handle.id]
     for network in (model, small):
@@ -234,8 +239,8 @@ def test_large_inputs_come_one_at_a_time(find: Callable[..., Any], toys: Plugins
     shape = (224 * 224, 3)
     found = find(model, (2, *shape))
     keep = Keep(model, found, np.ones(found.count, dtype=bool))
-    assert verify(model, keep, model, shape)["inputs"] == 1
-    assert verify(model, keep, model, (224 * 112, 3))["inputs"] == 2
+    assert verify(model, keep, model, of_shape(shape))["inputs"] == 1
+    assert verify(model, keep, model, of_shape((224 * 112, 3)))["inputs"] == 2
 
 
 def test_a_norm_over_channels_is_compared_over_those_that_are_kept(
@@ -245,14 +250,14 @@ def test_a_norm_over_channels_is_compared_over_those_that_are_kept(
     keep = result.keep
     result.dependencies.masked_forwards.clear()
     with pytest.raises(VerificationError, match=r"first at 1 \(Centre, in the care of"):
-        verify(result.model, keep, result.small, (3,))
+        verify(result.model, keep, result.small, of_shape((3,)))
 
 
 def test_what_cannot_be_copied_is_said_to_be(pair: tuple[Any, ...]) -> None:
     model, keep, small = pair
     model.generator = (number for number in range(3))
     with pytest.raises(PrunecoreError, match=r"cannot be copied.*generator"):
-        verify(model, keep, small, SHAPE)
+        verify(model, keep, small, of_shape(SHAPE))
 
 
 def test_a_file_is_imported_without_a_trace(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def over_kept(kept: Tensor, x: Tensor, *_: Any, **__: Any) -> Tensor:
 def test_the_masked_original_calls_what_a_rule_gave(
     cut: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, toys: Any
 ) -> None:
-    from prunecore import Channels, FunctionRule, Operation, Signal
+    from prunecore.plugin import Channels, FunctionRule, Operation, Signal
 
     def calculate(channels: Channels, operation: Operation) -> Signal:
         x = operation.tensor
@@ -99,7 +99,7 @@ def test_the_masked_original_calls_what_a_rule_gave(
 def test_what_a_plugin_s_own_call_mixes_is_left_whole(
     find: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, toys: Any, toy: Any
 ) -> None:
-    from prunecore import Channels, FunctionRule, Operation, Signal
+    from prunecore.plugin import Channels, FunctionRule, Operation, Signal
 
     def calculate(channels: Channels, operation: Operation) -> Signal:
         channels.masked_function(channels.axis(operation.tensor, 1), over_kept)

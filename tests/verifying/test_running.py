@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore import VerificationError
+from prunecore.inputs import of_shape
 from prunecore.plugins.loading import load
 from prunecore.verifying.running import cared_for, telling_where
 from prunecore.walking.network import walk
@@ -39,7 +40,7 @@ def test_a_module_and_who_takes_care_of_it(
 ) -> None:
     prune_with(install)
     model = Net()
-    assert cared_for(path, model, walk(model, (3,), load()).visits) == told
+    assert cared_for(path, model, walk(model, of_shape((3,)), load()).visits) == told
 
 
 WRONG = TEXT.replace("return self.linear(x)", "return self.linear({})")

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import InputShapeError, PluginError, Signal, UnsupportedError
+import prunecore.plugin
+from prunecore import UnsupportedError
 from prunecore.channels.ids import along, without_channels
 from prunecore.channels.signal import shaped
+from prunecore.errors import InputShapeError
+from prunecore.plugin import PluginError, Signal
 from prunecore.walking.diagnosis import Shapes, watch
 
 from ..strangers import Block, Net, answering, message, owning, prune_with
@@ -126,7 +129,7 @@ def test_an_input_shape_that_the_network_cannot_take_is_the_users(
     install: Callable[..., None],
 ) -> None:
     prune_with(install)
-    text = message(lambda: prunecore.prune(Net(), 30, (5,)), InputShapeError)
+    text = message(lambda: prunecore.prune(Net(), level=30, input_shape=(5,)), InputShapeError)
     assert text.startswith("first (Linear) cannot take a tensor of shape (5,): ")
 
 
@@ -166,7 +169,7 @@ def test_a_network_that_cannot_be_copied(install: Callable[..., None]) -> None:
 
     prune_with(install, **{HOOK: answering(HOOK, "(inputs[0],)")})
     with pytest.raises(PluginError, match=r"prunecore-mine|prunecore-toy"):
-        prunecore.prune(Locked(), 30, (3,))
+        prunecore.prune(Locked(), level=30, input_shape=(3,))
 
 
 def test_the_users_network_is_left_as_it_was(install: Callable[..., None]) -> None:
@@ -215,15 +218,15 @@ def test_a_shape_that_nothing_minds_is_found_by_verification(
         "prunecore_write_block": answering(
             "prunecore_write_block",
             "BlockSource(Call('Half'), {'Half': TEXT})",
-            BlockSource=prunecore.BlockSource,
-            Call=prunecore.Call,
+            BlockSource=prunecore.plugin.BlockSource,
+            Call=prunecore.plugin.Call,
             TEXT=HALF,
         ),
     }
     prune_with(install, **hooks)
     model = Maps()
-    assert prunecore.prune(model, 30, (3, size, size), verify=False).report
-    text = message(lambda: prunecore.prune(model, 30, (3, size, size)))
+    assert prunecore.prune(model, level=30, input_shape=(3, size, size), verify=False).report
+    text = message(lambda: prunecore.prune(model, level=30, input_shape=(3, size, size)))
     count = min(8, 3 * 224 * 224 // (3 * size * size))
     assert text.splitlines()[0] == (
         f"prunecore-mine 0.1: {HOOK} for halve returned a tensor of shape (2, 4, {size}, {size}) "

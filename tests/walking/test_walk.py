@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore import Channels, InputShapeError, Signal, UnsupportedError, along
+from prunecore import UnsupportedError
 from prunecore.channels.ids import FIXED, without_channels
 from prunecore.channels.signal import shaped
+from prunecore.errors import InputShapeError
+from prunecore.plugin import Channels, Signal, along
 from prunecore.plugins import loading
 from prunecore.registry import Plugins
 from prunecore.walking.network import find_dependencies

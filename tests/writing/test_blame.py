@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import BlockSource, Call, PrunecoreError
+from prunecore import PrunecoreError
+from prunecore.plugin import BlockSource, Call
 from prunecore.writing.building import build, check_kinds
 
 from .. import toy
@@ -182,7 +183,7 @@ def test_a_fault_of_the_core_is_told_as_it_is(
     install(toy=toy)
     monkeypatch.setattr("prunecore.pruning.build", broken)
     monkeypatch.setattr("prunecore.writing.building.build", broken)
-    assert message(lambda: prunecore.prune(Net(), 30, (3,)), PrunecoreError) == (
+    assert message(lambda: prunecore.prune(Net(), level=30, input_shape=(3,)), PrunecoreError) == (
         "It is broken.\nReport it."
     )
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore import PrunecoreError, VerificationError, WeightsError
-from prunecore.verification import verify_file
+from prunecore.inputs import of_shape
+from prunecore.verification import Verification
 from prunecore.walking.network import BATCH, walk
 from prunecore.writing.building import build
 
@@ -42,15 +43,15 @@ def model() -> Net:
 @pytest.fixture
 def file(model: Net, tmp_path: Path) -> Path:
     """The .py file of a set."""
-    return prunecore.prune(model, 40, (3,)).save(tmp_path / "net_40.py")[0]
+    return prunecore.prune(model, level=40, input_shape=(3,)).save(tmp_path / "net_40.py")[0]
 
 
 def check(file: Path, model: nn.Module, shape: tuple[int, ...] = (3,)) -> Any:
-    return verify_file(file, model, shape)
+    return prunecore.verify(file, model, input_shape=shape)
 
 
 def test_a_set_that_is_right(file: Path, model: Net) -> None:
-    assert check(file, model) == {"max_relative_difference": 1e-12, "inputs": 8}
+    assert check(file, model) == Verification(max_relative_difference=1e-12, inputs=8)
     assert sorted(path.name for path in file.parent.iterdir()) == [
         "net_40.json",
         "net_40.py",
@@ -171,7 +172,7 @@ def test_a_file_that_raises(file: Path, model: Net) -> None:
 
 
 def test_a_network_is_built_of_the_very_tensors_that_are_given(model: Net) -> None:
-    small = prunecore.prune(model, 40, (3,))
+    small = prunecore.prune(model, level=40, input_shape=(3,))
     again = build(small.source, "net", small.weights)
     for name, tensor in again.state_dict().items():
         assert tensor.data_ptr() == small.weights[name].data_ptr()
@@ -191,7 +192,7 @@ def test_building_draws_no_random_numbers(model: Net) -> None:
 
     for network in (model, Constant()):
         before = torch.get_rng_state()
-        small = prunecore.prune(network, 40, (3,))
+        small = prunecore.prune(network, level=40, input_shape=(3,))
         assert torch.equal(before, torch.get_rng_state())
     assert small.model.factor.tolist() == [2.0]
 
@@ -209,13 +210,13 @@ def test_tied_parameters_stay_tied_and_trainable_as_they_were(trainable: bool) -
 
     model = Tied()
     model.a.weight.requires_grad_(trainable)
-    small = prunecore.prune(model, 40, (3,)).model
+    small = prunecore.prune(model, level=40, input_shape=(3,)).model
     assert small.a.weight is small.twin.weight
     assert small.a.weight.requires_grad is trainable
 
 
 def test_a_walk_sees_more_than_one_input(model: Net, toys: Any) -> None:
-    found = walk(model, (3,), toys)
+    found = walk(model, of_shape((3,)), toys)
     assert found.visits[""][0].inputs[0].shape == (BATCH, 3)
     assert BATCH > 1
 
@@ -226,7 +227,7 @@ def test_a_batch_size_in_the_forward_does_not_go_unnoticed(toys: Any) -> None:
             return super().forward(x).view(1, 4)
 
     with pytest.raises(PrunecoreError, match="cannot take a tensor of shape"):
-        walk(Baked(), (3,), toys)
+        walk(Baked(), of_shape((3,)), toys)
 
 
 def test_the_text_is_that_of_a_file(model: Net, install: Callable[..., None]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import prunecore
-from prunecore import BlockSource, Call
+from prunecore.plugin import BlockSource, Call
 
 from .. import toy
 from ..strangers import (
@@ -122,7 +122,7 @@ def test_two_plugins_with_different_texts_for_a_name(
         one=module(prunecore_block_types=owning(Block), **one),
         two=module(prunecore_block_types=owning(Other), **two),
     )
-    assert message(lambda: prunecore.prune(Both(), 30, (3,))) == (
+    assert message(lambda: prunecore.prune(Both(), level=30, input_shape=(3,))) == (
         f"prunecore-two 0.1: prunecore_write_block for blocks.1 defines {told} in another text "
         "than prunecore-one 0.1 for blocks.0.\n"
         "Block one of them: PRUNECORE_BLOCK=one or PRUNECORE_BLOCK=two."

@@ -19,7 +19,6 @@ from prunecore.writing.text import (
     Call,
     Name,
     Statement,
-    call,
     one_line,
     render,
     same,
@@ -168,12 +167,12 @@ def test_broken_texts_are_as_ruff_formats_them(check_style: Callable[..., None])
 
 
 def test_arguments_without_a_default_stand_by_place_and_others_by_name() -> None:
-    made = call(nn.Conv2d, kernel_size=3, in_channels=4, out_channels=8, stride=1, bias=False)
+    made = Call.of(nn.Conv2d, kernel_size=3, in_channels=4, out_channels=8, stride=1, bias=False)
     assert str(made) == "nn.Conv2d(4, 8, 3, bias=False)"
     assert made.names == ("in_channels", "out_channels", "kernel_size")
-    assert str(call(nn.ReLU, inplace=False)) == "nn.ReLU()"
-    assert str(call(nn.ReLU, inplace=True)) == "nn.ReLU(inplace=True)"
-    assert str(call(nn.BatchNorm2d, num_features=3, eps=1e-3)) == "nn.BatchNorm2d(3, eps=0.001)"
+    assert str(Call.of(nn.ReLU, inplace=False)) == "nn.ReLU()"
+    assert str(Call.of(nn.ReLU, inplace=True)) == "nn.ReLU(inplace=True)"
+    assert str(Call.of(nn.BatchNorm2d, num_features=3, eps=1e-3)) == "nn.BatchNorm2d(3, eps=0.001)"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +185,7 @@ def test_arguments_without_a_default_stand_by_place_and_others_by_name() -> None
     ],
 )
 def test_a_computed_number_is_written_without_its_rounding(momentum: Any, text: str) -> None:
-    assert str(call(nn.BatchNorm2d, num_features=3, momentum=momentum)) == text
+    assert str(Call.of(nn.BatchNorm2d, num_features=3, momentum=momentum)) == text
 
 
 @pytest.mark.parametrize(

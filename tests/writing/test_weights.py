@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prunecore import Keep
+from prunecore.plugin import Keep
 from prunecore.registry import Plugins
 from prunecore.writing.building import transfer_weights
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunecore import BlockSource, Call, Keep, PluginError, UnsupportedError, hookimpl
+from prunecore import UnsupportedError
+from prunecore.plugin import BlockSource, Call, Keep, PluginError, hookimpl
 from prunecore.plugins.loading import register
 from prunecore.registry import Plugins
 from prunecore.walking.network import find_dependencies

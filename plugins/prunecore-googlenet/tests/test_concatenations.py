@@ -14,7 +14,6 @@ from torchvision.models.googlenet import BasicConv2d, Inception
 from torchvision.models.inception import InceptionB, InceptionD, InceptionE
 
 import prunecore
-from prunecore.verification import verify_file
 from prunecore_googlenet import inception
 
 WIDTHS = (24, 12, 24, 12, 12, 10)  # of an Inception's convolutions
@@ -97,7 +96,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", ["nested", "summed", "turned", "passed", "reduced"])
 def test_concatenations_are_exact_where_little_is_left(name, level, mode, varied, check):
     model = varied(NETWORKS[name]())
-    small = prunecore.prune(model, level, (3, 12, 12), mode=mode, name="net")
+    small = prunecore.prune(model, level=level, input_shape=(3, 12, 12), mode=mode, name="net")
     assert abs(small.report["level"]["achieved"] - level) < 4  # a channel may be that large
     check(model, small, (3, 12, 12))
 
@@ -122,7 +121,9 @@ def test_concatenations_are_exact_where_little_is_left(name, level, mode, varied
 def test_channels_out_of_order_are_found(network, name, axis, mode, varied, tmp_path: Path):
     model = varied(NETWORKS[network]())
     shape, file = (3, 12, 12) if network != "googlenet" else (3, 32, 32), tmp_path / "net.py"
-    prunecore.prune(model, 85, shape, mode=mode, name="net", verify=False).save(file)
+    prunecore.prune(model, level=85, input_shape=shape, mode=mode, name="net", verify=False).save(
+        file
+    )
 
     weights = load_file(file.with_suffix(".safetensors"))
     weight = weights[f"{name}.weight"]
@@ -130,4 +131,4 @@ def test_channels_out_of_order_are_found(network, name, axis, mode, varied, tmp_
     weights[f"{name}.weight"] = weight.roll(1, dims=axis).contiguous()
     save_file(weights, file.with_suffix(".safetensors"))
     with pytest.raises(prunecore.VerificationError, match=rf"first at {name}\b"):
-        verify_file(file, model, shape)
+        prunecore.verify(file, model, input_shape=shape)

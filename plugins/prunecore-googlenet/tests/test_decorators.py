@@ -60,7 +60,9 @@ def test_a_decorated_class_is_the_family_s_and_otherwise_itself():
 @pytest.mark.parametrize("level", [30, 60, 80, 85, 90, 95])
 def test_a_cifar_network_is_exact(level, mode, varied, check, check_style, classes, is_reached):
     model = varied(network(inception(convs=CONVS)(block_class())))
-    small = prunecore.prune(model, level, (3, 32, 32), mode=mode, name="cifar_net")
+    small = prunecore.prune(
+        model, level=level, input_shape=(3, 32, 32), mode=mode, name="cifar_net"
+    )
     assert is_reached(small)
     check(model, small, (3, 32, 32))
     check_style(small.source)
@@ -69,7 +71,9 @@ def test_a_cifar_network_is_exact(level, mode, varied, check, check_style, class
 
 def test_branches_are_called_as_in_the_forward(varied):
     block = inception(convs=CONVS)(block_class())
-    small = prunecore.prune(varied(network(block)), 50, (3, 16, 16), mode="random")
+    small = prunecore.prune(
+        varied(network(block)), level=50, input_shape=(3, 16, 16), mode="random"
+    )
     forward = """
         three = torch.relu(self.reduce(x))
         three = self.three(three)
@@ -88,7 +92,7 @@ def test_a_decorated_class_with_a_forward_of_its_own_is_not_taken_for_torchvisio
             return super()._forward(x)[::-1]
 
     model = varied(nn.Sequential(Swapped(3, 4, 5, 6, 7, 8, 9), nn.Conv2d(27, 4, 1)))
-    small = prunecore.prune(model, 40, (3, 8, 8), mode="random")
+    small = prunecore.prune(model, level=40, input_shape=(3, 8, 8), mode="random")
     assert small.report["verified"]
     assert "torch.cat([branch4, branch3, branch2, branch1], 1)" in small.source
 
@@ -96,4 +100,4 @@ def test_a_decorated_class_with_a_forward_of_its_own_is_not_taken_for_torchvisio
 def test_a_name_that_the_class_does_not_have_is_told_at_the_first_use():
     block = inception(convs=["one", "thre"])(block_class())
     with pytest.raises(UsageError, match=r"@inception on Branches names 'thre'.*'three'"):
-        prunecore.prune(network(block), 30, (3, 16, 16))
+        prunecore.prune(network(block), level=30, input_shape=(3, 16, 16))

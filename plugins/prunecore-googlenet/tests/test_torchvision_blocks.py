@@ -63,7 +63,7 @@ def test_a_block_is_followed_and_written_as_its_forward_is(block):
 @pytest.mark.parametrize("level", [20, 80, 95])
 def test_googlenet_is_exact(level, mode, varied, check, check_style, classes, is_reached):
     model = varied(googlenet())
-    small = prunecore.prune(model, level, (3, 48, 48), mode=mode)
+    small = prunecore.prune(model, level=level, input_shape=(3, 48, 48), mode=mode)
     assert is_reached(small)
     check(model, small, (3, 48, 48))
     check_style(small.source)
@@ -85,7 +85,7 @@ def test_transform_input_is_written_as_a_person_would(
     network, level, shape, varied, check, check_style
 ):
     model = varied(network(transform_input=True))
-    small = prunecore.prune(model, level, shape)
+    small = prunecore.prune(model, level=level, input_shape=shape)
     check(model, small, shape)
     check_style(small.source)
     assert (
@@ -102,7 +102,9 @@ def test_transform_input_is_written_as_a_person_would(
 @pytest.mark.parametrize(("level", "mode"), [(50, "random"), (80, "l1-norm"), (95, "random")])
 def test_inception_v3_is_exact(level, mode, varied, check, check_style, classes, is_reached):
     model = varied(inception_v3())
-    small = prunecore.prune(model, level, (3, 75, 75), mode=mode, drop=["AuxLogits"])
+    small = prunecore.prune(
+        model, level=level, input_shape=(3, 75, 75), mode=mode, drop=["AuxLogits"]
+    )
     assert is_reached(small)
     check(model, small, (3, 75, 75))
     check_style(small.source)
@@ -111,12 +113,14 @@ def test_inception_v3_is_exact(level, mode, varied, check, check_style, classes,
 
 
 def test_networks_without_auxiliary_heads_are_written_whole(varied):
-    small = prunecore.prune(varied(googlenet(aux_logits=False)), 40, (3, 32, 32))
+    small = prunecore.prune(varied(googlenet(aux_logits=False)), level=40, input_shape=(3, 32, 32))
     assert small.report["left_out"] == []
 
 
 def test_arguments_are_widths_by_torchvision_s_names(varied):
-    small = prunecore.prune(varied(small_inception()), 60, (3, 75, 75), mode="random")
+    small = prunecore.prune(
+        varied(small_inception()), level=60, input_shape=(3, 75, 75), mode="random"
+    )
     kept = small.model.Mixed_6b
 
     def widths(branch: str, count: int) -> list[int]:
@@ -138,7 +142,7 @@ def test_arguments_are_widths_by_torchvision_s_names(varied):
 
 
 def test_googlenet_s_arguments_are_torchvision_s(varied):
-    small = prunecore.prune(varied(googlenet()), 60, (3, 32, 32), mode="random")
+    small = prunecore.prune(varied(googlenet()), level=60, input_shape=(3, 32, 32), mode="random")
     ours = small.model.inception4a.__init__.__annotations__
     theirs = Inception.__init__.__annotations__
     assert list(ours) == [name for name in theirs if name != "conv_block"]
@@ -217,7 +221,7 @@ def test_unusual_blocks_are_written_as_their_forward_is(unusual, varied):
     model = varied(
         nn.Sequential(BasicConv2d(3, 12, kernel_size=3), block, Thin(width), nn.Conv2d(21, 4, 1))
     )
-    small = prunecore.prune(model, 70, (3, 16, 16), mode="random", name="net")
+    small = prunecore.prune(model, level=70, input_shape=(3, 16, 16), mode="random", name="net")
     assert small.report["verified"]
     assert list(small.model.state_dict()) == list(model.state_dict())
     assert "        Inception(\n" not in small.source.partition("class Net(")[0]
@@ -242,14 +246,16 @@ def test_blocks_of_one_name_go_by_different_names_where_their_texts_differ(
         BasicConv2d(3, 8, kernel_size=3), BasicConv2dOfV3(8, 8, kernel_size=1), unusual, Own()
     )
     model.append(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)))
-    small = prunecore.prune(varied(model), 50, (3, 16, 16), mode="random", name="net")
+    small = prunecore.prune(
+        varied(model), level=50, input_shape=(3, 16, 16), mode="random", name="net"
+    )
     check(model, small, (3, 16, 16))
     check_style(small.source)
     assert classes(small.source) == ["BasicConv2d", "BasicConv2d2", "BasicConv2d3", "Net"]
 
 
 def test_a_block_can_be_the_whole_network(varied):
-    small = prunecore.prune(varied(InceptionE(3)), 30, (3, 8, 8), name="block")
+    small = prunecore.prune(varied(InceptionE(3)), level=30, input_shape=(3, 8, 8), name="block")
     assert small.report["verified"]
     assert "class Block(InceptionE)" in small.source
     assert small.model.branch3x3_2a.conv.out_channels == 384

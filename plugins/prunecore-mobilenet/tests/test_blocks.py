@@ -82,7 +82,9 @@ def classes(source: str) -> list[str]:
 )
 def test_usual_blocks_are_written_by_hand(block, shape, call):
     check_block(block, shape)
-    source = prunecore.prune(network(block, width=shape[0]), 50, (3, *shape[1:])).source
+    source = prunecore.prune(
+        network(block, width=shape[0]), level=50, input_shape=(3, *shape[1:])
+    ).source
     calls = [
         ast.unparse(node) for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
     ]
@@ -91,7 +93,9 @@ def test_usual_blocks_are_written_by_hand(block, shape, call):
 
 
 def test_no_squeeze_excitation_is_written_where_a_network_has_none():
-    source = prunecore.prune(network(v3(squeezes=False), width=16), 30, (3, 8, 8)).source
+    source = prunecore.prune(
+        network(v3(squeezes=False), width=16), level=30, input_shape=(3, 8, 8)
+    ).source
     assert classes(source) == ["InvertedResidual", "Sequential"]
     assert "squeeze" not in source
 
@@ -137,7 +141,7 @@ def test_unusual_blocks_are_written_as_their_forward_is(make, change):
     width = 16 if hasattr(block, "block") else 12
     check_block(block, (width, 8, 8))
     original = network(block, width=width)
-    small = prunecore.prune(original, 30, (3, 8, 8), mode="random")
+    small = prunecore.prune(original, level=30, input_shape=(3, 8, 8), mode="random")
     assert small.report["verified"]
     assert small.model.state_dict().keys() == original.state_dict().keys()
     assert "conv_norm" not in small.source
@@ -154,7 +158,7 @@ def test_blocks_of_several_kinds_get_names_of_their_own(tmp_path):
         nn.Conv2d(16, 12, 1),
     ]
     original = network(*blocks)
-    small = prunecore.prune(original, 40, (3, 8, 8), mode="random", name="mixed")
+    small = prunecore.prune(original, level=40, input_shape=(3, 8, 8), mode="random", name="mixed")
     assert small.report["verified"]
     found = [name.rstrip("0123456789") for name in classes(small.source)]
     assert found.count("InvertedResidual") == 5
@@ -168,7 +172,9 @@ def test_blocks_of_several_kinds_get_names_of_their_own(tmp_path):
 
 def test_a_block_without_a_shortcut_has_none_when_its_widths_become_equal():
     block = mobilenetv2.InvertedResidual(12, 16, 1, 4)
-    small = prunecore.prune(network(block, nn.Conv2d(16, 12, 1)), 95, (3, 8, 8), mode="random")
+    small = prunecore.prune(
+        network(block, nn.Conv2d(16, 12, 1)), level=95, input_shape=(3, 8, 8), mode="random"
+    )
     assert small.model[0].out_channels == small.model[1].conv[-1].num_features
     assert not small.model[1].use_res_connect
 
@@ -177,7 +183,7 @@ def test_a_block_without_a_shortcut_has_none_when_its_widths_become_equal():
 def test_a_block_can_be_the_whole_network(make):
     block = make()
     width = next(block.parameters()).shape[1]
-    small = prunecore.prune(block, 30, (width, 8, 8), name="block")
+    small = prunecore.prune(block, level=30, input_shape=(width, 8, 8), name="block")
     assert small.report["verified"]
     own = type(block).__name__
     assert f"class Block({own}):" in small.source
@@ -188,7 +194,7 @@ def test_a_class_that_only_constructs_a_block_is_written_as_the_block():
         def __init__(self) -> None:
             super().__init__(12, 12, 1, 8)
 
-    small = prunecore.prune(network(Wide()), 40, (3, 8, 8))
+    small = prunecore.prune(network(Wide()), level=40, input_shape=(3, 8, 8))
     assert small.report["verified"]
     assert classes(small.source) == ["InvertedResidual", "Sequential"]
 
@@ -196,7 +202,9 @@ def test_a_class_that_only_constructs_a_block_is_written_as_the_block():
 def test_blocks_go_as_a_whole():
     torch.manual_seed(0)
     model = mobilenet_v3_small(num_classes=10)
-    small = prunecore.prune(model, 97, (3, 32, 32), remove_blocks=True)
+    small = prunecore.prune(
+        model, level=97, input_shape=(3, 32, 32), limits=prunecore.Limits(remove_blocks=True)
+    )
     gone = [model.get_submodule(path) for path in small.report["left_out"]]
     assert gone
     assert all(block.use_res_connect for block in gone)

@@ -52,7 +52,10 @@ def test_a_decorated_class_is_the_family_s_and_so_is_what_only_constructs_it():
 
 def test_decorating_changes_nothing_in_what_is_written():
     plain, decorated = block_class(), mb_conv(convs=["expand", "depthwise"])(block_class())
-    sources = [prunecore.prune(network(b), 40, (3, 8, 8)).source for b in (plain, decorated)]
+    sources = [
+        prunecore.prune(network(b), level=40, input_shape=(3, 8, 8)).source
+        for b in (plain, decorated)
+    ]
     assert sources[0] == sources[1]
     assert "identity = x if self.shortcut is None else self.shortcut(x)" in sources[0]
 
@@ -63,7 +66,7 @@ def test_decorating_changes_nothing_in_what_is_written():
 def test_a_name_that_the_class_does_not_have_is_told_at_the_first_use(names):
     decorated = mb_conv(**names)(block_class())
     with pytest.raises(UsageError) as caught:
-        prunecore.prune(network(decorated), 30, (3, 8, 8))
+        prunecore.prune(network(decorated), level=30, input_shape=(3, 8, 8))
     assert str(caught.value) == (
         "@mb_conv on Block names 'deepwise', which the class does not have. "
         "Did you mean 'depthwise'?\nIts children: expand, depthwise, project."
@@ -78,6 +81,6 @@ def test_a_decorated_class_with_a_forward_of_its_own_is_not_torchvision_s():
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 1), Halved(8, 8, 1, 2), nn.Conv2d(8, 4, 1))
-    small = prunecore.prune(model, 30, (3, 8, 8))
+    small = prunecore.prune(model, level=30, input_shape=(3, 8, 8))
     assert small.report["verified"]
     assert "* 0.5" in small.source

@@ -20,4 +20,7 @@ def test_the_example_writes_what_the_readme_shows():
     exec(code, names)
     assert decorated in names["small"].source
     assert names["small"].report["verified"]
-    assert torchvisions in prunecore.prune(mobilenet_v2(), 50, (3, 32, 32), mode="random").source
+    assert (
+        torchvisions
+        in prunecore.prune(mobilenet_v2(), level=50, input_shape=(3, 32, 32), mode="random").source
+    )

@@ -24,7 +24,9 @@ def test_it_is_written_with_its_own_activations():
     usual, mobile = SqueezeExcitation(12, 5), SqueezeExcitation(12, 7, nn.SiLU, nn.Hardsigmoid)
     check_block(usual, (12, 4, 4))
     check_block(mobile, (12, 4, 4))
-    small = prunecore.prune(network(usual, mobile, SqueezeExcitation(12, 3)), 30, (3, 6, 6))
+    small = prunecore.prune(
+        network(usual, mobile, SqueezeExcitation(12, 3)), level=30, input_shape=(3, 6, 6)
+    )
     assert small.report["verified"]
     assert classes(small.source) == ["SqueezeExcitation", "SqueezeExcitation2", "Sequential"]
     scales = [type(block.scale_activation) for block in list(small.model)[1:4]]
@@ -48,14 +50,16 @@ def test_one_of_unusual_layers_is_written_as_its_forward_is(child, layer):
     setattr(block, child, layer)
     check_block(block, (12, 4, 2))
     original = network(block)
-    small = prunecore.prune(original, 15, (3, 6, 2), mode="random")
+    small = prunecore.prune(original, level=15, input_shape=(3, 6, 2), mode="random")
     assert small.report["verified"]
     assert small.model.state_dict().keys() == original.state_dict().keys()
     assert "def forward(self, input: Tensor)" in small.source
 
 
 def test_it_can_be_the_whole_network():
-    small = prunecore.prune(SqueezeExcitation(12, 6), 30, (12, 4, 4), name="block")
+    small = prunecore.prune(
+        SqueezeExcitation(12, 6), level=30, input_shape=(12, 4, 4), name="block"
+    )
     assert small.report["verified"]
     assert small.model.fc1.out_channels < 6
     assert "class Block(SqueezeExcitation):" in small.source

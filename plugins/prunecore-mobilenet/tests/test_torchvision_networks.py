@@ -78,13 +78,13 @@ def original(name: str) -> nn.Module:
 
 @functools.cache
 def half(name: str) -> prunecore.PrunedModel:
-    return prunecore.prune(original(name), 50, SHAPE, mode="random", name=name)
+    return prunecore.prune(original(name), level=50, input_shape=SHAPE, mode="random", name=name)
 
 
 @pytest.mark.parametrize(("level", "mode"), [(10, "random"), (90, "random"), (60, "l1-norm")])
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_level_is_exact(name, level, mode):
-    small = prunecore.prune(original(name), level, SHAPE, mode=mode)
+    small = prunecore.prune(original(name), level=level, input_shape=SHAPE, mode=mode)
     assert small.report["verified"]
     assert abs(small.report["level"]["achieved"] - level) <= 1
     assert list(small.model.state_dict()) == list(original(name).state_dict())

@@ -61,21 +61,24 @@ def test_a_class_that_only_constructs_a_decorated_one_is_the_family_s():
     plugins = load()
     assert plugins.owner(Wide).name == "resnet"
     assert plugins.owner(Other) is None
-    assert prunecore.prune(network(Wide), 30, (3, 8, 8)).report["verified"]
+    assert prunecore.prune(network(Wide), level=30, input_shape=(3, 8, 8)).report["verified"]
 
 
 def test_decorating_changes_nothing_in_what_is_written():
     plain, decorated = block_class(), basic_block(convs=["conv1", "conv2"])(block_class())
-    sources = [prunecore.prune(network(b), 40, (3, 8, 8)).source for b in (plain, decorated)]
+    sources = [
+        prunecore.prune(network(b), level=40, input_shape=(3, 8, 8)).source
+        for b in (plain, decorated)
+    ]
     assert sources[0] == sources[1]
     assert "identity = x if self.downsample is None else self.downsample(x)" in sources[0]
 
 
 def test_one_class_serves_two_networks():
     decorated = basic_block(convs=["conv1", "conv2"], downsampling=["downsample"])(block_class())
-    first = prunecore.prune(network(decorated), 30, (3, 8, 8))
-    second = prunecore.prune(network(decorated), 60, (3, 8, 8))
-    again = prunecore.prune(network(decorated), 30, (3, 8, 8))
+    first = prunecore.prune(network(decorated), level=30, input_shape=(3, 8, 8))
+    second = prunecore.prune(network(decorated), level=60, input_shape=(3, 8, 8))
+    again = prunecore.prune(network(decorated), level=30, input_shape=(3, 8, 8))
     assert first.source == again.source != second.source
 
 
@@ -89,7 +92,9 @@ def test_one_class_serves_two_networks():
 def test_a_name_that_the_class_does_not_have_is_told_at_the_first_use(names, hint):
     decorated = basic_block(**names)(block_class())
     with pytest.raises(UsageError) as caught:
-        prunecore.prune(nn.Sequential(nn.Conv2d(3, 4, 1), decorated(4, 8)), 30, (3, 8, 8))
+        prunecore.prune(
+            nn.Sequential(nn.Conv2d(3, 4, 1), decorated(4, 8)), level=30, input_shape=(3, 8, 8)
+        )
     assert hint in str(caught.value)
     assert "Its children: conv1, conv2, downsample." in str(caught.value)
 
@@ -113,6 +118,6 @@ def test_a_decorated_class_with_a_forward_of_its_own_is_not_torchvision_s():
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 1), Halved(8, 8), nn.Conv2d(8, 4, 1))
-    small = prunecore.prune(model, 30, (3, 8, 8))
+    small = prunecore.prune(model, level=30, input_shape=(3, 8, 8))
     assert small.report["verified"]
     assert "* 0.5" in small.source

@@ -75,7 +75,7 @@ def test_the_plugin_s_hooks_answer_and_its_errors_name_it():
     ids=["basic", "bottleneck", "grouped"],
 )
 def test_usual_blocks_are_written_as_torchvision_writes_them(model, texts, level):
-    small = prunecore.prune(model(), level, SHAPE, mode="random")
+    small = prunecore.prune(model(), level=level, input_shape=SHAPE, mode="random")
     assert small.report["verified"]
     classes = [n.name for n in ast.walk(ast.parse(small.source)) if isinstance(n, ast.ClassDef)]
     assert len(classes) == 2
@@ -95,19 +95,19 @@ def test_usual_blocks_are_written_as_torchvision_writes_them(model, texts, level
 )
 def test_unusual_blocks_are_written_as_their_forward_is(model):
     original = model()
-    small = prunecore.prune(original, 40, SHAPE, mode="random")
+    small = prunecore.prune(original, level=40, input_shape=SHAPE, mode="random")
     assert small.report["verified"]
     assert small.model.state_dict().keys() == original.state_dict().keys()
 
 
 def test_a_block_can_be_the_whole_network():
     block = BasicBlock(3, 3)
-    small = prunecore.prune(block, 30, (3, 8, 8), name="block")
+    small = prunecore.prune(block, level=30, input_shape=(3, 8, 8), name="block")
     assert small.model.conv1.out_channels < 3
     assert "class Block(BasicBlock)" in small.source
 
 
 def test_the_written_training_mode_runs():
-    small = prunecore.prune(resnet(Bottleneck), 50, SHAPE)
+    small = prunecore.prune(resnet(Bottleneck), level=50, input_shape=SHAPE)
     small.model.train()(torch.randn(2, *SHAPE)).sum().backward()
     assert all(parameter.grad is not None for parameter in small.model.parameters())

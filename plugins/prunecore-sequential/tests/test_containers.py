@@ -120,7 +120,7 @@ class ScaledByNumber(nn.Module):
 def test_a_list_of_parameters_that_holds_a_number_is_refused():
     reason = r"scales \(ParameterList\): it holds 3, which is not a tensor\.\nKeep what is not"
     with pytest.raises(UnsupportedError, match=reason):
-        prunecore.prune(ScaledByNumber(), 30, (3, 5, 5))
+        prunecore.prune(ScaledByNumber(), level=30, input_shape=(3, 5, 5))
 
 
 class ConvNormRelu(nn.Sequential):

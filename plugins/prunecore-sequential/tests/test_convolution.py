@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from prunecore import InputShapeError
+from prunecore.errors import InputShapeError
 
 SIZES = {1: (7,), 2: (7, 6), 3: (5, 6, 4)}
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -32,7 +32,7 @@ class Positions(nn.Module):
 
 @pytest.mark.parametrize("mode", ["random", "l1-norm"])
 def test_columns_go_and_rows_stay(mode: str) -> None:
-    small = prunecore.prune(Positions(), 50, (5, 3), mode=mode)
+    small = prunecore.prune(Positions(), level=50, input_shape=(5, 3), mode=mode)
     assert small.report["verified"]["max_relative_difference"] == 1e-12
     assert small.model.position.weight.shape == (5, small.model.first.out_features)
     assert small.model.bias.weight.shape == (9, small.model.heads.out_features)
@@ -52,4 +52,4 @@ def test_columns_go_and_rows_stay(mode: str) -> None:
 )
 def test_what_is_not_understood_is_refused(model: nn.Module, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=reason):
-        prunecore.prune(model, 30, (5, 3))
+        prunecore.prune(model, level=30, input_shape=(5, 3))

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 import prunecore
-from prunecore import InputShapeError, UnsupportedError
+from prunecore import UnsupportedError
+from prunecore.errors import InputShapeError
 from prunecore.testing import check_block
 from prunecore_sequential.shapes import RULES
 

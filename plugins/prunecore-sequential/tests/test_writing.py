@@ -230,6 +230,6 @@ def test_a_padding_that_is_the_dilation_is_no_argument_of_its_own():
             return torch.relu(self.last(self.conv(x)))
 
     model = nn.Sequential(Dilated(1), Dilated(2), nn.Conv2d(3, 2, 1))
-    text = prunecore.prune(model, 30, (3, 8, 8), mode="random").source
+    text = prunecore.prune(model, level=30, input_shape=(3, 8, 8), mode="random").source
     assert "padding=dilation, dilation=dilation" in text
     assert "branch_width2: int" in text

@@ -69,7 +69,9 @@ def test_a_decorated_class_is_the_family_s_and_otherwise_itself():
 def test_a_cifar_network_is_exact(level, mode, varied, check, check_style, classes, is_reached):
     block = decorated()
     model = varied(network(block))
-    small = prunecore.prune(model, level, (3, 32, 32), mode=mode, name="cifar_net")
+    small = prunecore.prune(
+        model, level=level, input_shape=(3, 32, 32), mode=mode, name="cifar_net"
+    )
     assert is_reached(small)
     check(model, small, (3, 32, 32))
     check_style(small.source)
@@ -77,7 +79,9 @@ def test_a_cifar_network_is_exact(level, mode, varied, check, check_style, class
 
 
 def test_a_sum_with_what_was_concatenated_loses_its_channels_at_both_places(varied):
-    small = prunecore.prune(varied(network(decorated())), 60, (3, 32, 32), mode="random")
+    small = prunecore.prune(
+        varied(network(decorated())), level=60, input_shape=(3, 32, 32), mode="random"
+    )
     (entering,) = {
         tuple(small.report["kept"][name][0])
         for name in ("0.weight", "0.bias", "1.norm.weight", "1.norm.running_mean")
@@ -92,7 +96,9 @@ def test_decorating_changes_nothing_in_what_is_written(varied):
     sources = []
     for block in (block_class(), decorated()):
         torch.manual_seed(0)
-        sources.append(prunecore.prune(varied(network(block)), 40, (3, 16, 16)).source)
+        sources.append(
+            prunecore.prune(varied(network(block)), level=40, input_shape=(3, 16, 16)).source
+        )
     assert sources[0] == sources[1]
     assert "identity = x if self.shortcut is None else self.shortcut(x)" in sources[0]
 
@@ -105,7 +111,7 @@ def test_a_decorated_class_with_a_forward_of_its_own_is_not_taken_for_torchvisio
             return self.expand1x1(x) * self.expand3x3(x)
 
     model = varied(nn.Sequential(Sum(3, 8, 16, 16), nn.Conv2d(16, 4, 1)))
-    small = prunecore.prune(model, 40, (3, 8, 8), mode="random")
+    small = prunecore.prune(model, level=40, input_shape=(3, 8, 8), mode="random")
     assert small.report["verified"]
     assert "torch.cat" not in small.source
 
@@ -113,4 +119,4 @@ def test_a_decorated_class_with_a_forward_of_its_own_is_not_taken_for_torchvisio
 def test_a_name_that_the_class_does_not_have_is_told_at_the_first_use():
     block = fire(convs=["squeeze", "expand3x4"])(block_class())
     with pytest.raises(UsageError, match=r"@fire on Bypassed names 'expand3x4'.*'expand3x3'"):
-        prunecore.prune(network(block), 30, (3, 16, 16))
+        prunecore.prune(network(block), level=30, input_shape=(3, 16, 16))

@@ -11,7 +11,6 @@ from torchvision.models.squeezenet import Fire
 
 import prunecore
 from prunecore.testing import check_block, check_plugin
-from prunecore.verification import verify_file
 
 SHAPE = (3, 48, 48)
 LEVELS = [5, 50, 80, 90, 95]
@@ -39,7 +38,7 @@ def test_the_block_is_followed_and_written_as_its_forward_is(widths):
 @pytest.mark.parametrize("version", ["1_0", "1_1"])
 def test_squeezenet_is_exact(version, level, mode, varied, check, check_style, classes, is_reached):
     model = varied(SqueezeNet(version, num_classes=10))
-    small = prunecore.prune(model, level, SHAPE, mode=mode)
+    small = prunecore.prune(model, level=level, input_shape=SHAPE, mode=mode)
     assert is_reached(small)
     check(model, small, SHAPE)
     check_style(small.source)
@@ -48,7 +47,7 @@ def test_squeezenet_is_exact(version, level, mode, varied, check, check_style, c
 
 
 def test_fire_has_torchvision_s_arguments(varied):
-    small = prunecore.prune(varied(SqueezeNet("1_1")), 40, SHAPE, mode="random")
+    small = prunecore.prune(varied(SqueezeNet("1_1")), level=40, input_shape=SHAPE, mode="random")
     kept = small.model.features[3]
     widths = [kept.squeeze.in_channels, kept.squeeze.out_channels]
     widths += [kept.expand1x1.out_channels, kept.expand3x3.out_channels]
@@ -64,14 +63,14 @@ def test_fire_has_torchvision_s_arguments(varied):
 def test_inputs_out_of_order_after_a_concatenation_are_found(name, mode, varied, tmp_path: Path):
     model = varied(SqueezeNet("1_1", num_classes=10))
     file = tmp_path / "net.py"
-    prunecore.prune(model, 85, SHAPE, mode=mode, name="net").save(file)
-    verify_file(file, model, SHAPE)
+    prunecore.prune(model, level=85, input_shape=SHAPE, mode=mode, name="net").save(file)
+    prunecore.verify(file, model, input_shape=SHAPE)
 
     weights = load_file(file.with_suffix(".safetensors"))
     weights[f"{name}.weight"] = weights[f"{name}.weight"].roll(1, dims=1).contiguous()
     save_file(weights, file.with_suffix(".safetensors"))
     with pytest.raises(prunecore.VerificationError, match=rf"first at {name}\b"):
-        verify_file(file, model, SHAPE)
+        prunecore.verify(file, model, input_shape=SHAPE)
 
 
 class Narrow(Fire):
@@ -133,7 +132,7 @@ def test_unusual_blocks_are_written_as_their_forward_is(unusual, level, varied, 
     model = varied(
         nn.Sequential(nn.Conv2d(3, 16, 3), Fire(16, 8, 16, 16), unusual(32, 12, 20, 24), Narrow(44))
     )
-    small = prunecore.prune(model, level, (3, 16, 16), mode="random", name="net")
+    small = prunecore.prune(model, level=level, input_shape=(3, 16, 16), mode="random", name="net")
     assert small.report["verified"]
     assert list(small.model.state_dict()) == list(model.state_dict())
     assert classes(small.source) == ["Fire", "Fire2", "Net"]
@@ -145,13 +144,13 @@ def test_what_is_shared_within_a_block_does_not_make_it_unusual(varied, classes)
     model = varied(
         nn.Sequential(nn.Conv2d(3, 16, 3), with_a_shared_activation(16, 8, 16, 16), Narrow(32))
     )
-    small = prunecore.prune(model, 50, (3, 16, 16), mode="random", name="net")
+    small = prunecore.prune(model, level=50, input_shape=(3, 16, 16), mode="random", name="net")
     assert small.report["verified"]
     assert classes(small.source) == ["Fire", "Net"]
 
 
 def test_a_block_can_be_the_whole_network():
-    small = prunecore.prune(fire(3, 16, 8, 8), 30, (3, 8, 8), name="block")
+    small = prunecore.prune(fire(3, 16, 8, 8), level=30, input_shape=(3, 8, 8), name="block")
     assert small.model.squeeze.out_channels < 16
     assert small.model.expand1x1.out_channels == 8
     assert "class Block(Fire)" in small.source
@@ -160,6 +159,6 @@ def test_a_block_can_be_the_whole_network():
 def test_one_block_used_twice_stays_one(varied):
     block = Fire(16, 8, 8, 8)
     model = varied(nn.Sequential(nn.Conv2d(3, 16, 3), block, nn.ReLU(), block, nn.Conv2d(16, 4, 1)))
-    small = prunecore.prune(model, 50, (3, 12, 12), mode="random", name="net")
+    small = prunecore.prune(model, level=50, input_shape=(3, 12, 12), mode="random", name="net")
     assert small.model[1].squeeze.weight is small.model[3].squeeze.weight
     assert small.report["verified"]

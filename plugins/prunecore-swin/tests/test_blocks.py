@@ -95,5 +95,5 @@ def test_channels_along_the_map_are_left_whole() -> None:
         nn.Unflatten(2, (4, 12)),
         ShiftedWindowAttention(12, [2, 2], [0, 0], 3),
     )
-    report = prunecore.prune(network, 10, (3, 48), mode="random").report
+    report = prunecore.prune(network, level=10, input_shape=(3, 48), mode="random").report
     assert {"layer": "0", "reason": "attention in windows mixes it"} in report["left_whole"]

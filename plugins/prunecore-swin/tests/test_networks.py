@@ -83,7 +83,12 @@ def original(name: str) -> nn.Module:
 
 def prune(name: str, level: float, mode: str = "random", **options: Any) -> prunecore.PrunedModel:
     return prunecore.prune(
-        original(name), level, NETWORKS[name][1], mode=mode, name="small", **options
+        original(name),
+        level=level,
+        input_shape=NETWORKS[name][1],
+        mode=mode,
+        name="small",
+        **options,
     )
 
 

@@ -33,7 +33,7 @@ class Net(nn.Module):
 
 
 def prune(network: nn.Module, level: float = 40) -> prunecore.PrunedModel:
-    return prunecore.prune(network, level, (6, 3), mode="random", name="small")
+    return prunecore.prune(network, level=level, input_shape=(6, 3), mode="random", name="small")
 
 
 CALLS = {
@@ -99,7 +99,7 @@ def test_channels_along_the_length_are_left_whole() -> None:
             x = self.conv(x)
             return self.attention(x, x, x, need_weights=False)[0]
 
-    report = prunecore.prune(Lengthwise(), 20, (3, 8), mode="random").report
+    report = prunecore.prune(Lengthwise(), level=20, input_shape=(3, 8), mode="random").report
     assert {"layer": "conv", "reason": "attention mixes it"} in report["left_whole"]
 
 

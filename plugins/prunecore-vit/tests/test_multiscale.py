@@ -80,7 +80,9 @@ def original(name: str) -> nn.Module:
 
 def prune(name: str, level: float, mode: str = "random") -> prunecore.PrunedModel:
     side = 36 if name == "second_odd" else 32
-    return prunecore.prune(original(name), level, (3, 4, side, side), mode=mode, name="small")
+    return prunecore.prune(
+        original(name), level=level, input_shape=(3, 4, side, side), mode=mode, name="small"
+    )
 
 
 @pytest.mark.parametrize(("level", "mode"), [(20, "l1-norm"), (70, "random")])

@@ -70,7 +70,7 @@ NETWORKS = {
 def test_a_transformer_is_pruned_within(make: Any) -> None:
     torch.manual_seed(0)
     network = make()
-    small = prunecore.prune(network, 50, (6, 3), mode="random", name="small")
+    small = prunecore.prune(network, level=50, input_shape=(6, 3), mode="random", name="small")
     assert small.report["verified"]
     assert small.report["left_whole"] == []
     assert list(small.model.state_dict()) == list(network.state_dict())
@@ -79,13 +79,15 @@ def test_a_transformer_is_pruned_within(make: Any) -> None:
 
 def test_the_fused_form_is_used_again_afterwards() -> None:
     torch.manual_seed(0)
-    prunecore.prune(Net(layer()), 50, (6, 3), mode="random", name="small")
+    prunecore.prune(Net(layer()), level=50, input_shape=(6, 3), mode="random", name="small")
     assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_the_layers_of_a_transformer_are_one_class() -> None:
     torch.manual_seed(0)
     network = Net(nn.TransformerEncoder(layer(), 3))
-    small = prunecore.prune(network, 50, (6, 3), mode="random-weighted", name="small")
+    small = prunecore.prune(
+        network, level=50, input_shape=(6, 3), mode="random-weighted", name="small"
+    )
     assert small.source.count("class TransformerEncoderLayer") == 1
     assert "for layer in self.layers:" in small.source

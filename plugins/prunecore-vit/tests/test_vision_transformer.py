@@ -52,7 +52,7 @@ def original(**options: Any) -> nn.Module:
 
 
 def prune(model: nn.Module, level: float, mode: str = "random") -> prunecore.PrunedModel:
-    return prunecore.prune(model, level, SHAPE, mode=mode, name="vit")
+    return prunecore.prune(model, level=level, input_shape=SHAPE, mode=mode, name="vit")
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
@@ -106,7 +106,7 @@ def test_a_usual_network_is_written_by_hand() -> None:
 
 
 def test_a_network_named_as_its_class_has_a_class_of_its_own() -> None:
-    small = prunecore.prune(original(), 50, SHAPE, mode="random")
+    small = prunecore.prune(original(), level=50, input_shape=SHAPE, mode="random")
     assert type(small.model).__mro__[1].__name__ == "VisionTransformer"
 
 
@@ -114,7 +114,9 @@ def test_blocks_in_another_s_network_are_written_by_hand() -> None:
     torch.manual_seed(0)
     blocks = [EncoderBlock(4, 16, 24, 0.1, 0.2) for _ in range(2)]
     network = nn.Sequential(nn.Linear(3, 16), *blocks, nn.Linear(16, 5))
-    source = prunecore.prune(network, 40, (6, 3), mode="random", name="own").source
+    source = prunecore.prune(
+        network, level=40, input_shape=(6, 3), mode="random", name="own"
+    ).source
     assert source.count("class EncoderBlock(nn.Module):") == 1
     assert source.count("class SelfAttention(nn.Module):") == 1
     assert "dropout=0.1, attention_dropout=0.2)" in source
@@ -188,6 +190,12 @@ def test_whole_blocks_may_go(level: float) -> None:
     with torch.no_grad():
         for parameter in model.encoder.layers.encoder_layer_0.parameters():  # type: ignore[union-attr, operator]
             parameter *= 1e-3  # goes first
-    small = prunecore.prune(model, level, SHAPE, name="vit", remove_blocks=True)
+    small = prunecore.prune(
+        model,
+        level=level,
+        input_shape=SHAPE,
+        name="vit",
+        limits=prunecore.Limits(remove_blocks=True),
+    )
     assert small.report["verified"]
     assert small.report["left_out"] == ["encoder.layers.encoder_layer_0"]

@@ -36,7 +36,7 @@ def network() -> nn.Module:
 @pytest.mark.parametrize("level", [20, 50, 80])
 @pytest.mark.parametrize("mode", ["random", "l1-norm"])
 def test_a_network_is_pruned(level: int, mode: str) -> None:
-    small = prunecore.prune(network(), level, (3, 16, 16), mode)
+    small = prunecore.prune(network(), level=level, input_shape=(3, 16, 16), mode=mode)
     assert abs(small.report["level"]["achieved"] - level) < 1
     assert small.report["verified"]
     assert small.source.count("class Experts(nn.Module)") == 1
@@ -44,7 +44,7 @@ def test_a_network_is_pruned(level: int, mode: str) -> None:
 
 
 def test_the_router_is_left_whole_and_the_report_says_why() -> None:
-    report = prunecore.prune(network(), 50, (3, 16, 16)).report
+    report = prunecore.prune(network(), level=50, input_shape=(3, 16, 16)).report
     assert report["left_whole"] == [
         {"layer": f"{path}.router", "reason": "its outputs are the experts to choose from"}
         for path in ("1", "3")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from prunecore import Channels, Signal
+from prunecore.plugin import Channels, Signal
 
 
 def basic_conv(block: Any, x: Signal, channels: Channels) -> Signal:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
 from prunecore_googlenet import dependencies, written
 
 # A module and the name of a constructor argument to its value, the original or the kept one.

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
+from prunecore.plugin import BlockSource, Channels, Signal, Writer, hookimpl
 from prunecore_mobilenet import (
     efficientnet,
     mnasnet,

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from prunecore import DecoratedBlocks
+from prunecore.plugin import DecoratedBlocks
 
 Block = TypeVar("Block", bound=type[nn.Module])
 

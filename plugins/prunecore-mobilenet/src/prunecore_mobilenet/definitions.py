@@ -6,7 +6,7 @@ import itertools
 
 from torch import nn
 
-from prunecore import Name, Writer, call
+from prunecore.plugin import Call, Name, Writer
 
 _LINE = 88  # columns, as ruff formats by default
 
@@ -44,7 +44,9 @@ class Definitions:
     def batch_norm(self, layer: nn.BatchNorm2d) -> str:
         """What makes batch norms like this one of a number of channels."""
         channels = Name("channels")
-        norm = call(nn.BatchNorm2d, num_features=channels, eps=layer.eps, momentum=layer.momentum)
+        norm = Call.of(
+            nn.BatchNorm2d, num_features=channels, eps=layer.eps, momentum=layer.momentum
+        )
         line = f"    return {norm}"
         if line == "    return nn.BatchNorm2d(channels)":
             return norm.function

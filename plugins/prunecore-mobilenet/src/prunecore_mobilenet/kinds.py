@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore import BlockSource, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Channels, Signal, Writer
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore import Writer
+from prunecore.plugin import Writer
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
 from prunecore_mobilenet.definitions import Definitions
 from prunecore_mobilenet.kinds import Kind, torchvision_class
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
 from prunecore_mobilenet.definitions import Definitions
 from prunecore_mobilenet.kinds import Kind, torchvision_class
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
 
 
 @dataclass(frozen=True)

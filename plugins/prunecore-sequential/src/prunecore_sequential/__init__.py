@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunecore import BlockSource, Channels, FunctionRule, hookimpl
+from prunecore.plugin import BlockSource, Channels, FunctionRule, hookimpl
 from prunecore_sequential import (
     activations,
     containers,
@@ -21,7 +21,7 @@ from prunecore_sequential import (
 from prunecore_sequential.rules import torch_class
 
 if TYPE_CHECKING:
-    from prunecore import Writer
+    from prunecore.plugin import Writer
     from prunecore_sequential.rules import Rule
 
 _RULES: Mapping[type[nn.Module], Rule] = {

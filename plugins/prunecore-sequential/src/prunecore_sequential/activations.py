@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import nn
 
-from prunecore import Channels, Signal
+from prunecore.plugin import Channels, Signal
 from prunecore_sequential.rules import Rule, classes, expect_size
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from prunecore import BlockSource, Call, Channels, UnsupportedError
+from prunecore import UnsupportedError
+from prunecore.plugin import BlockSource, Call, Channels
 from prunecore_sequential.rules import Rule
 
 if TYPE_CHECKING:
-    from prunecore import Writer
+    from prunecore.plugin import Writer
 
 
 def sequential(channels: Channels, block: nn.Sequential, x: Any) -> Any:

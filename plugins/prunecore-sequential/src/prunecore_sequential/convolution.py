@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore import Channels, Signal
+from prunecore.plugin import Channels, Signal
 from prunecore_sequential.kernels import Kernel, Made, convolve, multiply
 from prunecore_sequential.rules import Rule, expect_size, torch_class
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import nn
 
-from prunecore import Channels, Signal, along
+from prunecore.plugin import Channels, Signal, along
 from prunecore_sequential.rules import Rule, hold_single
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunecore import Channels, FunctionRule, Operation, Signal
+from prunecore.plugin import Channels, FunctionRule, Operation, Signal
 from prunecore_sequential.kernels import Kernel, convolve, multiply
 from prunecore_sequential.normalization import (
     by_groups,
@@ -20,7 +20,7 @@ from prunecore_sequential.normalization import (
 )
 
 if TYPE_CHECKING:
-    from prunecore import Keep
+    from prunecore.plugin import Keep
     from prunecore_sequential.rules import Ids
 
 # (args, kwargs) as they are written

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from prunecore import Channels, Signal, along
+from prunecore.plugin import Channels, Signal, along
 from prunecore_sequential.rules import (
     Ids,
     couple_groups,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore import Channels, Signal
+from prunecore.plugin import Channels, Signal
 from prunecore_sequential.rules import (
     Ids,
     Rule,

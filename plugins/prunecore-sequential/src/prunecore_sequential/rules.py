@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunecore import Channels, Signal
+from prunecore.plugin import Channels, Signal
 
 Ids = NDArray[np.int64]
 

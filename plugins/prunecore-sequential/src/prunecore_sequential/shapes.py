@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore import Channels, Operation, Signal, spatial
+from prunecore.plugin import Channels, Operation, Signal, spatial
 from prunecore_sequential.rules import Rule, classes
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunecore import BlockSource, Name, call
+from prunecore.plugin import BlockSource, Call, Name
 from prunecore_sequential.rules import classes, torch_class
 
 if TYPE_CHECKING:
-    from prunecore import Writer
+    from prunecore.plugin import Writer
 
 # Arguments that torch writes once for all axes where they are equal.
 _PER_AXIS = {
@@ -47,7 +47,7 @@ def write_layer(layer: nn.Module, _name: str, writer: Writer) -> BlockSource:
     }
     if "stride" in arguments and _is_default_stride(layer):
         arguments["stride"] = None
-    return BlockSource(call(torch_class(layer), **arguments))
+    return BlockSource(Call.of(torch_class(layer), **arguments))
 
 
 def write_layer_norm(layer: Any, name: str, writer: Writer) -> BlockSource:
@@ -63,7 +63,7 @@ def write_layer_norm(layer: Any, name: str, writer: Writer) -> BlockSource:
         for parameter in _parameters(torch_class(layer))
     }
     arguments["normalized_shape"] = shape[0] if rank == 1 else shape
-    return BlockSource(call(torch_class(layer), **arguments))
+    return BlockSource(Call.of(torch_class(layer), **arguments))
 
 
 def write_unflatten(layer: nn.Unflatten, name: str, writer: Writer) -> BlockSource:
@@ -75,7 +75,7 @@ def write_unflatten(layer: nn.Unflatten, name: str, writer: Writer) -> BlockSour
         writer.keep.size(y, axis) if size != -1 and y.carries_channels(axis) else size
         for axis, size in enumerate(layer.unflattened_size, start=first)
     )
-    return BlockSource(call(nn.Unflatten, dim=layer.dim, unflattened_size=sizes))
+    return BlockSource(Call.of(nn.Unflatten, dim=layer.dim, unflattened_size=sizes))
 
 
 def _parameters(constructor: type[nn.Module]) -> tuple[str, ...]:

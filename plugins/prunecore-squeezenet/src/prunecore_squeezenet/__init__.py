@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
+from prunecore.plugin import BlockSource, Channels, Signal, Writer, hookimpl
 from prunecore_squeezenet import torchvision_fire
 from prunecore_squeezenet.decorators import BLOCKS, fire
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore import BlockSource, Channels, Signal, Writer, hookimpl
+from prunecore.plugin import BlockSource, Channels, Signal, Writer, hookimpl
 from prunecore_swin import maxvit, swin, video
 
 # (follows a block, writes it)

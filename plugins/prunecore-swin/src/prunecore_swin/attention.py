@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from prunecore import Channels, Signal, Writer, along
+from prunecore.plugin import Channels, Signal, Writer, along
 
 Ids = NDArray[np.int64]
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
 from prunecore_swin import attention
 from prunecore_swin.written import relative_position_index
 from prunecore_swin.written_maxvit import (

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer, along
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along
 from prunecore_swin import attention, written
 
 _DEFAULTS = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from prunecore import BlockSource, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Channels, Signal, Writer
 from prunecore_swin import written_video
 from prunecore_swin.swin import attention_call, follow_windows, texts
 

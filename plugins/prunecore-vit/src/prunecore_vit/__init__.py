@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore import BlockSource, Channels, Writer, hookimpl
+from prunecore.plugin import BlockSource, Channels, Writer, hookimpl
 from prunecore_vit import attention, multiscale, network, torchvision_blocks
 
 # (follows a block, writes it)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer, along
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along
 from prunecore_vit.written import MultiheadAttention
 
 _DEFAULTS = {"dropout": 0.0, "bias": True, "batch_first": False, "out_width": None}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer, along
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along
 from prunecore_vit.written_multiscale import MultiscaleAttention, relative_positions
 
 MODULE = "torchvision.models.video.mvit"

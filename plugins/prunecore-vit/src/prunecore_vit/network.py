@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
 from prunecore_vit import attention
 from prunecore_vit.torchvision_blocks import DEFAULTS, block_arguments, contents, is_of
 from prunecore_vit.written import Encoder, EncoderBlock, SelfAttention, VisionTransformer

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
 from prunecore_vit import attention
 from prunecore_vit.written import EncoderBlock, SelfAttention
 

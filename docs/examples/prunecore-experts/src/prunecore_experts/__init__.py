@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunecore import BlockSource, Call, Channels, Signal, Writer, hookimpl
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, hookimpl
 
 
 class Experts(nn.Module):

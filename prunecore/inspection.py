@@ -1,0 +1,124 @@
+"""What a network is made of: layers, coupled groups, parameters and MACs."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from prunecore.files.report import build_inspection
+from prunecore.inputs import ExampleInputs, InputShape
+from prunecore.pruning import trace
+
+_COLUMNS = ("layer", "class", "group", "channels", "removable", "params", "macs")
+
+
+@dataclass(frozen=True, repr=False)
+class Inspection:
+    """What a network is made of, before anything is done to it.
+
+    Attributes:
+        report: the same as plain values, as `prunecore inspect --json` prints them.
+    """
+
+    report: Mapping[str, Any]
+
+    @property
+    def params(self) -> int:
+        """The number of parameters that the network reaches."""
+        return int(self.report["params"])
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one input."""
+        return int(self.report["macs"])
+
+    @property
+    def layers(self) -> Sequence[Mapping[str, Any]]:
+        """For each layer that makes channels its `layer` (path), `class`, `channels`, and so on."""
+        rows: Sequence[Mapping[str, Any]] = self.report["layers"]
+        return rows
+
+    @property
+    def groups(self) -> Sequence[Mapping[str, Any]]:
+        """For each group of coupled layers its `layers`, `channels`, and the `removable` ones."""
+        rows: Sequence[Mapping[str, Any]] = self.report["groups"]
+        return rows
+
+    def _rows(self) -> list[list[str]]:
+        return [
+            [
+                str(layer["layer"] or "(the network)"),
+                str(layer["class"]),
+                str(layer["group"]),
+                str(layer["channels"]),
+                str(self.groups[layer["group"]]["removable"]),
+                f"{layer['params']:,}",
+                f"{layer['macs']:,}",
+            ]
+            for layer in self.layers
+        ]
+
+    def _heading(self) -> str:
+        return f"{self.report['model']}: {self.params:,} parameters, {self.macs:,} MACs"
+
+    def __repr__(self) -> str:
+        rows = [list(_COLUMNS), *self._rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if number < 2 else cell.rjust(width)  # names left, numbers right
+                for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([self._heading(), "", *lines])
+
+    def _repr_html_(self) -> str:
+        head = "".join(f"<th>{column}</th>" for column in _COLUMNS)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+            for row in self._rows()
+        )
+        return (
+            f"<table><caption>{html.escape(self._heading())}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+
+
+def inspect(
+    model: nn.Module,
+    example_inputs: ExampleInputs | None = None,
+    *,
+    input_shape: InputShape | None = None,
+    example_kwargs: Mapping[str, Tensor] | None = None,
+    name: str | None = None,
+) -> Inspection:
+    """Find a network's layers, which of them are coupled, parameters and MACs; nothing is changed.
+
+    Args:
+        model: the network.
+        example_inputs: what it is called with, as for `prunecore.prune`.
+        input_shape: in their place, the shape of one input without the batch; or of each.
+        example_kwargs: example inputs that the network is given by name.
+        name: what the network is called; its class's name where not given.
+
+    Raises:
+        PrunecoreError: with what is wrong, where, and what to do.
+
+    Example:
+        >>> prunecore.inspect(model, torch.rand(1, 3, 224, 224))
+    """
+    traced = trace(model, example_inputs, input_shape=input_shape, example_kwargs=example_kwargs)
+    return Inspection(
+        build_inspection(
+            name=name or type(model).__name__,
+            model=model,
+            inputs=traced.inputs,
+            dependencies=traced.dependencies,
+            plugins=traced.plugins.versions(),
+        )
+    )

@@ -1,0 +1,47 @@
+"""All that authors of plugins need; every other name of prunecore may change.
+
+Most plugins own classes of blocks. What they are handed has all that they use: `channels.through`,
+`channels.couple`, `channels.apply`, `channels.trace` and `channels.refuse` to follow channels, and
+`writer.width`, `writer.child` and `writer.trace` to write a block, which is a `BlockSource` whose
+constructor is a `Call`. Decorators of one's own are `DecoratedBlocks`.
+
+Owners of layers hand out and bind channels themselves (`channels.fresh`, `channels.bind`,
+`channels.width`, and so on), and lay ids `along` an axis of a `Signal`. Rules for functions are
+`FunctionRule`s, which calculate from an `Operation`; `elementwise` and `spatial` are such
+calculations.
+"""
+
+from __future__ import annotations
+
+from prunecore.channels.channels import Channels
+from prunecore.channels.ids import along
+from prunecore.channels.keep import Keep
+from prunecore.channels.signal import Signal
+from prunecore.criteria.criterion import Criterion
+from prunecore.decorators import DecoratedBlocks
+from prunecore.errors import PluginError, UnsupportedError, UsageError
+from prunecore.functions.rule import FunctionRule, Operation, elementwise, spatial
+from prunecore.hookspecs import hookimpl
+from prunecore.writing.text import BlockSource, Call, Name
+from prunecore.writing.writer import Writer
+
+__all__ = [
+    "BlockSource",
+    "Call",
+    "Channels",
+    "Criterion",
+    "DecoratedBlocks",
+    "FunctionRule",
+    "Keep",
+    "Name",
+    "Operation",
+    "PluginError",
+    "Signal",
+    "UnsupportedError",
+    "UsageError",
+    "Writer",
+    "along",
+    "elementwise",
+    "hookimpl",
+    "spatial",
+]

@@ -1,0 +1,122 @@
+"""What a network is called with, by example or by shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import prunecore
+from prunecore.errors import InputShapeError, UsageError
+from prunecore.inputs import Inputs, inputs_of, of_examples, of_shape
+
+from .conftest import randomised
+
+
+class Gated(nn.Module):
+    """Reads a second input, by name if one likes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(3, 8)
+        self.gate = nn.Linear(2, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, scale: Tensor | None = None, *, by: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x)) * torch.sigmoid(self.gate(by))
+        return self.head(x if scale is None else x * scale)
+
+
+class Root(nn.Module):
+    """Is defined for positive inputs alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 8)
+        self.b = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(torch.sqrt(x)))
+
+
+def test_examples_stand_for_their_shapes() -> None:
+    model = randomised(nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2)))
+    by_shape = prunecore.prune(model, level=40, input_shape=(3,))
+    by_example = prunecore.prune(model, torch.rand(5, 3), 40)
+    assert by_example.source == by_shape.source
+    assert by_example.report["inputs"] == {"named": {}, "shapes": [[3]]}
+    assert by_example.report["verified"] == by_shape.report["verified"]
+
+
+def test_a_tuple_and_inputs_by_name(tmp_path: Any) -> None:
+    model = randomised(Gated())
+    x, by = torch.rand(4, 3).double(), torch.rand(4, 2).double()
+    small = prunecore.prune(model, (x,), 40, example_kwargs={"by": by})
+    assert small.report["inputs"] == {"named": {"by": [2]}, "shapes": [[3]]}
+    assert small.model(x, by=by).shape == (4, 2)
+    assert "by: Tensor" in small.source
+    small.save(tmp_path / "gated_40.py")
+    assert prunecore.verify(tmp_path / "gated_40.py", model).inputs == 8
+
+
+def test_examples_say_where_the_network_is_defined() -> None:
+    model = randomised(Root())
+    assert prunecore.prune(model, torch.rand(2, 4), 40).report["verified"]
+    with pytest.raises(prunecore.VerificationError, match="not finite"):
+        prunecore.prune(model, level=40, input_shape=(4,))
+
+
+def test_constant_examples_do_not_hide_what_is_wrong() -> None:
+    model = nn.Linear(3, 2)
+    for example in (torch.zeros(1, 3), torch.ones(2, 3)):
+        args, _ = of_examples(example).samples(model)
+        assert len(args[0]) == 8
+        assert len(args[0].unique()) == 24
+
+
+def test_half_of_the_samples_are_examples() -> None:
+    example = torch.rand(6, 3) + 5
+    args, kwargs = of_examples(example).samples(nn.Linear(3, 2))
+    assert kwargs == {}
+    assert args[0].dtype == torch.float64
+    assert torch.equal(args[0][:4], example[:4].double())
+    assert float(args[0].min()) >= float(example.min())
+    assert float(args[0].max()) <= float(example.max())
+
+
+def test_shapes_go_to_json_and_back() -> None:
+    inputs = of_examples((torch.rand(1, 3, 4),), {"by": torch.rand(1, 2)})
+    assert Inputs.from_dict(inputs.as_dict()).shapes == inputs.shapes == ((3, 4), (2,))
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (3, "example_inputs is a int, not a tensor or a tuple of tensors."),
+        ((torch.rand(1, 3), 2), "Example input 1 is a int, not a tensor."),
+        (torch.zeros(1, 3, dtype=torch.int64), "Example input 0 is of torch.int64, not of"),
+        (torch.tensor(1.0), "Example input 0 has the shape ()"),
+        (torch.zeros(0, 3), "Example input 0 has the shape (0, 3)"),
+        ((torch.rand(1, 3), torch.rand(2, 3)), "The example inputs have batches of 1, 2."),
+    ],
+)
+def test_what_is_no_example(given: Any, what: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        of_examples(given)
+    assert str(caught.value).startswith(what)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_one_of_the_two_is_given() -> None:
+    with pytest.raises(UsageError, match="What is the network called with"):
+        inputs_of(None, None, None)
+    with pytest.raises(UsageError, match="Give one of the two"):
+        inputs_of(torch.rand(1, 3), None, (3,))
+    assert inputs_of(None, None, (3,)).shapes == of_shape((3,)).shapes
+
+
+def test_an_example_that_the_network_cannot_take() -> None:
+    with pytest.raises(InputShapeError, match="cannot take a tensor of shape"):
+        prunecore.prune(nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2)), torch.rand(1, 4), 50)
