@@ -14,6 +14,8 @@ from prunecore.inputs import Inputs, inputs_of, of_examples, of_shape
 
 from .conftest import randomised
 
+pytestmark = pytest.mark.usefixtures("toys_installed")
+
 
 class Gated(nn.Module):
     """Reads a second input, by name if one likes."""
