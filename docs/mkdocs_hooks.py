@@ -34,7 +34,7 @@ def on_post_page(output: str, page: Page, **_: Any) -> None:
 def changelog() -> str:
     """CHANGELOG.md, and in front of its releases what the next one will bring."""
     released = (ROOT / "CHANGELOG.md").read_text()
-    if not any((ROOT / "changelog.d").glob("*.md")):
+    if not any((ROOT / "changelog.d").glob("*.*.md")):
         return released
     draft = ["build", "--draft", "--version", "Next release", "--date", "not yet published"]
     towncrier = subprocess.run(
