@@ -13,6 +13,8 @@ import io
 import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,3 +151,32 @@ def test_the_picture_shows_the_ids_of_its_network() -> None:
             assert shown[node.name] == ["=".join(map(str, ids)) for ids in same]
         elif node.name not in ("image", "head"):
             assert shown[node.name] == [str(id_) for id_ in places]
+
+
+def test_what_a_contributor_is_shown_can_be_added(tmp_path: Path) -> None:
+    """The page's files and changes, put into a copy of the tree, pass the tests that it shows."""
+    text = (ROOT / "docs/contributing.md").read_text()
+    parts = ["prunecore", "plugins/prunecore-sequential", "tests"]
+    for part in parts:
+        unneeded = shutil.ignore_patterns("__pycache__", "golden", "integration")
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=unneeded)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shown = titled_files(text)
+    for name, body in shown.items():
+        (tmp_path / name).write_text(body)
+    for language, _, _, changes in FENCE.findall(text):
+        if language == "diff":
+            changed = ["git", "apply", "--recount", "-"]
+            subprocess.run(changed, cwd=tmp_path, input=changes, text=True, check=True)
+    tests = [name for name in shown if "/test_" in name]
+    assert len(tests) == 4
+    source = [str(tmp_path), str(tmp_path / parts[1] / "src")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(source)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
