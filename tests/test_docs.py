@@ -26,6 +26,7 @@ HOOKS_PAGE = ROOT / "docs/hooks.md"
 GUIDE = ROOT / "docs/plugins.md"
 EXAMPLE = ROOT / "docs/examples/prunecore-experts"
 CLI_PAGE = ROOT / "docs/cli.md"
+CONTRIBUTING = ROOT / "docs/contributing.md"
 
 
 def python_blocks(text: str) -> list[str]:
@@ -124,6 +125,38 @@ def test_the_command_line_s_page_shows_what_each_command_takes(line: str) -> Non
 def test_the_command_line_s_page_explains_every_key_of_a_configuration(section: type) -> None:
     rows = re.findall(r"^\| `(\w+)` \| .+ \| .*\|$", CLI_PAGE.read_text(), re.MULTILINE)
     assert {field.name for field in fields(section)} <= set(rows)
+
+
+def test_contributors_are_told_of_every_room_on_its_floor() -> None:
+    contract = re.search(
+        r"^layers = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.M | re.S
+    )
+    assert contract is not None
+    layers = re.findall(r'"(.+)"', contract[1])
+    rooms = {
+        room.removeprefix("prunecore."): floor
+        for floor, layer in enumerate(layers, start=1)
+        for room in layer.split(" | ")
+    }
+    found = [*(ROOT / "prunecore").glob("*.py"), *(ROOT / "prunecore").glob("*/__init__.py")]
+    names = {path.parent.name if path.parent.name != "prunecore" else path.stem for path in found}
+    assert set(rooms) == names - {"__init__"}
+    told: dict[str, int] = {}
+    floor = 0
+    for number, row in re.findall(
+        r"^\| (?:(\d+) )?\| (`.+`) \| .+ \|$", CONTRIBUTING.read_text(), re.M
+    ):
+        floor = int(number or floor)
+        told |= dict.fromkeys(re.findall(r"`(\w+)`", row), floor)
+    assert told == rooms
+
+
+def test_contributors_are_told_of_every_session() -> None:
+    sessions = re.findall(r"^@nox\..+\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| (`.+?`) \| .+ \| .*\|$", CONTRIBUTING.read_text(), re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`(\w+)", row)}
+    assert "tests" in sessions
+    assert set(sessions) <= told
 
 
 def test_every_page_is_in_the_site_s_navigation_and_on_its_first_page() -> None:
