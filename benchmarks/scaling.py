@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
+from prunecore.criteria.criterion import ScoringContext
 from prunecore.inputs import of_shape
 from prunecore.planning.plan import make_plan
 from prunecore.plugins.loading import load
@@ -56,7 +57,7 @@ def measure(blocks: int) -> list[float]:
     """The seconds of walk, plan and writing."""
     model, plugins = network(blocks), load()
     found, walking = timed(lambda: walk(model, of_shape((3, 16, 16)), plugins))
-    scores = plugins.criterion("l1-norm")(found, found.tensors, 0)
+    scores = plugins.criterion("l1-norm")(ScoringContext(found, found.tensors, seed=0))
     plan, planning = timed(lambda: make_plan(found, scores, 50))
     keep = Keep(model, found, plan.kept)
     _, writing = timed(lambda: write_network(model, keep, plugins, "net", "A network."))

@@ -140,12 +140,14 @@ def prunecore_criteria() -> Mapping[str, Criterion]:  # type: ignore[empty-body]
     """Give importance criteria by the name that `--mode` takes.
 
     Returns:
-        A criterion by name, words joined by hyphens.
+        A criterion by name, words joined by hyphens. It is called with one `ScoringContext`, which
+        has the `dependencies`, the `tensors` by name and the `seed`, and returns one score a
+        channel, shape `(dependencies.count,)`; low goes first.
 
     Example:
         ```python
         @hookimpl
         def prunecore_criteria():
-            return {"l2-norm": l2_norm}
+            return {"last-first": lambda context: -np.arange(context.dependencies.count)}
         ```
     """

@@ -8,7 +8,7 @@ constructor is a `Call`. Decorators of one's own are `DecoratedBlocks`.
 Owners of layers hand out and bind channels themselves (`channels.fresh`, `channels.bind`,
 `channels.width`, and so on), and lay ids `along` an axis of a `Signal`. Rules for functions are
 `FunctionRule`s, which calculate from an `Operation`; `elementwise` and `spatial` are such
-calculations.
+calculations. A `Criterion` gets one `ScoringContext`, and gives one score a channel.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from prunecore.channels.channels import Channels
 from prunecore.channels.ids import along
 from prunecore.channels.keep import Keep
 from prunecore.channels.signal import Signal
-from prunecore.criteria.criterion import Criterion
+from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.decorators import DecoratedBlocks
 from prunecore.errors import PluginError, UnsupportedError, UsageError
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, spatial
@@ -36,6 +36,7 @@ __all__ = [
     "Name",
     "Operation",
     "PluginError",
+    "ScoringContext",
     "Signal",
     "UnsupportedError",
     "UsageError",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
+from prunecore.criteria.criterion import ScoringContext
 from prunecore.errors import UsageError, unknown_name
 from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
@@ -233,8 +234,8 @@ class TracedModel:
         Returns:
             One score a channel, shape `(channels,)`; low goes first.
         """
-        criterion = self.plugins.criterion(mode)
-        return criterion(self.dependencies, self.dependencies.tensors, seed)
+        context = ScoringContext(self.dependencies, self.dependencies.tensors, seed)
+        return self.plugins.criterion(mode)(context)
 
     def plan(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,5 +11,46 @@ from torch import Tensor
 
 from prunecore.channels.dependencies import Dependencies
 
-# (dependencies, the network's tensors by name, seed) -> one score a channel, shape (channels,)
-Criterion = Callable[[Dependencies, Mapping[str, Tensor], int], NDArray[np.float64]]
+
+@dataclass(frozen=True)
+class ScoringContext:
+    """All that a criterion scores channels by. What it may need later comes as a further attribute.
+
+    Attributes:
+        dependencies: the channels of the network, and the axes of its tensors that they lie along.
+        tensors: its parameters and buffers by name, in its own dtypes and on its own devices; not
+            to be changed.
+        seed: of what a criterion draws; the same seed gives the same scores.
+
+    Example:
+        ```python
+        import numpy as np
+
+        from prunecore.plugin import hookimpl
+
+
+        def largest_weight(context):
+            dependencies = context.dependencies
+            scores = np.zeros(dependencies.count)
+            for name, axis, index in dependencies.filters:
+                filters = context.tensors[name].detach().movedim(axis, 0).flatten(1)
+                largest = filters.abs().amax(1).double().cpu().numpy()
+                channels = dependencies.axes[index]
+                may_go = channels >= 0  # the others always stay, and have no score
+                np.maximum.at(scores, channels[may_go], largest[may_go])
+            return scores
+
+
+        @hookimpl
+        def prunecore_criteria():
+            return {"largest-weight": largest_weight}
+        ```
+    """
+
+    dependencies: Dependencies
+    tensors: Mapping[str, Tensor]
+    seed: int
+
+
+# one score a channel, shape (dependencies.count,)
+Criterion = Callable[[ScoringContext], NDArray[np.float64]]

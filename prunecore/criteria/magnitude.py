@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from prunecore.channels.dependencies import Dependencies
+from prunecore.criteria.criterion import ScoringContext
 
 
-def l1_norm(
-    dependencies: Dependencies, tensors: Mapping[str, Tensor], seed: int
-) -> NDArray[np.float64]:
+def l1_norm(context: ScoringContext) -> NDArray[np.float64]:
     """The mean absolute weight of each filter, averaged over the members of a coupled channel.
 
     The mean rather than the sum, so that layers of different fan-in compare. After Li et al.,
     "Pruning Filters for Efficient ConvNets", 2017, arXiv 1608.08710.
     """
+    dependencies = context.dependencies
     channels, scores = [], []
     for name, axis, bound in dependencies.filters:
-        weight = tensors[name].detach()
+        weight = context.tensors[name].detach()
         rows = weight.flatten(1) if axis == 0 else weight.movedim(axis, 0).flatten(1)
         norms = torch.linalg.vector_norm(rows, ord=1, dim=1, dtype=_exact(rows.dtype))
         channels.append(dependencies.axes[bound])

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from prunecore.channels.dependencies import Dependencies
+from prunecore.criteria.criterion import ScoringContext
 
 
-def random(
-    dependencies: Dependencies, tensors: Mapping[str, Tensor], seed: int
-) -> NDArray[np.float64]:
+def random(context: ScoringContext) -> NDArray[np.float64]:
     """Seeded uniform scores."""
-    return np.random.default_rng(seed).random(dependencies.count)
+    return np.random.default_rng(context.seed).random(context.dependencies.count)
 
 
 PROFILES = ("early-heavy", "late-heavy", "uniform")  # where most channels go
@@ -27,15 +22,14 @@ _SLOPE = 2.0  # how much likelier channels at one end of the network go, as a po
 _SPREAD = 0.5  # standard deviation of the same from layer to layer
 
 
-def random_weighted(
-    dependencies: Dependencies, tensors: Mapping[str, Tensor], seed: int
-) -> NDArray[np.float64]:
+def random_weighted(context: ScoringContext) -> NDArray[np.float64]:
     """Random scores under a profile over the network's depth; the seed draws both.
 
     The profile is one of `PROFILES`, and each layer has a weight of its own around it: seeds give
     networks of one size whose layers differ a lot in width, as fits of latency need them.
     """
-    random = np.random.default_rng(seed)
+    dependencies = context.dependencies
+    random = np.random.default_rng(context.seed)
     profile = PROFILES[random.integers(len(PROFILES))]
     depth = np.zeros(dependencies.count)  # of the first layer that makes each channel, 0 to 1
     own = np.zeros(dependencies.count)

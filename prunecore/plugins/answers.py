@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import are_handed_out
 from prunecore.channels.signal import Signal
-from prunecore.criteria.criterion import Criterion
+from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.functions.rule import FunctionRule, Operation
 from prunecore.registry import Plugin, hyphened
 from prunecore.writing.instances import Instance
@@ -21,6 +22,10 @@ from prunecore.writing.text import BlockSource, Call
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
+
+
+*_FIRST, _LAST = (field.name for field in fields(ScoringContext))
+_ATTRIBUTES = f"{', '.join(_FIRST)} and {_LAST}"
 
 
 def checked(plugin: Plugin, hook: str, what: str, answer: Any, arguments: Mapping[str, Any]) -> Any:
@@ -75,9 +80,27 @@ def _criteria(answer: Any) -> str | None:
             return f"names a criterion {name!r}, which is not a name"
         if not callable(criterion):
             return f"gives {criterion!r} for {name}, which cannot be called"
+        if taken := _takes_no_context(criterion):
+            return (
+                f"gives {name} with the arguments {taken}; a criterion takes one, a "
+                f"ScoringContext, and reads {_ATTRIBUTES} of it"
+            )
     names = [hyphened(name).lower() for name in answer]
     twice = [name for name in names if names.count(name) > 1]
     return f"gives {twice[0]} twice" if twice else None
+
+
+def _takes_no_context(criterion: Callable[..., Any]) -> str | None:
+    """The parameters of what cannot be called with one context; `None` for what can."""
+    try:
+        signature = inspect.signature(criterion)
+    except ValueError:  # written in C, and without one
+        return None
+    try:
+        signature.bind(None)
+    except TypeError:
+        return f"({', '.join(signature.parameters)})"
+    return None
 
 
 def _dependencies(
@@ -192,15 +215,16 @@ def _checked_criterion(plugin: Plugin, name: str, criterion: Criterion) -> Crite
     """A plugin's criterion that names the plugin where it goes wrong."""
     what = f"the criterion {name} of prunecore_criteria"
 
-    def scored(dependencies: Any, tensors: Mapping[str, Tensor], seed: int) -> Any:
-        scores = plugin.guarded(what, criterion, dependencies, tensors, seed)
+    def scored(context: ScoringContext) -> Any:
+        scores = plugin.guarded(what, criterion, context)
+        count = context.dependencies.count
         kind = scores.dtype if isinstance(scores, np.ndarray) else type(scores).__name__
         if not (isinstance(kind, np.dtype) and kind.kind in "iuf"):
             raise plugin.error(f"{what} returned {kind}, not an array of real numbers")
-        if scores.shape != (dependencies.count,):
+        if scores.shape != (count,):
             raise plugin.error(
-                f"{what} returned scores of shape {scores.shape}, not one for each of the "
-                f"{dependencies.count} channels"
+                f"{what} returned scores of shape {scores.shape}, not one for each of the {count} "
+                "channels"
             )
         if np.isnan(scores).any():
             raise plugin.error(f"{what} returned scores that are not numbers (NaN)")

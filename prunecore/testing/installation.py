@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from prunecore.channels.dependencies import Dependencies, merge
+from prunecore.criteria.criterion import ScoringContext
 from prunecore.errors import BLOCK_VARIABLE, unknown_name
 from prunecore.plugins import loading as plugin_registry
 from prunecore.registry import Plugin, Plugins
@@ -68,13 +69,14 @@ def _check_hooks(plugin: Plugin) -> None:
 def _check_criteria(plugin: Plugin) -> None:
     """Each criterion gives one finite number a channel, the same for the same seed."""
     found = _small_network()
+    context = ScoringContext(found, found.tensors, seed=0)
     for name, criterion in plugin.gather("prunecore_criteria").items():
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
             raise AssertionError(
                 f"{plugin.label}: prunecore_criteria names a mode {name!r}.\n"
                 "A mode is lower-case words joined by hyphens."
             )
-        first, second = (criterion(found, found.tensors, 0) for _ in range(2))
+        first, second = (criterion(context) for _ in range(2))
         if not np.isfinite(first).all():
             raise AssertionError(
                 f"{plugin.label}: the mode {name} gives scores that are not finite.\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import merge
 from prunecore.channels.records import Records
+from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.magnitude import l1_norm
 from prunecore.criteria.random import random, random_weighted
 from prunecore.planning.plan import make_plan
@@ -19,8 +21,12 @@ from prunecore.planning.plan import make_plan
 from .. import toy
 
 
+def seeded(found: Any, seed: int) -> ScoringContext:
+    return ScoringContext(found, found.tensors, seed)
+
+
 def score(found: Any) -> Any:
-    return l1_norm(found, found.tensors, 0)
+    return l1_norm(seeded(found, 0))
 
 
 def test_a_filter_scores_its_mean_absolute_weight(find: Callable[..., Any]) -> None:
@@ -144,9 +150,25 @@ def test_a_network_without_filters_has_no_scores(find: Callable[..., Any]) -> No
     assert score(find(nn.ReLU(), (2, 3))).tolist() == []
 
 
+def test_the_example_of_a_criterion_scores_by_the_largest_weight(
+    find: Callable[..., Any],
+) -> None:
+    _, _, example = inspect.cleandoc(ScoringContext.__doc__ or "").partition("```python\n")
+    names: dict[str, Any] = {}
+    exec(inspect.cleandoc(example.partition("```")[0]), names)
+    model = Coupled()
+    with torch.no_grad():
+        model.a.weight.copy_(torch.tensor([[1.0, -3.0], [0.0, 4.0]]))
+        model.b.weight.copy_(torch.tensor([[6.0, 6.0], [-1.0, 1.0]]))
+        model.c.weight.fill_(-0.25)
+    found = find(model, (2, 2))
+    criterion = names["prunecore_criteria"]()["largest-weight"]
+    assert criterion(seeded(found, 0)).tolist() == [6.0, 4.0, 0.25, 0.25]
+
+
 def test_random_scores_depend_on_the_seed_alone(find: Callable[..., Any]) -> None:
     found = find(Coupled(), (2, 2))
-    first, again, other = (random(found, found.tensors, seed) for seed in (3, 3, 4))
+    first, again, other = (random(seeded(found, seed)) for seed in (3, 3, 4))
     assert first.shape == (found.count,)
     assert first.tolist() == again.tolist() != other.tolist()
     assert ((first >= 0) & (first < 1)).all()
@@ -157,7 +179,7 @@ def wide(find: Callable[..., Any]) -> Any:
 
 
 def widths(found: Any, seed: int) -> list[int]:
-    scores = random_weighted(found, found.tensors, seed)
+    scores = random_weighted(seeded(found, seed))
     kept = make_plan(found, scores, 50).kept
     return [int(kept[found.axes[index]].sum()) for index in list(found.layers.values())[:-1]]
 
@@ -182,7 +204,7 @@ def test_weighted_scores_lean_to_either_end_or_to_none(find: Callable[..., Any])
 
 def test_layers_differ_more_in_width_than_by_plain_chance(find: Callable[..., Any]) -> None:
     found = wide(find)
-    plain = make_plan(found, random(found, found.tensors, 0), 50).kept
+    plain = make_plan(found, random(seeded(found, 0)), 50).kept
     layers = list(found.layers.values())[:-1]
     chance = np.std([plain[found.axes[index]].sum() for index in layers])
     assert np.mean([np.std(widths(found, seed)) for seed in range(20)]) > 2 * chance

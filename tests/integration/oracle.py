@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
+from prunecore.criteria.criterion import ScoringContext
 from prunecore.inputs import of_shape
 from prunecore.planning.cost import Counter
 from prunecore.planning.plan import Plan, Target, make_plan
@@ -47,8 +48,8 @@ class Subject:
 
     def plan(self, level: float, mode: str, target: Target = "params", seed: int = 0) -> Plan:
         """A plan for a level, which it must reach within a point."""
-        score = self.plugins.criterion(mode)
-        scores = score(self.dependencies, self.dependencies.tensors, seed)
+        context = ScoringContext(self.dependencies, self.dependencies.tensors, seed)
+        scores = self.plugins.criterion(mode)(context)
         plan = make_plan(self.dependencies, scores, level, target)
         assert abs(plan.achieved - level) <= 1
         return plan

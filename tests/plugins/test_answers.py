@@ -484,8 +484,8 @@ def with_criterion(
     return lambda: prunecore.prune(Net(), level=30, input_shape=(3,), mode=mode)
 
 
-def last_first(dependencies: Any, tensors: Any, seed: int) -> Any:
-    return -np.arange(dependencies.count)
+def last_first(context: Any) -> Any:
+    return -np.arange(context.dependencies.count)
 
 
 @pytest.mark.parametrize("name", ["last-first", "last_first"])
@@ -507,6 +507,16 @@ def test_a_plugin_gives_criteria(install: Callable[..., None], name: str, mode: 
         ("{3: len}", "names a criterion 3, which is not a name"),
         ("{'': len}", "names a criterion '', which is not a name"),
         ("{'l2': None}", "gives None for l2, which cannot be called"),
+        (
+            "{'l2': lambda dependencies, tensors, seed: 0}",
+            "gives l2 with the arguments (dependencies, tensors, seed); a criterion takes one, a "
+            "ScoringContext, and reads dependencies, tensors and seed of it",
+        ),
+        (
+            "{'l2': lambda: 0}",
+            "gives l2 with the arguments (); a criterion takes one, a ScoringContext, and reads "
+            "dependencies, tensors and seed of it",
+        ),
         ("{'l2-norm': len, 'l2_norm': len}", "gives l2-norm twice"),
         ("{'l2-norm': len, 'L2-norm': len}", "gives l2-norm twice"),
     ],
@@ -535,8 +545,8 @@ def test_what_are_no_criteria(install: Callable[..., None], value: str, told: st
 def test_a_criterion_that_goes_wrong_names_its_plugin(
     install: Callable[..., None], value: str, told: str
 ) -> None:
-    def criterion(dependencies: Any, tensors: Any, seed: int) -> Any:
-        return eval(value, globals(), {"dependencies": dependencies})
+    def criterion(context: Any) -> Any:
+        return eval(value, globals(), {"dependencies": context.dependencies})
 
     text = message(with_criterion(install, criterion))
     what = "the criterion my-own of prunecore_criteria"

@@ -7,6 +7,7 @@ import inspect
 import textwrap
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -454,8 +455,8 @@ def test_outputs_that_are_always_zero(use: Any) -> None:
 # A plugin as it is installed
 
 
-def l2(dependencies: Any, tensors: Any, seed: int) -> Any:
-    return np.random.default_rng(seed).random(dependencies.count)
+def l2(context: Any) -> Any:
+    return np.random.default_rng(context.seed).random(context.dependencies.count)
 
 
 def test_right_plugins_pass(use: Any) -> None:
@@ -494,11 +495,14 @@ def wrong(name: str = "gated") -> str:
         ({"functions": lambda: {torch.cat: elementwise}}, "which is not a FunctionRule"),
         ({"criteria": lambda: {"L2 norm": l2}}, "a mode 'L2 norm'.\n"),
         ({"criteria": lambda: {"l2": None}}, "which cannot be called"),
-        ({"criteria": lambda: {"l2": lambda d, t, s: l2(d, t, s)[1:]}}, "scores of shape (11,)"),
-        ({"criteria": lambda: {"l2": lambda d, t, s: l2(d, t, s) / 0}}, "that are not finite"),
-        ({"criteria": lambda: {"l2": lambda d, t, s: t["third"]}}, "raised KeyError: 'third'"),
+        ({"criteria": lambda: {"l2": lambda context: l2(context)[1:]}}, "scores of shape (11,)"),
+        ({"criteria": lambda: {"l2": lambda context: l2(context) / 0}}, "that are not finite"),
         (
-            {"criteria": lambda: {"l2": lambda d, t, s: l2(d, t, None)}},
+            {"criteria": lambda: {"l2": lambda context: context.tensors["third"]}},
+            "raised KeyError: 'third'",
+        ),
+        (
+            {"criteria": lambda: {"l2": lambda context: l2(replace(context, seed=None))}},
             "the mode l2 scores otherwise the second time",
         ),
     ],
