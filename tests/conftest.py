@@ -116,7 +116,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
             points.append(point)
             if module is not None:
                 monkeypatch.setitem(sys.modules, f"installed_{name}", module)
-        monkeypatch.setattr(loading, "entry_points", lambda group: points)
+        monkeypatch.setattr(
+            loading, "entry_points", lambda group: [one for one in points if one.group == group]
+        )
         loading._load_installed.cache_clear()
 
     monkeypatch.delenv(errors.BLOCK_VARIABLE, raising=False)

@@ -100,7 +100,8 @@ def test_the_plugin_guide_goes_through_the_example_plugin() -> None:
     parts = re.findall(
         r'^```\w+ title="(.+?)"\n(.*?)^```$', GUIDE.read_text(), re.MULTILINE | re.DOTALL
     )
-    for name in ("pyproject.toml", "src/prunecore_experts/__init__.py"):
+    module = "src/prunecore_experts"
+    for name in ("pyproject.toml", f"{module}/__init__.py", f"{module}/cli.py"):
         shown = "\n\n".join(body for title, body in parts if title == name)
         assert shown == (EXAMPLE / name).read_text()
 

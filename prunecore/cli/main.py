@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prunecore.cli import options
+from prunecore.cli.plugin_commands import PluginCommands
 from prunecore.cli.plugins import plugins
 from prunecore.errors import UsageError
 from prunecore.files import values
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 240  # columns of a table that no terminal shows: nothing is wrapped or cut
 
 
-@click.group("prunecore", cls=options.Commands)
+class _Commands(options.Commands, PluginCommands):
+    """Those below and those of plugins; the errors of both are shown alike."""
+
+
+@click.group("prunecore", cls=_Commands)
 @click.version_option(package_name="prunecore")
 @options.debug
 def main() -> None:

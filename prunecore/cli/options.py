@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from prunecore.errors import PrunecoreError, UsageError
+from prunecore.errors import PrunecoreError, UsageError, unknown_name
 from prunecore.files import values
 
 T = TypeVar("T")
@@ -23,6 +23,19 @@ DEBUG = "prunecore.debug"
 
 class Commands(click.Group):
     """Shows every error as a line or two, and ends with its exit code."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was asked for.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        name, is_option = args[0], args[0].startswith("-")
+        if self.get_command(ctx, name) is None and not (is_option or ctx.resilient_parsing):
+            raise unknown_name("command", name, self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""

@@ -1,4 +1,4 @@
-"""`prunecore plugins`: the installed families, and a project for a new one.
+"""`prunecore plugins`: the installed families and commands, and a project for a new one.
 
 Whatever needs torch is imported inside the commands, so that the list answers at once.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prunecore.cli import options
-from prunecore.errors import PluginError, UsageError
+from prunecore.cli.plugin_commands import load_command
+from prunecore.errors import PluginError, Provider, UsageError
 from prunecore.files import values
 from prunecore.plugins import loading as registry
 
@@ -24,22 +25,25 @@ if TYPE_CHECKING:
     from prunecore.plugins.loading import Installed
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, cls=options.Commands)
 @click.option("--check", is_flag=True, help="Load each, and say whether it works.")
 @options.as_json
 @options.debug
 @click.pass_context
 def plugins(context: click.Context, check: bool, as_json: bool) -> None:
-    """List the installed block families; start a new one."""
+    """List the installed plugins and their commands; start a new plugin."""
     if context.invoked_subcommand:
         if check or as_json:
             raise UsageError("--check and --json go with the list, prunecore plugins, alone.")
         return
-    found = registry.installed()
+    found, commands = registry.installed(), registry.installed_commands()
     rows = [_checked_plugin(plugin) if check else _listed_plugin(plugin) for plugin in found]
+    main = context.find_root().command
+    for command in commands:
+        rows.append(_checked_command(command, commands, main) if check else _listed_plugin(command))
     for row in rows:
         click.echo(json.dumps(row, sort_keys=True) if as_json else _plugin_text(row))
-    if not rows:
+    if not found:
         click.echo("No plugin is installed; all families: pip install 'prunecore[all]'", err=True)
     if any(row.get("status", "").startswith("failed") for row in rows):
         raise SystemExit(1)
@@ -49,6 +53,7 @@ def plugins(context: click.Context, check: bool, as_json: bool) -> None:
 
 def _listed_plugin(plugin: Installed) -> dict[str, Any]:
     return {
+        "kind": plugin.kind,
         "name": plugin.name,
         "distribution": plugin.distribution,
         "version": plugin.version,
@@ -71,8 +76,27 @@ def _checked_plugin(plugin: Installed) -> dict[str, Any]:
     return {**row, "status": "ok", "block_types": names, "hooks": list(loaded.hooks)}
 
 
+def _checked_command(
+    command: Installed, commands: Sequence[Installed], main: click.Command
+) -> dict[str, Any]:
+    row = _listed_plugin(command)
+    if command.blocked:
+        return row
+    try:
+        if isinstance(main, click.Group) and command.name in main.commands:
+            raise Provider(command.name, str(command)).error(
+                f"the command {command.name} is hidden by prunecore's own of that name"
+            )
+        load_command([one for one in commands if one.name == command.name])
+    except PluginError as error:
+        return {**row, "status": f"failed: {error}"}
+    return {**row, "status": "ok"}
+
+
 def _plugin_text(row: Mapping[str, Any]) -> str:
-    state = "blocked" if row["blocked"] else row.get("status", "")
+    kind = "" if row["kind"] == "plugin" else row["kind"]
+    status = "blocked" if row["blocked"] else row.get("status")
+    state = ", ".join(filter(None, (kind, status)))
     lines = [f"{row['name']:16} {row['distribution']} {row['version']}  {state}".rstrip()]
     for key, title in (("block_types", "blocks"), ("hooks", "hooks")):
         if row.get(key):

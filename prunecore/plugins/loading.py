@@ -1,10 +1,10 @@
-"""Find, load, block and list plugins; decide which of them owns a module class."""
+"""Find, load, block and list plugins, and the commands that distributions bring."""
 
 from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import TYPE_CHECKING, Any
@@ -15,18 +15,16 @@ from prunecore import hookspecs
 from prunecore.errors import BLOCK_VARIABLE, GROUP, PluginError, told, unknown_name
 
 if TYPE_CHECKING:
-    pass
-
-
-if TYPE_CHECKING:
     from prunecore.registry import Plugin, Plugins
+
+COMMANDS = "prunecore.commands"  # the entry points that are commands
 
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("prunecore_"))
 
 
 @dataclass(frozen=True)
 class Installed:
-    """A plugin as its metadata tells of it, not loaded."""
+    """A plugin, or a command that a plugin brings, as its metadata tells of it, not loaded."""
 
     name: str
     distribution: str
@@ -36,6 +34,11 @@ class Installed:
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}"
+
+    @property
+    def kind(self) -> str:
+        """`plugin`, or `command`."""
+        return "command" if self.entry_point.group == COMMANDS else "plugin"
 
 
 def blocked_names() -> frozenset[str]:
@@ -48,19 +51,38 @@ def installed() -> list[Installed]:
     """Every installed plugin, read from metadata: nothing is imported.
 
     Raises:
-        UsageError: a blocked name that no installed plugin has.
+        UsageError: a blocked name that no installed plugin or command has.
     """
+    found = _installed(GROUP)
+    known = {one.name for one in (*found, *_installed(COMMANDS))}
+    for name in blocked_names().difference(known):
+        raise unknown_name(f"plugin in {BLOCK_VARIABLE}", name, known)
+    return found
+
+
+def installed_commands() -> list[Installed]:
+    """Every command that a plugin brings, read from metadata: nothing is imported.
+
+    Those of a distribution with a plugin that is blocked are blocked with it.
+    """
+    blocked = {plugin.distribution for plugin in _installed(GROUP) if plugin.blocked}
+    return [
+        replace(command, blocked=command.blocked or command.distribution in blocked)
+        for command in _installed(COMMANDS)
+    ]
+
+
+def _installed(group: str) -> list[Installed]:
+    """What the entry points of a group name, by name."""
     blocked = blocked_names()
     found = []
-    for entry_point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+    for entry_point in sorted(entry_points(group=group), key=lambda point: point.name):
         distribution = entry_point.dist
         name = distribution.name if distribution else entry_point.module
         number = distribution.version if distribution else "unknown"
         found.append(
             Installed(entry_point.name, name, number, entry_point.name in blocked, entry_point)
         )
-    for name in blocked - {plugin.name for plugin in found}:
-        raise unknown_name(f"plugin in {BLOCK_VARIABLE}", name, [p.name for p in found])
     return found
 
 
@@ -71,9 +93,18 @@ def load_one(plugin: Installed) -> Plugin:
         PluginError: it was made for other versions, does not import, or has a hook that does not
             exist.
     """
+    return register(load_object(plugin), plugin.name, str(plugin))
+
+
+def load_object(plugin: Installed) -> Any:
+    """Import what an entry point names: the module of a plugin, the object of a command.
+
+    Raises:
+        PluginError: it was made for other versions, or does not import.
+    """
     from prunecore.plugins.requirements import unmet
 
-    start = f"Failed to load plugin {plugin.name} ({plugin})"
+    start = f"Failed to load {plugin.kind} {plugin.name} ({plugin})"
     if plugin.entry_point.dist and (wrong := unmet(plugin.entry_point.dist)):
         name, why = wrong
         raise PluginError(
@@ -82,14 +113,13 @@ def load_one(plugin: Installed) -> Plugin:
             f"or block it: {BLOCK_VARIABLE}={plugin.name}."
         )
     try:
-        module = plugin.entry_point.load()
+        return plugin.entry_point.load()
     except (Exception, SystemExit) as error:  # whatever a stranger's module raises on import
         raise PluginError(
             f"{start}: {told(error)}\n"
             f"Reinstall it in a version that fits prunecore {version('prunecore')}, or block it: "
             f"{BLOCK_VARIABLE}={plugin.name}."
         ) from error
-    return register(module, plugin.name, str(plugin))
 
 
 def register(module: Any, name: str, label: str) -> Plugin:

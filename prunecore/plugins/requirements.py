@@ -31,7 +31,7 @@ def unmet(plugin: Distribution) -> tuple[str, str] | None:
             if _is_prunecore(requirement.name):
                 return requirement.name, f"it requires {wanted}, which is not installed"
             continue
-        is_plugin = any(point.group == CORE for point in found.entry_points)
+        is_plugin = any(_is_prunecore(point.group) for point in found.entry_points)
         # a pre-release that is installed was chosen
         fits = requirement.specifier.contains(found.version, prereleases=True)
         if (is_plugin or _is_prunecore(requirement.name)) and not fits:
@@ -52,5 +52,5 @@ def _applicable(plugin: Distribution) -> Iterator[Requirement]:
 
 
 def _is_prunecore(name: str) -> bool:
-    """Whether a distribution is the core, or a plugin by its name."""
+    """Whether a distribution is the core, or a plugin by its name; or a group of entry points."""
     return canonicalize_name(name).split("-")[0] == CORE

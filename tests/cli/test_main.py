@@ -356,7 +356,10 @@ def test_weights_are_loaded(invoke: Invoke, calls: list[dict[str, Any]]) -> None
         ("prune nets.py:tiny --level 50 --config none.yaml", "Cannot read none.yaml"),
         ("prune nets.py:tiny --levle 50", r"--levle.*--level.*\nSee `prunecore prune --help`"),
         ("prune nets.py:tiny more --level 50", r"extra argument.*\nSee `prunecore prune --help`"),
-        ("prun nets.py:tiny", "No such command 'prun'"),
+        (
+            "prun nets.py:tiny",
+            r"Unknown command 'prun'\. Did you mean 'prune'\?\nKnown: inspect, plugins, prune",
+        ),
         ("inspect nets.py", r"Which factory of nets.py\?"),
         ("inspect", "Missing argument 'MODEL'"),
         ("verify none.py nets.py:tiny", "There is no file none.py"),

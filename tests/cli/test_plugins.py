@@ -47,7 +47,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
                 module = types.ModuleType(f"fake_{name}")
                 vars(module).update(hooks)
                 monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(loading, "entry_points", lambda group: points)
+        monkeypatch.setattr(
+            loading, "entry_points", lambda group: [one for one in points if one.group == group]
+        )
         loading._load_installed.cache_clear()
 
     monkeypatch.delenv(errors.BLOCK_VARIABLE, raising=False)
@@ -184,7 +186,13 @@ def test_two_that_own_one_class_fail_together(install: Install) -> None:
 
 def test_json_is_an_object_a_line(install: Install) -> None:
     install(good=owning(Block), broken=None)
-    listed = {"blocked": False, "distribution": "prunecore-good", "name": "good", "version": "1.2"}
+    listed = {
+        "blocked": False,
+        "distribution": "prunecore-good",
+        "kind": "plugin",
+        "name": "good",
+        "version": "1.2",
+    }
     assert json.loads(run("--json").stdout.splitlines()[1]) == listed
     broken, good = (json.loads(line) for line in run("--check", "--json").stdout.splitlines())
     assert broken["status"].startswith("failed: ")

@@ -65,14 +65,14 @@ def run_console(text: str) -> str:
 
 
 def install(pyproject: str, folder: Path) -> None:
-    """Let the plugins that a pyproject.toml names be found, as if it were installed."""
+    """Let what a pyproject.toml names be found, plugins and commands, as if it were installed."""
     name, version = re.findall(r'^(?:name|version) = "(.*)"$', pyproject, re.MULTILINE)
     metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
-    _, _, points = pyproject.partition("[project.entry-points.prunecore]\n")
-    points, _, _ = points.replace('"', "").partition("\n\n")
-    (metadata / "entry_points.txt").write_text(f"[prunecore]\n{points}\n")
+    groups = re.findall(r'^\[project\.entry-points\."?(.+?)"?\]\n(.*?)(?:^\n|\Z)', pyproject, BLOCK)
+    points = "".join(f"[{group}]\n{named}" for group, named in groups).replace('"', "")
+    (metadata / "entry_points.txt").write_text(points)
     loading._load_installed.cache_clear()
 
 

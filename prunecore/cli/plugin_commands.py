@@ -1,0 +1,118 @@
+"""Commands that plugins bring: listed from metadata alone, imported where one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from prunecore.errors import (
+    BLOCK_VARIABLE,
+    PluginError,
+    Provider,
+    PrunecoreError,
+    UsageError,
+    told,
+)
+from prunecore.plugins import loading
+from prunecore.plugins.loading import Installed
+
+
+class PluginCommands(click.Group):
+    """A group that has the commands of plugins beside its own, which hide theirs of one name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands, without those that are blocked."""
+        brought = {one.name for one in loading.installed_commands() if not one.blocked}
+        return sorted(brought.union(super().list_commands(ctx)))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; a plugin's is not imported yet."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        found = [one for one in loading.installed_commands() if one.name == cmd_name]
+        return _NotLoaded(found) if found else None
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Name the commands that are hidden, too, below all others."""
+        super().format_epilog(ctx, formatter)
+        for one in loading.installed_commands():
+            if one.name in self.commands and not one.blocked:
+                formatter.write_paragraph()
+                formatter.write_text(f"The command {one.name} of {one} is hidden by prunecore's.")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for.
+
+        Raises:
+            PluginError: for whatever a plugin's command raises that is no error to be shown.
+        """
+        try:
+            return super().invoke(ctx)
+        except (PrunecoreError, click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except BrokenPipeError:  # whoever read the output has seen enough
+            raise
+        except Exception as error:  # whatever a stranger's command raises
+            name = ctx.invoked_subcommand
+            if name is None or name in self.commands:
+                raise
+            (command,) = _usable(loading.installed_commands(), name)
+            what = f"the command {name} raised {told(error)}"
+            raise Provider(name, str(command)).error(what) from error
+
+
+class _NotLoaded(click.Command):
+    """Stands for a plugin's command in the help, and gives way to it where it is asked for."""
+
+    def __init__(self, found: Sequence[Installed]) -> None:
+        labels = " and ".join(str(one) for one in found if not one.blocked)
+        super().__init__(found[0].name, short_help=f"From {labels}.")
+        self.found = found
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Import the command, and let it read its arguments."""
+        return load_command(self.found).make_context(info_name, args, parent, **extra)
+
+
+def load_command(found: Sequence[Installed]) -> click.Command:
+    """Import a plugin's command.
+
+    Args:
+        found: all installed commands of its name.
+
+    Raises:
+        UsageError: it is blocked.
+        PluginError: it does not import, is no command, or is that of two distributions.
+    """
+    name = found[0].name
+    usable = _usable(found, name)
+    if not usable:
+        raise UsageError(
+            f"The command {name} of {found[0]} is blocked.\n"
+            f"Take {name}, or the plugin of that distribution, out of {BLOCK_VARIABLE}."
+        )
+    command, *others = usable
+    if others:
+        raise PluginError(
+            f"{' and '.join(map(str, usable))} both bring a command {name}.\n"
+            f"Uninstall one of them: pip uninstall {command.distribution}, or "
+            f"{others[0].distribution}."
+        )
+    loaded = loading.load_object(command)
+    if not isinstance(loaded, click.Command):
+        what = f"the command {name} is an object of {type(loaded).__name__}, not a click.Command"
+        raise Provider(name, str(command)).error(what)
+    return loaded
+
+
+def _usable(found: Sequence[Installed], name: str) -> list[Installed]:
+    return [one for one in found if one.name == name and not one.blocked]
