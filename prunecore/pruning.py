@@ -23,6 +23,7 @@ from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.planning.plan import TARGETS, Limits, Plan, Request, Target, make_plan
 from prunecore.planning.residual_blocks import ResidualBlock, find_blocks
 from prunecore.plugins import loading as plugin_registry
+from prunecore.tracing.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.walking.network import walk
 from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
@@ -302,6 +303,7 @@ class TracedModel:
             return self.carry_out(request, level)
         return self.carry_out(Request(level, mode, target, seed, limits, name, verify))
 
+    @beside_others()
     def carry_out(self, request: Request, plan: Plan | None = None) -> PrunedModel:
         """Score, plan, write, transfer, verify.
 

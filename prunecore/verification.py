@@ -19,6 +19,7 @@ from prunecore.errors import PrunecoreError, WeightsError
 from prunecore.files.storage import read_report
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.plugins import loading as plugin_registry
+from prunecore.tracing.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.walking.network import walk
 from prunecore.writing.building import network_of
@@ -38,6 +39,7 @@ class Verification:
     inputs: int
 
 
+@beside_others()
 def verify(
     file: str | Path,
     model: nn.Module,

@@ -21,6 +21,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torchvision import models as torchvision_models
 
 from prunecore.errors import PrunecoreError, UsageError, unknown_name
+from prunecore.tracing.patches import in_this_thread
 
 DEFAULT_INPUT_SHAPE = (3, 224, 224)
 
@@ -101,7 +102,8 @@ def load_structure(spec: str, arguments: Mapping[str, Any]) -> Loaded:
         UsageError: there is no such model, or it does not take these arguments.
         PrunecoreError: its code raises, or makes something that is no `nn.Module`.
     """
-    hook = register_module_parameter_registration_hook(_without_storage)  # type: ignore[arg-type]
+    here = in_this_thread(_without_storage, lambda *_: None)
+    hook = register_module_parameter_registration_hook(here)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*copying from a non-meta parameter", UserWarning)

@@ -17,6 +17,7 @@ from prunecore.channels.signal import Signal
 from prunecore.planning.cost import Counter
 from prunecore.registry import Plugin, Plugins
 from prunecore.testing.walk import PATH, Followed, Network
+from prunecore.tracing.draws import OwnDraws
 from prunecore.verifying.comparison import TOLERANCE
 from prunecore.verifying.masking import as_double, masked_original
 from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
@@ -123,8 +124,7 @@ def _compare(
 
 def _run(failing: str, call: Callable[[], Any]) -> list[Tensor]:
     """The tensors that a network returns."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # some layers draw numbers in eval mode, too
+    with torch.no_grad(), OwnDraws():  # some layers draw numbers in eval mode, too
         try:
             output = call()
         except Exception as error:  # whatever the block's own forward raises

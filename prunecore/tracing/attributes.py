@@ -1,15 +1,51 @@
-"""Numbers that a module holds, which its traced forward knows by their names: `self.eps`."""
+"""What a traced forward reads off its module: a copy that knows its numbers by name, `self.eps`."""
 
 from __future__ import annotations
 
+import copy
 import keyword
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunecore.tracing.source_lines import is_called_by_torch
+
+
+def shadow(module: nn.Module) -> nn.Module:
+    """A shallow copy of a module, with registries of its own."""
+    copied = copy.copy(module)
+    for registry in ("_modules", "_parameters", "_buffers"):
+        vars(copied)[registry] = dict(getattr(module, registry))
+    return copied
+
+
+def without_storage(module: nn.Module) -> nn.Module:
+    """A module without storage for its tensors, to be called for its shapes alone.
+
+    The module itself keeps its own at all times, as other threads may be using it.
+    """
+    copies = {one: shadow(one) for one in module.modules()}
+    tensors = {id(x): meta(x) for x in (*module.parameters(), *module.buffers())}
+    for one, copied in copies.items():
+        for name, value in vars(one).items():
+            if isinstance(value, MethodType) and value.__self__ is one:  # one of several forwards
+                vars(copied)[name] = MethodType(value.__func__, copied)
+        for name, child in one._modules.items():
+            copied._modules[name] = None if child is None else copies[child]
+        for registry in ("_parameters", "_buffers"):
+            stored = vars(copied)[registry].items()
+            vars(copied)[registry] = {
+                name: None if x is None else tensors[id(x)] for name, x in stored
+            }
+    return copies[module]
+
+
+def meta(tensor: Tensor) -> Tensor:
+    """A stored tensor's shape, in the type that the walk's tensors have."""
+    return tensor.to("meta", torch.float32 if tensor.is_floating_point() else tensor.dtype)
 
 
 class HeldInt(int):

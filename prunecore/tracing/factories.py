@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from prunecore.tracing.draws import OwnDraws
+
 _LITERALS = (bool, int, float, str, type(None), torch.dtype, torch.device, slice, type(...))
 
 
@@ -37,11 +39,15 @@ class Made:
 
 
 class MadeTensors(TorchFunctionMode):
-    """Notes how tensors are made while a forward is traced, so that its trace can make them."""
+    """Notes how tensors are made while a forward is traced, so that its trace can make them.
 
-    def __init__(self) -> None:
+    Args:
+        draws: the random numbers that the forward draws while it is traced.
+    """
+
+    def __init__(self, draws: OwnDraws) -> None:
         super().__init__()
-        self._drawn = torch.get_rng_state()  # by which no number has been drawn as yet
+        self._draws = draws
         self._made: dict[int, Made] = {}
         self._held: list[Tensor] = []  # so that no other tensor has the identity of one of them
 
@@ -74,8 +80,7 @@ class MadeTensors(TorchFunctionMode):
 
         What an attribute of the module holds is no such tensor, but one that is to be a buffer.
         """
-        is_drawn = not torch.equal(self._drawn, torch.get_rng_state())
-        if is_drawn or tensor.numel() > _LONGEST or self._comes_of(tensor, module):
+        if self._draws.has_drawn or tensor.numel() > _LONGEST or self._comes_of(tensor, module):
             return None
         self._held.append(tensor)
         inferred = (torch.float32, torch.int64, torch.bool)

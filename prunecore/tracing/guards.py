@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
 from prunecore.tracing.arguments import called_with
+from prunecore.tracing.attributes import meta, without_storage
 
 GUARD = "written for inputs of another size"  # what the written forward says where it is not so
 
@@ -156,15 +156,13 @@ class Decider:
             return pytree.tree_map(lambda x: x.meta if isinstance(x, Signal) else x, given)
         if node.op == "get_attr":
             holder, _, name = str(node.target).rpartition(".")
-            return _meta(getattr(self._module.get_submodule(holder), name))
+            return meta(getattr(self._module.get_submodule(holder), name))
         if node.op == "call_module":
             child = self._module.get_submodule(str(node.target))
-            stored = dict([*child.named_parameters(), *child.named_buffers()])
-            metas = {name: _meta(tensor) for name, tensor in stored.items()}
             args, kwargs = pytree.tree_map(lambda x: x, (args, kwargs))  # lists of its own
             before = [(given, list(given)) for given in _lists((args, kwargs))]
             try:
-                result = functional_call(child, metas, args, kwargs)
+                result = without_storage(child)(*args, **kwargs)
             except Exception as error:  # whatever a child raises; the walk will say more of it
                 raise Undecided from error
             changes = any(list(map(id, given)) != list(map(id, ones)) for given, ones in before)
@@ -196,8 +194,3 @@ def _lists(values: Any) -> Iterator[list[Any]]:
     if isinstance(values, list | tuple | dict):
         for item in values.values() if isinstance(values, dict) else values:
             yield from _lists(item)
-
-
-def _meta(tensor: Tensor) -> Tensor:
-    """A stored tensor's shape, in the type that the walk's tensors have."""
-    return tensor.to("meta", torch.float32 if tensor.is_floating_point() else tensor.dtype)

@@ -1,12 +1,22 @@
-"""What is replaced in the process while a forward is traced."""
+"""What Python and torch are while a forward is traced, in the thread that traces alone.
+
+A trace of `torch.fx` replaces the call of `nn.Module` and more for the whole process, and puts back
+what it found. Two traces at once leave one another's replacements behind, and other threads run
+into them. Here traces take turns, those that others make with `torch.fx` among them, and what is
+replaced does what it always did in every thread but the one that traces.
+"""
 
 from __future__ import annotations
 
 import builtins
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterator
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import torch
@@ -15,7 +25,21 @@ from torch.autograd.function import Function
 from torch.fx import _symbolic_trace
 from torch.utils.checkpoint import CheckpointFunction
 
+from prunecore.errors import PrunecoreError
 from prunecore.tracing.tracer import Known
+
+_TURN = threading.RLock()  # of the thread that traces
+
+
+_PATIENCE = 60  # seconds for a trace to end that was under way already
+
+
+_trace = fx.Tracer.trace
+
+
+# what a trace calls to have things replaced; before 2.6 torch made a patcher itself
+_PATCHER = "_new_patcher" if hasattr(_symbolic_trace, "_new_patcher") else "_Patcher"
+
 
 _NAMES = "arange empty eye full linspace logspace ones rand randint randn tensor zeros"
 
@@ -23,16 +47,165 @@ _NAMES = "arange empty eye full linspace logspace ones rand randint randn tensor
 _FACTORIES = [getattr(torch, name) for name in _NAMES.split()]
 
 
+def in_this_thread(new: Callable[..., Any], old: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that is `new` in the thread that asks for it, and `old` in all others."""
+    thread = threading.get_ident()
+
+    @functools.wraps(old)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        return (new if threading.get_ident() == thread else old)(*args, **kwargs)
+
+    return either
+
+
 @contextmanager
-def traced_factories() -> Iterator[None]:
-    """Let a forward that is traced make tensors of what it reads, `torch.zeros(x.size(0), 3)`."""
-    for factory in _FACTORIES:
-        setattr(torch, factory.__name__, _traced(factory))
+def _replaced(replacements: Mapping[tuple[Any, str], Any]) -> Iterator[None]:
+    """Attributes of modules and classes that are something else for a while."""
+    before = [(holder, name, vars(holder)[name]) for holder, name in replacements]
     try:
+        for (holder, name), new in replacements.items():
+            setattr(holder, name, new)
         yield
     finally:
-        for factory in _FACTORIES:
-            setattr(torch, factory.__name__, factory)
+        for holder, name, old in before:
+            setattr(holder, name, old)
+
+
+class _Patcher(_symbolic_trace._Patcher):
+    """What `torch.fx` replaces, in this thread alone.
+
+    What it replaces in the variables of modules minds nobody: the functions that it puts there do
+    what those before them did, unless they are given a stand-in.
+
+    Args:
+        known: the functions of Python that are called as they are where `torch.fx.wrap` marks them;
+            a trace goes through all others. `None` for a trace that is not prunecore's.
+    """
+
+    def __init__(self, known: Collection[Callable[..., Any]] | None = None) -> None:
+        super().__init__()
+        self._known = known
+
+    def patch(
+        self, frame_dict: dict[str, Any], name: str, new_fn: Any, deduplicate: bool = True
+    ) -> None:
+        """Replace a function among a module's variables."""
+        function = new_fn.__wrapped__
+        if self._known is None or not inspect.isfunction(function) or function in self._known:
+            super().patch(frame_dict, name, new_fn, deduplicate)
+
+    def patch_method(self, cls: type, name: str, new_fn: Any, deduplicate: bool = True) -> None:
+        """Replace a method of a class."""
+        either = in_this_thread(new_fn, getattr(cls, name))
+        super().patch_method(cls, name, either, deduplicate)
+
+
+def _in_turn(*args: Any, **kwargs: Any) -> fx.Graph:
+    with _TURN:
+        return _trace(*args, **kwargs)
+
+
+_sharing = threading.Lock()  # guards the number that follows
+
+
+_sharers = 0  # jobs that are being done beside other threads
+
+
+@contextmanager
+def beside_others() -> Iterator[None]:
+    """Have threads that trace with `torch.fx` take turns, and leave all others alone.
+
+    Raises:
+        PrunecoreError: a trace that began before does not end.
+    """
+    global _sharers
+    with _sharing:
+        _sharers += 1
+        if _sharers == 1:
+            fx.Tracer.trace = _in_turn  # type: ignore[method-assign]
+            _symbolic_trace._Patcher = _Patcher  # type: ignore[misc]
+    try:
+        _wait_for_others()
+        yield
+    finally:
+        with _sharing:
+            _sharers -= 1
+            if not _sharers:
+                fx.Tracer.trace = _trace  # type: ignore[method-assign]
+                _symbolic_trace._Patcher = _Patcher.__base__  # type: ignore[misc, assignment]
+
+
+def _wait_for_others() -> None:
+    """Wait for the traces of other threads that were under way before they were to take turns."""
+    end = time.monotonic() + _PATIENCE
+    while any(
+        thread != threading.get_ident() and _traces_unasked(frame)
+        for thread, frame in sys._current_frames().items()
+    ):
+        if time.monotonic() > end:
+            raise PrunecoreError(
+                f"Another thread has traced a network with torch.fx for {_PATIENCE} seconds, "
+                "which changes torch.nn.Module for all threads.\n"
+                "Prune when it has come to its end, or in another process."
+            )
+        time.sleep(0.001)
+
+
+def _traces_unasked(frame: FrameType | None) -> bool:
+    """Whether a thread that has come to this frame traces without having waited for its turn."""
+    while frame is not None:
+        caller = frame.f_back
+        if frame.f_code is _trace.__code__ and (
+            caller is None or caller.f_code is not _in_turn.__code__
+        ):
+            return True
+        frame = caller
+    return False
+
+
+@contextmanager
+def trace_alone(known: Collection[Callable[..., Any]]) -> Iterator[None]:
+    """Trace, when no other thread does.
+
+    Transformers call the layers within them, as in training, rather than their fused form: those
+    are what is cut.
+
+    Args:
+        known: the functions that there are rules for. Where `torch.fx.wrap` marks a function of
+            Python, a trace calls it if it is one of these, and else goes through it.
+    """
+    fused = torch.backends.mha.get_fastpath_enabled
+    replacements = {
+        (_symbolic_trace, _PATCHER): functools.partial(_Patcher, known),
+        (torch.backends.mha, fused.__name__): in_this_thread(lambda: False, fused),
+    }
+    with beside_others(), _TURN, _replaced(replacements):
+        yield
+
+
+@contextmanager
+def standing_in() -> Iterator[None]:
+    """Let stand-ins pass for what they stand for, for a forward that asks what they are.
+
+    Python's `isinstance` says so of a stand-in: it has to be the one of all modules, as a forward
+    may ask by whatever functions it calls. Not torch's own, in C, which would look for a tensor in
+    memory and crash. A tensor is made of what a forward reads, `torch.zeros(x.size(0), 3)`. A
+    gradient that is not torch's own is refused.
+    """
+    isinstance_, apply = builtins.isinstance, vars(Function)["apply"]
+
+    def is_any(value: Any, kinds: Any, /) -> bool:
+        return isinstance_(value, kinds) or (isinstance_(value, Known) and value.is_any(kinds))
+
+    def plain_apply(function: type[Function], *args: Any, **kwargs: Any) -> Any:
+        return apply.__get__(None, function)(*args, **kwargs)
+
+    replacements: dict[tuple[Any, str], Any]
+    replacements = {(torch, factory.__name__): _traced(factory) for factory in _FACTORIES}
+    replacements[builtins, "isinstance"] = is_any
+    replacements[Function, "apply"] = classmethod(in_this_thread(_apply, plain_apply))
+    with _replaced(replacements):
+        yield
 
 
 def _traced(factory: Callable[..., Tensor]) -> Callable[..., Any]:
@@ -40,69 +213,17 @@ def _traced(factory: Callable[..., Tensor]) -> Callable[..., Any]:
     def make(*sizes: Any, **options: Any) -> Any:
         # torch takes the first of several sizes for a tensor, and no stand-in for a device
         for given in (*sizes, *options.values()):
-            if isinstance(given, fx.Proxy):
+            if isinstance(given, Known):
                 return given.tracer.create_proxy("call_function", factory, sizes, options)
         return factory(*sizes, **options)
 
     return make
 
 
-@contextmanager
-def standing_in() -> Iterator[None]:
-    """Let `isinstance` say what things stand for, and call no gradient that is not torch's own.
-
-    Only Python's `isinstance`: torch's, in C, would look for a tensor in memory and crash.
-    """
-    isinstance_, apply = builtins.isinstance, vars(Function)["apply"]
-
-    def is_any(value: Any, kinds: Any, /) -> bool:
-        return isinstance_(value, kinds) or (isinstance_(value, Known) and value.is_any(kinds))
-
-    builtins.isinstance = is_any
-    Function.apply = classmethod(_apply)
-    try:
-        yield
-    finally:
-        builtins.isinstance = isinstance_
-        Function.apply = apply
-
-
-def _apply(function: type[Function], *args: Any) -> Any:
+def _apply(function: type[Function], *args: Any, **kwargs: Any) -> Any:
     if issubclass(function, CheckpointFunction):
         run, _, *given = args
         return run(*given)
-    raise torch.fx.proxy.TraceError(
+    raise fx.proxy.TraceError(
         f"it calls {function.__name__}.apply, which has a gradient of its own"
     )
-
-
-@contextmanager
-def layer_by_layer() -> Iterator[None]:
-    """Let transformers call the layers within them, as in training: those are what is cut."""
-    is_fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(is_fused)
-
-
-@contextmanager
-def only_wrapped(known: Collection[Callable[..., Any]]) -> Iterator[None]:
-    """Let traces go through all functions of Python that are marked, but for these.
-
-    Args:
-        known: the functions that there are rules for.
-    """
-    marked = _symbolic_trace._wrapped_fns_to_patch  # (..., name) to the module's variables
-    followed = {
-        key: variables
-        for key, variables in marked.items()
-        if inspect.isfunction(function := variables.get(key[1])) and function not in known
-    }
-    for key in followed:
-        del marked[key]
-    try:
-        yield
-    finally:
-        marked.update(followed)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
-import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
@@ -15,10 +13,11 @@ from prunecore.channels.records import TRAINING, is_within
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UsageError
 from prunecore.tracing.arguments import put_together
-from prunecore.tracing.attributes import Training, held_numbers
-from prunecore.tracing.patches import layer_by_layer, only_wrapped, standing_in, traced_factories
+from prunecore.tracing.attributes import Training, held_numbers, shadow
+from prunecore.tracing.patches import standing_in, trace_alone
 from prunecore.tracing.source_lines import file_of, raising_line
 from prunecore.tracing.tracer import (
+    Asked,
     ChangedListError,
     NotHeldError,
     OneLevel,
@@ -29,7 +28,11 @@ from prunecore.tracing.train_eval import Modes, alike
 
 
 def trace_level(
-    module: nn.Module, path: str, supplied: Mapping[str, Any], both: bool = True
+    module: nn.Module,
+    path: str,
+    supplied: Mapping[str, Any],
+    both: bool = True,
+    known: Collection[Callable[..., Any]] = (),
 ) -> Modes:
     """Trace a module's own forward, every child a leaf.
 
@@ -41,22 +44,28 @@ def trace_level(
         path: its path in the network, for messages.
         supplied: the arguments of its forward that are given, by parameter name.
         both: whether training counts.
+        known: the functions that there are rules for, which a trace does not go through where
+            `torch.fx.wrap` marks them.
 
     Raises:
         UnsupportedError: its forward does what torch.fx cannot follow, such as branching on data.
     """
     flag = Training(0)
-    graph = _trace(module, path, supplied, flag)
+    graph = _trace(module, path, supplied, flag, known).graph
     if not flag.is_read:
         return Modes(graph, graph)
     if not both:
         return Modes(graph, None)
-    other = trace_training(module, path, supplied)
+    other = trace_training(module, path, supplied, known=known)
     return Modes(graph, graph if alike(graph, other) else other)
 
 
 def trace_training(
-    module: nn.Module, path: str, supplied: Mapping[str, Any], without: Collection[str] = ()
+    module: nn.Module,
+    path: str,
+    supplied: Mapping[str, Any],
+    without: Collection[str] = (),
+    known: Collection[Callable[..., Any]] = (),
 ) -> fx.Graph:
     """Trace a module's own forward as it runs in training, every child a leaf.
 
@@ -65,15 +74,15 @@ def trace_training(
         path: its path in the network, for messages.
         supplied: the arguments of its forward that are given, by parameter name.
         without: paths of children in it that are `None`.
+        known: the functions that there are rules for, as for `trace_level`.
 
     Raises:
         UnsupportedError: torch.fx cannot follow it, or it draws numbers while it is traced.
     """
-    with torch.random.fork_rng(devices=[]):
-        before = torch.get_rng_state(), random.getstate()
-        graph = _trace(module, path, supplied, Training(1), without)
-        draws = not torch.equal(before[0], torch.get_rng_state()) or before[1] != random.getstate()
-        random.setstate(before[1])
+    before = random.getstate()
+    tracer = _trace(module, path, supplied, Training(1), known, without)
+    draws = tracer.draws.has_drawn or before != random.getstate()
+    random.setstate(before)
     if draws:
         raise UnsupportedError(
             path,
@@ -81,7 +90,7 @@ def trace_training(
             "its forward in training draws numbers that are no tensors of the network's size",
             f"Draw with x.new_empty(...).bernoulli_(p) and multiply by that. {_REMEDY}",
         )
-    return graph
+    return tracer.graph
 
 
 _A_PART = "Or prune a part of the network in its place (--module PATH)."
@@ -103,11 +112,66 @@ def _trace(
     path: str,
     supplied: Mapping[str, Any],
     flag: Training,
+    known: Collection[Callable[..., Any]],
     without: Collection[str] = (),
-) -> fx.Graph:
+) -> OneLevel:
+    """The tracer of a module's forward, when it has traced that.
+
+    Most forwards never ask what they are given. The others are traced once more, with what answers
+    them in the place of functions of Python and torch.
+    """
+    with trace_alone(known):
+        tracer, error = _attempt(module, path, supplied, flag, without, stands_in=False)
+        if tracer.is_asked or error:
+            with standing_in():
+                tracer, error = _attempt(module, path, supplied, flag, without, stands_in=True)
+    if error:
+        raise _untraceable(module, path, error, bool(flag)) from error
+    without_views(tracer.graph)
+    put_together(tracer.graph, supplied)
+    return tracer
+
+
+def _attempt(
+    module: nn.Module,
+    path: str,
+    supplied: Mapping[str, Any],
+    flag: Training,
+    without: Collection[str],
+    stands_in: bool,
+) -> tuple[OneLevel, Exception | None]:
+    """Trace a module's forward; what it raises, if anything, comes with the tracer."""
+    flag.is_read = False
+    tracer = OneLevel(module, supplied, stands_in)
+    forward = forward_of(module)
+    if forward is not type(module).forward:
+        tracer.traced_func_name = forward.__name__
+    shadow = _prepared(module, path, flag, without)
     try:
-        shadow = _shadow(module)
-    except RuntimeError as error:  # torch refuses to copy a parametrized module
+        with tracer.draws, tracer.made:
+            tracer.trace(shadow)
+    except Asked:
+        pass
+    except Exception as error:  # whatever the user's own forward raises when it meets a proxy
+        return tracer, error
+    return tracer, None
+
+
+def _prepared(module: nn.Module, path: str, flag: Training, without: Collection[str]) -> nn.Module:
+    """A shallow copy of a module, to be traced in its place.
+
+    Args:
+        module: the module.
+        path: its path in the network, for messages.
+        flag: what its forward sees as `self.training`.
+        without: paths of children in it that are `None`.
+
+    Raises:
+        UnsupportedError: torch refuses to copy it, as it does a parametrized module.
+    """
+    try:
+        copied = shadow(module)
+    except RuntimeError as error:
         raise UnsupportedError(
             path,
             type(module).__name__,
@@ -115,35 +179,16 @@ def _trace(
             "Make it a plain parameter first, with "
             "torch.nn.utils.parametrize.remove_parametrizations.",
         ) from error
-    vars(shadow).update(held_numbers(module))
-    shadow.training = flag  # type: ignore[assignment]
+    vars(copied).update(held_numbers(module))
+    copied.training = flag  # type: ignore[assignment]
     for child in without:
-        holder = shadow
+        holder = copied
         *outer, name = child.split(".")
         for key in outer:
-            holder._modules[key] = _shadow(holder.get_submodule(key))
+            holder._modules[key] = shadow(holder.get_submodule(key))
             holder = holder.get_submodule(key)
         holder._modules[name] = None
-    tracer = OneLevel(module, supplied)
-    forward = forward_of(module)
-    if forward is not type(module).forward:
-        tracer.traced_func_name = forward.__name__
-    try:
-        with layer_by_layer(), traced_factories(), standing_in(), tracer.made:
-            graph = tracer.trace(shadow)
-    except Exception as error:  # whatever the user's own forward raises when it meets a proxy
-        raise _untraceable(module, path, error, bool(flag)) from error
-    without_views(graph)
-    put_together(graph, supplied)
-    return graph
-
-
-def _shadow(module: nn.Module) -> nn.Module:
-    """A shallow copy with registries of its own."""
-    shadow = copy.copy(module)
-    for registry in ("_modules", "_parameters", "_buffers"):
-        shadow.__dict__[registry] = dict(getattr(module, registry))
-    return shadow
+    return copied
 
 
 def _untraceable(
@@ -239,8 +284,7 @@ class Forwards:
         key = path, str(structure), shapes
         if key not in self._modes:
             both = TRAINING not in self._drop
-            with only_wrapped(self._rules):
-                self._modes[key] = trace_level(module, path, supplied, both)
+            self._modes[key] = trace_level(module, path, supplied, both, self._rules)
         modes = self._modes[key]
         if modes.training is None:
             self.lacking.add(path)
@@ -256,8 +300,7 @@ class Forwards:
             self.as_in_eval.add(path)
             return modes.eval
         self.absent |= {_join(path, child) for child in dropped}
-        with only_wrapped(self._rules):
-            return trace_training(module, path, supplied, dropped)
+        return trace_training(module, path, supplied, dropped, self._rules)
 
 
 def _called(graph: fx.Graph) -> set[str]:

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.tracing.arguments import arguments
 from prunecore.tracing.attributes import DeviceKind, contexts
+from prunecore.tracing.draws import OwnDraws
 from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.source_lines import LINE, LocalNames, file_of, running_line
@@ -33,19 +34,34 @@ class NotHeldError(Exception):
 
 
 class OneLevel(fx.Tracer):
-    """Traces a module's own forward; only the arguments that are supplied become placeholders."""
+    """Traces a module's own forward; only the arguments that are supplied become placeholders.
+
+    Args:
+        module: the module.
+        supplied: the arguments of its forward that are given, by parameter name.
+        stands_in: whether stand-ins pass for what they stand for, as `standing_in` has it.
+
+    Attributes:
+        draws: the random numbers that the forward has drawn.
+        is_asked: whether the forward has asked what a stand-in is, and had no answer.
+    """
 
     proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
 
-    def __init__(self, module: nn.Module, supplied: Mapping[str, Any]) -> None:
+    def __init__(
+        self, module: nn.Module, supplied: Mapping[str, Any], stands_in: bool = False
+    ) -> None:
         super().__init__()
+        self.stands_in = stands_in
+        self.is_asked = False
         self.supplied = supplied
         self.decider = Decider(module, supplied)
         self._contexts = contexts()
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(forward_of(module))
         self._names = LocalNames(self._file)
-        self.made = MadeTensors()
+        self.draws = OwnDraws()
+        self.made = MadeTensors(self.draws)
         self._making: dict[tuple[int, int], fx.Node] = {}  # by identity and version of a tensor
 
     def create_node(
@@ -183,6 +199,10 @@ class ChangedListError(Exception):
     """A forward reads a list that has become another one since."""
 
 
+class Asked(BaseException):
+    """A forward asks what a stand-in is, which is to be answered as if it were the real thing."""
+
+
 class Known(fx.Proxy):
     """Stands for what a node computes.
 
@@ -198,6 +218,25 @@ class Known(fx.Proxy):
     changed: list[Any] | None = None
     given_to: tuple[fx.Node, ...] = ()
     listed_for: tuple[fx.Node, ...] = ()
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """What `isinstance` looks at, Python's and that of torch in C, before it says no.
+
+        Raises:
+            Asked: nothing is there to answer for stand-ins.
+        """
+        if not self.tracer.stands_in:
+            self.tracer.is_asked = True
+            raise Asked
+        return type(self)
+
+    @classmethod
+    def __torch_function__(
+        cls, orig_method: Any, types: Any, args: Any = None, kwargs: Any = None
+    ) -> Any:
+        """A node for a function of torch; any proxy tells which trace that is for."""
+        return fx.Proxy.__torch_function__(orig_method, types, args, kwargs)
 
     def is_any(self, kinds: Any) -> bool:
         """Whether it stands for a tensor or a collection of these kinds."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,6 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.signal import Signal
 from prunecore.errors import VerificationError
 from prunecore.inputs import Arguments, Inputs, tensors
-from prunecore.tracing.patches import layer_by_layer
 from prunecore.verifying.masking import as_double, masked_original
 from prunecore.verifying.running import Places, Recorder, Run, Traces, Visits, cared_for
 from prunecore.walking.diagnosis import check_answers, watch
@@ -105,19 +103,6 @@ def _compare(pair: _Pair) -> float:
     return difference
 
 
-@contextmanager
-def _made_in_float64() -> Iterator[None]:
-    """Have tensors that a forward makes itself of the type of all others."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-@layer_by_layer()
-@_made_in_float64()
 def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
     """What the masked original and the written network compute at some paths.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import traceback
@@ -16,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunecore.channels.records import Visit
 from prunecore.errors import VerificationError, told
 from prunecore.inputs import Arguments, tensors
+from prunecore.tracing.draws import OwnDraws
+from prunecore.verifying.float64 import InFloat64
 
 _NOISE = 65537  # a prime
 
@@ -56,16 +56,13 @@ class Run:
         network.train(self.in_training)
         for path in self.as_in_eval:
             network.get_submodule(path).training = False
-        drawing: Any = contextlib.nullcontext()
-        if self.in_training:
-            drawing = Means()  # type: ignore[no-untyped-call]
+        drawing = Means() if self.in_training else OwnDraws()  # some layers draw in eval mode, too
         with (
             torch.no_grad(),
-            torch.random.fork_rng(),
             telling_where(network, self.visits, tensors(self.inputs)),
             drawing,
+            InFloat64(),
         ):
-            torch.manual_seed(0)  # some layers draw numbers in eval mode, too
             forward(*args, **kwargs)
         network.train(was_training)
 
@@ -205,8 +202,8 @@ def telling_where(network: nn.Module, visits: Visits, inputs: Sequence[Tensor]) 
 _aten = torch.ops.aten
 
 
-class Means(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While it is active, every draw is the mean of what is drawn from.
+class Means(OwnDraws):  # type: ignore[no-untyped-call]
+    """While it is active, a draw is the mean of what is drawn from.
 
     A dropout then keeps everything as it is, as does a branch that training leaves out at random.
     """
@@ -220,7 +217,7 @@ class Means(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run an operation, or what stands for one that draws."""
         mean = _MEANS.get(func)
-        return func(*args, **(kwargs or {})) if mean is None else mean(*args)
+        return mean(*args) if mean else super().__torch_dispatch__(func, types, args, kwargs)
 
 
 def _uniform(x: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:

@@ -27,6 +27,7 @@ from prunecore.errors import (
 )
 from prunecore.inputs import Arguments, Inputs
 from prunecore.registry import Plugins
+from prunecore.tracing.patches import beside_others
 from prunecore.tracing.train_eval import merged
 from prunecore.walking.diagnosis import find_wrong_answer
 from prunecore.walking.walk import Walk
@@ -131,6 +132,7 @@ def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
 BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
 
 
+@beside_others()
 def walk(
     model: nn.Module, inputs: Inputs, plugins: Plugins, drop: Collection[str] = ()
 ) -> Dependencies:

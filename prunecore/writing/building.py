@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
-import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import DeviceContext
 
 from prunecore.channels.keep import Keep
 from prunecore.errors import PluginError, PrunecoreError, WeightsError, told
 from prunecore.registry import Plugins
+from prunecore.tracing.draws import OwnDraws
 from prunecore.writing.instances import Instance
 from prunecore.writing.source_file import file_text
 from prunecore.writing.text import Statement
@@ -74,21 +76,24 @@ def import_file(path: Path) -> ModuleType:
         PrunecoreError: the file raises while it is imported.
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
+    if spec is None or not isinstance(spec.loader, SourceFileLoader):
         raise PrunecoreError(f"{path} is not a Python file.\nGive the .py file of a written set.")
     module = importlib.util.module_from_spec(spec)
-    writes_none = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
     try:
-        spec.loader.exec_module(module)
+        text = spec.loader.get_data(str(path))
+        exec(spec.loader.source_to_code(text, str(path)), vars(module))
     except (Exception, SystemExit) as error:  # whatever the file raises
         raise PrunecoreError(
             f"{path} raises {type(error).__name__} on import: {error}\n"
             "Correct the file, or write it again."
         ) from error
-    finally:
-        sys.dont_write_bytecode = writes_none
     return module
+
+
+class _WithoutStorage(DeviceContext):
+    """A device by default, in this thread alone: torch notes its own for the whole process."""
+
+    __enter__, __exit__ = TorchFunctionMode.__enter__, TorchFunctionMode.__exit__
 
 
 def build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
@@ -115,10 +120,10 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
         raise PrunecoreError(
             f"{file} has no factory {name}.\nGive the .py file of a written set as it was written."
         )
-    with torch.device("meta"):
+    with _WithoutStorage("meta"):
         network = _made(file, factory)
     if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
-        with torch.random.fork_rng(devices=[]):  # as it is initialised, too
+        with OwnDraws():  # as it is initialised, too
             # it has constants of its own, which meta tensors cannot hold
             network = _made(file, factory)
     try:

@@ -1,0 +1,88 @@
+"""Random numbers of a thread's own, so that other threads may draw from the process's."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class OwnDraws(TorchDispatchMode):
+    """While it is active, this thread draws from generators of its own, which begin with seed 0.
+
+    Those that it would draw from, the process's and any that a forward holds, stay as they are.
+
+    Attributes:
+        has_drawn: whether a number was drawn.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.has_drawn = False
+        self._generators: dict[torch.device, Generator] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation; one that draws, with a generator of its own."""
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        device = _device(args, kwargs)
+        if device.type == "meta":  # without storage there are no numbers
+            return func(*args, **kwargs)
+        if device not in self._generators:
+            self._generators[device] = Generator(device).manual_seed(0)
+        drawing = _taking_generator(func)
+        if drawing is None:
+            return self._by_default(device, lambda: func(*args, **kwargs))
+        self.has_drawn = True
+        names = [argument.name for argument in drawing._schema.arguments]
+        given = {**kwargs, "generator": self._generators[device]}
+        return drawing(*args[: names.index("generator")], **given)
+
+    def _by_default(self, device: torch.device, draw: Callable[[], Any]) -> Any:
+        """What an operation draws that takes no generator: meanwhile, the process's is ours."""
+        if device.type not in ("cpu", "cuda"):
+            return draw()
+        on_cpu = device.type == "cpu"
+        process = torch.default_generator if on_cpu else torch.cuda.default_generators[device.index]
+        own, before = self._generators[device], process.get_state()
+        process.set_state(own.get_state())
+        try:
+            return draw()
+        finally:
+            after = process.get_state()
+            process.set_state(before)
+            self.has_drawn |= not torch.equal(own.get_state(), after)
+            own.set_state(after)
+
+
+def _device(args: Any, kwargs: Mapping[str, Any]) -> torch.device:
+    """Where an operation draws."""
+    if kwargs.get("device") is not None:
+        return torch.device(kwargs["device"])
+    tensors = [leaf for leaf in pytree.tree_leaves(args) if isinstance(leaf, Tensor)]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+@functools.cache
+def _taking_generator(func: Any) -> Any:
+    """An operation that draws, in the form that takes a generator; `None` without one."""
+    for name in func.overloadpacket.overloads():
+        form = getattr(func.overloadpacket, name)
+        arguments = [(one.name, str(one.type)) for one in form._schema.arguments]
+        others = [one for one in arguments if one[0] != "generator"]
+        own = [(one.name, str(one.type)) for one in func._schema.arguments]
+        if others != arguments and own in (arguments, others):
+            return form
+    return None
