@@ -20,6 +20,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 DEBUG = "prunecore.debug"
 
+# Click raises the help of a group that is given no command; before 8.2 it printed it itself.
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
 
 class Commands(click.Group):
     """Shows every error as a line or two, and ends with its exit code."""
@@ -46,6 +49,8 @@ class Commands(click.Group):
                 traceback.print_exc()
             _end(ctx, str(error), error.exit_code)
         except click.UsageError as error:
+            if isinstance(error, NO_ARGUMENTS):
+                raise
             command = (error.ctx or ctx).command_path
             message = f"{error.format_message()}\nSee `{command} --help` for what it takes."
             _end(ctx, message, error.exit_code)

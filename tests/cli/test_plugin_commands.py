@@ -171,6 +171,29 @@ def test_errors_are_shown_as_those_of_our_own_commands(
         assert ("in hello\n" in result.stderr) == says.startswith(("What", "prunecore-hello"))
 
 
+GROUP = """\
+import click
+
+
+@click.group()
+def many():
+    pass
+
+
+@many.command()
+def one():
+    raise KeyError("third")
+"""
+
+
+def test_a_group_is_a_command_as_any_other(distribute: Distribute) -> None:
+    distribute("prunecore-many", GROUP, commands={"many": "prunecore_many:many"})
+    assert run("many").output.startswith("Usage: prunecore many [OPTIONS] COMMAND [ARGS]...\n")
+    assert run("many", "one").stderr.startswith(
+        "Error: prunecore-many 1.2: the command many raised KeyError: 'third'.\n"
+    )
+
+
 def test_an_option_is_read_as_our_own_are(distribute: Distribute) -> None:
     hello(distribute)
     result = run("hello", "--times", "3")
