@@ -59,17 +59,16 @@ class PluginCommands(click.Group):
             name = ctx.invoked_subcommand
             if name is None or name in self.commands:
                 raise
-            (command,) = _usable(loading.installed_commands(), name)
+            command = _only([one for one in loading.installed_commands() if one.name == name])
             what = f"the command {name} raised {told(error)}"
-            raise Provider(name, str(command)).error(what) from error
+            raise _provider(command).error(what) from error
 
 
 class _NotLoaded(click.Command):
     """Stands for a plugin's command in the help, and gives way to it where it is asked for."""
 
     def __init__(self, found: Sequence[Installed]) -> None:
-        labels = " and ".join(str(one) for one in found if not one.blocked)
-        super().__init__(found[0].name, short_help=f"From {labels}.")
+        super().__init__(found[0].name, short_help=f"From {_labels(_usable(found))}.")
         self.found = found
 
     def make_context(
@@ -91,28 +90,45 @@ def load_command(found: Sequence[Installed]) -> click.Command:
 
     Raises:
         UsageError: it is blocked.
-        PluginError: it does not import, is no command, or is that of two distributions.
+        PluginError: it does not import, is no command, or there are several of its name.
     """
+    command = _only(found)
+    loaded = loading.load_object(command)
+    if not isinstance(loaded, click.Command):
+        kind = type(loaded).__name__
+        what = f"the command {command.name} is an object of {kind}, not a click.Command"
+        raise _provider(command).error(what)
+    return loaded
+
+
+def _only(found: Sequence[Installed]) -> Installed:
+    """The one command of a name that is not blocked."""
     name = found[0].name
-    usable = _usable(found, name)
+    usable = _usable(found)
     if not usable:
         raise UsageError(
             f"The command {name} of {found[0]} is blocked.\n"
             f"Take {name}, or the plugin of that distribution, out of {BLOCK_VARIABLE}."
         )
-    command, *others = usable
+    _, *others = dict.fromkeys(one.distribution for one in usable)
     if others:
         raise PluginError(
-            f"{' and '.join(map(str, usable))} both bring a command {name}.\n"
-            f"Uninstall one of them: pip uninstall {command.distribution}, or "
-            f"{others[0].distribution}."
+            f"{_labels(usable)} each bring a command {name}.\n"
+            f"Keep one of them, such as the first: pip uninstall {' '.join(others)}."
         )
-    loaded = loading.load_object(command)
-    if not isinstance(loaded, click.Command):
-        what = f"the command {name} is an object of {type(loaded).__name__}, not a click.Command"
-        raise Provider(name, str(command)).error(what)
-    return loaded
+    command, *again = usable
+    if again:
+        raise _provider(command).error(f"the command {name} is named twice")
+    return command
 
 
-def _usable(found: Sequence[Installed], name: str) -> list[Installed]:
-    return [one for one in found if one.name == name and not one.blocked]
+def _usable(found: Sequence[Installed]) -> list[Installed]:
+    return [one for one in found if not one.blocked]
+
+
+def _labels(found: Sequence[Installed]) -> str:
+    return " and ".join(dict.fromkeys(map(str, found)))
+
+
+def _provider(command: Installed) -> Provider:
+    return Provider(command.name, str(command))

@@ -73,17 +73,20 @@ def installed_commands() -> list[Installed]:
 
 
 def _installed(group: str) -> list[Installed]:
-    """What the entry points of a group name, by name."""
+    """What the entry points of a group name, by name and distribution.
+
+    Where the metadata is damaged, a distribution goes by the module that it names.
+    """
     blocked = blocked_names()
     found = []
-    for entry_point in sorted(entry_points(group=group), key=lambda point: point.name):
+    for entry_point in entry_points(group=group):
         distribution = entry_point.dist
-        name = distribution.name if distribution else entry_point.module
-        number = distribution.version if distribution else "unknown"
+        name = (distribution and distribution.name) or entry_point.value.partition(":")[0]
+        number = (distribution and distribution.version) or "unknown"
         found.append(
             Installed(entry_point.name, name, number, entry_point.name in blocked, entry_point)
         )
-    return found
+    return sorted(found, key=lambda one: (one.name, one.distribution))
 
 
 def load_one(plugin: Installed) -> Plugin:

@@ -53,7 +53,7 @@ def distribute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dist
 
     `distribute("prunecore-foo", module, plugins={...}, commands={...})`: names to what they are.
     """
-    names = set()
+    modules = set()
 
     def distribute(
         name: str,
@@ -61,12 +61,13 @@ def distribute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dist
         commands: dict[str, str] | None = None,
         plugins: dict[str, str] | None = None,
         requires: str = "prunecore",
+        metadata: str | None = None,
     ) -> None:
-        names.add(name)
+        modules.add(name.replace("-", "_"))
         folder = tmp_path / f"{name.replace('-', '_')}-1.2.dist-info"
         folder.mkdir()
-        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\nRequires-Dist: {requires}\n"
-        (folder / "METADATA").write_text(metadata)
+        whole = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\nRequires-Dist: {requires}\n"
+        (folder / "METADATA").write_text(whole if metadata is None else metadata)
         groups = {loading.COMMANDS: commands or {}, errors.GROUP: plugins or {}}
         points = "".join(
             f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in of.items())
@@ -80,14 +81,18 @@ def distribute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Dist
     monkeypatch.setattr(
         loading,
         "entry_points",
-        lambda group: [one for one in found(group=group) if one.dist and one.dist.name in names],
+        lambda group: [
+            one
+            for one in found(group=group)
+            if one.dist and Path(str(one.dist.locate_file(""))) == tmp_path
+        ],
     )
     monkeypatch.delenv(errors.BLOCK_VARIABLE, raising=False)
     loading._load_installed.cache_clear()
     yield distribute
     loading._load_installed.cache_clear()
-    for name in names:
-        sys.modules.pop(name.replace("-", "_"), None)
+    for module in modules:
+        sys.modules.pop(module, None)
 
 
 def run(*arguments: str) -> Result:
@@ -266,13 +271,56 @@ def test_a_command_of_two_distributions_is_not_run(distribute: Distribute) -> No
     result = run("hello")
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: prunecore-one 1.2 and prunecore-two 1.2 both bring a command hello.\n"
-        "Uninstall one of them: pip uninstall prunecore-one, or prunecore-two.\n"
+        "Error: prunecore-one 1.2 and prunecore-two 1.2 each bring a command hello.\n"
+        "Keep one of them, such as the first: pip uninstall prunecore-two.\n"
     )
     assert not {"prunecore_one", "prunecore_two"} & set(sys.modules)
     check = run("plugins", "--check")
     assert check.exit_code == 1
-    assert check.stdout.count("prunecore-one 1.2 and prunecore-two 1.2 both bring") == 2
+    assert check.stdout.count("prunecore-one 1.2 and prunecore-two 1.2 each bring") == 2
+
+
+def test_a_command_of_three_distributions_names_all(distribute: Distribute) -> None:
+    for name in ("two", "three", "one"):
+        distribute(f"prunecore-{name}", commands={"hello": f"prunecore_{name}:hello"})
+    listed = "prunecore-one 1.2 and prunecore-three 1.2 and prunecore-two 1.2"
+    assert f"  hello    From {listed}.\n" in run("--help").stdout
+    assert run("hello").stderr == (
+        f"Error: {listed} each bring a command hello.\n"
+        "Keep one of them, such as the first: pip uninstall prunecore-three prunecore-two.\n"
+    )
+
+
+def test_a_command_that_a_distribution_names_twice(distribute: Distribute) -> None:
+    twice = {"hello": "prunecore_hello:hello\nhello = prunecore_hello:other"}
+    distribute("prunecore-hello", commands=twice)
+    assert "  hello    From prunecore-hello 1.2.\n" in run("--help").stdout
+    result = run("hello")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: prunecore-hello 1.2: the command hello is named twice.\n"
+        "Report it to the plugin's author, or block it: PRUNECORE_BLOCK=hello.\n"
+    )
+
+
+@pytest.mark.parametrize("metadata", ["", "Summary: nameless\n"])
+def test_a_distribution_without_a_name_goes_by_its_module(
+    distribute: Distribute, monkeypatch: pytest.MonkeyPatch, metadata: str
+) -> None:
+    """Two of them are two: what blocks one leaves the other."""
+    distribute(
+        "one",
+        commands={"hello": "one:hello"},
+        plugins={"family": "one"},
+        metadata=metadata,
+    )
+    distribute("two", commands={"other": "two:hello"}, metadata=metadata)
+    text = run("--help").stdout
+    assert "  hello    From one unknown.\n" in text
+    assert "  other    From two unknown.\n" in text
+    monkeypatch.setenv(errors.BLOCK_VARIABLE, "family")
+    assert run("hello").exit_code == 2
+    assert run("other").stdout == "hello \n"
 
 
 def test_a_command_of_our_own_hides_that_of_a_plugin(distribute: Distribute) -> None:
