@@ -18,6 +18,8 @@ from prunecore.errors import (
 from prunecore.plugins import loading
 from prunecore.plugins.loading import Installed
 
+PROVIDER = "prunecore.provider"  # whose command runs: its own code may change what is installed
+
 
 class PluginCommands(click.Group):
     """A group that has the commands of plugins beside its own, which hide theirs of one name."""
@@ -56,12 +58,10 @@ class PluginCommands(click.Group):
         except BrokenPipeError:  # whoever read the output has seen enough
             raise
         except Exception as error:  # whatever a stranger's command raises
-            name = ctx.invoked_subcommand
-            if name is None or name in self.commands:
+            provider = ctx.meta.get(PROVIDER)
+            if provider is None:
                 raise
-            command = _only([one for one in loading.installed_commands() if one.name == name])
-            what = f"the command {name} raised {told(error)}"
-            raise _provider(command).error(what) from error
+            raise provider.error(f"the command {provider.name} raised {told(error)}") from error
 
 
 class _NotLoaded(click.Command):
@@ -78,8 +78,16 @@ class _NotLoaded(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Import the command, and let it read its arguments."""
-        return load_command(self.found).make_context(info_name, args, parent, **extra)
+        """Import the command, and let it read its arguments; a broken one completes nothing."""
+        try:
+            if parent is not None:
+                parent.meta[PROVIDER] = _provider(_only(self.found))
+            command = load_command(self.found)
+        except PrunecoreError:
+            if not extra.get("resilient_parsing"):
+                raise
+            return super().make_context(info_name, [], parent, **extra)
+        return command.make_context(info_name, args, parent, **extra)
 
 
 def load_command(found: Sequence[Installed]) -> click.Command:

@@ -176,6 +176,29 @@ def test_errors_are_shown_as_those_of_our_own_commands(
         assert ("in hello\n" in result.stderr) == says.startswith(("What", "prunecore-hello"))
 
 
+def test_a_command_that_hides_itself_is_named_all_the_same(
+    distribute: Distribute, tmp_path: Path
+) -> None:
+    """What is installed may look otherwise once the command has run."""
+    text = f"""\
+import sys
+
+import click
+
+
+@click.command()
+def hello():
+    sys.path.remove({str(tmp_path)!r})
+    raise KeyError("third")
+"""
+    distribute("prunecore-hello", text, commands={"hello": "prunecore_hello:hello"})
+    result = run("hello")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        "Error: prunecore-hello 1.2: the command hello raised KeyError: 'third'.\n"
+    )
+
+
 GROUP = """\
 import click
 
@@ -197,6 +220,32 @@ def test_a_group_is_a_command_as_any_other(distribute: Distribute) -> None:
     assert run("many", "one").stderr.startswith(
         "Error: prunecore-many 1.2: the command many raised KeyError: 'third'.\n"
     )
+
+
+def completed(words: str) -> list[str]:
+    """What the shell offers for the last of the words."""
+    line = words.split(" ")
+    told = {
+        "_PRUNECORE_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(line) - 1),
+    }
+    result = CliRunner().invoke(main, prog_name="prunecore", env=told)
+    assert (result.exit_code, result.stderr) == (0, "")
+    return [found.partition(",")[2] for found in result.stdout.splitlines() if found]
+
+
+def test_the_shell_completes_commands_and_their_options(distribute: Distribute) -> None:
+    hello(distribute)
+    distribute("prunecore-bad", "import no_such_module", commands={"bad": "prunecore_bad:job"})
+    for name in ("one", "two"):
+        distribute(f"prunecore-{name}", commands={"both": f"prunecore_{name}:hello"})
+    core = ["inspect", "plugins", "prune", "verify"]
+    assert completed("prunecore ") == ["bad", "both", "hello", *core]
+    assert "prunecore_hello" not in sys.modules
+    assert completed("prunecore hello --t") == ["--times"]
+    assert completed("prunecore bad --t") == []
+    assert completed("prunecore both --t") == []
 
 
 def test_an_option_is_read_as_our_own_are(distribute: Distribute) -> None:
