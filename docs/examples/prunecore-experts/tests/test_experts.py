@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 import prunecore
+from prunecore.cli.main import main
 from prunecore.testing import check_block, check_plugin
 from prunecore_experts import Experts
 
@@ -49,3 +54,29 @@ def test_the_router_is_left_whole_and_the_report_says_why() -> None:
         {"layer": f"{path}.router", "reason": "its outputs are the experts to choose from"}
         for path in ("1", "3")
     ]
+
+
+MIXTURE = """\
+from prunecore_experts import Experts
+from torch import nn
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(3, 16, 3), Experts(16, [32, 16]), Experts(16, [8, 24], top=2))
+"""
+
+
+def test_the_command_shows_the_width_of_every_expert(tmp_path: Path) -> None:
+    (tmp_path / "mixture.py").write_text(MIXTURE)
+    model = f"{tmp_path / 'mixture.py'}:network"
+    assert "\n  experts  From prunecore-experts " in CliRunner().invoke(main, ["--help"]).stdout
+    assert CliRunner().invoke(main, ["experts", model]).stdout == "1: 32, 16\n2: 8, 24\n"
+    result = CliRunner().invoke(main, ["experts", model, "--json"])
+    assert json.loads(result.stdout) == {"1": [32, 16], "2": [8, 24]}
+
+
+def test_the_command_says_what_is_wrong_with_its_model() -> None:
+    result = CliRunner().invoke(main, ["experts", "missing.py:network"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert "missing.py" in result.stderr
