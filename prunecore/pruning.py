@@ -134,7 +134,8 @@ def prune(
         seed: of modes that draw.
         limits: what has to stay.
         drop: paths of modules that only training reaches and that are to be left out, such as an
-            auxiliary head; `training` for all that only training does.
+            auxiliary head; `training` for all that only training does. `a.b.hooks` for the forward
+            hooks of the module `a.b`, `hooks` for those of all.
         name: of the factory in the written file; made from the class's name where not given.
         verify: whether to prove the written network right; see `prunecore.verify`.
 

@@ -20,6 +20,7 @@ from prunecore.files.storage import read_report
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.plugins import loading as plugin_registry
 from prunecore.tracing.patches import beside_others
+from prunecore.tracing.scopes import hooks_to_drop
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.walking.network import walk
 from prunecore.writing.building import network_of
@@ -76,10 +77,11 @@ def verify(
         else Inputs.from_dict(report.get("inputs") or {})
     )
     plugins = plugin_registry.load()
-    dependencies = walk(model, inputs, plugins)
+    hooks = [name for name in report["left_out"] if name in hooks_to_drop(model)]
+    dependencies = walk(model, inputs, plugins, hooks)
     only_in_training = (TRAINING, *dependencies.only_in_training)
     if drop := [path for path in report["left_out"] if path in only_in_training]:
-        dependencies = walk(model, inputs, plugins, drop)
+        dependencies = walk(model, inputs, plugins, [*hooks, *drop])
     keep = _keep(model, dependencies, report, file)
     weights_file = file.with_suffix(".safetensors")
     try:

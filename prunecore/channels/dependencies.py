@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +133,10 @@ class Dependencies:
         used_along: tensor name to the index into axes of the places that it is used at.
         computed: the weights that forwards compute, for each layer that is given one.
         traces: the forwards that were followed, by path.
+        opened: paths of the modules that were followed through their own forward in any case: it is
+            another one than their class's, or hooks of what they call are a part of it.
+        hooks: the forward hooks and pre-hooks that were followed, by the path of their module.
+        without_hooks: whose hooks are left out, as they are named.
         constants: what traced forwards are called with that is no tensor or number, by path.
         visits: the calls of each module that eval mode or else training reaches, by path.
         training_visits: those of training, where that does something else than eval mode.
@@ -162,6 +166,9 @@ class Dependencies:
     used_along: Mapping[str, int]
     computed: tuple[ComputedWeight, ...]
     traces: Mapping[str, Trace]
+    opened: Collection[str]
+    hooks: Mapping[str, Collection[Callable[..., Any]]]
+    without_hooks: tuple[str, ...]
     constants: Mapping[str, Mapping[str, Any]]
     visits: Mapping[str, Sequence[Visit]]
     left_out: tuple[str, ...]
@@ -218,9 +225,16 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
             _computed_weight(use, names[id(use.parameter)], axes) for use in records.uses
         ),
         traces=records.traces,
+        opened=records.opened,
+        hooks=records.hooks,
+        without_hooks=records.without_hooks,
         constants=records.constants,
         visits=records.visits,
-        left_out=(*left_out, TRAINING) if records.lacks_training else left_out,
+        left_out=(
+            *left_out,
+            *records.without_hooks,
+            *([TRAINING] if records.lacks_training else []),
+        ),
         only_in_training=records.only_in_training,
         training_visits=records.training_visits,
         as_in_eval=records.as_in_eval,

@@ -100,6 +100,10 @@ class Records:
     training_visits: dict[str, list[Visit]] = field(default_factory=dict)
     as_in_eval: Set[str] = frozenset()  # paths of what is to train as it runs in eval mode
     absent: Set[str] = frozenset()  # paths that training is to do without
+    opened: Collection[str] = ()  # paths of what is followed through its own forward in any case
+    without_hooks: tuple[str, ...] = ()  # whose hooks are left out, as they are named
+    # the forward hooks that are followed, by the path of their module
+    hooks: Mapping[str, Collection[Callable[..., Any]]] = field(default_factory=dict)
     lacks_training: bool = False  # whether something that only training does is left out
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason

@@ -81,7 +81,7 @@ def main() -> None:
     multiple=True,
     callback=options.checked(lambda paths: values.read_modules(paths) if paths else None),
     help="Leave out a module that only training reaches, such as an auxiliary head; `training` for "
-    "all that only training does. May be repeated.",
+    "all that only training does; PATH.hooks for a module's forward hooks. May be repeated.",
 )
 @options.weights
 @options.input_shape

@@ -35,17 +35,17 @@ def constants(supplied: Mapping[str, Any]) -> dict[str, Any]:
 def arguments(
     signature: inspect.Signature, supplied: Mapping[str, Any], placeholder: Placeholder
 ) -> tuple[list[Any], dict[str, Any]]:
-    """What a forward is traced with, by place and by name, without the module itself.
+    """What a forward is traced with, by place and by name.
 
     Args:
-        signature: of the forward, the module among its parameters.
+        signature: of the forward, without the module itself.
         supplied: the arguments that are given, by parameter name.
         placeholder: makes the trace's inputs.
     """
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     has_gap = False  # what comes after an argument that is not given cannot go by place
-    for name, parameter in list(signature.parameters.items())[1:]:
+    for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             count = len(supplied.get(name, ()))
             positional += [placeholder(f"{name}_{i}", ()) for i in range(count)]

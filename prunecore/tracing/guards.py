@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
+from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with
 from prunecore.tracing.attributes import meta, without_storage
 
@@ -142,9 +143,17 @@ class Decider:
     def _leaf(self, leaf: Any) -> Any:
         return self._value(leaf) if isinstance(leaf, fx.Node) else leaf
 
+    def _given(self, leaf: Any) -> Any:
+        """What a function is given: a device as that of tensors without storage."""
+        is_device = (
+            isinstance(leaf, fx.Node) and leaf.target is getattr and leaf.args[1] == "device"
+        )
+        return torch.device("meta") if is_device else self._leaf(leaf)
+
     def _value(self, node: fx.Node) -> Any:
         if node not in self._values:
-            args, kwargs = called_with(node, self._leaf)
+            compares = node.target in _OPPOSITES or node.target is getattr
+            args, kwargs = called_with(node, self._leaf if compares else self._given)
             self._values[node] = self._computed(node, args, kwargs)
         return self._values[node]
 
@@ -162,7 +171,7 @@ class Decider:
             args, kwargs = pytree.tree_map(lambda x: x, (args, kwargs))  # lists of its own
             before = [(given, list(given)) for given in _lists((args, kwargs))]
             try:
-                result = without_storage(child)(*args, **kwargs)
+                result = without_storage(Isolation(child).of(child))(*args, **kwargs)
             except Exception as error:  # whatever a child raises; the walk will say more of it
                 raise Undecided from error
             changes = any(list(map(id, given)) != list(map(id, ones)) for given, ones in before)

@@ -8,6 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+OF_HOOK = "hook"  # what a node's meta calls that a hook has made it
+
+
+def without_dead_hooks(graph: fx.Graph) -> None:
+    """Take out what only hooks compute and nothing uses, as one does that only looks.
+
+    Args:
+        graph: the trace; it is changed.
+    """
+    for node in reversed(graph.nodes):
+        if node.meta.get(OF_HOOK) and not node.users and is_dead(node):
+            graph.erase_node(node)
+
 
 def is_dead(node: fx.Node) -> bool:
     """Whether nothing uses the node, and computing it changes nothing."""

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from prunecore.errors import Line
+from prunecore.isolation.state import TORCH
 
 LINE = "line"  # what a node's meta calls the line that it stands for
-
-
-_TORCH = f"{Path(str(torch.__file__)).parent}{os.sep}"
 
 
 def file_of(forward: Callable[..., Any]) -> str | None:
     """The file that a forward is defined in; `None` where that is torch's."""
     code = getattr(inspect.unwrap(forward), "__code__", None)
-    return None if code is None or code.co_filename.startswith(_TORCH) else code.co_filename
+    return None if code is None or code.co_filename.startswith(TORCH) else code.co_filename
 
 
 def running_line(file: str | None) -> Line | None:
@@ -40,7 +35,7 @@ def running_line(file: str | None) -> Line | None:
 
 def is_called_by_torch() -> bool:
     """Whether the function that asks is called by torch's own code, not by a user's."""
-    return sys._getframe(2).f_code.co_filename.startswith(_TORCH)
+    return sys._getframe(2).f_code.co_filename.startswith(TORCH)
 
 
 def raising_line(error: BaseException, file: str | None) -> Line | None:

@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.records import TRAINING, is_within
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UsageError
+from prunecore.isolation.copies import Isolation
+from prunecore.isolation.random_states import kept_random_states
+from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.arguments import put_together
-from prunecore.tracing.attributes import Training, held_numbers, shadow
+from prunecore.tracing.attributes import Training, held_numbers
+from prunecore.tracing.module_hooks import Hook
+from prunecore.tracing.nodes import without_dead_hooks
 from prunecore.tracing.patches import standing_in, trace_alone
+from prunecore.tracing.scopes import Scopes, leave_out
 from prunecore.tracing.source_lines import file_of, raising_line
 from prunecore.tracing.tracer import (
     Asked,
     ChangedListError,
+    FollowedHookError,
     NotHeldError,
     OneLevel,
+    Within,
     forward_of,
     without_views,
 )
 from prunecore.tracing.train_eval import Modes, alike
+
+
+@dataclass(frozen=True)
+class Level:
+    """What belongs to a trace beside the forward of the module that is traced.
+
+    Attributes:
+        hooks: those that are followed, with the path in the network of the module that they are
+            called with; by the path in the module.
+        inlined: paths in the module of those whose forward is a part of the trace.
+        is_whole: whether it tells of all that calling the module does, not of its forward alone.
+        followed: paths in the network of the modules whose hooks have been called meanwhile.
+        known: the functions that there are rules for, which a trace does not go through where
+            `torch.fx.wrap` marks them.
+    """
+
+    hooks: Mapping[str, tuple[str, Sequence[Hook]]] = field(default_factory=dict)
+    inlined: Collection[str] = ()
+    is_whole: bool = False
+    followed: set[str] = field(default_factory=set)
+    known: Collection[Callable[..., Any]] = ()
 
 
 def trace_level(
@@ -32,31 +64,31 @@ def trace_level(
     path: str,
     supplied: Mapping[str, Any],
     both: bool = True,
-    known: Collection[Callable[..., Any]] = (),
+    level: Level | None = None,
 ) -> Modes:
     """Trace a module's own forward, every child a leaf.
 
-    The module itself is not touched: the tracer works on a shallow copy. Training is traced only
-    where eval mode reads `self.training` for more than to hand it on.
+    The module itself is not touched: the tracer works on a copy. Its children are to be copies,
+    too. Training is traced only where eval mode reads `self.training` for more than to hand it on.
 
     Args:
         module: the module.
         path: its path in the network, for messages.
         supplied: the arguments of its forward that are given, by parameter name.
         both: whether training counts.
-        known: the functions that there are rules for, which a trace does not go through where
-            `torch.fx.wrap` marks them.
+        level: what else belongs to the trace.
 
     Raises:
         UnsupportedError: its forward does what torch.fx cannot follow, such as branching on data.
     """
     flag = Training(0)
-    graph = _trace(module, path, supplied, flag, known).graph
+    level = level or Level()
+    graph = _trace(module, path, supplied, flag, level).graph
     if not flag.is_read:
         return Modes(graph, graph)
     if not both:
         return Modes(graph, None)
-    other = trace_training(module, path, supplied, known=known)
+    other = trace_training(module, path, supplied, level)
     return Modes(graph, graph if alike(graph, other) else other)
 
 
@@ -64,8 +96,8 @@ def trace_training(
     module: nn.Module,
     path: str,
     supplied: Mapping[str, Any],
+    level: Level | None = None,
     without: Collection[str] = (),
-    known: Collection[Callable[..., Any]] = (),
 ) -> fx.Graph:
     """Trace a module's own forward as it runs in training, every child a leaf.
 
@@ -73,16 +105,17 @@ def trace_training(
         module: the module.
         path: its path in the network, for messages.
         supplied: the arguments of its forward that are given, by parameter name.
+        level: what else belongs to the trace.
         without: paths of children in it that are `None`.
         known: the functions that there are rules for, as for `trace_level`.
 
     Raises:
         UnsupportedError: torch.fx cannot follow it, or it draws numbers while it is traced.
     """
-    before = random.getstate()
-    tracer = _trace(module, path, supplied, Training(1), known, without)
-    draws = tracer.draws.has_drawn or before != random.getstate()
-    random.setstate(before)
+    with kept_random_states():
+        before = random.getstate()
+        tracer = _trace(module, path, supplied, Training(1), level or Level(), without)
+        draws = tracer.draws.has_drawn or before != random.getstate()
     if draws:
         raise UnsupportedError(
             path,
@@ -91,6 +124,12 @@ def trace_training(
             f"Draw with x.new_empty(...).bernoulli_(p) and multiply by that. {_REMEDY}",
         )
     return tracer.graph
+
+
+def _prefixes(paths: Iterable[str]) -> set[str]:
+    """Modules that lie in another one, by their paths in it, and what holds them."""
+    ends = [path.split(".") for path in paths if path]
+    return {".".join(keys[:length]) for keys in ends for length in range(1, len(keys) + 1)}
 
 
 _A_PART = "Or prune a part of the network in its place (--module PATH)."
@@ -112,7 +151,7 @@ def _trace(
     path: str,
     supplied: Mapping[str, Any],
     flag: Training,
-    known: Collection[Callable[..., Any]],
+    level: Level,
     without: Collection[str] = (),
 ) -> OneLevel:
     """The tracer of a module's forward, when it has traced that.
@@ -120,35 +159,50 @@ def _trace(
     Most forwards never ask what they are given. The others are traced once more, with what answers
     them in the place of functions of Python and torch.
     """
-    with trace_alone(known):
-        tracer, error = _attempt(module, path, supplied, flag, without, stands_in=False)
+    if is_parametrized(module):
+        raise UnsupportedError(
+            path,
+            type(module).__name__,
+            "one of its weights is computed each time, not stored",
+            "Make it a plain parameter first, with "
+            "torch.nn.utils.parametrize.remove_parametrizations.",
+        )
+    with trace_alone(level.known):
+        tracer, error = _attempt(module, supplied, flag, level, without, stands_in=False)
         if tracer.is_asked or error:
             with standing_in():
-                tracer, error = _attempt(module, path, supplied, flag, without, stands_in=True)
+                tracer, error = _attempt(module, supplied, flag, level, without, stands_in=True)
     if error:
         raise _untraceable(module, path, error, bool(flag)) from error
     without_views(tracer.graph)
+    without_dead_hooks(tracer.graph)
     put_together(tracer.graph, supplied)
     return tracer
 
 
 def _attempt(
     module: nn.Module,
-    path: str,
     supplied: Mapping[str, Any],
     flag: Training,
+    level: Level,
     without: Collection[str],
     stands_in: bool,
 ) -> tuple[OneLevel, Exception | None]:
     """Trace a module's forward; what it raises, if anything, comes with the tracer."""
     flag.is_read = False
-    tracer = OneLevel(module, supplied, stands_in)
-    forward = forward_of(module)
-    if forward is not type(module).forward:
-        tracer.traced_func_name = forward.__name__
-    shadow = _prepared(module, path, flag, without)
+    holders = {child.rpartition(".")[0] for child in without}
+    parts = _prefixes([*level.hooks, *level.inlined, *holders])
+    isolation = Isolation(module, only=[module, *map(module.get_submodule, parts)])
+    shadow = _shadow(isolation.of(module), held_numbers(module))
+    for part in ("", *level.hooks, *level.inlined):
+        shadow.get_submodule(part).training = flag  # type: ignore[assignment]
+    for child in without:
+        holder, _, name = child.rpartition(".")
+        shadow.get_submodule(holder)._modules[name] = None
+    tracer = OneLevel(shadow, supplied, _within(level, shadow, isolation), stands_in)
+    hooks = [hook.function for _, own in level.hooks.values() for hook in own]
     try:
-        with tracer.draws, tracer.made:
+        with kept_contents(*functions_of([module]), *hooks), tracer.draws, tracer.made:
             tracer.trace(shadow)
     except Asked:
         pass
@@ -157,43 +211,49 @@ def _attempt(
     return tracer, None
 
 
-def _prepared(module: nn.Module, path: str, flag: Training, without: Collection[str]) -> nn.Module:
-    """A shallow copy of a module, to be traced in its place.
+def _within(level: Level, shadow: nn.Module, isolation: Isolation) -> Within:
+    """What belongs to a trace, on the copies that are traced."""
+    hooks = {
+        shadow.get_submodule(part): (
+            path,
+            [replace(hook, function=isolation.of(hook.function)) for hook in own],
+        )
+        for part, (path, own) in level.hooks.items()
+    }
+    inlined = list(map(shadow.get_submodule, level.inlined))
+    return Within(hooks, inlined, level.is_whole, level.followed)
+
+
+def _stand_ins(shadow: nn.Module, named: Callable[..., Any], recurse: bool = True) -> Iterator[Any]:
+    """What a traced forward goes through as its parameters: what it reads of them is no constant.
 
     Args:
-        module: the module.
-        path: its path in the network, for messages.
-        flag: what its forward sees as `self.training`.
-        without: paths of children in it that are `None`.
-
-    Raises:
-        UnsupportedError: torch refuses to copy it, as it does a parametrized module.
+        shadow: the module that is traced.
+        named: its `named_parameters` or `named_buffers`.
+        recurse: whether those of its children count.
     """
-    try:
-        copied = shadow(module)
-    except RuntimeError as error:
-        raise UnsupportedError(
-            path,
-            type(module).__name__,
-            "one of its weights is computed each time, not stored",
-            "Make it a plain parameter first, with "
-            "torch.nn.utils.parametrize.remove_parametrizations.",
-        ) from error
-    vars(copied).update(held_numbers(module))
-    copied.training = flag  # type: ignore[assignment]
-    for child in without:
-        holder = copied
-        *outer, name = child.split(".")
-        for key in outer:
-            holder._modules[key] = shadow(holder.get_submodule(key))
-            holder = holder.get_submodule(key)
-        holder._modules[name] = None
-    return copied
+    for path, _ in named(recurse=recurse):
+        yield functools.reduce(getattr, path.split("."), shadow)
+
+
+def _shadow(shadow: nn.Module, numbers: Mapping[str, Any]) -> nn.Module:
+    """A copy of a module as its traced forward sees it: what it reads of it is no constant.
+
+    Args:
+        shadow: the copy; it is changed.
+        numbers: those that it holds, each knowing its name.
+    """
+    vars(shadow).update(numbers)
+    for name in ("parameters", "buffers"):
+        vars(shadow)[name] = functools.partial(_stand_ins, shadow, getattr(shadow, f"named_{name}"))
+    return shadow
 
 
 def _untraceable(
     module: nn.Module, path: str, error: Exception, in_training: bool
 ) -> UnsupportedError:
+    if isinstance(error, FollowedHookError):
+        return _unfollowed(error)
     name = type(module).__name__
     forward = forward_of(module)
     if forward is nn.Module.forward:
@@ -219,10 +279,25 @@ def _untraceable(
     )
 
 
+def _unfollowed(error: FollowedHookError) -> UnsupportedError:
+    cause = error.__cause__
+    assert cause is not None
+    reason = str(cause).splitlines()[0].rstrip(".") if str(cause) else type(cause).__name__
+    return UnsupportedError(
+        error.path,
+        type(error.module).__name__,
+        f"its {error.hook} changes something and cannot be followed: {reason}",
+        f"Write it with functions of torch that decide nothing, or {leave_out(error.path)}.",
+        raising_line(cause, file_of(error.hook.function)),
+    )
+
+
 class Forwards:
-    """Traces the modules of a network, each once.
+    """Traces the modules of a network, each once; the network itself is not touched.
 
     Args:
+        model: the network.
+        scopes: where what modules do beside their class's forward is followed.
         drop: paths of modules that training is to do without; `training` is all that eval mode
             does not do.
         rules: the functions that are known, which a trace does not go through where
@@ -233,15 +308,26 @@ class Forwards:
         lacking: paths of those of which that is left out, whatever it is.
         as_in_eval: paths of those of which all that it calls is dropped: as in eval mode.
         absent: paths of the modules that the others of them do without.
+        followed: paths of the modules whose hooks are a part of a trace.
     """
 
-    def __init__(self, drop: Collection[str], rules: Collection[Callable[..., Any]]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        scopes: Scopes,
+        drop: Collection[str],
+        rules: Collection[Callable[..., Any]],
+    ) -> None:
         self.differing: set[str] = set()
         self.lacking: set[str] = set()
         self.as_in_eval: set[str] = set()
         self.absent: set[str] = set()
+        self.followed: set[str] = set()
         self._drop = drop
         self._rules = rules
+        self._scopes = scopes
+        self._isolation = Isolation(model)
+        self._paths = {id(module): path for path, module in model.named_modules()}
         self._modes: dict[Hashable, Modes] = {}
 
     def check(self, path: str, in_training: bool) -> None:
@@ -284,7 +370,9 @@ class Forwards:
         key = path, str(structure), shapes
         if key not in self._modes:
             both = TRAINING not in self._drop
-            self._modes[key] = trace_level(module, path, supplied, both, self._rules)
+            copied = self._isolation.of(module)
+            level = self._level(module, path)
+            self._modes[key] = trace_level(copied, path, supplied, both, level)
         modes = self._modes[key]
         if modes.training is None:
             self.lacking.add(path)
@@ -300,7 +388,26 @@ class Forwards:
             self.as_in_eval.add(path)
             return modes.eval
         self.absent |= {_join(path, child) for child in dropped}
-        return trace_training(module, path, supplied, dropped, self._rules)
+        copied = self._isolation.of(module)
+        return trace_training(copied, path, supplied, self._level(module, path), dropped)
+
+    def _level(self, module: nn.Module, path: str) -> Level:
+        """What belongs to the trace of a module beside its forward."""
+        scopes = self._scopes
+        is_whole = not path and "" in scopes.opened
+        hooks: dict[str, tuple[str, Sequence[Hook]]] = {}
+        inlined = []
+        for part, child in module.named_modules() if scopes.hooks or scopes.inlined else ():
+            place = self._paths[id(child)]
+            if place in scopes.hooks and (part or is_whole):
+                of_copies = [
+                    replace(hook, function=self._isolation.of(hook.function))
+                    for hook in scopes.hooks[place]
+                ]
+                hooks[part] = place, of_copies
+            if place in scopes.inlined and part:
+                inlined.append(part)
+        return Level(hooks, inlined, is_whole, self.followed, self._rules)
 
 
 def _called(graph: fx.Graph) -> set[str]:

@@ -6,31 +6,97 @@ import dataclasses
 import functools
 import inspect
 import operator
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import (
+    Callable,
+    Collection,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
+from itertools import chain
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.signal import Signal
 from prunecore.tracing.arguments import arguments
 from prunecore.tracing.attributes import DeviceKind, contexts
 from prunecore.tracing.draws import OwnDraws
 from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
+from prunecore.tracing.module_hooks import Hook, call_with
+from prunecore.tracing.nodes import OF_HOOK
 from prunecore.tracing.source_lines import LINE, LocalNames, file_of, running_line
 
 
 def forward_of(module: nn.Module) -> Callable[..., Any]:
-    """The method that is a module's forward: some choose one of several in their constructor."""
+    """The function that is a module's forward: its class's, one of its methods, or another."""
+    chosen = vars(module).get("forward", type(module).forward)
+    while isinstance(chosen, functools.partial):
+        chosen = chosen.func
+    function: Callable[..., Any] = getattr(chosen, "__func__", chosen)
+    return function
+
+
+def is_of_class(module: nn.Module) -> bool:
+    """Whether a module's forward is a method of its class: some choose one of several."""
     chosen = vars(module).get("forward")
-    if inspect.ismethod(chosen) and getattr(type(module), chosen.__name__, None) is chosen.__func__:
-        method: Callable[..., Any] = chosen.__func__
-        return method
-    return type(module).forward
+    return chosen is None or (
+        inspect.ismethod(chosen)
+        and chosen.__self__ is module
+        and getattr(type(module), chosen.__name__, None) is chosen.__func__
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """What belongs to a trace beside the forward of the module that is traced.
+
+    Attributes:
+        hooks: those that are followed, with the path of the module that they are called with; by
+            the module, a child.
+        inlined: children whose forward is a part of the trace.
+        is_whole: whether it tells of all that calling the module does, not of its forward alone.
+        followed: paths of the modules whose hooks have been called.
+    """
+
+    hooks: Mapping[nn.Module, tuple[str, Sequence[Hook]]]
+    inlined: Collection[nn.Module]
+    is_whole: bool
+    followed: set[str]
+
+
+class FollowedHookError(Exception):
+    """A hook cannot be followed.
+
+    Attributes:
+        path: of the module that it is called with.
+        module: the module.
+        hook: the hook.
+    """
+
+    def __init__(self, path: str, module: nn.Module, hook: Hook) -> None:
+        super().__init__(path, module, hook)
+        self.path, self.module, self.hook = path, module, hook
 
 
 class NotHeldError(Exception):
     """A forward calls a layer that no module of the network holds, such as one in a plain list."""
+
+
+def _call_whole(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return module(*args, **kwargs)
+
+
+def _call_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return module.forward(*args, **kwargs)
 
 
 class OneLevel(fx.Tracer):
@@ -39,6 +105,7 @@ class OneLevel(fx.Tracer):
     Args:
         module: the module.
         supplied: the arguments of its forward that are given, by parameter name.
+        within: what else belongs to the trace.
         stands_in: whether stand-ins pass for what they stand for, as `standing_in` has it.
 
     Attributes:
@@ -49,12 +116,18 @@ class OneLevel(fx.Tracer):
     proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
 
     def __init__(
-        self, module: nn.Module, supplied: Mapping[str, Any], stands_in: bool = False
+        self,
+        module: nn.Module,
+        supplied: Mapping[str, Any],
+        within: Within,
+        stands_in: bool = False,
     ) -> None:
         super().__init__()
         self.stands_in = stands_in
         self.is_asked = False
         self.supplied = supplied
+        self._within = within
+        self._in_hooks = 0  # how many are running, one within the other
         self.decider = Decider(module, supplied)
         self._contexts = contexts()
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
@@ -63,6 +136,9 @@ class OneLevel(fx.Tracer):
         self.draws = OwnDraws()
         self.made = MadeTensors(self.draws)
         self._making: dict[tuple[int, int], fx.Node] = {}  # by identity and version of a tensor
+        stored = next(chain(module.named_parameters(), module.named_buffers()), None)
+        self._device = None if stored is None else stored[1].device
+        self._given: fx.Node | None = None  # the first tensor that the forward is given
 
     def create_node(
         self, kind: str, target: Any, args: Any, kwargs: Any, *names: Any, **named: Any
@@ -79,6 +155,7 @@ class OneLevel(fx.Tracer):
             self._names.end()
         elif kind != "placeholder":  # which no line of it makes
             node.meta[LINE] = running_line(self._file)
+            node.meta[OF_HOOK] = self._in_hooks > 0
             self._names.note()
         return node
 
@@ -92,11 +169,11 @@ class OneLevel(fx.Tracer):
         is_module: bool,
         concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
     ) -> tuple[Any, list[Any]]:
-        """The forward, and what it is called with."""
-        signature = inspect.signature(root_fn)
+        """The forward, or all that calling the module does; and what it is called with."""
+        signature = inspect.signature(self.root.forward)
         positional, keywords = arguments(signature, self.supplied, self._placeholder)
-        function = functools.partial(root_fn, **keywords) if keywords else root_fn
-        return function, [self.root, *positional]
+        function = _call_whole if self._within.is_whole else _call_forward
+        return functools.partial(function, **keywords), [self.root, *positional]
 
     def create_arg(self, a: Any) -> Any:
         """What a node is given: a named tuple as it is, not as the call that makes it."""
@@ -104,9 +181,15 @@ class OneLevel(fx.Tracer):
             a = a.as_argument()
         if isinstance(a, fx.Node):
             return a
+        if isinstance(a, np.generic):
+            return a.item()
+        if isinstance(a, range):
+            return list(a)
+        if self.is_own(a) and self._given is not None:
+            return self.create_node("call_function", getattr, (self._given, "device"), {})
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
-        if type(a) is Tensor and not any(a is buffer for buffer in self.root.buffers()):
+        if type(a) is Tensor and not any(a is buffer for _, buffer in self.root.named_buffers()):
             made = self.made.how(a) or self.made.literal(a, self.root)
             if made is not None:
                 return self._making.get((id(a), a._version)) or self._make(a, made)
@@ -136,12 +219,35 @@ class OneLevel(fx.Tracer):
         """A node for a child that is called; what is made for the call is its own forward.
 
         That is a part of a child, as `self.features[:4]`, or a layer without tensors of its own.
+        With the call come the hooks of the child that are followed.
         """
-        if self.decider.is_computing or not self._is_child(m):
+        if self.decider.is_computing or not (m is self.root or self._is_child(m)):
             return forward(*args, **kwargs)
-        result = super().call_module(m, forward, args, kwargs)
+        is_part = m is self.root or m in self._within.inlined
+        inner = m.forward if is_part else functools.partial(self._call_leaf, m, forward)
+        path, hooks = self._within.hooks.get(m, ("", ()))
+        run = functools.partial(self._run_hook, m, path)
+        return call_with(hooks, run, inner, args, kwargs)
+
+    def _call_leaf(self, module: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
+        result = super().call_module(module, forward, args, kwargs)
         give(result.node, (args, kwargs), self.decider)
         return result
+
+    def _run_hook(self, module: nn.Module, path: str, hook: Hook, *given: Any) -> Any:
+        """Call a hook that is followed.
+
+        Raises:
+            FollowedHookError: it raises something, as it is given no tensors.
+        """
+        self._within.followed.add(path)
+        self._in_hooks += 1
+        try:
+            return hook.function(module, *given)
+        except Exception as error:  # whatever it raises when it meets a stand-in
+            raise FollowedHookError(path, module, hook) from error
+        finally:
+            self._in_hooks -= 1
 
     def _is_child(self, module: nn.Module) -> bool:
         """Whether a module is a child of what is traced; only one without tensors need not be.
@@ -187,8 +293,15 @@ class OneLevel(fx.Tracer):
         except Undecided:
             return None
 
+    def is_own(self, value: Any) -> bool:
+        """Whether a value is the device that the module's tensors are on, and so all others."""
+        return isinstance(value, torch.device) and value == self._device
+
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
-        return self.create_proxy("placeholder", name, default, {})
+        proxy = self.create_proxy("placeholder", name, default, {})
+        if self._given is None and isinstance(self.supplied.get(name), Signal):
+            self._given = proxy.node
+        return proxy
 
 
 # Methods of lists that change them, or make another of them.
@@ -213,6 +326,7 @@ class Known(fx.Proxy):
     """
 
     tracer: Any
+    __array_ufunc__ = None  # numbers of NumPy leave their operators to it
     is_nested = False  # a network that is pruned is given rectangles
     _is_param = _is_buffer = False  # which torch asks of what becomes an attribute of a module
     changed: list[Any] | None = None
@@ -353,9 +467,35 @@ class KnownAttribute(fx.proxy.Attribute, Known):
 
 
 class _Device(KnownAttribute):
-    """Stands for `x.device`, which knows its kind."""
+    """Stands for `x.device`, which knows its kind, and that all tensors are on one."""
 
     type = DeviceKind("cpu")
+
+    def __eq__(self, other: object) -> Any:
+        is_same = isinstance(other, _Device) or self.tracer.is_own(other)
+        return is_same or fx.Proxy.__eq__(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        is_same = isinstance(other, _Device) or self.tracer.is_own(other)
+        return not is_same and fx.Proxy.__ne__(self, other)
+
+    __hash__ = fx.Proxy.__hash__
+
+
+class _To(KnownAttribute):
+    """Stands for `x.to`, which to where all tensors are returns what it is asked of."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if "copy" in kwargs:
+            return super().__call__(*args, **kwargs)
+        args = tuple(value for value in args if not self._is_there(value))
+        kwargs = {name: value for name, value in kwargs.items() if not self._is_there(value)}
+        if args or kwargs.keys() - {"non_blocking"}:
+            return super().__call__(*args, **kwargs)
+        return self.root
+
+    def _is_there(self, value: Any) -> bool:
+        return isinstance(value, _Device) or self.tracer.is_own(value)
 
 
 class _Rank(KnownAttribute):
@@ -365,7 +505,11 @@ class _Rank(KnownAttribute):
         return hash(self.tracer.known(self))
 
 
-_KINDS: Mapping[str, type[KnownAttribute]] = {"device": _Device, "ndim": _Rank}
+_KINDS: Mapping[str, type[KnownAttribute]] = {
+    "device": _Device,
+    "ndim": _Rank,
+    "to": _To,
+}
 
 
 def give(call: fx.Node, given: Any, decider: Decider) -> None:

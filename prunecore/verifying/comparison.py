@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -16,7 +17,9 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.signal import Signal
 from prunecore.errors import VerificationError
 from prunecore.inputs import Arguments, Inputs, tensors
-from prunecore.verifying.masking import as_double, masked_original
+from prunecore.tracing.module_hooks import has_hooks
+from prunecore.tracing.scopes import HOOKS
+from prunecore.verifying.masking import as_double, called_copy, masked_original
 from prunecore.verifying.running import Places, Recorder, Run, Traces, Visits, cared_for
 from prunecore.walking.diagnosis import check_answers, watch
 
@@ -53,6 +56,8 @@ def verify(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> 
         VerificationError: they differ by more than `TOLERANCE`.
     """
     samples = inputs.samples(model)
+    if has_hooks(model):
+        _check_reading(model, keep, inputs)
     difference = _compare(_Pair(model, keep, written, samples, in_training=False))
     if keep.dependencies.training_visits:
         several = inputs.samples(model, least=2)  # batch norm has to have a variance
@@ -60,6 +65,35 @@ def verify(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> 
         difference = max(difference, in_training)
     bound = next(bound for bound in _BOUNDS if difference <= bound)
     return {"max_relative_difference": bound, "inputs": len(tensors(samples)[0])}
+
+
+def _check_reading(model: nn.Module, keep: Keep, inputs: Inputs) -> None:
+    """Check that what was followed is what calling the network does, hooks and all.
+
+    Hooks that change nothing are not followed: the masked original does without them.
+
+    Raises:
+        VerificationError: it is something else.
+    """
+    found, samples = keep.dependencies, inputs.samples(model, least=2)
+    device, paths = tensors(samples)[0].device, _compared_paths(model, model)
+    whole = Keep(model, found, np.ones(found.count, dtype=bool))
+    is_trained = found.training_visits and not (found.absent or found.as_in_eval)
+    for in_training in (False, True) if is_trained else (False,):
+        run = Run(samples, found.training_visits if in_training else found.visits, in_training)
+        called = called_copy(model, found.without_hooks, device)
+        expected = Recorder({}, run).run(called, called, paths)
+        del called  # its memory is what the other run needs
+        followed = masked_original(model, whole, device)
+        actual = Recorder({}, run).run(followed, followed, paths)
+        path, difference = _largest_difference(expected, actual)
+        if not difference <= TOLERANCE:
+            raise VerificationError(
+                "The network does something else when it is called than what was followed, by "
+                f"{difference:.3g}, relative, first at {cared_for(path, model, run.visits)}: a "
+                "forward hook changes something.\nRemove the hook, or leave all hooks out "
+                f"(--drop {HOOKS})."
+            )
 
 
 @dataclass(frozen=True)

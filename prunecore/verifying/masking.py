@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,11 @@ from torch import Tensor, fx, nn
 
 from prunecore.channels.keep import Keep
 from prunecore.errors import PrunecoreError
+from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with, one_by_one
 from prunecore.tracing.attributes import Training
+from prunecore.tracing.module_hooks import hooks_of
+from prunecore.tracing.scopes import named_hooks
 
 
 def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Module:
@@ -27,7 +30,8 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
     function of a module's own forward, the trace of that forward is run with another in its place.
 
     Args:
-        model: the original; the copy has no hooks, and shares no tensor with it.
+        model: the original; the copy shares no tensor with it. It has those of its hooks that
+            were followed: they see the copy where they know the original.
         keep: what stays of it.
         device: where the copy is to be.
 
@@ -35,17 +39,8 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
         PrunecoreError: an attribute of the network cannot be copied.
     """
     stored = [*model.parameters(), *model.buffers()]
-    memo: dict[int, Any] = {id(tensor): _masked(tensor, keep, device) for tensor in stored}
-    try:
-        masked = copy.deepcopy(model, memo=memo)
-    except (TypeError, RuntimeError) as error:
-        raise PrunecoreError(
-            f"The network cannot be copied, which verification needs: {error}\n"
-            "Keep what cannot be copied out of its attributes, or pass --no-verify."
-        ) from error
-    for module in masked.modules():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
+    masked = _copy(model, {id(tensor): _masked(tensor, keep, device) for tensor in stored})
+    _hook(model, masked, keep.dependencies.hooks)
     for path, (index, forward) in keep.dependencies.masked_forwards.items():
         module = masked.get_submodule(path)
         kept = torch.from_numpy(keep.place(index)).to(device)
@@ -58,7 +53,75 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
         }
         graph = keep.dependencies.traces[path].graph
         module.forward = functools.partial(replay, module, graph, replaced)
+        for node in graph.nodes:
+            if node.op == "call_module":  # its hooks are a part of the trace
+                _unhook(module.get_submodule(str(node.target)))
     return masked.eval()
+
+
+def called_copy(model: nn.Module, without: Collection[str], device: torch.device) -> nn.Module:
+    """A float64 copy of the original that does what calling the original does, in eval mode.
+
+    Args:
+        model: the original; the copy shares no tensor with it. All hooks are called that are not
+            left out, and see the copy where they know the original.
+        without: whose hooks are left out, as they are named.
+        device: where the copy is to be.
+
+    Raises:
+        PrunecoreError: an attribute of the network cannot be copied.
+    """
+    stored = [*model.parameters(), *model.buffers()]
+    copied = _copy(model, {id(tensor): _like(tensor, _double(tensor, device)) for tensor in stored})
+    hooks = {
+        path: [hook.function for hook in hooks_of(module)]
+        for path, module in model.named_modules()
+        if named_hooks(path) not in without
+    }
+    _hook(model, copied, hooks)
+    return copied.eval()
+
+
+def _copy(model: nn.Module, tensors: dict[int, Any]) -> nn.Module:
+    """A copy of a network with other tensors.
+
+    Raises:
+        PrunecoreError: an attribute of the network cannot be copied.
+    """
+    try:
+        return copy.deepcopy(model, memo=tensors)
+    except (TypeError, RuntimeError) as error:
+        raise PrunecoreError(
+            f"The network cannot be copied, which verification needs: {error}\n"
+            "Keep what cannot be copied out of its attributes, or pass --no-verify."
+        ) from error
+
+
+def _hook(
+    model: nn.Module, copied: nn.Module, hooks: Mapping[str, Collection[Callable[..., Any]]]
+) -> None:
+    """Let a copy of a network have some of the network's hooks, each for the copy.
+
+    Args:
+        model: the network.
+        copied: the copy, which has all of them; it is changed.
+        hooks: those that it is to have, by the path of their module.
+    """
+    copies = dict(zip(model.modules(), copied.modules(), strict=True))
+    isolation = Isolation(model, copies=copies)
+    for path, module in model.named_modules():
+        kept = hooks.get(path, ())
+        for name in ("_forward_hooks", "_forward_pre_hooks"):
+            registered = getattr(copies[module], name)
+            registered.clear()
+            for key, hook in getattr(module, name).items():
+                if hook in kept:
+                    registered[key] = isolation.of(hook)
+
+
+def _unhook(module: nn.Module) -> None:
+    module._forward_hooks.clear()
+    module._forward_pre_hooks.clear()
 
 
 def as_double(model: nn.Module, device: torch.device) -> dict[str, Tensor]:

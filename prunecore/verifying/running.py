@@ -19,6 +19,8 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.records import Visit
 from prunecore.errors import VerificationError, told
 from prunecore.inputs import Arguments, tensors
+from prunecore.isolation.random_states import kept_random_states
+from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.draws import OwnDraws
 from prunecore.verifying.float64 import InFloat64
 
@@ -59,6 +61,8 @@ class Run:
         drawing = Means() if self.in_training else OwnDraws()  # some layers draw in eval mode, too
         with (
             torch.no_grad(),
+            kept_random_states(),
+            kept_contents(*functions_of(list(network.modules()))),
             telling_where(network, self.visits, tensors(self.inputs)),
             drawing,
             InFloat64(),
@@ -127,7 +131,8 @@ class Recorder:
 
         modules = {network.get_submodule(name): path for name, path in paths.items()}
         handles = [
-            module.register_forward_hook(functools.partial(record, path))
+            # what hooks make of it is written beside the module, but for the network itself
+            module.register_forward_hook(functools.partial(record, path), prepend=bool(path))
             for module, path in modules.items()
         ]
         self._how.on(network, forward)

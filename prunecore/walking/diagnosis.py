@@ -17,6 +17,7 @@ from prunecore.channels.records import Records, Visit
 from prunecore.channels.signal import Signal
 from prunecore.errors import InputShapeError, PrunecoreError
 from prunecore.inputs import Arguments, tensors
+from prunecore.isolation.random_states import kept_random_states
 from prunecore.tracing.draws import OwnDraws
 
 _HOOK = "prunecore_calculate_dependencies"
@@ -148,7 +149,7 @@ def find_wrong_answer(
     runs = watch(network, {*records.visits, *open_paths}, count)
     tensor = next(model.parameters(), torch.empty(0))
     # what the network itself raises may be what the walk met, too
-    with contextlib.suppress(Exception), torch.no_grad(), OwnDraws():
+    with contextlib.suppress(Exception), torch.no_grad(), OwnDraws(), kept_random_states():
         args, kwargs = pytree.tree_map(
             lambda x: torch.randn(x.shape, dtype=tensor.dtype, device=tensor.device), inputs
         )

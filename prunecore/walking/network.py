@@ -26,8 +26,10 @@ from prunecore.errors import (
     unknown_name,
 )
 from prunecore.inputs import Arguments, Inputs
+from prunecore.isolation.random_states import kept_random_states
 from prunecore.registry import Plugins
 from prunecore.tracing.patches import beside_others
+from prunecore.tracing.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
 from prunecore.tracing.train_eval import merged
 from prunecore.walking.diagnosis import find_wrong_answer
 from prunecore.walking.walk import Walk
@@ -44,7 +46,8 @@ def walk_modes(
         model: the network; it is read, never changed.
         inputs: tensors on the meta device, by place and by name.
         plugins: the loaded plugins.
-        drop: paths of modules that training is to do without; `training` for all of them.
+        drop: paths of modules that training is to do without, `training` for all of them; `hooks`
+            for the hooks of all modules, `a.b.hooks` for those of one.
 
     Returns:
         What both walks found; counted is what eval mode does.
@@ -55,16 +58,37 @@ def walk_modes(
         PluginError: a plugin answers wrongly.
         UsageError: a module cannot be dropped.
     """
-    known = [path for path, _ in model.named_modules() if path]
+    modules = {path: module for path, module in model.named_modules() if path}
+    hooked = hooks_to_drop(model)
     for name in drop:
-        if name not in (TRAINING, *known):
-            raise unknown_name("module to drop", name, known)
-    walk = Walk(model, plugins, drop)
-    signals = pytree.tree_map(lambda x: Signal(x, without_channels(x.ndim)), inputs)
-    records = _both(walk, model, inputs, signals)
-    walk.follow_rest()
+        if name not in (TRAINING, *modules, *hooked):
+            raise unknown_name("module to drop", name, [*modules, *hooked[1:]])
+    with kept_random_states():
+        scopes = find_scopes(model, inputs, [name for name in drop if name not in modules])
+        walk = Walk(model, plugins, scopes, [name for name in drop if name in (TRAINING, *modules)])
+        signals = pytree.tree_map(lambda x: Signal(x, without_channels(x.ndim)), inputs)
+        records = _both(walk, model, inputs, signals)
+        walk.follow_rest()
+    _check_hooks(model, scopes, walk)
     _pin_lenders(model, plugins, records)
     return records
+
+
+def _check_hooks(model: nn.Module, scopes: Scopes, walk: Walk) -> None:
+    """Check that the walk has come to all hooks that change something.
+
+    Raises:
+        UnsupportedError: what calls the module of one is followed by a plugin.
+    """
+    for path, hooks in scopes.hooks.items():
+        if path not in walk.modes.followed:
+            raise UnsupportedError(
+                path,
+                type(model.get_submodule(path)).__name__,
+                f"its {hooks[0]} changes something, and a plugin follows what calls it",
+                f"Remove it with the handle that registering it has returned, or "
+                f"{leave_out(path)}.",
+            )
 
 
 def _both(walk: Walk, model: nn.Module, inputs: Arguments, signals: Any) -> Records:
@@ -122,7 +146,8 @@ def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
         tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
         stored = set(map(id, tensors))
         is_whole = path in as_called and stored <= bound
-        if is_whole or not stored & making or plugins.owner(type(layer)) is None:
+        is_owned = path not in records.opened and plugins.owner(type(layer)) is not None
+        if is_whole or not stored & making or not is_owned:
             continue
         for (key, _), ids in records.bindings.items():
             if key in stored:

@@ -28,6 +28,7 @@ from prunecore.registry import Plugins, is_of_torch
 from prunecore.tracing.arguments import called_with, constants, one_by_one
 from prunecore.tracing.attributes import Training
 from prunecore.tracing.nodes import is_in_place
+from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.symbolic_trace import Forwards
 from prunecore.walking.calls import agree
@@ -42,14 +43,26 @@ class Walk(Follower):
     Args:
         model: the network. It is read, never changed.
         plugins: the loaded plugins.
+        scopes: where what modules do beside their class's forward is followed.
         drop: paths of modules that training is to do without.
     """
 
-    def __init__(self, model: nn.Module, plugins: Plugins, drop: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        plugins: Plugins,
+        scopes: Scopes = NO_SCOPES,
+        drop: Collection[str] = (),
+    ) -> None:
         super().__init__(model)
+        self.records.opened = scopes.opened
+        self.records.hooks = {
+            path: [hook.function for hook in hooks] for path, hooks in scopes.hooks.items()
+        }
+        self.records.without_hooks = scopes.without
         self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
         self._plugins = plugins
-        self.modes = Forwards(drop, plugins.functions)
+        self.modes = Forwards(model, scopes, drop, plugins.functions)
         self._in_eval: Walk | None = None  # the walk of eval mode, where this one is training's
 
     def in_training(self) -> Walk:
@@ -84,7 +97,7 @@ class Walk(Follower):
             raise ValueError(f"{type(module).__name__} is not a module of the network")
         path = self._paths[id(module)]
         self.modes.check(path, in_training=self._in_eval is not None)
-        owner = self._plugins.owner(type(module))
+        owner = None if path in self.records.opened else self._plugins.owner(type(module))
         inputs, keywords = self._settled(self._whole((inputs, keywords)))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):

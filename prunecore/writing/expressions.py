@@ -203,6 +203,8 @@ def literal(value: Any) -> Any:
         return {key: literal(item) for key, item in value.items()}
     if isinstance(value, torch.dtype):
         return Name(str(value))
+    if isinstance(value, torch.device):
+        return Call("torch.device", (str(value),))
     return value
 
 

@@ -119,7 +119,8 @@ class Writer:
             if self.keep.model.get_submodule(name) is not module:
                 raise ValueError(f"{path} is written as {name}, which is another module")
             self.ties.append((name, path))
-        owner = self._plugins.owner(type(module))
+        is_opened = path in self.keep.dependencies.opened
+        owner = None if is_opened else self._plugins.owner(type(module))
         if owner is None:
             source = self.trace(module, path)
         else:

@@ -1,0 +1,1 @@
+"""User code runs, and leaves the user's objects as they were."""

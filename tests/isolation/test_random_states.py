@@ -1,0 +1,83 @@
+"""A job leaves the random number generators of Python, NumPy and torch as they were."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import prunecore
+from prunecore.isolation.random_states import kept_random_states
+
+IN_A_NEW_PROCESS = """
+import random
+import numpy, torch
+from torch import nn
+import prunecore
+def states():
+    return random.getstate(), str(numpy.random.get_state()), torch.get_rng_state().tolist()
+net = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
+before = states()
+prunecore.prune(net, level=30, input_shape=(3,))
+assert states() == before
+"""
+
+
+def states() -> tuple[Any, ...]:
+    return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
+
+
+def test_the_first_job_of_a_process_draws_nothing() -> None:
+    """What is imported on the way may draw, too."""
+    subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS], check=True)
+
+
+def draws(x: Tensor) -> Tensor:
+    random.random()
+    np.random.rand()
+    torch.rand(1)
+    return x.relu()
+
+
+def fails(x: Tensor) -> Tensor:
+    draws(x)
+    raise ValueError("on purpose")
+
+
+class Net(nn.Module):
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.between = between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(self.first(x)))
+
+
+@pytest.mark.usefixtures("toys_installed")
+@pytest.mark.parametrize("between", [draws, fails])
+def test_a_forward_that_draws_leaves_no_trace(between: Callable[[Tensor], Tensor]) -> None:
+    net = Net(between)
+    before = states()
+    try:
+        prunecore.prune(net, level=30, input_shape=(3,))
+    except prunecore.UnsupportedError:
+        assert between is fails
+    assert states() == before
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_what_draws_is_put_back(draw: Callable[[], Any]) -> None:
+    before = states()
+    with kept_random_states():
+        first = float(draw())
+        assert states() != before
+    assert states() == before
+    assert float(draw()) == first
