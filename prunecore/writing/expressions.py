@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import inspect
 import keyword
@@ -166,7 +167,8 @@ def function_name(function: Callable[..., Any]) -> str:
         public = name.removeprefix(prefix)
         if getattr(module, public, None) is function:
             return f"{module.__name__}.{public}"
-    return name if function is len else f"{function.__module__}.{name}"
+    of_python = function is getattr(builtins, name, None)
+    return name if of_python else f"{function.__module__}.{name}"
 
 
 def without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:

@@ -78,6 +78,12 @@ class Joined(Two):
         return torch.cat([self.dense(x), x], 1) * 2
 
 
+class Checked(Two):
+    def forward(self, x):
+        torch._assert(x.shape[0] > 0, "no input")
+        return self.dense(x)
+
+
 class Silent(nn.Module):
     def forward(self, x):
         return x
@@ -347,6 +353,14 @@ def test_what_is_put_together_has_a_name_of_its_own(folder: Path) -> None:
         "x = channels.apply(torch.cat, [dense, x], 1)",
         "return channels.apply(operator.mul, x, 2)",
     ]
+
+
+def test_functions_of_python_s_own_are_called_by_their_names(folder: Path) -> None:
+    text = written(
+        new("checked", "--block", "own_blocks:Checked"),
+        folder / "prunecore-checked/src/prunecore_checked/__init__.py",
+    )
+    assert 'shape = channels.apply(getattr, x, "shape")' in text
 
 
 def test_projects_are_as_ruff_has_them(folder: Path, block: Path) -> None:
