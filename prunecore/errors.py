@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import linecache
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
+from prunecore.escaping import shown, visible
+
 if TYPE_CHECKING:
     pass
+
+
+_LONGEST_LINE = 1000  # characters; of a longer one the middle is left out
 
 
 class PrunecoreError(Exception):
     """The job could not be done; the command line ends with `exit_code`."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """One line or two, whatever names and texts of others are in them."""
+        return _lines(super().__str__())
 
 
 class UsageError(PrunecoreError):
@@ -43,9 +53,17 @@ class UnsupportedError(PrunecoreError):
 
     def __str__(self) -> str:
         """What, where and why on the first line, and what to do on the second."""
-        where = f"{self.path or 'the network'} ({self.class_name})"
+        where = f"{shown(self.path) or 'the network'} ({shown(self.class_name)})"
         at = f" ({self.line})" if self.line else ""
-        return f"Cannot prune through {where}: {self.reason}{at}.\n{self.remedy}"
+        return _lines(f"Cannot prune through {where}: {self.reason}{at}.\n{self.remedy}")
+
+
+class UnwritableError(PrunecoreError):
+    """A name or value that no file can state."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Cannot write the network: {reason}.")
+        self.reason = reason
 
 
 class InputShapeError(PrunecoreError):
@@ -64,6 +82,19 @@ class VerificationError(PrunecoreError):
     """The written network does not compute what the masked original does."""
 
 
+def _lines(message: str) -> str:
+    """A message whose last line says what to do; nothing in it turns a terminal to its own use."""
+    *what, remedy = message.split("\n")
+    lines = [" ".join(line.strip() for line in what), remedy] if what else [remedy]
+    return "\n".join(_cut(visible(re.sub(r"[\t\r]+", " ", line))) for line in lines)
+
+
+def _cut(line: str) -> str:
+    if len(line) <= _LONGEST_LINE:
+        return line
+    return f"{line[: _LONGEST_LINE - 200]} ... {line[-190:]}"
+
+
 def told(error: BaseException) -> str:
     """What was raised, on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -74,8 +105,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    shown = ", ".join(names) if len(names) <= 12 else ", ".join(names[:12]) + ", ..."
-    return UsageError(f"Unknown {kind} {name!r}.{hint}\nKnown: {shown or 'none'}.")
+    listed = [*map(shown, names[:12]), *(["..."] if len(names) > 12 else [])]
+    return UsageError(
+        f"Unknown {shown(kind)} {shown(repr(name))}.{hint}\nKnown: {', '.join(listed) or 'none'}."
+    )
 
 
 class Line(NamedTuple):

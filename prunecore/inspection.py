@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from prunecore.escaping import shown
 from prunecore.files.report import build_inspection
 from prunecore.inputs import ExampleInputs, InputShape
 from prunecore.pruning import trace
@@ -51,8 +52,8 @@ class Inspection:
     def _rows(self) -> list[list[str]]:
         return [
             [
-                str(layer["layer"] or "(the network)"),
-                str(layer["class"]),
+                shown(layer["layer"]) or "(the network)",
+                shown(layer["class"]),
                 str(layer["group"]),
                 str(layer["channels"]),
                 str(self.groups[layer["group"]]["removable"]),
@@ -63,7 +64,7 @@ class Inspection:
         ]
 
     def _heading(self) -> str:
-        return f"{self.report['model']}: {self.params:,} parameters, {self.macs:,} MACs"
+        return f"{shown(self.report['model'])}: {self.params:,} parameters, {self.macs:,} MACs"
 
     def __repr__(self) -> str:
         rows = [list(_COLUMNS), *self._rows()]

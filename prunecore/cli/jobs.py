@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
 from prunecore import pruning
+from prunecore.cli import options
 from prunecore.errors import UsageError
 from prunecore.files import models, storage, values, weights
 from prunecore.files.config import Config
@@ -188,5 +188,5 @@ def load(
     if weights_file:
         weights.load_weights(loaded.model, weights_file)
     elif ":" not in spec and "weights" not in arguments:
-        click.echo(f"Warning: {spec} has random weights; give --weights FILE.", err=True)
+        options.say(f"Warning: {spec} has random weights; give --weights FILE.", err=True)
     return loaded

@@ -154,7 +154,7 @@ def _show_results(results: Sequence[Result], as_json: bool) -> None:
     reports = [result.report for result in results]
     for result in results:
         if result.resumed:
-            click.echo(
+            options.say(
                 f"Skipped {result.path}: written already with the same inputs "
                 "(--force writes it again).",
                 err=True,
@@ -165,9 +165,9 @@ def _show_results(results: Sequence[Result], as_json: bool) -> None:
     else:
         _print_table(tables.prune_table(reports))
         for path in (result.path for result in results if not result.resumed):
-            click.echo(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
+            options.say(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
     for line in dict.fromkeys(line for done in reports for line in tables.whole_lines(done)):
-        click.echo(line, err=True)
+        options.say(line, err=True)
 
 
 def _print_table(table: Table) -> None:
@@ -206,7 +206,7 @@ def inspect(
         return
     _print_table(tables.inspection_table(found))
     for line in tables.whole_lines(found):
-        click.echo(line)
+        options.say(line)
 
 
 @main.command()
@@ -239,7 +239,7 @@ def verify(
     with redirect_stdout(sys.stderr):
         loaded = jobs.part_of(jobs.load(model, arguments, weights, seed or 0), module)
         found = verification.verify(file, loaded.model, input_shape=input_shape)
-    click.echo(
+    options.say(
         f"{file} computes what {model} does without the removed channels: largest relative "
         f"difference {found.max_relative_difference:.1e} over {found.inputs} inputs."
     )

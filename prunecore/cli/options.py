@@ -10,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from prunecore.errors import PrunecoreError, UsageError, unknown_name
+from prunecore.escaping import visible
 from prunecore.files import values
 
 T = TypeVar("T")
@@ -57,8 +58,13 @@ class Commands(click.Group):
 
 
 def _end(ctx: click.Context, message: str, exit_code: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    say(f"Error: {message}", err=True)
     ctx.exit(exit_code)
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print lines for people: what a name has of control characters and marks is escaped."""
+    click.echo("\n".join(map(visible, text.split("\n"))), err=err)
 
 
 def checked(read: Callable[[Any], T]) -> Callable[..., T | None]:

@@ -42,9 +42,9 @@ def plugins(context: click.Context, check: bool, as_json: bool) -> None:
     for command in commands:
         rows.append(_checked_command(command, commands, main) if check else _listed_plugin(command))
     for row in rows:
-        click.echo(json.dumps(row, sort_keys=True) if as_json else _plugin_text(row))
+        options.say(json.dumps(row, sort_keys=True) if as_json else _plugin_text(row))
     if not found:
-        click.echo("No plugin is installed; all families: pip install 'prunecore[all]'", err=True)
+        options.say("No plugin is installed; all families: pip install 'prunecore[all]'", err=True)
     if any(row.get("status", "").startswith("failed") for row in rows):
         raise SystemExit(1)
     if check:
@@ -155,5 +155,5 @@ def new(
 
         with redirect_stdout(sys.stderr):  # what the user's own code prints is no result
             write_for_block(planned, block, arguments, shapes)
-    click.echo(f"Wrote {planned.folder}.")
-    click.echo(f"Try it: pip install -e {planned.folder} && pytest {planned.folder}", err=True)
+    options.say(f"Wrote {planned.folder}.")
+    options.say(f"Try it: pip install -e {planned.folder} && pytest {planned.folder}", err=True)

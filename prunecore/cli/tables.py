@@ -7,7 +7,9 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
+from prunecore.escaping import shown, visible
 from prunecore.inputs import of_shape
 
 
@@ -42,8 +44,8 @@ def inspection_table(inspection: Mapping[str, Any]) -> Table:
         table.add_column(heading, justify="right")
     for layer in inspection["layers"]:
         table.add_row(
-            layer["layer"] or "(the network)",
-            layer["class"],
+            Text(shown(layer["layer"]) or "(the network)"),
+            Text(shown(layer["class"])),
             str(layer["group"]),
             str(layer["channels"]),
             str(inspection["groups"][layer["group"]]["removable"]),
@@ -54,7 +56,8 @@ def inspection_table(inspection: Mapping[str, Any]) -> Table:
 
 
 def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    text = Text(visible(title), "bold")  # what looks like rich's markup in a name is none
+    return Table(title=text, title_justify="left", box=box.SIMPLE_HEAD)
 
 
 def amount(number: int) -> str:
@@ -69,8 +72,11 @@ def whole_lines(report: Mapping[str, Any]) -> list[str]:
     """What was left whole or out, and why, a line each reason."""
     by_reason: dict[str, list[str]] = {}
     for entry in report["left_whole"]:
-        by_reason.setdefault(entry["reason"], []).append(entry["layer"])
-    lines = [f"Left whole: {', '.join(paths)}, because {why}." for why, paths in by_reason.items()]
+        by_reason.setdefault(entry["reason"], []).append(shown(entry["layer"]))
+    lines = [
+        f"Left whole: {', '.join(paths)}, because {visible(why)}."
+        for why, paths in by_reason.items()
+    ]
     if report["left_out"]:
-        lines.append(f"Left out: {', '.join(report['left_out'])}.")
+        lines.append(f"Left out: {', '.join(map(shown, report['left_out']))}.")
     return lines
