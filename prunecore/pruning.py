@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
-import keyword
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from prunecore.channels.keep import Keep
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.errors import UsageError, unknown_name
+from prunecore.escaping import is_name, nearest_name, shown, visible
 from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
@@ -28,7 +29,7 @@ from prunecore.verifying.comparison import verify as verify_network
 from prunecore.walking.network import walk
 from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
 from prunecore.writing.source_file import write_network
-from prunecore.writing.text import RESERVED
+from prunecore.writing.text import is_taken
 
 
 @dataclass(frozen=True)
@@ -218,8 +219,8 @@ class TracedModel:
     def __repr__(self) -> str:
         removable = int(self.dependencies.removable.sum())
         return (
-            f"TracedModel({type(self.model).__name__}: {removable} of {self.dependencies.count} "
-            f"channels may go, in {len(self.dependencies.layers)} layers)"
+            f"TracedModel({shown(type(self.model).__name__)}: {removable} of "
+            f"{self.dependencies.count} channels may go, in {len(self.dependencies.layers)} layers)"
         )
 
     @functools.cached_property
@@ -316,7 +317,7 @@ class TracedModel:
             PrunecoreError: with what is wrong, where, and what to do.
         """
         model, dependencies = self.model, self.dependencies
-        name = _checked_name(request.name or _snake(type(model).__name__))
+        name = _checked_name(request.name or _default_name(model))
         plan = plan or self.plan(
             request.level,
             mode=request.mode,
@@ -401,16 +402,20 @@ def _checked_target(target: Target) -> Target:
 
 
 def _checked_name(name: str) -> str:
-    if not name.isidentifier() or keyword.iskeyword(name) or name in RESERVED:
-        is_taken = name in RESERVED
-        reason = "is one of the file's own" if is_taken else "cannot name a Python function"
-        raise UsageError(f"The name {name!r} {reason}.\nGive one such as 'resnet18'.")
+    if not is_name(name) or is_taken(name):
+        owner = "Python" if hasattr(builtins, name) else "the file"
+        reason = f"is one of {owner}'s own" if is_name(name) else "cannot name a Python function"
+        raise UsageError(
+            f"The name {shown(repr(name))} {reason}.\nGive one such as 'resnet18' (--name)."
+        )
     return name
 
 
-def _snake(name: str) -> str:
-    """`MyNet` to `my_net`, `ResNet` to `resnet`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", name).lower().replace("res_net", "resnet")
+def _default_name(model: nn.Module) -> str:
+    """A factory's name after a network's class: `my_net` for `MyNet`, `resnet` for `ResNet`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(model).__name__)
+    name = nearest_name(words.lower().replace("res_net", "resnet"), "net")
+    return f"{name}_net" if is_taken(name) else name
 
 
 def _docstring(model: nn.Module, request: Request, plan: Plan) -> str:
@@ -419,9 +424,10 @@ def _docstring(model: nn.Module, request: Request, plan: Plan) -> str:
     counted = {"params": "parameters", "macs": "MACs", "channels": "channels"}[plan.target]
     params = _amounts(before.params, after.params) + " parameters" * (plan.target != "params")
     figures = f"{params}, {_amounts(before.macs, after.macs)}MACs"
-    origin = request.origin or full_name(model)
+    origin = visible(request.origin or full_name(model))
+    name = nearest_name(type(model).__name__, "Module")
     return (
-        f"{type(model).__name__} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
+        f"{name} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
         f"Written by prunecore ({request.mode}, level {plan.asked:g}) from {origin}. "
         "Edit freely.\n"
     )

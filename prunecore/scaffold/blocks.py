@@ -20,6 +20,7 @@ from prunecore.errors import (
     UnsupportedError,
     UsageError,
 )
+from prunecore.escaping import in_docstring, in_toml, is_name, shown
 from prunecore.files import models
 from prunecore.plugins import loading as plugin_registry
 from prunecore.registry import Plugins
@@ -38,6 +39,7 @@ _INSTANCES = """Every instance is written as the one in the
 tests. What others have otherwise, such as a stride, make an argument of the class, and add such an
 instance to the tests."""
 
+_IN_TEST = ("block", "check_block", "check_plugin")  # names of a test's own
 _KIT_IMPORT = "from prunecore.testing import check_block, check_plugin"
 _IMPORTS = {
     "import sys",
@@ -110,11 +112,16 @@ def _made(spec: str, arguments: Mapping[str, Any], plugins: Plugins) -> nn.Modul
         )
     block = models.load_model(spec, arguments, seed=0).model
     cls = type(block)
-    importable = getattr(sys.modules[cls.__module__], cls.__qualname__, None) is cls
+    importable = getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
     if getattr(sys.modules[place], name) is not cls or not importable:
         raise UsageError(
             f"--block {spec} makes a {cls.__qualname__}, but is not its class.\n"
             f"Give {cls.__module__}:{cls.__qualname__}."
+        )
+    if not all(map(is_name, (*cls.__module__.split("."), cls.__name__))) or name in _IN_TEST:
+        raise UsageError(
+            f"A plugin's test cannot import {shown(repr(name))} of {shown(cls.__module__)} by that "
+            "name.\nGive the class another one."
         )
     owner = plugins.owner(cls)
     if owner is not None:
@@ -148,7 +155,7 @@ def _plugin_values(cls: type, hooks: Hooks) -> dict[str, str]:
     values = {
         "block": cls.__name__,
         "block_module": cls.__module__,
-        "source": hooks.source.replace("\\", "\\\\").replace('"""', '\\"\\"\\"'),
+        "source": in_docstring(hooks.source),
         "calculate": hooks.calculate,
         "write": hooks.write,
     }
@@ -203,7 +210,7 @@ def _place_values(cls: type, project: Project) -> dict[str, str]:
     path = Path(os.path.relpath(root, project.folder.resolve())).as_posix()
     return {
         "imports": f"{_KIT_IMPORT}\n\n{own}",
-        "sources": f'"src", "{path}"',
+        "sources": f'"src", {in_toml(path)}',
         "pytest": f"\n[tool.pytest.ini_options]\n"
-        f'pythonpath = ["{path}"]  # where {cls.__module__} is\n',
+        f"pythonpath = [{in_toml(path)}]  # where {cls.__module__} is\n",
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 import operator
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
+from prunecore.escaping import is_name, is_number, quoted
 from prunecore.functions.rule import elementwise
 from prunecore.tracing.attributes import HeldFloat, HeldInt, Training
 from prunecore.tracing.nodes import function_of
@@ -71,14 +71,20 @@ def of_block(block: nn.Module, path: str) -> Name:
     module: Any = block
     for part in path.split(".") if path else ():
         inner = getattr(module, part)
-        if part.isidentifier() and not keyword.iskeyword(part):
+        if is_name(part):
             text += f".{part}"
-        elif part.isdecimal() and hasattr(module, "__getitem__") and module[int(part)] is inner:
+        elif is_number(part) and _is_at(module, int(part), inner):
             text += f"[{part}]"
         else:
-            text = f'getattr({text}, "{part}")'
+            text = f"getattr({text}, {quoted(part)})"
         module = inner
     return Name(text)
+
+
+def _is_at(module: Any, place: int, inner: Any) -> bool:
+    """Whether a module is a list that has something at a place."""
+    is_list = isinstance(module, nn.Sequential | nn.ModuleList | nn.ParameterList)
+    return is_list and place < len(module) and module[place] is inner
 
 
 def _unpacked(names: tuple[Name, ...]) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep, Width
 from prunecore.errors import UnsupportedError
+from prunecore.escaping import quoted
 from prunecore.registry import Plugins
 from prunecore.scaffold.calculator import CalculatorWriter, of_block
 from prunecore.testing.walk import PATH, Followed, Network
@@ -121,7 +122,8 @@ def _inlined(value: Value) -> Value:
 
 
 def _child(block: nn.Module, key: str) -> Call:
-    return Call(_CHILD, (of_block(block, key), Name(f'f"{{name}}.{key}"')))
+    literal = key.replace("{", "{{").replace("}", "}}")
+    return Call(_CHILD, (of_block(block, key), Name(f"f{quoted(f'{{name}}.{literal}')}")))
 
 
 def _is_plain(value: Value) -> bool:

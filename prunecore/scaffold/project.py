@@ -134,9 +134,10 @@ def write_project(
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8", newline="\n")
         beside.rename(project.folder)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise PrunecoreError(
-            f"Cannot write {project.folder}: {error.strerror or error}.\nNothing was left behind."
+            f"Cannot write {project.folder}: {reason}.\nNothing was left behind."
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import keyword
 from collections.abc import Callable
 from types import MethodType
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunecore.escaping import is_name
 from prunecore.tracing.source_lines import is_called_by_torch
 
 
@@ -73,7 +73,7 @@ def held_numbers(module: nn.Module) -> dict[str, Any]:
     found = {}
     for name, value in vars(module).items():
         kind = {int: HeldInt, float: HeldFloat}.get(type(value))
-        if kind is not None and name.isidentifier() and not keyword.iskeyword(name):
+        if kind is not None and is_name(name):
             found[name] = kind(value)
             found[name].attribute = name
     return found

@@ -268,7 +268,8 @@ def _untraceable(
         "Take the branch or conversion on tensor values out of its forward, or install or "
         f"write a plugin that owns {name} (hook prunecore_calculate_dependencies).",
     )
-    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    lines = str(error).strip().splitlines()
+    reason = lines[0].rstrip(".") if lines else type(error).__name__
     others = f" {_REMEDY}" if in_training else "" if path else f" {_A_PART}"
     return UnsupportedError(
         path,

@@ -150,6 +150,8 @@ class OneLevel(fx.Tracer):
             )
         if "_stacklevel" in kwargs:  # that of a warning
             kwargs = {name: value for name, value in kwargs.items() if name != "_stacklevel"}
+        if kind in ("call_function", "call_method"):  # torch takes a range as a list
+            args, kwargs = fx.node.map_aggregate((args, kwargs), _range_as_list)
         node = super().create_node(kind, target, args, kwargs, *names, **named)
         if kind == "output":
             self._names.end()
@@ -183,8 +185,6 @@ class OneLevel(fx.Tracer):
             return a
         if isinstance(a, np.generic):
             return a.item()
-        if isinstance(a, range):
-            return list(a)
         if self.is_own(a) and self._given is not None:
             return self.create_node("call_function", getattr, (self._given, "device"), {})
         if isinstance(a, tuple) and hasattr(a, "_fields"):
@@ -582,3 +582,7 @@ def without_views(graph: fx.Graph) -> None:
         is_view = node.op == "call_method" and node.target in ("keys", "values", "items")
         if is_view and not node.users:
             graph.erase_node(node)
+
+
+def _range_as_list(leaf: Any) -> Any:
+    return list(leaf) if isinstance(leaf, range) else leaf

@@ -32,6 +32,7 @@ from prunecore.tracing.patches import beside_others
 from prunecore.tracing.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
 from prunecore.tracing.train_eval import merged
 from prunecore.walking.diagnosis import find_wrong_answer
+from prunecore.walking.reachable import check_names
 from prunecore.walking.walk import Walk
 
 _LEAVE_OUT = f"Or leave out what only training does (--drop {TRAINING})."
@@ -58,6 +59,7 @@ def walk_modes(
         PluginError: a plugin answers wrongly.
         UsageError: a module cannot be dropped.
     """
+    check_names(model)
     modules = {path: module for path, module in model.named_modules() if path}
     hooked = hooks_to_drop(model)
     for name in drop:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -14,7 +12,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from prunecore.channels.keep import Width
-from prunecore.writing.text import REQUIRED, RESERVED, Call, Name, Value, free_name, one_line, same
+from prunecore.escaping import nearest_name
+from prunecore.writing.expressions import kind_of
+from prunecore.writing.text import (
+    REQUIRED,
+    RESERVED,
+    Call,
+    Name,
+    Value,
+    free_name,
+    one_line,
+    same,
+)
 
 # Where a value stands: the attribute that it helps to make, and the parameter that it is there.
 Role = tuple[str, str]
@@ -228,8 +237,7 @@ def _is_of_channels(parameter: str) -> bool:
 
 
 def _identifier(text: str) -> str:
-    name = "".join(letter if letter.isalnum() else "_" for letter in text).strip("_")
-    return f"arg_{name}" if not name.isidentifier() or keyword.iskeyword(name) else name
+    return nearest_name(text.strip("_"), "arg")
 
 
 def _holds_modules(value: Value) -> bool:
@@ -254,18 +262,13 @@ def _kind(value: Value) -> str:
         kinds = {_kind(item) for item in (value.values() if isinstance(value, dict) else value)}
         kind = " | ".join(sorted(kinds))
         return f"dict[str, {kind}]" if isinstance(value, dict) else f"list[{kind}]"
-    if isinstance(value, Width):
-        return "int"
-    if value is None:
-        return "None"
     if isinstance(value, Name):
         value = _named(value.text)
+        if value is None:
+            return "Any"
     if isinstance(value, type) and issubclass(value, nn.Module):
         return "type[nn.Module]"
-    if isinstance(value, torch.dtype):
-        return "torch.dtype"
-    kind = type(value).__name__
-    return kind if getattr(builtins, kind, None) is type(value) else "Any"
+    return type(value).__name__ if isinstance(value, list | dict) else kind_of(value)
 
 
 def _named(text: str) -> Any:

@@ -108,7 +108,7 @@ def build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
         PrunecoreError: the file does not import, or its network does not take the weights.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, f"{name}.py")
+        path = Path(folder, f"{name[:64]}.py")  # of a length that every file system takes
         path.write_text(source, encoding="utf-8")
         return network_of(path, name, weights)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from prunecore.channels.keep import Width
+from prunecore.escaping import nearest_name
 from prunecore.writing.arguments import Arguments, Role, alike, equal, kind_of_layer
 from prunecore.writing.containers import initialise, numbered
 from prunecore.writing.instances import (
@@ -300,11 +301,12 @@ def _written(
     """Write a class for each of these groups of instances."""
     written: list[_Class] = []
     for members in groups:
-        name = free_name(members[0].class_name, taken | {one.name for one in written})
+        own = nearest_name(members[0].class_name, "Module")
+        name = free_name(own, taken | {one.name for one in written})
         writer = ClassWriter(members, calls, named)
         text = writer.write(name)
-        own = [writer.arguments.call(name, index) for index in range(len(members))]
-        written.append(_Class(name, text, members, own))
+        made = [writer.arguments.call(name, index) for index in range(len(members))]
+        written.append(_Class(name, text, members, made))
     return written
 
 

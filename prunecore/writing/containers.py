@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
+from prunecore.escaping import is_name, is_number
 from prunecore.writing.expressions import self_path, singular
 from prunecore.writing.text import Call, Value
 
@@ -25,7 +25,7 @@ def container_of(module: nn.Module) -> str | None:
 
 def in_places(base: str, children: Mapping[str, Value]) -> dict[str, Value]:
     """The children of a container; in a list, something stands in the place of one left out."""
-    if base == "nn.ModuleDict" or not all(map(str.isdecimal, children)):
+    if base == "nn.ModuleDict" or not all(map(is_number, children)):
         return dict(children)
     last = max(map(int, children), default=-1)
     numbers = map(str, range(last + 1))
@@ -46,7 +46,7 @@ def initialise(base: str, children: Mapping[str, Value]) -> Call:
         given = (list(values),)
     elif list(children) == [str(number) for number in range(len(children))]:
         given = values
-    elif all(key.isidentifier() and not keyword.iskeyword(key) for key in children):
+    elif all(map(is_name, children)):
         given = (Call("OrderedDict", keywords=children),)
     else:
         given = (Call("OrderedDict", (dict(children),)),)
@@ -64,8 +64,8 @@ def numbered(base: str, keys: Sequence[Sequence[str]]) -> str | None:
         The expression; `None` if the keys are neither those of a list nor a word and a number.
     """
     first = next((own[0] for own in keys if own), "")
-    match = re.fullmatch(r"(\D*)(\d+)", first)
-    if match is None:
+    match = re.fullmatch(r"([A-Za-z_]*)([0-9]+)", first)  # letters that an f-string may hold
+    if match is None or not is_number(match[2]):
         return None
     prefix, start = match[1], int(match[2])
     for own in keys:
@@ -152,7 +152,7 @@ def places_of(
                 for key, child in holder._modules.items()
                 if child is not None and not is_left_out(child)
             ]
-            is_numbered = all(map(str.isdecimal, holder._modules)) and kind is not nn.ModuleDict
+            is_numbered = all(map(is_number, holder._modules)) and kind is not nn.ModuleDict
             path, rest = ".".join(parts[:depth]), ".".join(parts[depth + 1 :])
             container = Container(
                 self_path(module, path) if path else "self",

@@ -6,7 +6,6 @@ import ast
 import builtins
 import functools
 import inspect
-import keyword
 import math
 import operator
 import re
@@ -18,9 +17,21 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from prunecore.channels.signal import Signal
+from prunecore.errors import UnwritableError
+from prunecore.escaping import is_name, is_number, quoted, shown
 from prunecore.tracing.attributes import HeldFloat, HeldInt, Training
 from prunecore.tracing.nodes import INPLACE
-from prunecore.writing.text import REQUIRED, Call, Name, Value, one_line, same, without_noise
+from prunecore.writing.text import (
+    REQUIRED,
+    Call,
+    Name,
+    Value,
+    is_taken,
+    one_line,
+    plain,
+    same,
+    without_noise,
+)
 
 INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
     operator.or_: ("|", 1),
@@ -49,21 +60,26 @@ _PREFIX = {operator.neg: "-", operator.pos: "+", operator.invert: "~"}
 _TIGHT = 9  # the precedence of names, calls and indexing
 
 
-def self_path(module: nn.Module, path: str) -> str:
-    """How a module's forward reaches a child: `self.layers[0].conv`, `self.heads["low"]`."""
-    text = "self"
+def self_path(module: nn.Module, path: str, start: str = "self") -> str:
+    """How a module's forward reaches a child: `self.layers[0].conv`, `self.heads["low"]`.
+
+    Args:
+        module: the module.
+        path: of the child, from there.
+        start: what the module is called.
+    """
+    text = start
     for part in path.split("."):
-        is_name = part.isidentifier() and not keyword.iskeyword(part)
-        if _gives_by_key(module) and not (is_name and text == "self"):
-            text += f'["{part}"]'
-        elif is_name:
+        if _gives_by_key(module) and not (is_name(part) and text == start):
+            text += f"[{quoted(part)}]"
+        elif is_name(part):
             text += f".{part}"
         elif type(module) in (nn.Sequential, nn.ModuleList, nn.ParameterList) and (
-            list(module._modules or module._parameters).index(part) == int(part)
+            part == str(list(module._modules or module._parameters).index(part))
         ):
             text += f"[{part}]"
         else:
-            text = f'getattr({text}, "{part}")'
+            text = f"getattr({text}, {quoted(part)})"
         module = getattr(module, part, None)  # type: ignore[assignment]  # which it may lack
     return text
 
@@ -195,19 +211,45 @@ def literal(value: Any) -> Any:
         return without_noise(value)
     if isinstance(value, torch.Size):
         return tuple(value)
+    if isinstance(value, range):
+        return Call("range", (value.start, value.stop, value.step))
     if _is_named(value):
-        return Call(type(value).__name__, tuple(literal(item) for item in value))
+        return Call(_tuple_name(value), tuple(literal(item) for item in value))
     if isinstance(value, tuple):
         return tuple(literal(item) for item in value)
     if isinstance(value, list):
         return [literal(item) for item in value]
     if isinstance(value, dict):
-        return {key: literal(item) for key, item in value.items()}
-    if isinstance(value, torch.dtype):
-        return Name(str(value))
-    if isinstance(value, torch.device):
-        return Call("torch.device", (str(value),))
+        return {_checked(key): literal(item) for key, item in value.items()}
+    return _checked(value)
+
+
+def _checked(value: Any) -> Any:
+    """A leaf or key that a file can state: what it cannot is refused while it is known whose it is.
+
+    Raises:
+        UnwritableError: a file cannot.
+    """
+    if isinstance(value, tuple):
+        return tuple(map(_checked, value))
+    if not isinstance(value, Call | slice):
+        plain(value)
     return value
+
+
+def _tuple_name(value: Any) -> str:
+    """The name of a named tuple's class.
+
+    Raises:
+        UnwritableError: it, or one of its fields, is no name, or one that Python or a file has.
+    """
+    name = type(value).__name__
+    for text in (name, *value._fields):
+        if not is_name(text) or (text is name and is_taken(text)):
+            raise UnwritableError(
+                f"it returns a named tuple of the name or field {shown(repr(text))}"
+            )
+    return name
 
 
 def names_in(value: Value) -> list[str]:
@@ -226,7 +268,7 @@ def own_name(node: fx.Node) -> str:
     """A name after the module or function that computes the node."""
     if node.op == "call_module":
         *path, last = str(node.target).split(".")
-        return f"{singular(path[-1]) if path else 'layer'}{last}" if last.isdigit() else last
+        return f"{singular(path[-1]) if path else 'layer'}{last}" if is_number(last) else last
     if node.target is getattr:
         return str(node.args[1])
     if node.target is operator.getitem:
@@ -241,8 +283,8 @@ def singular(name: str) -> str:
         if name.endswith(ending):
             return name.removesuffix(ending) + replacement
     one = name.removesuffix("s")
-    is_one = name.endswith("s") and not name.endswith("ss") and one.isidentifier()
-    return one if is_one and not keyword.iskeyword(one) else "layer"
+    is_one = name.endswith("s") and not name.endswith("ss") and is_name(one)
+    return one if is_one else "layer"
 
 
 def annotation(value: Any) -> str:
@@ -254,11 +296,26 @@ def annotation(value: Any) -> str:
     if _is_named(value):
         return type(value).__name__
     if isinstance(value, tuple):
-        return f"tuple[{', '.join(annotation(item) for item in value)}]"
+        return f"tuple[{', '.join(annotation(item) for item in value) or '()'}]"
     if isinstance(value, dict):
         inner = annotation(next(iter(value.values()))) if value else "Tensor"
-        return f"dict[str, {inner}]"
-    return "None" if value is None else type(value).__name__
+        kinds = {annotation(key) for key in value} or {"str"}
+        return f"dict[{kinds.pop() if len(kinds) == 1 else 'Any'}, {inner}]"
+    return kind_of(value)
+
+
+def kind_of(value: object) -> str:
+    """The annotation of a value that is written: a type of Python's or torch's own, else `Any`."""
+    for kind, text in _KINDS.items():
+        if isinstance(value, kind):
+            return text
+    return "None" if value is None else "Any"
+
+
+_KINDS: Mapping[type, str] = {
+    **{kind: kind.__name__ for kind in (bool, int, float, complex, str, bytes)},
+    **{kind: f"torch.{kind.__name__}" for kind in (torch.dtype, torch.device)},
+}
 
 
 def parameter(node: fx.Node, value: Any, has_default: bool) -> str:

@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from prunecore.channels.computed import as_followed
 from prunecore.channels.keep import Keep, Width
+from prunecore.errors import UnwritableError
+from prunecore.escaping import is_name, shown
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import function_of, is_dead
 from prunecore.writing.expressions import (
@@ -27,6 +31,7 @@ from prunecore.writing.expressions import (
 )
 from prunecore.writing.passes.variants import Variant
 from prunecore.writing.text import (
+    CALLED,
     INDENT,
     AnyStatement,
     Call,
@@ -35,6 +40,7 @@ from prunecore.writing.text import (
     Value,
     fits,
     one_line,
+    write_statements,
 )
 from prunecore.writing.variables import Variables, part_names, parts_of
 
@@ -80,7 +86,7 @@ class ForwardWriter:
     """Writes a traced forward; `value`, `stored`, `breaks` and `is_composite` say how."""
 
     reserved = frozenset(  # not for variables
-        {"torch", "nn", "F", "math", "operator", "len", "Tensor", "self"}
+        {"torch", "nn", "F", "math", "operator", "Tensor", "self", *CALLED}
     )
 
     def __init__(
@@ -100,8 +106,9 @@ class ForwardWriter:
         self.uses = {
             node: sum(not is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
-        called = {node.target for node in self.trace.graph.nodes if node.op == "call_function"}
-        self.reserved |= {function_name(one).partition(".")[0] for one in called}
+        self.needed = _modules_named(self.trace.graph)
+        self.reserved |= self.needed
+        self.reserved |= named_tuples(self.trace.output).keys()
         self.variables = Variables(self.uses, self.trace.values, variant.names, self.reserved)
 
     def write(self) -> Forward:
@@ -112,7 +119,19 @@ class ForwardWriter:
         return self.forward()
 
     def forward(self) -> Forward:
-        """What has been written."""
+        """What has been written.
+
+        Raises:
+            UnwritableError: an input has a name that the forward needs for something else.
+        """
+        inputs = [node for node in self.trace.graph.nodes if node.op == "placeholder"]
+        for name in (str(node.target) for node in inputs):
+            is_called = name in CALLED and f"{name}(" in write_statements(self.statements, 0)
+            if not is_name(name) or name == "self" or name in self.needed or is_called:
+                raise UnwritableError(
+                    f"an input of its forward is called {shown(repr(name))}, which the written "
+                    "one needs for something else"
+                )
         returns = " | ".join(dict.fromkeys(self.returns))
         tuples = self.tuples
         return Forward(tuple(self.parameters), returns, tuple(self.statements), tuples)
@@ -311,6 +330,18 @@ class ForwardWriter:
 
     def _values(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, self.trace.values.__getitem__)
+
+
+def _modules_named(graph: fx.Graph) -> set[str]:
+    """The modules that the functions and types in a forward are written with."""
+    named = set()
+    for node in graph.nodes:
+        if node.op == "call_function" and not is_operator(node.target):
+            named.add(function_name(node.target).partition(".")[0])
+        for leaf in pytree.tree_leaves((node.args, dict(node.kwargs))):
+            if isinstance(leaf, torch.dtype | torch.device | torch.memory_format | torch.layout):
+                named.add("torch")
+    return named
 
 
 def holds_width(value: Value) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prunecore.channels.keep import Width
+from prunecore.escaping import is_name
 from prunecore.writing.forward import Forward
 from prunecore.writing.text import (
     AnyStatement,
@@ -66,7 +67,12 @@ def derived(call: Call, class_name: str, entering: Hashable, leaving: Hashable) 
 
 
 def _is_named(value: Value) -> bool:
-    return isinstance(value, Call) and value.function == "OrderedDict" and bool(value.keywords)
+    return (
+        isinstance(value, Call)
+        and value.function == "OrderedDict"
+        and bool(value.keywords)
+        and all(map(is_name, value.keywords))
+    )
 
 
 def is_without_arguments(value: Value) -> bool:

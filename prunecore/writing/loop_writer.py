@@ -375,7 +375,7 @@ class NamedLoop:
         """How a module of a container is called in the loop."""
         item = self.items[place.container.text]
         child = module.get_submodule(target.removesuffix(place.rest).rstrip("."))
-        return item + self_path(child, place.rest).removeprefix("self") if place.rest else item
+        return self_path(child, place.rest, item) if place.rest else item
 
 
 def name_loops(loops: Iterable[Loop], taken: Iterable[str]) -> list[NamedLoop]:

@@ -13,6 +13,7 @@ from torch import nn
 from prunecore.channels.keep import Keep
 from prunecore.channels.signal import Signal
 from prunecore.errors import UsageError
+from prunecore.escaping import in_docstring, nearest_name, quoted
 from prunecore.registry import Plugins, is_of_torch
 from prunecore.writing.classes import define_classes
 from prunecore.writing.expressions import self_path
@@ -22,6 +23,7 @@ from prunecore.writing.text import (
     IMPORTS,
     INDENT,
     RESERVED,
+    Call,
     Name,
     Statement,
     Value,
@@ -53,6 +55,11 @@ def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, doc
             f"The name {name!r} is that of what {plugin.label} defines for {path}.\n"
             "Give the network another (--name)."
         )
+    if name in writer.tuples:
+        raise UsageError(
+            f"The name {name!r} is that of a named tuple that the network returns.\n"
+            "Give the network another (--name)."
+        )
     return file_text(root, writer, name, docstring, _output_argument(keep))
 
 
@@ -71,12 +78,14 @@ def file_text(
     Raises:
         SyntaxError: a plugin's text does not compile.
     """
-    texts, _ = define_classes(root, {*writer.definers, *writer.tuples, *RESERVED, name}, named)
+    read = _names("\n\n".join(writer.definitions.values()))  # built-in functions among them
+    taken = {*writer.definers, *writer.tuples, *RESERVED, *_IN_FACTORY, *read, name}
+    texts, _ = define_classes(root, taken, named)
     *_, network = texts
     definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
     names = _names("\n\n".join(definitions))
     body = "\n\n".join([*(DEFINITIONS[own] for own in DEFINITIONS if own in names), *definitions])
-    return f'"""{docstring}"""\n\n{import_lines(body, writer.imports)}\n\n\n{body}'
+    return f'"""{in_docstring(docstring)}"""\n\n{import_lines(body, writer.imports)}\n\n\n{body}'
 
 
 def _network(model: nn.Module, value: Value, name: str) -> Instance:
@@ -85,7 +94,7 @@ def _network(model: nn.Module, value: Value, name: str) -> Instance:
         return value
     own = type(model).__name__
     is_taken = is_of_torch(type(model)) or own == value.function
-    class_name = name.title().replace("_", "") if is_taken else own
+    class_name = nearest_name(name.title().replace("_", ""), "Net") if is_taken else own
     statement = Statement("", replace(value, function="super().__init__"))
     return Instance(class_name, (statement,), None, None, None, base=value.function)
 
@@ -105,12 +114,16 @@ def _ties(model: nn.Module, writer: Writer) -> list[Statement]:
         statement
         for name, first in ties.items()
         if not isinstance(held := _held(model, name), nn.Module) or any(held.state_dict())
-        for statement in _tie(self_path(model, name), self_path(model, first))
+        for statement in _tie(model, name, self_path(model, first))
     ]
 
 
-def _tie(path: str, first: str) -> list[Statement]:
+def _tie(model: nn.Module, name: str, first: str) -> list[Statement]:
     """The statements that make two paths one; with a variable where one line is too short."""
+    holder, _, key = name.rpartition(".")
+    path, whole = self_path(model, name), self_path(model, holder) if holder else "self"
+    if path == f"getattr({whole}, {quoted(key)})":  # to which nothing can be assigned
+        return [Statement("", Call("setattr", (Name(whole), key, Name(first))))]
     one = Statement(f"{path} = ", Name(first))
     if fits(one.value, 2 * INDENT, len(one.target)):
         return [one]
@@ -129,6 +142,9 @@ def _output_argument(keep: Keep) -> dict[Hashable, str]:
         width = keep.count(output.ids.ravel())
         return {width.channels: "num_classes"}
     return {}
+
+
+_IN_FACTORY = ("arguments", "load_file", "model", "weights")  # names of its own
 
 
 def _factory(name: str, network: str) -> str:

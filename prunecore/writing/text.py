@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import functools
 import inspect
 import itertools
@@ -12,6 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
+import torch
+
+from prunecore.errors import UnwritableError
+from prunecore.escaping import is_name, quoted, shown
 from prunecore.registry import Plugin
 
 
@@ -49,9 +55,20 @@ def interleaved(parts: str) -> list[int]:
 }
 
 
+_CALLED = """
+    bool complex dict enumerate float getattr int len list range setattr sorted str super tuple zip
+"""
+
+CALLED = frozenset(_CALLED.split())  # functions and types of Python's own that written text names
+
 RESERVED = frozenset(  # names that nothing else in a file may have
-    {*IMPORTS, *DEFINITIONS, "Tensor", "nn"}
+    {*IMPORTS, *DEFINITIONS, *CALLED, "Tensor", "nn", "self"}
 )
+
+
+def is_taken(name: str) -> bool:
+    """Whether a name has a meaning in every file: Python's, or that of what a file imports."""
+    return name in RESERVED or hasattr(builtins, name)
 
 
 REQUIRED = inspect.Parameter.empty  # the default of a parameter that has none
@@ -187,7 +204,8 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
         together = line.removeprefix(opening)[: -len(closing)]
         if inner + len(together) <= LINE and not has_table:
             return f"{opening}\n{' ' * inner}{together}\n{' ' * indent}{closing}"
-    if len(items) == 1 and isinstance(items[0][1], str) and not items[0][0]:
+    is_call = isinstance(value, Call)  # whose parentheses are those of the parts, too
+    if is_call and len(items) == 1 and isinstance(items[0][1], str) and not items[0][0]:
         return opening + render(items[0][1], indent, LINE).removeprefix("(")
     rows = [" " * inner + key + render(item, inner, len(key) + 1) + ",\n" for key, item in items]
     return f"{opening}\n{''.join(rows)}{' ' * indent}{closing}"
@@ -235,14 +253,19 @@ def one_line(value: Value) -> str:
 def _parts(value: Value) -> tuple[str, list[tuple[str, Value]], str]:
     """A value's opening, its items with what is written before each, and its closing."""
     if isinstance(value, Call):
-        written = [
-            (f"{key}=", item)
+        written = {
+            key: item
             for key, item in value.keywords.items()
             if not (key in value.defaults and same(item, value.defaults[key]))
-        ]
-        return f"{value.function}(", [*(("", item) for item in value.positional), *written], ")"
+        }
+        named = dict(itertools.takewhile(lambda entry: is_name(entry[0]), written.items()))
+        items = [("", item) for item in value.positional]
+        items += [(f"{key}=", item) for key, item in named.items()]
+        if len(named) < len(written):  # from a key on that is no name, all of them in a dictionary
+            items.append(("**", dict([*written.items()][len(named) :])))
+        return f"{value.function}(", items, ")"
     if isinstance(value, dict):
-        return "{", [(f"{_text(key)}: ", item) for key, item in value.items()], "}"
+        return "{", [(f"{one_line(key)}: ", item) for key, item in value.items()], "}"
     if isinstance(value, list):
         return "[", [("", item) for item in value], "]"
     if isinstance(value, tuple):
@@ -250,28 +273,75 @@ def _parts(value: Value) -> tuple[str, list[tuple[str, Value]], str]:
     return _text(value), [], ""
 
 
+def plain(value: Value) -> Value:
+    """A leaf of a value as Python's own, or as the name that torch has for it.
+
+    A class that derives from a number or a text has no say in how that is written.
+
+    Raises:
+        UnwritableError: it is nothing that a file can state.
+    """
+    if isinstance(value, Name) or value is None or value is ... or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return value if type(value) is int else int.__int__(value)
+    if isinstance(value, float):
+        return value if type(value) is float else float.__float__(value)
+    if isinstance(value, complex):
+        return Call("complex", (value.real, value.imag))
+    for kind, number in _OF_NUMPY.items():
+        if isinstance(value, kind):
+            return number(value)
+    if isinstance(value, torch.dtype | torch.memory_format | torch.layout):
+        return Name(str(value))
+    if isinstance(value, torch.device):
+        return Call("torch.device", (str(value),))
+    if type(value) is bytes:
+        return Name(repr(value))
+    raise UnwritableError(
+        f"it has a {shown(type(value).__name__)}, which no file can state: that is no number, "
+        "text, type or device, and no list, tuple or dictionary of such"
+    )
+
+
 def _text(value: Value) -> str:
+    value = plain(value)
     if isinstance(value, Name):
         return value.text
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+        return quoted(value)
+    if isinstance(value, Call):
+        return one_line(value)
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'  # the text of `inf` is a name without meaning
-    if isinstance(value, float) and value == int(value) and abs(value) < 1e6:
-        return repr(float(value))
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(int(value))
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return hex(value)
     return repr(value)
 
 
+_OF_NUMPY: Mapping[type, type] = {np.bool_: bool, np.integer: int, np.floating: float}
+
+
+_MOST_BITS = 4096  # of a whole number in decimal, of which Python reads only so many digits
+
+
 def same(first: Value, second: Value) -> bool:
-    """Whether two values are written alike: `1` and `True` are not, `0` and `0.0` are not."""
-    if type(first) is not type(second) and not (
-        isinstance(first, int)
-        and isinstance(second, int)
-        and isinstance(first, bool) == isinstance(second, bool)
-    ):
+    """Whether two values are written alike: `1` and `True` are not, `0.0` and `-0.0` are not."""
+    if first is second:
+        return True
+    if isinstance(first, int) and isinstance(second, int):
+        return isinstance(first, bool) == isinstance(second, bool) and first == second
+    if type(first) is not type(second):
         return False
+    if isinstance(first, float):
+        return float.__repr__(first) == float.__repr__(second)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, dict):
+        pairs = zip(first.items(), second.items(), strict=True)
+        return len(first) == len(second) and all(same(one, other) for one, other in pairs)
     return bool(first == second)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import keyword
 import operator
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from prunecore.channels.signal import Signal
+from prunecore.escaping import is_name
 from prunecore.tracing.nodes import is_dead
 from prunecore.writing.expressions import names_in, own_name
 from prunecore.writing.text import Value
@@ -146,7 +146,7 @@ class Variables:
 
     def _part(self, node: fx.Node, source: str, taken: Set[str]) -> str:
         """The name of one of several tensors that are put together: after its first layer."""
-        layers = [layer for layer in self._layers(node) if _is_name(layer)]
+        layers = [layer for layer in self._layers(node) if is_name(layer)]
         name = _free(layers[:1], taken, source.rstrip("0123456789"), 1)
         self._taken_from[name] = source
         return name
@@ -176,7 +176,7 @@ def _joined(node: fx.Node) -> list[list[fx.Node]]:
 
 def _new(node: fx.Node, is_out: bool, optional: bool, taken: Set[str]) -> str:
     names = [*(["out"] if is_out else []), "identity" if optional else own_name(node)]
-    good = [name for name in names if _is_name(name)]
+    good = [name for name in names if is_name(name)]
     return _free(good, taken, good[0] if good else "out", 2)
 
 
@@ -184,12 +184,8 @@ def _free(names: list[str], taken: Set[str], stem: str, first: int) -> str:
     """The first of these names that can be had, else the stem with a number."""
     numbered = (f"{stem}{number}" for number in itertools.count(first))
     return next(
-        name for name in itertools.chain(names, numbered) if _is_name(name) and name not in taken
+        name for name in itertools.chain(names, numbered) if is_name(name) and name not in taken
     )
-
-
-def _is_name(text: str) -> bool:
-    return text.isidentifier() and not keyword.iskeyword(text)
 
 
 _MOST = 8  # results; of more, a list is kept

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Visit, is_within
 from prunecore.channels.signal import Signal
-from prunecore.errors import UnsupportedError
+from prunecore.errors import UnsupportedError, UnwritableError
+from prunecore.escaping import is_name
 from prunecore.registry import Plugin, Plugins, is_of_torch
 from prunecore.tracing.attributes import held_numbers
 from prunecore.writing.containers import container_of, in_places
@@ -121,11 +121,17 @@ class Writer:
             self.ties.append((name, path))
         is_opened = path in self.keep.dependencies.opened
         owner = None if is_opened else self._plugins.owner(type(module))
-        if owner is None:
-            source = self.trace(module, path)
-        else:
-            source = owner.call("prunecore_write_block", path, block=module, name=path, writer=self)
-            self._define(source, owner, path)
+        try:
+            if owner is None:
+                source = self.trace(module, path)
+            else:
+                source = owner.call(
+                    "prunecore_write_block", path, block=module, name=path, writer=self
+                )
+                self._define(source, owner, path)
+        except UnwritableError as error:
+            remedy = "Give it another name or value."
+            raise UnsupportedError(path, type(module).__name__, error.reason, remedy) from error
         self.written.append(Written(path, owner, source))
         return self._named(module, path, source.call)
 
@@ -183,7 +189,8 @@ class Writer:
         for key, parameter in module._parameters.items():
             if parameter is not None:
                 value = Call("nn.Parameter", (self._zeros(parameter),))
-                fields.append(Statement(f"self.{key} = ", value))
+                register = Statement("", Call("self.register_parameter", (key, value)))
+                fields.append(Statement(f"self.{key} = ", value) if is_name(key) else register)
         for key, buffer in module._buffers.items():
             if buffer is None:
                 continue
@@ -261,7 +268,7 @@ class Writer:
 
 
 def _field(key: str, child: Value | None) -> Statement:
-    if key.isidentifier() and not keyword.iskeyword(key):
+    if is_name(key):
         return Statement(f"self.{key} = ", child)
     return Statement("", Call("self.add_module", (key, child)))
 

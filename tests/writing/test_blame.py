@@ -36,7 +36,11 @@ def test_a_right_block_is_built(install: Callable[..., None]) -> None:
     ("value", "told"),
     [
         ("Call('nn.Linear(')", "does not compile: '(' was never closed: nn.Linear(()"),
-        ("Call('nn.Linear', (3,), {'in features': 4})", "does not compile: "),
+        (
+            "Call('nn.Linear', (3,), {'in features': 4})",
+            "does not make the block: TypeError: Linear.__init__() got an unexpected keyword "
+            "argument 'in features'",
+        ),
         ("Call('nn Linear', (3, 4))", "does not compile: invalid syntax: nn Linear(3, 4)"),
         (
             "Call('nn.Linaer', (3, 4))",

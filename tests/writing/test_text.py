@@ -42,7 +42,7 @@ from prunecore.writing.text import (
         (-math.inf, 'float("-inf")'),
         (math.nan, 'float("nan")'),
         ("a", '"a"'),
-        ('say "hi"\\\n', '"say \\"hi\\"\\\\\\n"'),
+        ('say "hi"\\\n', "'say \"hi\"\\\\\\n'"),
         ((), "()"),
         ((1,), "(1,)"),
         ((1, 2), "(1, 2)"),
@@ -66,13 +66,13 @@ _literals = st.recursive(
         st.booleans(),
         st.none(),
         st.floats(allow_nan=False, allow_infinity=False),
-        st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]) | st.just("\n")),
+        st.text(st.characters() | st.sampled_from("\n\r\0'\"\\{")),
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.tuples(inner),
         st.tuples(inner, inner),
-        st.dictionaries(st.text(st.characters(codec="ascii", categories=["L"])), inner, max_size=3),
+        st.dictionaries(st.text(st.characters()), inner, max_size=3),
     ),
     max_leaves=25,
 )
@@ -94,6 +94,11 @@ def test_a_value_is_broken_only_where_its_line_is_too_long(
     else:
         has_parts = isinstance(value, list | tuple | dict | str) and len(value)
         assert ("\n" in text) is bool(has_parts)
+
+
+@pytest.mark.parametrize("value", [("a" * 30,), ["a " * 50], {"key": "a" * 99}, ("", "a" * 80)])
+def test_a_text_over_several_lines_stays_where_it_is(value: Any) -> None:
+    assert eval(render(value, 20, 40)) == value
 
 
 def test_a_call_over_several_lines_has_one_argument_a_line() -> None:

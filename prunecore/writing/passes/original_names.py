@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
 import re
 from collections.abc import Hashable, Mapping
 
@@ -11,8 +9,9 @@ from torch import fx
 
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
+from prunecore.escaping import is_name
 from prunecore.tracing.source_lines import NAMES
-from prunecore.writing.text import RESERVED
+from prunecore.writing.text import is_taken
 
 _AMBIGUOUS = {"l", "O", "I"}  # which linters refuse
 
@@ -53,11 +52,9 @@ def _is_on_its_way(node: fx.Node, trace: Trace) -> bool:
 
 def _is_good(name: str) -> bool:
     return (
-        name.isidentifier()  # that of a comprehension's iterator is none
+        is_name(name)  # that of a comprehension's iterator is none
         and not name.startswith("_")
-        and not keyword.iskeyword(name)
-        and not hasattr(builtins, name)
-        and name not in RESERVED
+        and not is_taken(name)
         and name not in _AMBIGUOUS
     )
 

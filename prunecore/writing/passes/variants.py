@@ -13,6 +13,7 @@ from prunecore.channels.records import Trace, is_within
 from prunecore.tracing.attributes import HeldFloat, HeldInt
 from prunecore.tracing.train_eval import mode_of
 from prunecore.writing.passes.original_names import disagreeing, local_names
+from prunecore.writing.text import same as same_values
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,10 @@ def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bo
         return False
     ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
     theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))
-    return shape == other_shape and _mapped(ours, same) == list(map(_named, theirs))
+    if shape != other_shape:
+        return False
+    pairs = zip(_mapped(ours, same), map(_named, theirs), strict=True)
+    return all(same_values(one, two) for one, two in pairs)
 
 
 def _mapped(leaves: Sequence[Any], same: Mapping[fx.Node, fx.Node]) -> list[Any]:

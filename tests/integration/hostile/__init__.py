@@ -1,0 +1,1 @@
+"""Names and constants that would be taken for code, and the places where they can stand."""

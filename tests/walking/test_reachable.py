@@ -1,0 +1,95 @@
+"""Names that cannot be reached or stored are refused, with the module that has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from prunecore.errors import UnsupportedError
+from prunecore.walking.reachable import check_names
+
+
+class Holder(nn.Module):
+    """Has a child `inner` with a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Module()
+        self.inner.layer = nn.Linear(2, 2)
+
+
+@pytest.mark.parametrize("registry", ["_modules", "_parameters", "_buffers"])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "cannot be part of a path"),
+        ("a.b", "cannot be part of a path"),
+        ("\ud800", "cannot be a key of a weights file"),
+        ("children", "is hidden by another attribute of that name"),
+        ("training", "is hidden by another attribute of that name"),
+    ],
+)
+def test_a_name_that_means_something_else_is_refused(registry: str, name: str, reason: str) -> None:
+    held = {"_modules": nn.Linear(2, 2), "_parameters": nn.Parameter(torch.ones(2))}
+    net = Holder()
+    vars(net.inner)[registry][name] = held.get(registry, torch.ones(2))
+    with pytest.raises(UnsupportedError, match=reason) as caught:
+        check_names(net)
+    assert caught.value.path == "inner"
+
+
+@pytest.mark.parametrize("registry", ["_modules", "_parameters", "_buffers"])
+def test_what_is_none_may_have_any_name(registry: str) -> None:
+    net = Holder()
+    vars(net.inner)[registry]["children"] = None
+    check_names(net)
+
+
+@pytest.mark.parametrize("name", ["x", "01", "-1", "\u0663", "1" * 20])
+def test_a_key_that_is_no_place_in_a_list_is_refused(name: str) -> None:
+    modules, parameters = nn.ModuleList([nn.ReLU()]), nn.ParameterList([torch.ones(2)])
+    modules.add_module(name, nn.ReLU())
+    parameters.register_parameter(name, nn.Parameter(torch.ones(2)))
+    for held in (modules, parameters):
+        with pytest.raises(UnsupportedError, match=f"{name}' is at no place in the list"):
+            check_names(nn.ModuleDict({"inner": held}))
+
+
+def test_a_list_of_modules_may_have_gaps_and_parameters() -> None:
+    held = nn.ModuleList([nn.ReLU()])
+    held.add_module("10", nn.ReLU())
+    held.register_parameter("scale", nn.Parameter(torch.ones(2)))
+    check_names(held)
+
+
+@pytest.mark.parametrize("name", ["if", "a b", "\0", "\u202e", "\ufb01", "__private", "a" * 10_000])
+def test_any_other_name_is_taken(name: str) -> None:
+    net = Holder()
+    net.inner.add_module(name, nn.Linear(2, 2))
+    net.inner.register_buffer(f"{name}_", torch.ones(2))
+    check_names(net)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("forward", None), ("state_dict", 1), ("training", "yes"), ("_buffers", [])]
+)
+def test_what_every_module_has_cannot_be_hidden(name: str, value: Any) -> None:
+    net = Holder()
+    vars(net.inner)[name] = value
+    with pytest.raises(UnsupportedError, match=f"its attribute {name} hides what every module has"):
+        check_names(net)
+
+
+def test_a_forward_may_be_an_instance_s_own() -> None:
+    net = Holder()
+    vars(net.inner)["forward"] = torch.relu
+    check_names(net)
+
+
+def test_a_module_within_itself_is_checked_once() -> None:
+    net = Holder()
+    net.inner.add_module("outer", net)
+    check_names(net)
