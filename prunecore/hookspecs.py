@@ -91,7 +91,7 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
         @hookimpl
         def prunecore_write_block(block, name, writer):
             width = writer.width(block.body.weight, 0)
-            return BlockSource(Call("ScaledResidual", (width,)), {"ScaledResidual": SOURCE})
+            return writer.source(Call("ScaledResidual", (width,)), ScaledResidual)
         ```
     """
 

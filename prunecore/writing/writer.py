@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from prunecore.errors import UnsupportedError, UnwritableError
 from prunecore.escaping import is_name
 from prunecore.registry import Plugin, Plugins, is_of_torch
 from prunecore.tracing.attributes import held_numbers
+from prunecore.writing.class_text import Definitions
 from prunecore.writing.containers import container_of, in_places
 from prunecore.writing.expressions import literal
 from prunecore.writing.forward import Forward
@@ -169,6 +170,28 @@ class Writer:
             )
         fields = [_field(key, child) for key, child in children.items()]
         return BlockSource(Instance(name, (*own, *fields, *_orders(variant)), forward, *ends))
+
+    def source(
+        self, call: Call, cls: type[nn.Module], replaced: Mapping[str, Value] | None = None
+    ) -> BlockSource:
+        """Write a block as a call of a class that stands in the file as it stands in the plugin.
+
+        The functions and classes of the plugin's that it uses come with it, and the imports of what
+        it uses of torch and the standard library.
+
+        Args:
+            call: of the class, under the name that it is to have; where that means something else
+                in the file, it gets a number.
+            cls: the class, at the top of a module.
+            replaced: expressions in these texts, `"nn.ReLU()"`, to what is written in their places.
+
+        Raises:
+            ValueError: a text is not there, or uses what a written file does not have.
+        """
+        definitions = Definitions(self.definitions, replaced or {})
+        name = definitions.add(cls, call.function)
+        imports = frozenset(definitions.imports)
+        return BlockSource(replace(call, function=name), definitions.texts(), imports)
 
     def _children(
         self, module: nn.Module, path: str, variant: Variant | None

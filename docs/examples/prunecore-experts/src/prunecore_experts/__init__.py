@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,4 +68,4 @@ def prunecore_write_block(block: Any, name: str, writer: Writer) -> BlockSource:
     channels = writer.width(block.scale, 0)
     widths = [writer.width(expert[0].weight, 0) for expert in block.experts]
     call = Call("Experts", (channels, widths), {"top": block.top}, {"top": 1})
-    return BlockSource(call, {"Experts": inspect.getsource(Experts)})
+    return writer.source(call, Experts)
