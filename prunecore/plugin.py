@@ -22,6 +22,7 @@ from prunecore.decorators import DecoratedBlocks
 from prunecore.errors import PluginError, UnsupportedError, UsageError
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, spatial
 from prunecore.hookspecs import hookimpl
+from prunecore.writing.likeness import is_like
 from prunecore.writing.text import BlockSource, Call, Name
 from prunecore.writing.writer import Writer
 
@@ -44,5 +45,6 @@ __all__ = [
     "along",
     "elementwise",
     "hookimpl",
+    "is_like",
     "spatial",
 ]

@@ -90,7 +90,7 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-class _WithoutStorage(DeviceContext):
+class WithoutStorage(DeviceContext):
     """A device by default, in this thread alone: torch notes its own for the whole process."""
 
     __enter__, __exit__ = TorchFunctionMode.__enter__, TorchFunctionMode.__exit__
@@ -120,7 +120,7 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
         raise PrunecoreError(
             f"{file} has no factory {name}.\nGive the .py file of a written set as it was written."
         )
-    with _WithoutStorage("meta"):
+    with WithoutStorage("meta"):
         network = _made(file, factory)
     if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
         with OwnDraws():  # as it is initialised, too
