@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
 from torch import nn
@@ -21,6 +22,8 @@ from prunecore.errors import (
 if TYPE_CHECKING:
     from prunecore.criteria.criterion import Criterion
     from prunecore.functions.rule import FunctionRule
+
+Known = TypeVar("Known")
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,44 @@ class Plugins:
                 _claim(givers, same, plugin, f"{hook} gives {name}")
                 gathered[key] = value
         return gathered
+
+
+class LazyClasses(Generic[Known]):
+    """What a plugin knows of classes, each found once its module is imported.
+
+    A network that has such a block has imported it.
+
+    Args:
+        known: what is known of each class, by its path, `torchvision.models.resnet.BasicBlock`.
+    """
+
+    def __init__(self, known: Mapping[str, Known]) -> None:
+        self._known = known
+
+    def __iter__(self) -> Iterator[type[nn.Module]]:
+        return iter(self.found())
+
+    def __getitem__(self, block: nn.Module) -> Known:
+        """What is known of the class of a block that is of one of them."""
+        known = self.get(block)
+        if known is None:
+            raise KeyError(type(block))
+        return known
+
+    def get(self, block: nn.Module) -> Known | None:
+        """What is known of a block's class, or of the class that it derives from, if anything."""
+        found = self.found()
+        return next((found[cls] for cls in type(block).__mro__ if cls in found), None)
+
+    def found(self) -> dict[type[nn.Module], Known]:
+        """What is known of each class whose module is imported."""
+        found: dict[type[nn.Module], Known] = {}
+        for path, known in self._known.items():
+            module, _, name = path.rpartition(".")
+            cls = getattr(sys.modules.get(module), name, None)
+            if cls is not None:
+                found[cls] = known
+        return found
 
 
 def hyphened(name: str) -> str:
