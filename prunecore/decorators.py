@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from torch import nn
@@ -32,6 +33,27 @@ class Description:
     downsampling: tuple[str, ...]
 
 
+class BlockDecorator(Protocol):
+    """A decorator that puts a user's own block classes in a family's care."""
+
+    def __call__(
+        self, *, lType: str = ..., convs: Sequence[str], downsampling: Sequence[str] = ()
+    ) -> Callable[[Class], Class]:
+        """Put a block class in this family's care.
+
+        The class itself is not changed.
+
+        Args:
+            lType: names the block type.
+            convs: the attributes that are its convolutions, in order.
+            downsampling: the attributes that make up the shortcut, where it has layers.
+
+        Raises:
+            prunecore.UsageError: at once, if these are not lists of names, or what is decorated is
+                no module class; at the first use, for a name that the class does not have.
+        """
+
+
 class DecoratedBlocks:
     """The user's own block classes that the decorators of one family marked.
 
@@ -40,10 +62,7 @@ class DecoratedBlocks:
     Example:
         ```python
         BLOCKS = DecoratedBlocks()
-
-
-        def fire(*, lType="fire", convs, downsampling=()):
-            return BLOCKS.mark("fire", lType, convs, downsampling)
+        fire = BLOCKS.decorator("fire", "a block class that squeezes, expands and concatenates")
         ```
     """
 
@@ -52,6 +71,35 @@ class DecoratedBlocks:
 
     def __iter__(self) -> Iterator[type[nn.Module]]:
         return iter(list(self._descriptions))
+
+    def decorator(self, name: str, block: str, block_type: str | None = None) -> BlockDecorator:
+        """A decorator that puts classes in the family's care, to be called with its arguments.
+
+        Args:
+            name: the decorator's.
+            block: what it is for, `"a block class that squeezes, expands and concatenates"`.
+            block_type: its usual `lType`; without one, its name.
+        """
+
+        def described(
+            *,
+            lType: str = block_type or name,
+            convs: Sequence[str],
+            downsampling: Sequence[str] = (),
+        ) -> Callable[[Class], Class]:
+            names = [_names(name, "convs", convs), _names(name, "downsampling", downsampling)]
+            description = Description(name, lType, *names)
+
+            def decorate(cls: Class) -> Class:
+                self._descriptions[_module_class(name, cls)] = description
+                return cls
+
+            return decorate
+
+        described.__name__ = described.__qualname__ = name
+        usual = inspect.getdoc(BlockDecorator.__call__) or ""
+        described.__doc__ = usual.replace("a block class", block, 1)
+        return described
 
     def mark(
         self, decorator: str, block_type: str, convs: Sequence[str], downsampling: Sequence[str]

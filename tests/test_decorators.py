@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +32,10 @@ def network_class() -> type[nn.Module]:
             return self.head(torch.relu(self.wide(self.inner(x) + x)))
 
     return Net
+
+
+def fire_of(blocks: DecoratedBlocks) -> Callable[..., Any]:
+    return blocks.decorator("fire", "a block class that squeezes")
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +101,7 @@ def test_decorating_leaves_the_class_as_it_was():
     plain = network_class()
     before = dict(vars(plain))
     assert skip(layers=["stem"])(plain) is plain
-    assert DecoratedBlocks().mark("fire", "fire", ["stem"], [])(plain) is plain
+    assert fire_of(DecoratedBlocks())(convs=["stem"])(plain) is plain
     assert dict(vars(plain)) == before
 
 
@@ -104,10 +110,12 @@ def test_names_are_a_list_of_texts(names):
     with pytest.raises(UsageError, match="not a list of attribute names"):
         skip(layers=names)
     with pytest.raises(UsageError, match="@fire: downsampling is"):
-        DecoratedBlocks().mark("fire", "fire", ["conv1"], names)
+        fire_of(DecoratedBlocks())(convs=["conv1"], downsampling=names)
 
 
-@pytest.mark.parametrize("decorator", [skip(layers=["a"]), DecoratedBlocks().mark("m", "", [], [])])
+@pytest.mark.parametrize(
+    "decorator", [skip(layers=["a"]), fire_of(DecoratedBlocks())(convs=["conv1"])]
+)
 def test_only_module_classes_are_decorated(decorator):
     with pytest.raises(UsageError, match=r"not a torch\.nn\.Module class"):
         decorator(lambda x: x)
@@ -115,10 +123,29 @@ def test_only_module_classes_are_decorated(decorator):
 
 def test_a_description_is_found_by_class_and_by_what_derives_from_it():
     blocks, cls = DecoratedBlocks(), network_class()
-    blocks.mark("fire", "squeeze", ["stem", "wide"], ["head"])(cls)
+    fire_of(blocks)(lType="squeeze", convs=["stem", "wide"], downsampling=["head"])(cls)
     assert list(blocks) == [cls]
     description = blocks.description(type("Derived", (cls,), {})())
     assert description.block_type == "squeeze"
     assert description.convs == ("stem", "wide")
     assert description.downsampling == ("head",)
     assert blocks.description(network_class()()) is None
+
+
+def test_a_decorator_is_a_function_with_its_signature_and_docstring():
+    fire = fire_of(DecoratedBlocks())
+    assert fire.__name__ == fire.__qualname__ == "fire"
+    assert str(inspect.signature(fire)) == (
+        "(*, lType: 'str' = 'fire', convs: 'Sequence[str]', downsampling: 'Sequence[str]' = ())"
+        " -> 'Callable[[Class], Class]'"
+    )
+    assert fire.__doc__.startswith("Put a block class that squeezes in this family's care.\n")
+    assert "\n    convs: the attributes that are its convolutions, in order.\n" in fire.__doc__
+
+
+def test_the_usual_block_type_is_the_decorators_name_or_another():
+    blocks, cls = DecoratedBlocks(), network_class()
+    blocks.decorator("basic_block", "a block class", "basic")(convs=["stem"])(cls)
+    assert blocks.description(cls()).block_type == "basic"
+    fire_of(blocks)(convs=["stem"])(cls)
+    assert blocks.description(cls()).block_type == "fire"
