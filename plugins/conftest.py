@@ -1,4 +1,4 @@
-"""What the tests share: networks whose every tensor counts, and what holds of a pruned one."""
+"""What the plugins' tests share: networks whose every tensor counts, and what holds of a file."""
 
 from __future__ import annotations
 
@@ -96,6 +96,30 @@ def check_style(tmp_path: Path) -> Callable[[str], None]:
             assert done.returncode == 0, done.stdout + done.stderr
 
     return check_text
+
+
+@pytest.fixture
+def check_alone(
+    tmp_path: Path, check_style: Callable[[str], None]
+) -> Callable[[prunecore.PrunedModel, Shape], None]:
+    """Check that a written file is in style, and trains and runs with torch alone."""
+
+    def check_file(small: prunecore.PrunedModel, shape: Shape) -> None:
+        check_style(small.source)
+        small.save(tmp_path / "small_50.py")
+        use = (
+            "import sys, torch; sys.modules['prunecore'] = sys.modules['torchvision'] = None;"
+            "import small_50; make = getattr(small_50, sys.argv[1]);"
+            "net = make(weights='small_50.safetensors');"
+            f"x = torch.randn(4, *{tuple(shape)});"
+            "[net.train(way)(x).sum().backward() for way in (True, False)];"
+            "assert all(p.grad is not None for p in net.parameters())"
+        )
+        line = [sys.executable, "-c", use, small.report["model"]]
+        done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    return check_file
 
 
 @pytest.fixture(scope="session")
