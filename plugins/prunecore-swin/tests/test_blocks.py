@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -82,6 +84,65 @@ def test_a_layer_of_maxvit_is_followed_as_its_forward_is(kind: str) -> None:
 @pytest.mark.parametrize("shape", [(6, 6), (5, 7)])
 def test_merging(merging: type[nn.Module], shape: tuple[int, int]) -> None:
     check(merging(8), *shape, 8, traceable=True)
+
+
+class LayerNorm(nn.LayerNorm):
+    """Of the same name and options as torch's, but it computes something else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+class Linear(nn.Linear):
+    """Of the same name and options as torch's, but it computes something else."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(x)
+
+
+def change_norm(layer: Any) -> None:
+    layer.attn_layer[0] = LayerNorm(12)
+
+
+def change_mlp(layer: Any) -> None:
+    layer.mlp_layer[1] = Linear(12, 48)
+
+
+@pytest.mark.parametrize("change", [change_norm, change_mlp])
+def test_a_layer_of_maxvit_with_other_layers_is_written_as_its_forward_is(
+    change: Callable[[Any], None],
+) -> None:
+    layer = PartitionAttentionLayer(
+        12, 4, 3, "window", (6, 6), 4, nn.GELU, nn.LayerNorm, 0.0, 0.0, 0.0
+    )
+    change(layer)
+    network = nn.Sequential(nn.Conv2d(3, 12, 1), layer, nn.Conv2d(12, 4, 1))
+    small = prunecore.prune(network, level=30, input_shape=(3, 6, 6), mode="random")
+    assert small.report["verified"]
+    assert "mlp_width" not in small.source
+
+
+def test_attention_of_maxvit_with_other_layers_is_refused() -> None:
+    block = RelativePositionalMultiHeadAttention(12, 4, 9)
+    block.merge = Linear(12, 12)
+    network = nn.Sequential(nn.Linear(3, 12), block, nn.Linear(12, 4))
+    with pytest.raises(prunecore.UnsupportedError, match="indexes a tensor with a tensor"):
+        prunecore.prune(network, level=30, input_shape=(5, 9, 3))
+
+
+@pytest.mark.parametrize("merging", [PatchMerging, PatchMergingV2])
+@pytest.mark.parametrize(
+    "norm",
+    [LayerNorm, nn.Identity, functools.partial(nn.LayerNorm, elementwise_affine=False)],
+    ids=["doubled", "none", "without weights"],
+)
+def test_merging_with_another_norm(merging: type[nn.Module], norm: Callable[..., Any]) -> None:
+    block = merging(8, norm_layer=norm)
+    check(block, 6, 6, 8, traceable=True)
+    network = nn.Sequential(nn.Linear(3, 8), block, nn.Linear(16, 4))
+    assert prunecore.prune(network, level=30, input_shape=(6, 6, 3), mode="random").report[
+        "verified"
+    ]
 
 
 @pytest.mark.parametrize("dims", [[0, 2, 3, 1], [0, 3, 1, 2], (0, 1, 3, 2)])

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,19 +148,8 @@ def test_whole_heads_go_with_their_biases(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_written_file_stands_alone(name: str, tmp_path: Path) -> None:
-    half(name).save(tmp_path / "small_50.py")
-    for command in (["check"], ["format", "--check"]):
-        arguments = [sys.executable, "-m", "ruff", *command, "--isolated", "small_50.py"]
-        subprocess.run(arguments, cwd=tmp_path, check=True)
-    use = (
-        "import sys, torch; sys.modules['prunecore'] = sys.modules['torchvision'] = None;"
-        "from small_50 import small; net = small(weights='small_50.safetensors');"
-        f"x = torch.randn(4, *{NETWORKS[name][1]});"
-        "[net.train(way)(x).sum().backward() for way in (True, False)];"
-        "assert all(p.grad is not None for p in net.parameters())"
-    )
-    subprocess.run([sys.executable, "-c", use], cwd=tmp_path, check=True)
+def test_the_written_file_stands_alone(name: str, check_alone: Callable[..., None]) -> None:
+    check_alone(half(name), NETWORKS[name][1])
 
 
 def test_dropout_is_that_of_the_original() -> None:

@@ -6,16 +6,14 @@ After Tu et al., "MaxViT: Multi-Axis Vision Transformer", 2022, arXiv 2204.01697
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 from torch import nn
 
-from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, LazyClasses, Signal, Writer, is_like
 from prunecore_swin import attention
-from prunecore_swin.written import relative_position_index
-from prunecore_swin.written_maxvit import (
+from prunecore_swin.written.maxvit import (
     PartitionAttentionLayer,
     RelativePositionalMultiHeadAttention,
     SwapAxes,
@@ -26,6 +24,8 @@ from prunecore_swin.written_maxvit import (
 
 def follow_attention(block: Any, channels: Channels, x: Signal) -> Signal:
     """Follow attention in windows, `(batch, windows, places, channels)`."""
+    if not _is_usual_attention(block):
+        return channels.trace(block, x)  # type: ignore[no-any-return]
     x = attention.last_alone(channels, x, "attention in windows")
     out, heads = attention.follow(channels, x, block.n_heads, block.to_qkv, block.merge)
     channels.bind(block.relative_position_bias_table, 1, heads)
@@ -34,6 +34,8 @@ def follow_attention(block: Any, channels: Channels, x: Signal) -> Signal:
 
 def write_attention(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write the attention as a class whose width need not be that of its heads together."""
+    if not _is_usual_attention(block):
+        return writer.trace(block, name)
     *by_place, out_width = attention.sizes(writer, block.to_qkv, block.merge, block.head_dim)
     call = Call(
         "RelativePositionalMultiHeadAttention",
@@ -42,7 +44,7 @@ def write_attention(block: Any, name: str, writer: Writer) -> BlockSource:
         {"out_width": None},
         ("width", "heads", "head_width", "size"),
     )
-    return BlockSource(call, _texts(*_ATTENTION), frozenset({"import torch"}))
+    return writer.source(call, RelativePositionalMultiHeadAttention)
 
 
 def follow_partition(block: Any, channels: Channels, x: Signal, p: int) -> Signal:
@@ -71,12 +73,12 @@ def write_plain(block: Any, name: str, writer: Writer) -> BlockSource:
     known = (WindowPartition, WindowDepartition)
     names = [cls.__name__ for cls in type(block).__mro__]
     written = next(cls for cls in known if cls.__name__ in names)
-    return BlockSource(Call(written.__name__), _texts(written))
+    return writer.source(Call(written.__name__), written)
 
 
 def write_swap(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write torchvision's module for `torch.swapaxes`."""
-    return BlockSource(Call("SwapAxes", (block.a, block.b), names=("a", "b")), _texts(SwapAxes))
+    return writer.source(Call("SwapAxes", (block.a, block.b), names=("a", "b")), SwapAxes)
 
 
 def follow_layer(block: Any, channels: Channels, x: Signal) -> Signal:
@@ -109,22 +111,35 @@ def write_layer(block: Any, name: str, writer: Writer) -> BlockSource:
     by_place = (*sizes, writer.width(block.mlp_layer[1].weight, 0))
     names = ("width", "heads", "head_width", "mlp_width")
     call = Call("PartitionAttentionLayer", by_place, keywords, _DEFAULTS, names)
-    parts = (*_ATTENTION, WindowPartition, WindowDepartition, SwapAxes, PartitionAttentionLayer)
-    return BlockSource(call, _texts(*parts), frozenset({"import torch"}))
+    return writer.source(call, PartitionAttentionLayer)
 
 
 def _is_usual(block: Any) -> bool:
     """Whether a layer's parts are those that the written class makes."""
-    parts = [list(block.attn_layer.children()), list(block.mlp_layer.children())]
-    kinds = [[type(part).__name__ for part in part_list] for part_list in parts]
-    if kinds != _PARTS or type(block.attn_layer) is not nn.Sequential:
+    branches = [block.attn_layer, block.mlp_layer]
+    if [type(branch) for branch in branches] != [nn.Sequential] * 2:
         return False
-    with torch.device("meta"):
-        options = _options(block) | {"scale_width": 1, "stochastic_dropout": nn.Identity()}
-        inner: Any = block.attn_layer[1]
-        sizes = (inner.to_qkv.in_features, inner.n_heads, inner.head_dim)
-        usual = PartitionAttentionLayer(*sizes, block.mlp_layer[1].out_features, **options)
-    return _contents(block) == _contents(usual)
+    if list(map(len, branches)) != [3, 5]:
+        return False
+    inner: Any = block.attn_layer[1]
+    if type(inner) not in _ALIKE or not _is_usual_attention(inner):
+        return False
+    sizes = (inner.to_qkv.in_features, inner.n_heads, inner.head_dim)
+    hidden = getattr(block.mlp_layer[1], "out_features", 0)
+    options = _options(block) | {"scale_width": 1, "stochastic_dropout": block.stochastic_dropout}
+    return is_like(
+        block, lambda: PartitionAttentionLayer(*sizes, hidden, **options), _ALIKE.found()
+    )
+
+
+def _is_usual_attention(block: Any) -> bool:
+    """Whether an attention's layers are those that the written class makes."""
+    layers = (block.to_qkv, block.merge)
+    if not all(type(layer) is nn.Linear for layer in layers):
+        return False
+    sizes = (block.to_qkv.in_features, block.n_heads, block.head_dim, block.size, 1)
+    out_width = block.merge.out_features
+    return is_like(block, lambda: RelativePositionalMultiHeadAttention(*sizes, out_width))
 
 
 def _options(block: Any) -> dict[str, Any]:
@@ -133,25 +148,11 @@ def _options(block: Any) -> dict[str, Any]:
         "p": block.p,
         "size": block.attn_layer[1].size,
         "grid": not isinstance(block.partition_swap, nn.Identity),
-        "attention_dropout": block.attn_layer[2].p,
-        "mlp_dropout": block.mlp_layer[4].p,
+        "attention_dropout": getattr(block.attn_layer[2], "p", 0.0),
+        "mlp_dropout": getattr(block.mlp_layer[4], "p", 0.0),
     }
 
 
-def _contents(block: Any) -> object:
-    """What the layers of the two branches were made with, and how the axes are swapped."""
-    branches = (*block.attn_layer.named_modules(), *block.mlp_layer.named_modules())
-    swaps = [type(swap).__name__ for swap in (block.partition_swap, block.departition_swap)]
-    return [(path, layer.extra_repr()) for path, layer in branches], swaps
-
-
-def _texts(*parts: Any) -> dict[str, str]:
-    return {part.__name__: inspect.getsource(part) for part in parts}
-
-
-_ATTENTION = (relative_position_index, RelativePositionalMultiHeadAttention)
+_WRITTEN = (RelativePositionalMultiHeadAttention, WindowPartition, WindowDepartition, SwapAxes)
+_ALIKE = LazyClasses({f"torchvision.models.maxvit.{cls.__name__}": cls for cls in _WRITTEN})
 _DEFAULTS = {"grid": False, "attention_dropout": 0.0, "mlp_dropout": 0.0}
-_PARTS = [  # the classes of a usual layer's attention and MLP
-    ["LayerNorm", "RelativePositionalMultiHeadAttention", "Dropout"],
-    ["LayerNorm", "Linear", "GELU", "Linear", "Dropout"],
-]

@@ -6,18 +6,18 @@ arXiv 2103.14030, and torchvision's `swin_transformer.py`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along
-from prunecore_swin import attention, written
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along, is_like
+from prunecore_swin import attention
+from prunecore_swin.written import swin as written
 
 _DEFAULTS = {
     "shift_size": (0, 0),
@@ -27,8 +27,6 @@ _DEFAULTS = {
     "proj_bias": True,
     "out_width": None,
 }
-_WINDOWS = ("to_windows", "from_windows", "relative_position_index", "over_windows", "lie_apart")
-_IMPORTS = frozenset({"import torch", "from collections.abc import Callable"})
 
 
 def follow_attention(block: Any, channels: Channels, x: Signal) -> Signal:
@@ -62,7 +60,7 @@ def follow_windows(
 def write_attention(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write the attention as a class whose width need not be that of its heads together."""
     call = attention_call("ShiftedWindowAttention", block, writer)
-    return BlockSource(call, texts(written, *_WINDOWS, call.function), _IMPORTS)
+    return writer.source(call, written.ShiftedWindowAttention)
 
 
 def follow_attention_v2(block: Any, channels: Channels, x: Signal) -> Signal:
@@ -83,7 +81,7 @@ def write_attention_v2(block: Any, name: str, writer: Writer) -> BlockSource:
     by_place = (width, heads, head_width, writer.width(block.cpb_mlp[0].weight, 0), window)
     names = ("width", "heads", "head_width", "bias_width", "window_size")
     call = replace(call, positional=by_place, names=names)
-    return BlockSource(call, texts(written, *_WINDOWS, "coordinates", call.function), _IMPORTS)
+    return writer.source(call, written.ShiftedWindowAttentionV2)
 
 
 def attention_call(function: str, block: Any, writer: Writer) -> Call:
@@ -104,12 +102,16 @@ def attention_call(function: str, block: Any, writer: Writer) -> Call:
 
 def follow_merging(block: Any, channels: Channels, x: Signal) -> Signal:
     """Follow the norm and reduction of two by two places, their channels one after another."""
+    if _written_merging(block) is None:
+        return channels.trace(block, x)  # type: ignore[no-any-return]
     merged = channels.through(block.norm, _side_by_side(x, channels))
     return channels.through(block.reduction, merged)  # type: ignore[no-any-return]
 
 
 def follow_merging_v2(block: Any, channels: Channels, x: Signal) -> Signal:
     """Follow the reduction of two by two places and the norm after it."""
+    if _written_merging(block) is None:
+        return channels.trace(block, x)  # type: ignore[no-any-return]
     reduced = channels.through(block.reduction, _side_by_side(x, channels))
     return channels.through(block.norm, reduced)  # type: ignore[no-any-return]
 
@@ -124,12 +126,26 @@ def _side_by_side(x: Signal, channels: Channels) -> Signal:
 
 def write_merging(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write the merging of two by two places, of either version."""
-    function = next(cls.__name__ for cls in type(block).__mro__ if hasattr(written, cls.__name__))
+    cls = _written_merging(block)
+    if cls is None:
+        return writer.trace(block, name)
     width = writer.width(block.reduction.weight, 1) // 4
     by_place = (width, writer.width(block.reduction.weight, 0))
-    names = ("width", "out_width")
-    call = Call(function, by_place, {"eps": block.norm.eps}, {"eps": 1e-5}, names)
-    return BlockSource(call, texts(written, "side_by_side", function), frozenset({"import torch"}))
+    keywords = {"eps": block.norm.eps}
+    call = Call(cls.__name__, by_place, keywords, {"eps": 1e-5}, ("width", "out_width"))
+    return writer.source(call, cls)
+
+
+def _written_merging(block: Any) -> type[nn.Module] | None:
+    """The class that makes the layers of a merging; `None` where they are others."""
+    known = (written.PatchMerging, written.PatchMergingV2)
+    names = [cls.__name__ for cls in type(block).__mro__]
+    cls = next(cls for cls in known if cls.__name__ in names)
+    if type(block.reduction) is not nn.Linear:
+        return None
+    sizes = (block.reduction.in_features // 4, block.reduction.out_features)
+    eps = getattr(block.norm, "eps", 0.0)
+    return cls if is_like(block, lambda: cls(*sizes, eps)) else None
 
 
 def follow_permute(block: Any, channels: Channels, x: Signal) -> Signal:
@@ -140,9 +156,4 @@ def follow_permute(block: Any, channels: Channels, x: Signal) -> Signal:
 def write_permute(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write torchvision's module for `torch.permute`."""
     call = Call("Permute", (list(block.dims),), names=("dims",))
-    return BlockSource(call, texts(written, "Permute"))
-
-
-def texts(module: ModuleType, *names: str) -> dict[str, str]:
-    """The texts of functions and classes of a module, as they are written."""
-    return {name: inspect.getsource(getattr(module, name)) for name in names}
+    return writer.source(call, written.Permute)

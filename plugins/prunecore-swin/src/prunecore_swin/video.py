@@ -10,11 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 from prunecore.plugin import BlockSource, Channels, Signal, Writer
-from prunecore_swin import written_video
-from prunecore_swin.swin import attention_call, follow_windows, texts
-
-_PARTS = ("to_windows3d", "from_windows3d", "lie_apart3d", "relative_position_index3d")
-_IMPORTS = frozenset({"import torch", "from collections.abc import Sequence"})
+from prunecore_swin.swin import attention_call, follow_windows
+from prunecore_swin.written.video import ShiftedWindowAttention3d
 
 
 def follow_attention(block: Any, channels: Channels, x: Signal) -> Signal:
@@ -29,4 +26,4 @@ def write_attention(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write the attention as a class whose width need not be that of its heads together."""
     call = attention_call("ShiftedWindowAttention3d", block, writer)
     call = replace(call, defaults={**call.defaults, "shift_size": (0, 0, 0)})
-    return BlockSource(call, texts(written_video, *_PARTS, call.function), _IMPORTS)
+    return writer.source(call, ShiftedWindowAttention3d)

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along
-from prunecore_vit.written import MultiheadAttention
+from prunecore_vit.written.transformers import MultiheadAttention
 
 _DEFAULTS = {"dropout": 0.0, "bias": True, "batch_first": False, "out_width": None}
 
@@ -62,8 +62,7 @@ def write(block: Any, name: str, writer: Writer) -> BlockSource:
     keywords["out_width"] = None if out_width == width else out_width
     names = ("width", "heads", "head_width")
     call = Call("MultiheadAttention", (width, heads, head_width), keywords, _DEFAULTS, names)
-    text = inspect.getsource(MultiheadAttention)
-    return BlockSource(call, {"MultiheadAttention": text}, frozenset({"import torch"}))
+    return writer.source(call, MultiheadAttention)
 
 
 def sizes(block: Any, writer: Writer) -> tuple[int, int, int]:

@@ -7,15 +7,14 @@ read the same tables of relative positions: a channel goes at its place in every
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along
-from prunecore_vit.written_multiscale import MultiscaleAttention, relative_positions
+from prunecore_vit.written.multiscale import MultiscaleAttention
 
-MODULE = "torchvision.models.video.mvit"
 _DEFAULTS = {
     "pool_q": None,
     "pool_k": None,
@@ -27,8 +26,8 @@ _NAMES = ("width", "heads", "head_width")
 
 
 def follow(block: Any, inputs: tuple[Any, ...], channels: Channels) -> tuple[Signal, Any]:
-    """Follow the attention; without relative positions its forward shows what it does."""
-    if block.rel_pos_h is None:
+    """Follow the attention; where it is another, its forward shows what it does."""
+    if not _is_usual(block):
         return channels.trace(block, *inputs)  # type: ignore[no-any-return]
     x, thw = inputs
     x = channels.pin_axes(x, (0, 1), "attention")
@@ -57,7 +56,7 @@ def follow(block: Any, inputs: tuple[Any, ...], channels: Channels) -> tuple[Sig
 
 def write(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write the attention as a class whose width need not be that of its heads together."""
-    if block.rel_pos_h is None:
+    if not _is_usual(block):
         return writer.trace(block, name)
     children = {
         key: child and writer.child(child, f"{name}.{key}")
@@ -75,6 +74,10 @@ def write(block: Any, name: str, writer: Writer) -> BlockSource:
     call = Call(
         "MultiscaleAttention", (width, block.num_heads, head_width), keywords, _DEFAULTS, _NAMES
     )
-    parts = (relative_positions, MultiscaleAttention)
-    texts = {part.__name__: inspect.getsource(part) for part in parts}
-    return BlockSource(call, texts, frozenset({"import torch"}))
+    return writer.source(call, MultiscaleAttention)
+
+
+def _is_usual(block: Any) -> bool:
+    """Whether it adds relative positions, and one plain layer makes queries, keys and values."""
+    has_bias = type(block.qkv) is nn.Linear and block.qkv.bias is not None
+    return has_bias and block.rel_pos_h is not None

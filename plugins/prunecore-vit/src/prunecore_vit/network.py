@@ -6,18 +6,14 @@ Scale", 2020, arXiv 2010.11929, and torchvision's `vision_transformer.py`.
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
-import torch
 from torch import nn
 
-from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, is_like
 from prunecore_vit import attention
-from prunecore_vit.torchvision_blocks import DEFAULTS, block_arguments, contents, is_of
-from prunecore_vit.written import Encoder, EncoderBlock, SelfAttention, VisionTransformer
-
-_PARTS = (SelfAttention, EncoderBlock, Encoder, VisionTransformer)
+from prunecore_vit.torchvision_blocks import ALIKE, DEFAULTS, block_arguments
+from prunecore_vit.written.transformers import Encoder, EncoderBlock, VisionTransformer
 
 
 def follow(network: Any, inputs: tuple[Any, ...], channels: Channels) -> Signal:
@@ -39,18 +35,17 @@ def write(network: Any, name: str, writer: Writer) -> BlockSource:
         "mlp_widths": [writer.width(block.mlp[0].weight, 0) for block in blocks],
         "num_classes": writer.width(network.heads.head.weight, 0),
     }
-    texts = {part.__name__: inspect.getsource(part) for part in _PARTS}
-    call = Call("VisionTransformer", (), arguments, DEFAULTS)
-    return BlockSource(call, texts, frozenset({"import torch"}))
+    return writer.source(Call("VisionTransformer", (), arguments, DEFAULTS), VisionTransformer)
 
 
 def _arguments(network: Any) -> dict[str, Any] | None:
     """What the written class makes the original of; `None` where it would be another."""
     head = getattr(network.heads, "head", None)
-    if not is_of(network.encoder, "Encoder") or not isinstance(head, nn.Linear):
+    known = ALIKE.found()
+    if known.get(type(network.encoder)) is not Encoder or not isinstance(head, nn.Linear):
         return None
     blocks = [
-        block_arguments(block) if is_of(block, "EncoderBlock") else None
+        block_arguments(block) if known.get(type(block)) is EncoderBlock else None
         for block in network.encoder.layers
     ]
     if not blocks or blocks.count(blocks[0]) < len(blocks) or blocks[0] is None:
@@ -67,6 +62,4 @@ def _arguments(network: Any) -> dict[str, Any] | None:
         "num_classes": head.out_features,
         **options,
     }
-    with torch.device("meta"):
-        usual = VisionTransformer(**arguments)
-    return arguments if contents(network) == contents(usual) else None
+    return arguments if is_like(network, lambda: VisionTransformer(**arguments), known) else None

@@ -6,19 +6,26 @@ Scale", 2020, arXiv 2010.11929, and torchvision's `vision_transformer.py`.
 
 from __future__ import annotations
 
-import inspect
-import sys
 from typing import Any
 
-import torch
 from torch import nn
 
-from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, LazyClasses, Signal, Writer, is_like
 from prunecore_vit import attention
-from prunecore_vit.written import EncoderBlock, SelfAttention
+from prunecore_vit.written.transformers import Encoder, EncoderBlock, SelfAttention
 
 MODULE = "torchvision.models.vision_transformer"
 DEFAULTS = {"dropout": 0.0, "attention_dropout": 0.0, "eps": 1e-6}
+# torchvision's classes, and those of torch that they hold, by what they are written as
+ALIKE: LazyClasses[type[nn.Module]] = LazyClasses(
+    {
+        f"{MODULE}.Encoder": Encoder,
+        f"{MODULE}.EncoderBlock": EncoderBlock,
+        f"{MODULE}.MLPBlock": nn.Sequential,
+        "torch.nn.MultiheadAttention": SelfAttention,
+        "torch.nn.modules.linear.NonDynamicallyQuantizableLinear": nn.Linear,
+    }
+)
 _NAMES = ("width", "heads", "head_width", "mlp_width")
 
 
@@ -51,9 +58,7 @@ def write_block(block: Any, name: str, writer: Writer) -> BlockSource:
         arguments[_NAMES[number]] = value
     arguments["mlp_width"] = writer.width(block.mlp[0].weight, 0)
     by_place = tuple(arguments.pop(key) for key in _NAMES)
-    texts = {cls.__name__: inspect.getsource(cls) for cls in (SelfAttention, EncoderBlock)}
-    call = Call("EncoderBlock", by_place, arguments, DEFAULTS, _NAMES)
-    return BlockSource(call, texts, frozenset({"import torch"}))
+    return writer.source(Call("EncoderBlock", by_place, arguments, DEFAULTS, _NAMES), EncoderBlock)
 
 
 def write_mlp(block: Any, name: str, writer: Writer) -> BlockSource:
@@ -62,17 +67,11 @@ def write_mlp(block: Any, name: str, writer: Writer) -> BlockSource:
     return BlockSource(Call("nn.Sequential", tuple(layers)))
 
 
-def is_of(module: nn.Module, name: str) -> bool:
-    """Whether a module computes what torchvision's class of this name does."""
-    cls = getattr(sys.modules.get(MODULE), name, None)
-    return cls is not None and isinstance(module, cls) and type(module).forward is cls.forward
-
-
 def block_arguments(block: Any) -> dict[str, Any] | None:
     """What the written class makes the original block of; `None` where it would be another."""
     inner = block.self_attention
     linear = next((layer for layer in block.mlp.children() if type(layer) is nn.Linear), None)
-    if type(inner) is not nn.MultiheadAttention or linear is None:
+    if type(inner) is not nn.MultiheadAttention or not inner.batch_first or linear is None:
         return None
     arguments = {
         "width": inner.embed_dim,
@@ -83,18 +82,4 @@ def block_arguments(block: Any) -> dict[str, Any] | None:
         "attention_dropout": inner.dropout,
         "eps": getattr(block.ln_1, "eps", 0.0),
     }
-    with torch.device("meta"):
-        usual = EncoderBlock(**arguments)
-    return arguments if contents(block) == contents(usual) else None
-
-
-def contents(module: nn.Module) -> object:
-    """The layers within a module, with what they were made with, and its tensors' shapes."""
-    tensors = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
-    layers = {
-        path: f"{type(layer).__name__}({layer.extra_repr()})"
-        for path, layer in module.named_modules()
-        # what holds others is told by them, and so is an attention by its tensors
-        if not any(True for _ in layer.children()) and not path.endswith("out_proj")
-    }
-    return layers, tensors
+    return arguments if is_like(block, lambda: EncoderBlock(**arguments), ALIKE.found()) else None

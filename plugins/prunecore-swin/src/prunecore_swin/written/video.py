@@ -1,5 +1,4 @@
-"""The classes for videos as they are written: a class's text here is its text in a written file."""
-# ruff: noqa: B905, D101, D102, D103 # that text is short, and goes without docstrings
+"""Swin's attention in windows of videos."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The classes as they are written: a class's text here is its text in a written file."""
-# ruff: noqa: D101, D102, D103 # that text goes without docstrings, as torchvision's does
+"""MViT's attention, which pools its queries, keys and values."""
 
 from __future__ import annotations
 

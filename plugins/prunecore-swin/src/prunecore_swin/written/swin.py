@@ -1,5 +1,4 @@
-"""The classes as they are written: a class's text here is its text in a written file."""
-# ruff: noqa: D101, D102, D103 # that text goes without docstrings, as torchvision's does
+"""Swin's attention in windows of images, and the merging of patches."""
 
 from __future__ import annotations
 
@@ -116,6 +115,13 @@ class ShiftedWindowAttention(nn.Module):
         return F.dropout(out, self.dropout, self.training)
 
 
+def side_by_side(x: Tensor) -> Tensor:
+    # the channels of two by two places, (..., height, width, channels), one after another
+    x = F.pad(x, (0, 0, 0, x.shape[-2] % 2, 0, x.shape[-3] % 2))
+    columns = [x[..., column::2, :] for column in (0, 1)]
+    return torch.cat([x[..., row::2, :, :] for x in columns for row in (0, 1)], -1)
+
+
 class PatchMerging(nn.Module):
     def __init__(self, width: int, out_width: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -126,11 +132,12 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(side_by_side(x)))
 
 
-def side_by_side(x: Tensor) -> Tensor:
-    # the channels of two by two places, (..., height, width, channels), one after another
-    x = F.pad(x, (0, 0, 0, x.shape[-2] % 2, 0, x.shape[-3] % 2))
-    columns = [x[..., column::2, :] for column in (0, 1)]
-    return torch.cat([x[..., row::2, :, :] for x in columns for row in (0, 1)], -1)
+def coordinates(rows: int, columns: int) -> Tensor:
+    # how far apart two places lie, on a logarithmic scale from -1 to 1
+    down = torch.arange(1 - rows, rows, dtype=torch.float32) / (rows - 1)
+    right = torch.arange(1 - columns, columns, dtype=torch.float32) / (columns - 1)
+    table = 8 * torch.stack(torch.meshgrid(down, right, indexing="ij"), -1)
+    return (table.sign() * (table.abs() + 1.0).log2() / 3.0).unsqueeze(0)
 
 
 class ShiftedWindowAttentionV2(nn.Module):
@@ -200,14 +207,6 @@ class ShiftedWindowAttentionV2(nn.Module):
             return None
         query, key, value = self.qkv.bias.chunk(3)
         return torch.cat([query, torch.zeros_like(key), value])  # keys have none
-
-
-def coordinates(rows: int, columns: int) -> Tensor:
-    # how far apart two places lie, on a logarithmic scale from -1 to 1
-    down = torch.arange(1 - rows, rows, dtype=torch.float32) / (rows - 1)
-    right = torch.arange(1 - columns, columns, dtype=torch.float32) / (columns - 1)
-    table = 8 * torch.stack(torch.meshgrid(down, right, indexing="ij"), -1)
-    return (table.sign() * (table.abs() + 1.0).log2() / 3.0).unsqueeze(0)
 
 
 class PatchMergingV2(nn.Module):

@@ -1,5 +1,4 @@
-"""MaxViT's classes as they are written: a class's text here is its text in a written file."""
-# ruff: noqa: D101, D102 # that text goes without docstrings, as torchvision's does
+"""MaxViT's attention in windows and grids."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prunecore_swin.written import relative_position_index
+from prunecore_swin.written.swin import relative_position_index
 
 
 class RelativePositionalMultiHeadAttention(nn.Module):
