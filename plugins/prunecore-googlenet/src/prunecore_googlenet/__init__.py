@@ -7,17 +7,19 @@ from typing import Any
 
 from torch import nn
 
-from prunecore.plugin import BlockSource, Channels, Signal, Writer, hookimpl
+from prunecore.plugin import BlockSource, Channels, DecoratedBlocks, Signal, Writer, hookimpl
 from prunecore_googlenet import torchvision_blocks
-from prunecore_googlenet.decorators import BLOCKS, inception
 
 __all__ = ["inception"]
+
+BLOCKS = DecoratedBlocks()
+inception = BLOCKS.decorator("inception", "a block class that concatenates branches")
 
 
 @hookimpl
 def prunecore_block_types() -> Sequence[type[nn.Module]]:
     """torchvision's blocks of GoogLeNet and Inception v3, and every decorated class."""
-    return [*torchvision_blocks.kinds(), *BLOCKS]
+    return [*torchvision_blocks.KINDS, *BLOCKS]
 
 
 @hookimpl
@@ -44,6 +46,5 @@ def _usual_kind(block: nn.Module) -> torchvision_blocks.Kind | None:
     """The kind of a torchvision block with its usual layers; others are followed as they are."""
     if BLOCKS.description(block) is not None:  # complains about a name that the block has not
         return None
-    kinds = torchvision_blocks.kinds()
-    kind = next(kinds[cls] for cls in type(block).__mro__ if cls in kinds)
-    return kind if torchvision_blocks.is_usual(kind, block) else None
+    kind = torchvision_blocks.KINDS.get(block)
+    return kind if kind and torchvision_blocks.is_usual(kind, block) else None

@@ -7,17 +7,14 @@ Inception Architecture for Computer Vision", 2016, arXiv 1512.00567, and torchvi
 
 from __future__ import annotations
 
-import functools
 import inspect
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
-from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, LazyClasses, Signal, Writer, is_like
 from prunecore_googlenet import dependencies, written
 
 # A module and the name of a constructor argument to its value, the original or the kept one.
@@ -49,26 +46,13 @@ def is_usual(kind: Kind, block: Any) -> bool:
     if not all(type(layers.get(path)) is nn.Conv2d for path in _convolutions(kind)):
         return False
     call = _call(kind, block, getattr)
-    with torch.device("meta"):
-        usual = kind.written(*call.positional, **call.keywords)
-    return _contents(block) == _contents(usual)
+    alike = {cls: known.written for cls, known in KINDS.found().items()}
+    return is_like(block, lambda: kind.written(*call.positional, **call.keywords), alike)
 
 
 def write(kind: Kind, block: Any, writer: Writer) -> BlockSource:
     """Write a usual block as torchvision does."""
-    call = _call(kind, block, writer.argument)
-    definitions = {name: _text(name) for name in ("BasicConv2d", call.function)}
-    return BlockSource(call, definitions, frozenset({"from typing import Any"}))
-
-
-def kinds() -> dict[type[nn.Module], Kind]:
-    """The kind of each class of torchvision; a model that came from it has imported them."""
-    found: dict[type[nn.Module], Kind] = {}
-    for name, members in _KINDS.items():
-        module = sys.modules.get(f"torchvision.models.{name}")
-        if module is not None:
-            found |= {getattr(module, kind.written.__name__): kind for kind in members}
-    return found
+    return writer.source(_call(kind, block, writer.argument), kind.written)
 
 
 def _convolutions(kind: Kind) -> list[str]:
@@ -99,23 +83,6 @@ def _call(kind: Kind, block: nn.Module, read: Read) -> Call:
 def _once(value: Any) -> Any:
     """One number for both axes where they are equal."""
     return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
-
-
-def _contents(block: nn.Module) -> object:
-    """The layers within a block, with what they were made with, and the names of its tensors."""
-    known = kinds()
-    _, *inner = block.named_modules(remove_duplicate=False)
-    layers = []
-    for name, module in inner:
-        kind = known.get(type(module))
-        layers.append((name, kind.written if kind else type(module), module.extra_repr()))
-    return layers, list(block.state_dict())
-
-
-@functools.cache
-def _text(name: str) -> str:
-    """The text of a written class."""
-    return inspect.getsource(getattr(written, name))
 
 
 BASIC_CONV = Kind(written.BasicConv2d, dependencies.basic_conv)
@@ -168,14 +135,15 @@ INCEPTION_E = Kind(
     ),
 )
 
-_KINDS: Mapping[str, tuple[Kind, ...]] = {  # by the module of torchvision.models
-    "googlenet": (BASIC_CONV, INCEPTION),
-    "inception": (
-        BASIC_CONV,
-        INCEPTION_A,
-        INCEPTION_B,
-        INCEPTION_C,
-        INCEPTION_D,
-        INCEPTION_E,
-    ),
-}
+KINDS = LazyClasses(
+    {
+        "torchvision.models.googlenet.BasicConv2d": BASIC_CONV,
+        "torchvision.models.googlenet.Inception": INCEPTION,
+        "torchvision.models.inception.BasicConv2d": BASIC_CONV,
+        "torchvision.models.inception.InceptionA": INCEPTION_A,
+        "torchvision.models.inception.InceptionB": INCEPTION_B,
+        "torchvision.models.inception.InceptionC": INCEPTION_C,
+        "torchvision.models.inception.InceptionD": INCEPTION_D,
+        "torchvision.models.inception.InceptionE": INCEPTION_E,
+    }
+)

@@ -1,5 +1,4 @@
 """torchvision's blocks as they are written: a class's text here is its text in a written file."""
-# ruff: noqa: D101, D102 # that text goes without docstrings, as torchvision's does
 
 from __future__ import annotations
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from prunecore.plugin import BlockSource, Channels, Signal, Writer, hookimpl
+from prunecore.plugin import (
+    BlockSource,
+    Channels,
+    DecoratedBlocks,
+    LazyClasses,
+    Signal,
+    Writer,
+    hookimpl,
+)
 from prunecore_squeezenet import torchvision_fire
-from prunecore_squeezenet.decorators import BLOCKS, fire
 
 __all__ = ["fire"]
+
+BLOCKS = DecoratedBlocks()
+fire = BLOCKS.decorator("fire", "a block class that squeezes, expands and concatenates")
+
+_TORCHVISION = LazyClasses({"torchvision.models.squeezenet.Fire": torchvision_fire.is_usual})
 
 
 @hookimpl
 def prunecore_block_types() -> Sequence[type[nn.Module]]:
-    """torchvision's `Fire`, which a model that came from it has imported, and decorated classes."""
-    module = sys.modules.get("torchvision.models.squeezenet")
-    return list(BLOCKS) if module is None else [module.Fire, *BLOCKS]
+    """torchvision's `Fire`, and every decorated class."""
+    return [*_TORCHVISION, *BLOCKS]
 
 
 @hookimpl
@@ -43,4 +53,5 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
 def _is_usual_fire(block: nn.Module) -> bool:
     """Whether a block is torchvision's with its usual layers; others are followed as they are."""
     is_decorated = BLOCKS.description(block) is not None  # complains about a name that is not there
-    return not is_decorated and torchvision_fire.is_usual(block)
+    is_usual = _TORCHVISION.get(block)
+    return not is_decorated and is_usual is not None and is_usual(block)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, is_like
 from prunecore_squeezenet.written import Fire
 
 
@@ -32,9 +32,7 @@ def is_usual(block: Any) -> bool:
     if not all(type(conv) is nn.Conv2d for conv in convs):
         return False
     widths = [squeeze.in_channels, squeeze.out_channels, *(e.out_channels for e in expansions)]
-    with torch.device("meta"):
-        usual = Fire(*widths)
-    return _contents(block) == _contents(usual)
+    return is_like(block, lambda: Fire(*widths))
 
 
 def write(block: Any, writer: Writer) -> BlockSource:
@@ -42,16 +40,9 @@ def write(block: Any, writer: Writer) -> BlockSource:
     weights = [conv.weight for conv in _convolutions(block)]
     widths = [writer.width(weights[0], 1), *(writer.width(weight, 0) for weight in weights)]
     call = Call("Fire", tuple(widths), names=tuple(inspect.signature(Fire).parameters))
-    return BlockSource(call, {"Fire": inspect.getsource(Fire)})
+    return writer.source(call, Fire)
 
 
 def _convolutions(block: Any) -> list[Any]:
     """The squeezing convolution and the two expanding ones."""
     return [block.squeeze, block.expand1x1, block.expand3x3]
-
-
-def _contents(block: nn.Module) -> object:
-    """The layers within a block, with what they were made with, and the names of its tensors."""
-    _, *inner = block.named_modules(remove_duplicate=False)
-    layers = [(name, type(module), module.extra_repr()) for name, module in inner]
-    return layers, list(block.state_dict())

@@ -1,5 +1,4 @@
 """torchvision's `Fire` as it is written: the class's text here is its text in a written file."""
-# ruff: noqa: D101, D102 # that text goes without docstrings, as torchvision's does
 
 from __future__ import annotations
 
