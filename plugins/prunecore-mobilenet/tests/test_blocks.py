@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -63,10 +61,6 @@ def network(*blocks: nn.Module, width: int = 12) -> nn.Module:
     return nn.Sequential(stem, *blocks, head)
 
 
-def classes(source: str) -> list[str]:
-    return [n.name for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef)]
-
-
 @pytest.mark.parametrize(
     ("block", "shape", "call"),
     [
@@ -92,7 +86,7 @@ def test_usual_blocks_are_written_by_hand(block, shape, call):
     assert "forward(self, x: Tensor)" in source
 
 
-def test_no_squeeze_excitation_is_written_where_a_network_has_none():
+def test_no_squeeze_excitation_is_written_where_a_network_has_none(classes):
     source = prunecore.prune(
         network(v3(squeezes=False), width=16), level=30, input_shape=(3, 8, 8)
     ).source
@@ -148,7 +142,7 @@ def test_unusual_blocks_are_written_as_their_forward_is(make, change):
     assert "skip: bool" not in small.source
 
 
-def test_blocks_of_several_kinds_get_names_of_their_own(tmp_path):
+def test_blocks_of_several_kinds_get_names_of_their_own(classes, check_style):
     eps = partial(nn.BatchNorm2d, eps=1 - 0.999, momentum=mnasnet._BN_MOMENTUM)
     unusual = v2()
     setting("conv.2", nn.Conv2d(48, 12, 1))(unusual)
@@ -164,10 +158,7 @@ def test_blocks_of_several_kinds_get_names_of_their_own(tmp_path):
     assert found.count("InvertedResidual") == 5
     assert found.count("_InvertedResidual") == found.count("MBConv") == 1
     assert found.count("SqueezeExcitation") == 3
-    file = tmp_path / "mixed.py"
-    file.write_text(small.source)
-    for command in (["check"], ["format", "--check"]):
-        subprocess.run([sys.executable, "-m", "ruff", *command, "--isolated", file], check=True)
+    check_style(small.source)
 
 
 def test_a_block_without_a_shortcut_has_none_when_its_widths_become_equal():
@@ -189,7 +180,7 @@ def test_a_block_can_be_the_whole_network(make):
     assert f"class Block({own}):" in small.source
 
 
-def test_a_class_that_only_constructs_a_block_is_written_as_the_block():
+def test_a_class_that_only_constructs_a_block_is_written_as_the_block(classes):
     class Wide(mobilenetv2.InvertedResidual):
         def __init__(self) -> None:
             super().__init__(12, 12, 1, 8)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import ast
-
 import pytest
 import torch
 from torch import nn
@@ -16,11 +14,7 @@ def network(*blocks: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 12, 3, padding=1), *blocks, nn.Conv2d(12, 4, 1))
 
 
-def classes(source: str) -> list[str]:
-    return [n.name for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef)]
-
-
-def test_it_is_written_with_its_own_activations():
+def test_it_is_written_with_its_own_activations(classes):
     usual, mobile = SqueezeExcitation(12, 5), SqueezeExcitation(12, 7, nn.SiLU, nn.Hardsigmoid)
     check_block(usual, (12, 4, 4))
     check_block(mobile, (12, 4, 4))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
-from prunecore.plugin import BlockSource, Channels, Signal, Writer, hookimpl
+from prunecore.plugin import (
+    BlockSource,
+    Channels,
+    DecoratedBlocks,
+    LazyClasses,
+    Signal,
+    Writer,
+    hookimpl,
+)
 from prunecore_mobilenet import (
     efficientnet,
     mnasnet,
@@ -16,44 +24,30 @@ from prunecore_mobilenet import (
     squeeze_excitation,
     stochastic_depth,
 )
-from prunecore_mobilenet.decorators import BLOCKS, mb_conv
-from prunecore_mobilenet.kinds import Kind, torchvision_class
+from prunecore_mobilenet.kinds import Kind
 
 __all__ = ["mb_conv"]
 
-_KINDS: Mapping[str, Kind] = {
-    "torchvision.models.mobilenetv2.InvertedResidual": mobilenet_v2.KIND,
-    "torchvision.models.mnasnet._InvertedResidual": mnasnet.KIND,
-    "torchvision.models.mobilenetv3.InvertedResidual": mobilenet_v3.KIND,
-    "torchvision.models.efficientnet.MBConv": efficientnet.MB_CONV,
-    "torchvision.models.efficientnet.FusedMBConv": efficientnet.FUSED_MB_CONV,
-    squeeze_excitation.CLASS: squeeze_excitation.KIND,
-    stochastic_depth.CLASS: stochastic_depth.KIND,
-}
+BLOCKS = DecoratedBlocks()
+mb_conv = BLOCKS.decorator("mb_conv", "a block class of pointwise and depthwise convolutions")
 
-
-def _torchvision_types() -> dict[type[nn.Module], Kind]:
-    """torchvision's blocks; a model that came from it has imported them already."""
-    found = {torchvision_class(path): kind for path, kind in _KINDS.items()}
-    return {cls: kind for cls, kind in found.items() if cls is not None}
-
-
-def _usual(block: nn.Module) -> tuple[Kind, Any] | None:
-    """The kind of a torchvision block and its layers, if those are as usual."""
-    if BLOCKS.description(block) is not None:  # complains about a name that is not there
-        return None
-    kinds = _torchvision_types()
-    kind = next((kinds[cls] for cls in type(block).__mro__ if cls in kinds), None)
-    if kind is None or block._parameters or block._buffers:  # a derived class may have its own
-        return None
-    layers = kind.read(block)
-    return None if layers is None else (kind, layers)
+_TORCHVISION = LazyClasses(
+    {
+        "torchvision.models.mobilenetv2.InvertedResidual": mobilenet_v2.KIND,
+        "torchvision.models.mnasnet._InvertedResidual": mnasnet.KIND,
+        "torchvision.models.mobilenetv3.InvertedResidual": mobilenet_v3.KIND,
+        "torchvision.models.efficientnet.MBConv": efficientnet.MB_CONV,
+        "torchvision.models.efficientnet.FusedMBConv": efficientnet.FUSED_MB_CONV,
+        squeeze_excitation.CLASS: squeeze_excitation.KIND,
+        stochastic_depth.CLASS: stochastic_depth.KIND,
+    }
+)
 
 
 @hookimpl
 def prunecore_block_types() -> Sequence[type[nn.Module]]:
     """torchvision's blocks of mobile networks, and every decorated class."""
-    return [*_torchvision_types(), *BLOCKS]
+    return [*_TORCHVISION, *BLOCKS]
 
 
 @hookimpl
@@ -76,3 +70,14 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
         kind, layers = usual
         return kind.write(block, layers, writer)
     return writer.trace(block, name)
+
+
+def _usual(block: nn.Module) -> tuple[Kind, Any] | None:
+    """The kind of a torchvision block and its layers, if those are as usual."""
+    if BLOCKS.description(block) is not None:  # complains about a name that is not there
+        return None
+    kind = _TORCHVISION.get(block)
+    if kind is None or block._parameters or block._buffers:  # a derived class may have its own
+        return None
+    layers = kind.read(block)
+    return None if layers is None else (kind, layers)

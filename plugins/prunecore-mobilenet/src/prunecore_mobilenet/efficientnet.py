@@ -13,19 +13,26 @@ from torch import nn
 
 from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
 from prunecore_mobilenet import squeeze_excitation, stochastic_depth
-from prunecore_mobilenet.definitions import Definitions
 from prunecore_mobilenet.kinds import Kind
-from prunecore_mobilenet.layers import Branch, Step, is_pointwise, numbered, read_branch, read_steps
+from prunecore_mobilenet.layers import (
+    Branch,
+    Step,
+    as_written,
+    is_pointwise,
+    numbered,
+    read_branch,
+    read_steps,
+)
+from prunecore_mobilenet.written.efficientnet import FusedMBConv, MBConv
 
-# The activations of its squeeze-excitation.
-_SQUEEZE = ("nn.SiLU(inplace=True)", "nn.Sigmoid()")
+_SQUEEZE = squeeze_excitation.activations(nn.SiLU(inplace=True), nn.Sigmoid())
 _DEFAULTS = {"stride": 1, "expand": True, "drop": None}
 
 
 def _read_mb_conv(block: Any) -> Branch | None:
     """The layers of an `MBConv` that has the usual ones."""
     *stages, projection = numbered(block.block) or [None]
-    if not stages or not squeeze_excitation.is_of(stages[-1], *_SQUEEZE):
+    if not stages or not squeeze_excitation.is_of(stages[-1], _SQUEEZE):
         return None
     parts = [*map(numbered, stages[:-1]), numbered(projection)]
     branch = read_branch(parts, [nn.SiLU], stages[-1])
@@ -61,13 +68,6 @@ def _calculate(block: Any, x: Signal, channels: Channels) -> Signal:
 
 
 def _write_mb_conv(block: Any, layers: Branch, writer: Writer) -> BlockSource:
-    definitions = Definitions(writer)
-    names = {
-        "conv_norm": definitions.conv_norm(layers.norm),
-        "squeeze_excitation": squeeze_excitation.define(definitions, *_SQUEEZE),
-        "stochastic_depth": stochastic_depth.define(definitions),
-    }
-    name = definitions.add("MBConv", _MB_CONV, **names)
     by_place = (*layers.widths(writer), layers.depthwise.kernel_size[0])
     keywords = {
         "squeeze": writer.width(layers.squeeze.fc1.weight, 0),  # type: ignore[union-attr]
@@ -75,16 +75,11 @@ def _write_mb_conv(block: Any, layers: Branch, writer: Writer) -> BlockSource:
         "expand": layers.expansion is not None,
         "drop": _drop(block),
     }
-    return BlockSource(Call(name, by_place, keywords, _DEFAULTS), definitions.texts)
+    constructor = Call("MBConv", by_place, keywords, _DEFAULTS)
+    return writer.source(constructor, MBConv, as_written(layers.norm) | _SQUEEZE)
 
 
 def _write_fused(block: Any, steps: list[Step], writer: Writer) -> BlockSource:
-    definitions = Definitions(writer)
-    names = {
-        "conv_norm": definitions.conv_norm(steps[0].norm),
-        "stochastic_depth": stochastic_depth.define(definitions),
-    }
-    name = definitions.add("FusedMBConv", _FUSED, **names)
     first, last = steps[0].conv, steps[-1].conv
     widths = (
         writer.width(first.weight, 1),
@@ -93,7 +88,8 @@ def _write_fused(block: Any, steps: list[Step], writer: Writer) -> BlockSource:
     )
     keywords = {"stride": first.stride[0], "expand": len(steps) == 2, "drop": _drop(block)}
     by_place = (*widths, first.kernel_size[0])
-    return BlockSource(Call(name, by_place, keywords, _DEFAULTS), definitions.texts)
+    constructor = Call("FusedMBConv", by_place, keywords, _DEFAULTS)
+    return writer.source(constructor, FusedMBConv, as_written(steps[0].norm))
 
 
 def _drop(block: Any) -> float | None:
@@ -103,78 +99,3 @@ def _drop(block: Any) -> float | None:
 
 MB_CONV = Kind(_read_mb_conv, _calculate, _write_mb_conv)
 FUSED_MB_CONV = Kind(_read_fused, _calculate, _write_fused)
-
-_SHORTCUT = """        self.use_res_connect = drop is not None
-        if drop is not None:
-            self.stochastic_depth = {stochastic_depth}(drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.block(x)
-        if self.use_res_connect:
-            out = self.stochastic_depth(out) + x
-        return out
-"""
-_MB_CONV = (
-    """class {name}(nn.Module):
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        out_channels: int,
-        kernel_size: int,
-        squeeze: int,
-        stride: int = 1,
-        expand: bool = True,
-        drop: float | None = None,  # None where there is no shortcut
-    ) -> None:
-        super().__init__()
-        layers = []
-        if expand:
-            expansion = nn.Conv2d(in_channels, width, 1, bias=False)
-            layers.append({conv_norm}(expansion, nn.SiLU(inplace=True)))
-        depthwise = nn.Conv2d(
-            width,
-            width,
-            kernel_size,
-            stride=stride,
-            padding=kernel_size // 2,
-            groups=width,
-            bias=False,
-        )
-        self.block = nn.Sequential(
-            *layers,
-            {conv_norm}(depthwise, nn.SiLU(inplace=True)),
-            {squeeze_excitation}(width, squeeze),
-            {conv_norm}(nn.Conv2d(width, out_channels, 1, bias=False)),
-        )
-"""
-    + _SHORTCUT
-)
-_FUSED = (
-    """class {name}(nn.Module):
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        expand: bool = True,
-        drop: float | None = None,  # None where there is no shortcut
-    ) -> None:
-        super().__init__()
-        conv = nn.Conv2d(
-            in_channels,
-            width,
-            kernel_size,
-            stride=stride,
-            padding=kernel_size // 2,
-            bias=False,
-        )
-        layers = [{conv_norm}(conv, nn.SiLU(inplace=True))]
-        if expand:
-            layers.append({conv_norm}(nn.Conv2d(width, out_channels, 1, bias=False)))
-        self.block = nn.Sequential(*layers)
-"""
-    + _SHORTCUT
-)

@@ -1,13 +1,10 @@
-"""What this family knows of each of torchvision's classes, and how the classes are found."""
+"""What this family knows of each of torchvision's classes."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-from torch import nn
 
 from prunecore.plugin import BlockSource, Channels, Signal, Writer
 
@@ -25,12 +22,3 @@ class Kind:
     read: Callable[[Any], Any]
     calculate: Callable[[Any, Signal, Channels], Signal]
     write: Callable[[Any, Any, Writer], BlockSource]
-
-
-def torchvision_class(path: str) -> type[nn.Module] | None:
-    """The class at a path such as `torchvision.ops.misc.SqueezeExcitation`.
-
-    A model that came from torchvision has imported it; without one there is nothing to find.
-    """
-    module, _, name = path.rpartition(".")
-    return getattr(sys.modules.get(module), name, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore.plugin import Writer
+from prunecore.plugin import Call, Name, Writer
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,15 @@ class Branch:
         width = writer.width(self.depthwise.weight, 0)
         entering = width if self.expansion is None else writer.width(self.expansion.weight, 1)
         return entering, width, writer.width(self.projection.weight, 0)
+
+
+def as_written(norm: nn.BatchNorm2d) -> dict[str, Name | Call]:
+    """What is written in the place of the batch norms of the written classes, to be like one."""
+    options = {"eps": norm.eps, "momentum": norm.momentum}
+    made = Call.of(nn.BatchNorm2d, num_features=Name("channels"), **options)
+    if str(made) == "nn.BatchNorm2d(channels)":
+        return {"batch_norm": Name("nn.BatchNorm2d")}
+    return {"nn.BatchNorm2d(channels)": made}
 
 
 def read_branch(

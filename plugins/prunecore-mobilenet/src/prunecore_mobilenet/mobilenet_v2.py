@@ -11,9 +11,9 @@ from typing import Any
 from torch import nn
 
 from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
-from prunecore_mobilenet.definitions import Definitions
 from prunecore_mobilenet.kinds import Kind
-from prunecore_mobilenet.layers import Branch, numbered, read_branch
+from prunecore_mobilenet.layers import Branch, as_written, numbered, read_branch
+from prunecore_mobilenet.written.mobilenet_v2 import InvertedResidual
 
 
 def _read(block: Any) -> Branch | None:
@@ -33,51 +33,14 @@ def _calculate(block: Any, x: Signal, channels: Channels) -> Signal:
 
 
 def _write(block: Any, layers: Branch, writer: Writer) -> BlockSource:
-    definitions = Definitions(writer)
-    name = definitions.add(
-        "InvertedResidual",
-        _TEXT,
-        conv_norm=definitions.conv_norm(layers.norm),
-        norm=definitions.batch_norm(layers.norm),
-    )
     keywords = {
         "stride": layers.depthwise.stride[0],
         "expand": layers.expansion is not None,
         "skip": block.use_res_connect,
     }
     defaults = {"stride": 1, "expand": True, "skip": False}
-    constructor = Call(name, layers.widths(writer), keywords, defaults)
-    return BlockSource(constructor, definitions.texts)
+    constructor = Call("InvertedResidual", layers.widths(writer), keywords, defaults)
+    return writer.source(constructor, InvertedResidual, as_written(layers.norm))
 
 
 KIND = Kind(_read, _calculate, _write)
-
-_TEXT = """class {name}(nn.Module):
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        out_channels: int,
-        stride: int = 1,
-        expand: bool = True,
-        skip: bool = False,
-    ) -> None:
-        super().__init__()
-        self.use_res_connect = skip
-        layers = []
-        if expand:
-            expansion = nn.Conv2d(in_channels, width, 1, bias=False)
-            layers.append({conv_norm}(expansion, nn.ReLU6(inplace=True)))
-        depthwise = nn.Conv2d(
-            width, width, 3, stride=stride, padding=1, groups=width, bias=False
-        )
-        self.conv = nn.Sequential(
-            *layers,
-            {conv_norm}(depthwise, nn.ReLU6(inplace=True)),
-            nn.Conv2d(width, out_channels, 1, bias=False),
-            {norm}(out_channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(x) if self.use_res_connect else self.conv(x)
-"""

@@ -6,33 +6,31 @@ After Hu et al., "Squeeze-and-Excitation Networks", 2018, arXiv 1709.01507, and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
-from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer
-from prunecore_mobilenet.definitions import Definitions
-from prunecore_mobilenet.kinds import Kind, torchvision_class
+from prunecore.plugin import BlockSource, Call, Channels, LazyClasses, Signal, Writer
+from prunecore_mobilenet.kinds import Kind
+from prunecore_mobilenet.written.common import SqueezeExcitation
 
 CLASS = "torchvision.ops.misc.SqueezeExcitation"
 
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Hardsigmoid)
 
 
-def is_of(module: Any, activation: str, scale_activation: str) -> bool:
+def activations(activation: Any, scale_activation: Any) -> dict[str, Call]:
+    """What is written in the places of the two activations of the class as it is written."""
+    return {"nn.ReLU()": _written(activation), "nn.Sigmoid()": _written(scale_activation)}
+
+
+def is_of(module: Any, written: Mapping[str, Call]) -> bool:
     """Whether a module is a usual `SqueezeExcitation` with activations that are written so."""
     return (
-        type(module) is torchvision_class(CLASS)
+        _THEIRS.found().get(type(module)) is KIND
         and _read(module) is not None
-        and _written(module.activation) == activation
-        and _written(module.scale_activation) == scale_activation
-    )
-
-
-def define(definitions: Definitions, activation: str, scale_activation: str) -> str:
-    """Define the class with these activations; returns its name in the file."""
-    return definitions.add(
-        "SqueezeExcitation", _TEXT, activation=activation, scale_activation=scale_activation
+        and activations(module.activation, module.scale_activation) == written
     )
 
 
@@ -58,10 +56,9 @@ def _calculate(block: Any, x: Signal, channels: Channels) -> Signal:
 
 
 def _write(block: Any, _layers: Any, writer: Writer) -> BlockSource:
-    definitions = Definitions(writer)
-    name = define(definitions, _written(block.activation), _written(block.scale_activation))
     widths = (writer.width(block.fc1.weight, 1), writer.width(block.fc1.weight, 0))
-    return BlockSource(Call(name, widths), definitions.texts)
+    written = activations(block.activation, block.scale_activation)
+    return writer.source(Call("SqueezeExcitation", widths), SqueezeExcitation, written)
 
 
 def _is_usual_convolution(conv: Any) -> bool:
@@ -74,24 +71,10 @@ def _is_usual_convolution(conv: Any) -> bool:
     )
 
 
-def _written(activation: Any) -> str:
+def _written(activation: Any) -> Call:
     """An activation's constructor call."""
-    inplace = "inplace=True" if getattr(activation, "inplace", False) else ""
-    return f"nn.{type(activation).__name__}({inplace})"
+    return Call.of(type(activation), inplace=getattr(activation, "inplace", False))
 
 
 KIND = Kind(_read, _calculate, _write)
-
-_TEXT = """class {name}(nn.Module):
-    def __init__(self, channels: int, squeeze: int) -> None:
-        super().__init__()
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc1 = nn.Conv2d(channels, squeeze, 1)
-        self.fc2 = nn.Conv2d(squeeze, channels, 1)
-        self.activation = {activation}
-        self.scale_activation = {scale_activation}
-
-    def forward(self, x: Tensor) -> Tensor:
-        scale = self.activation(self.fc1(self.avgpool(x)))
-        return self.scale_activation(self.fc2(scale)) * x
-"""
+_THEIRS = LazyClasses({CLASS: KIND})
