@@ -101,33 +101,6 @@ class DecoratedBlocks:
         described.__doc__ = usual.replace("a block class", block, 1)
         return described
 
-    def mark(
-        self, decorator: str, block_type: str, convs: Sequence[str], downsampling: Sequence[str]
-    ) -> Callable[[Class], Class]:
-        """The class decorator that puts a class in the family's care.
-
-        Args:
-            decorator: its name, for messages.
-            block_type: what it calls this type of block.
-            convs: the attributes that are the block's convolutions, in order.
-            downsampling: the attributes that make up the shortcut, where it has layers.
-
-        Raises:
-            UsageError: an argument is not a list of names, or what is decorated is no class.
-        """
-        description = Description(
-            decorator,
-            block_type,
-            _names(decorator, "convs", convs),
-            _names(decorator, "downsampling", downsampling),
-        )
-
-        def decorate(cls: Class) -> Class:
-            self._descriptions[_module_class(decorator, cls)] = description
-            return cls
-
-        return decorate
-
     def description(self, block: nn.Module) -> Description | None:
         """What the decorator of a block's class, or of the class that it derives from, says.
 
