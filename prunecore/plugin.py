@@ -8,7 +8,8 @@ constructor is a `Call`. Decorators of one's own are `DecoratedBlocks`.
 Owners of layers hand out and bind channels themselves (`channels.fresh`, `channels.bind`,
 `channels.width`, and so on), and lay ids `along` an axis of a `Signal`. Rules for functions are
 `FunctionRule`s, which calculate from an `Operation`; `elementwise` and `spatial` are such
-calculations. A `Criterion` gets one `ScoringContext`, and gives one score a channel.
+calculations; one that understands weights that a forward computes says so with `Computed`. A
+`Criterion` gets one `ScoringContext`, and gives one score a channel.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from prunecore.channels.channels import Channels
 from prunecore.channels.ids import along
 from prunecore.channels.keep import Keep
-from prunecore.channels.signal import Signal
+from prunecore.channels.signal import Computed, Signal
 from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.decorators import DecoratedBlocks
 from prunecore.errors import PluginError, UnsupportedError, UsageError
@@ -31,6 +32,7 @@ __all__ = [
     "BlockSource",
     "Call",
     "Channels",
+    "Computed",
     "Criterion",
     "DecoratedBlocks",
     "FunctionRule",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,7 +21,7 @@ from prunecore.channels.ids import (
     without_repetition,
 )
 from prunecore.channels.records import MaskedForward, MaskedFunction, Records, Use
-from prunecore.channels.signal import Signal, shaped
+from prunecore.channels.signal import Computed, Grid, Origin, Signal, shaped
 from prunecore.errors import InputShapeError, Line, UnsupportedError
 
 
@@ -95,6 +95,20 @@ class Channels(ABC):
 
         The parameters that it is computed of stay whole, but for what meets channels on the way.
         """
+
+    def plain(self, signal: Signal, understood: Collection[type[Origin]] = ()) -> Signal:
+        """A tensor as a call meets it that does not ask where it comes from.
+
+        Channels that lie along several axes are coupled to a rectangle, and what is computed of
+        parameters is whole. A parameter, and places that have been taken, serve any call.
+
+        Args:
+            signal: any tensor.
+            understood: the kinds of origin that the call does understand, and meets as they are.
+        """
+        if Computed not in understood:
+            signal = self.whole(signal)
+        return signal if Grid in understood else self.settle(signal)
 
     @property
     def path(self) -> str:
@@ -249,9 +263,10 @@ class Channels(ABC):
             signal: any tensor.
             axis: along which the channels stay apart; without one, that which has most of them.
         """
-        if signal.grid is None:
+        grid = signal.origin_as(Grid)
+        if grid is None:
             return signal
-        *before, last = signal.grid.arrangements
+        *before, last = grid.arrangements
         settled = one_channel_axis(last, self.join, axis)
         ids, places = np.unique(last, return_index=True)
         stands_for = np.broadcast_to(settled, last.shape).ravel()[places]

@@ -30,7 +30,7 @@ def open_parts(result: Any, own: Computed) -> Any:
 
     def opened(signal: Signal) -> Signal:
         computed = replace(own, followed=[])
-        part = Signal(signal.meta, without_channels(signal.ndim), computed=computed)
+        part = Signal(signal.meta, without_channels(signal.ndim), computed)
         own.parts.append(part)
         return part
 

@@ -30,20 +30,20 @@ def moved(channels: Channels, signal: Signal, meta: Tensor, change: Callable[[Id
     """
     ids = change(signal.ids)
     several = sum(size > 1 for size in ids.shape) > 1
-    if signal.grid is None:
+    before = signal.origin_as(Grid)
+    if before is None:
         if not several:
             return Signal(meta, ids)
         own = [along(axis, signal.ndim, np.arange(n)) for axis, n in enumerate(signal.shape)]
-        return Signal(meta, ids, grid=Grid(signal, tuple(map(change, own)), (ids,)))
-    coordinates = tuple(map(change, signal.grid.coordinates))
+        return Signal(meta, ids, Grid(signal, tuple(map(change, own)), (ids,)))
+    coordinates = tuple(map(change, before.coordinates))
     if several:
-        grid = Grid(signal.grid.source, coordinates, (*signal.grid.arrangements, ids))
-        return Signal(meta, ids, grid=grid)
+        return Signal(meta, ids, Grid(before.source, coordinates, (*before.arrangements, ids)))
     axis = next((axis for axis, size in enumerate(ids.shape) if size > 1), 0)
     places = _read(coordinates, meta.shape, axis)
     if places is None:
         return moved(channels, channels.settle(signal), meta, change)
-    return Signal(meta, ids, picked=Picked(signal.grid.source, places))
+    return Signal(meta, ids, Picked(before.source, places))
 
 
 def _read(coordinates: Sequence[Ids], shape: Sequence[int], axis: int) -> Ids | None:
@@ -78,4 +78,4 @@ def picked(
         channels.pin(ids, "a function takes it alone")
     else:
         channels.hold_one(ids)
-    return Signal(meta, ids, picked=Picked(source, places))
+    return Signal(meta, ids, Picked(source, places))

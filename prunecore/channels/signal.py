@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from prunecore.channels.ids import Ids
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A parameter or buffer of the network, whose channels are to come from what it meets.
+
+    Attributes:
+        tensor: the parameter or buffer.
+    """
+
+    tensor: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +99,7 @@ class Computed:
         moves: whether the function only moves or takes places, so that zeros stay zero.
         parts: all tensors that the function returns, this one among them.
         followed: what has been found, for one axis after the other.
+        before: the origin that the tensor has besides, where its channels were known at once.
     """
 
     function: Callable[..., Any]
@@ -97,6 +109,12 @@ class Computed:
     moves: bool
     parts: list[Signal] = field(default_factory=list)
     followed: list[Followed] = field(default_factory=list)
+    before: Stored | Grid | Picked | None = None
+
+
+# What is known of where a tensor comes from, besides its channels.
+Origin: TypeAlias = Stored | Grid | Picked | Computed
+Kind = TypeVar("Kind", Stored, Grid, Picked, Computed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,18 +124,13 @@ class Signal:
     Attributes:
         meta: the tensor on the meta device, for its shape.
         ids: the channel at each place: same rank as the tensor, size 1 on axes without channels.
-        parameter: the parameter that this is, as long as its ids are to come from what it meets.
-        grid: how its channels lie along several axes, where they may go in any pattern.
-        picked: the places of another tensor that a function has taken for it.
-        computed: how it is computed, if of parameters alone.
+        origin: where it comes from, if that is a parameter, or a tensor of which it is known how
+            this one's places lie in it. A function's result has none unless its rule gives it one.
     """
 
     meta: Tensor
     ids: Ids
-    parameter: Tensor | None = None
-    grid: Grid | None = None
-    picked: Picked | None = None
-    computed: Computed | None = None
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         """Refuse ids that cannot be those of the tensor.
@@ -154,6 +167,25 @@ class Signal:
     def channel_axes(self) -> list[int]:
         """The axes along which channels lie."""
         return [axis for axis, size in enumerate(self.ids.shape) if size > 1]
+
+    def origin_as(self, kind: type[Kind]) -> Kind | None:
+        """Its origin, if that is of this kind."""
+        origin = self.origin
+        if isinstance(origin, kind):
+            return origin
+        before = origin.before if isinstance(origin, Computed) else None
+        return before if isinstance(before, kind) else None
+
+    @property
+    def parameter(self) -> Tensor | None:
+        """The parameter or buffer that this is, as long as its ids come from what it meets."""
+        stored = self.origin_as(Stored)
+        return None if stored is None else stored.tensor
+
+    @property
+    def computed(self) -> Computed | None:
+        """How it is computed, if of parameters alone."""
+        return self.origin if isinstance(self.origin, Computed) else None
 
     def carries_channels(self, axis: int) -> bool:
         """Whether channels lie along this axis."""

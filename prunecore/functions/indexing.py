@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.reordering import picked
-from prunecore.channels.signal import Signal
+from prunecore.channels.signal import Computed, Grid, Signal
 from prunecore.functions.rule import FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _alone(
 ) -> Signal:
     """A single place, whose axis is gone."""
     kept = picked(channels, source, ids, meta.unsqueeze(axis), axis, np.array([place]))
-    return Signal(meta, kept.ids.reshape([1] * meta.ndim), picked=kept.picked)
+    return Signal(meta, kept.ids.reshape([1] * meta.ndim), kept.origin)
 
 
 def _numbers(item: Any) -> Any:
@@ -165,7 +165,7 @@ def _along_dim(
             for meta, places in zip(result, parts, strict=True)
         )
 
-    return FunctionRule(calculate, takes_grids=True)
+    return FunctionRule(calculate, understands=(Grid,), moves=True)
 
 
 def _settled(channels: Channels, tensor: Signal, whole: Sequence[int]) -> Signal:
@@ -234,7 +234,7 @@ def _shuffle(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    operator.getitem: FunctionRule(_index, takes_grids=True, takes_computed=True),
+    operator.getitem: FunctionRule(_index, understands=(Grid, Computed), moves=True),
     **everywhere("chunk split split_with_sizes tensor_split", _along_dim(2)),
     **everywhere("unbind select", _along_dim(1, alone=True)),
     **everywhere("narrow", _along_dim(1)),

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.computed import is_open
 from prunecore.channels.ids import Ids, along, without_channels
-from prunecore.channels.signal import Signal
+from prunecore.channels.signal import Computed, Grid, Signal
 from prunecore.functions.rule import FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
@@ -231,9 +231,9 @@ def _attention(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    operator.matmul: FunctionRule(_matmul, takes_computed=True),
-    **everywhere("matmul bmm mm", FunctionRule(_matmul, takes_computed=True)),
-    **everywhere("baddbmm addmm", FunctionRule(_added_matmul, takes_computed=True)),
-    torch.einsum: FunctionRule(_einsum, takes_computed=True),
-    F.scaled_dot_product_attention: FunctionRule(_attention, takes_grids=True),
+    operator.matmul: FunctionRule(_matmul, understands=(Computed,)),
+    **everywhere("matmul bmm mm", FunctionRule(_matmul, understands=(Computed,))),
+    **everywhere("baddbmm addmm", FunctionRule(_added_matmul, understands=(Computed,))),
+    torch.einsum: FunctionRule(_einsum, understands=(Computed,)),
+    F.scaled_dot_product_attention: FunctionRule(_attention, understands=(Grid,)),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, reshape_ids, without_channels
 from prunecore.channels.reordering import moved
-from prunecore.channels.signal import Signal, shaped
+from prunecore.channels.signal import Grid, Signal, Stored, shaped
 from prunecore.channels.sizes import Count
 from prunecore.functions.concatenation import _concatenate, _concatenate_along, _stack
 from prunecore.functions.rule import Arguments, FunctionRule, Operation, everywhere
@@ -91,7 +90,7 @@ def _reshape_as(channels: Channels, operation: Operation) -> Signal:
 def _same_places(channels: Channels, operation: Operation) -> Signal:
     """Another copy of the tensor."""
     tensor = operation.tensor
-    return replace(tensor, meta=shaped(tensor.shape), parameter=None, picked=None)
+    return Signal(shaped(tensor.shape), tensor.ids, tensor.origin_as(Grid))
 
 
 def _expand(channels: Channels, operation: Operation) -> Signal:
@@ -104,7 +103,7 @@ def _expand(channels: Channels, operation: Operation) -> Signal:
     ids = tensor.ids.reshape((1,) * added + tensor.ids.shape)
     if ids.size == 1:
         ids = _counting(operation, meta)
-    return Signal(meta, ids, None if added else tensor.parameter)
+    return Signal(meta, ids, None if added else tensor.origin_as(Stored))
 
 
 def _new(channels: Channels, operation: Operation) -> Signal:
@@ -142,18 +141,26 @@ def _repeat(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    **everywhere("flatten ravel squeeze unsqueeze", FunctionRule(_reshape, takes_grids=True)),
-    **everywhere("reshape view", FunctionRule(_reshape, _write_sizes, takes_grids=True)),
+    **everywhere(
+        "flatten ravel squeeze unsqueeze", FunctionRule(_reshape, understands=(Grid,), moves=True)
+    ),
+    **everywhere(
+        "reshape view", FunctionRule(_reshape, _write_sizes, understands=(Grid,), moves=True)
+    ),
     **everywhere("view_as reshape_as", FunctionRule(_reshape_as)),
-    **everywhere("unflatten", FunctionRule(_reshape, _write_unflatten, takes_grids=True)),
-    **everywhere("contiguous clone detach", FunctionRule(_same_places, takes_grids=True)),
+    **everywhere(
+        "unflatten", FunctionRule(_reshape, _write_unflatten, understands=(Grid,), moves=True)
+    ),
+    **everywhere(
+        "contiguous clone detach", FunctionRule(_same_places, understands=(Grid,), moves=True)
+    ),
     **everywhere("expand", FunctionRule(_expand, _write_sizes)),
     **everywhere("new_zeros new_ones new_full new_empty", FunctionRule(_new, _write_sizes)),
     **everywhere("expand_as", FunctionRule(_expand_as)),
     **everywhere("repeat tile", FunctionRule(_repeat)),
     **everywhere(
         "permute transpose swapaxes swapdims movedim moveaxis t",
-        FunctionRule(_rearrange, takes_grids=True),
+        FunctionRule(_rearrange, understands=(Grid,), moves=True),
     ),
     **everywhere("cat concat concatenate", FunctionRule(_concatenate)),
     **everywhere("hstack column_stack", _concatenate_along(1)),

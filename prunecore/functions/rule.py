@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunecore.channels.signal import Signal, shaped
+from prunecore.channels.signal import Origin, Signal, shaped
 from prunecore.channels.sizes import counted
 
 if TYPE_CHECKING:
@@ -71,17 +71,15 @@ class FunctionRule:
     Attributes:
         calculate: `(channels, operation)` to what the function returns, `Signal` for tensor.
         rewrite: the arguments for the kept widths; `None` where no literal counts channels.
-        takes_grids: whether it only moves or takes places, and understands tensors whose channels
-            lie along several axes. Other functions meet them with the channels coupled to a
-            rectangle.
-        takes_computed: whether it understands tensors that are computed of parameters alone, whose
-            channels are yet to be followed. Other functions meet them whole.
+        understands: the kinds of a tensor's origin that `calculate` asks for. `Channels.plain`
+            says as what others are met.
+        moves: whether it only moves or takes places, so that zeros stay zero.
     """
 
     calculate: Calculate
     rewrite: Rewrite | None = None
-    takes_grids: bool = False
-    takes_computed: bool = False
+    understands: tuple[type[Origin], ...] = ()
+    moves: bool = False
 
 
 def elementwise(channels: Channels, operation: Operation) -> Signal:

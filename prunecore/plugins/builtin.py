@@ -8,6 +8,7 @@ from typing import Any
 
 import torch.nn.functional as F
 
+from prunecore.channels.signal import Computed
 from prunecore.criteria.criterion import Criterion
 from prunecore.criteria.magnitude import l1_norm
 from prunecore.criteria.random import random, random_weighted
@@ -34,10 +35,10 @@ from prunecore.hookspecs import hookimpl
 def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
     """The rules for the functions of torch that people call between layers."""
     operators = [getattr(operator, name) for name in _OPERATORS.split()]
-    by_place = FunctionRule(elementwise, takes_computed=True)
+    by_place = FunctionRule(elementwise, understands=(Computed,))
     return {
         **dict.fromkeys(operators, by_place),
-        operator.add: FunctionRule(_add, takes_computed=True),
+        operator.add: FunctionRule(_add, understands=(Computed,)),
         **everywhere(_ELEMENTWISE, by_place),
         **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
         **everywhere("size", FunctionRule(_size)),

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.channels import Channels
 from prunecore.channels.computed import as_followed
 from prunecore.channels.records import Trace
-from prunecore.channels.signal import Signal
+from prunecore.channels.signal import Picked, Signal
 from prunecore.channels.sizes import counted
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import function_of
@@ -20,15 +20,15 @@ from prunecore.tracing.train_eval import alike
 Functions = Mapping[Callable[..., Any], FunctionRule]
 
 
-def picking(trace: Trace, node: fx.Node) -> list[Signal]:
-    """The tensors that a call has taken places for; none if it takes none."""
+def picking(trace: Trace, node: fx.Node) -> list[tuple[Signal, Picked]]:
+    """The tensors that a call has taken places for, and these; none if it takes none."""
     if node.op not in ("call_function", "call_method"):
         return []
     given = _signals([trace.values[source] for source in node.all_input_nodes])
     return [
-        signal
+        (signal, picked)
         for signal in _signals(trace.values[node])
-        if signal.picked is not None
+        if (picked := signal.origin_as(Picked))
         and not any(signal is other for other in given)  # it is only passed on
     ]
 
@@ -77,8 +77,8 @@ def agree(channels: Channels, first: Trace, later: Trace, functions: Functions) 
 
 def _stated(trace: Trace, node: fx.Node, functions: Functions) -> list[Signal]:
     """The tensors whose kept places or widths the text of a call states."""
-    if picks := [tensor.picked for tensor in picking(trace, node) if tensor.picked]:
-        return [picks[0].source]
+    if picks := picking(trace, node):
+        return [picks[0][1].source]
     rule = functions.get(function_of(node))
     literals = pytree.tree_leaves((node.args[1:], dict(node.kwargs)))
     states = any(isinstance(literal, int) and literal > 1 for literal in literals)

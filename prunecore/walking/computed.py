@@ -193,7 +193,7 @@ def follow(channels: Follower, signal: Signal, way: Way | None = None) -> Signal
     def followed(value: Signal) -> Signal:
         if way is not None and value.parameter is way.parameter:
             assert given is not None
-            return replace(value, ids=given, parameter=None)
+            return Signal(value.meta, given)
         computed = value.computed
         if way is not None and not _is_of(value, way.parameter) and is_open(value):
             return value  # its channels come from what it meets on the way

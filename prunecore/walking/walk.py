@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from prunecore.channels.channels import Channels
 from prunecore.channels.computed import are_of_weights, is_open, open_parts
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.records import Trace, Visit, is_within
-from prunecore.channels.signal import Computed, Followed, Signal, shaped
+from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, shaped
 from prunecore.channels.sizes import Count, counted, depending
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
@@ -98,7 +99,7 @@ class Walk(Follower):
         path = self._paths[id(module)]
         self.modes.check(path, in_training=self._in_eval is not None)
         owner = None if path in self.records.opened else self._plugins.owner(type(module))
-        inputs, keywords = self._settled(self._whole((inputs, keywords)))
+        inputs, keywords = self._plain((inputs, keywords))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
                 raise TypeError(f"{path} is called with {type(given).__name__}, not a Signal")
@@ -120,7 +121,7 @@ class Walk(Follower):
                     inputs=inputs,
                     channels=self,
                 )
-        output = self._settled(self._whole(output))
+        output = self._plain(output)
         del self.records.open[depth:]
         self.records.visits.setdefault(path, []).append(Visit(inputs, output, owner))
         if is_within(path, self.records.protected):
@@ -173,7 +174,7 @@ class Walk(Follower):
         signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
         of_weights = are_of_weights(signals)
         operation = Operation(function, args, kwargs)
-        own = Computed(function, args, kwargs, self._call, rule.takes_grids)
+        own = Computed(function, args, kwargs, self._call, rule.moves)
         if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
             result = trial(self)._by_rule(rule, operation)
             found = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Signal)]
@@ -182,7 +183,9 @@ class Walk(Follower):
                 return result if passed_on else open_parts(result, own)
         result = self._by_rule(rule, operation)
         if of_weights and isinstance(result, Signal):
-            result = replace(result, computed=own)
+            before = result.origin
+            own = replace(own, before=before.before if isinstance(before, Computed) else before)
+            result = replace(result, origin=own)
             own.parts.append(result)
             own.followed.append(Followed(result, None))
         return result
@@ -205,12 +208,8 @@ class Walk(Follower):
                 follow_rest(self, signal)
 
     def _by_rule(self, rule: FunctionRule, operation: Operation) -> Any:
-        if not rule.takes_computed:
-            args, kwargs = self._whole((operation.args, operation.kwargs))
-            operation = Operation(operation.function, args, kwargs)
-        if not rule.takes_grids:
-            args, kwargs = self._settled((operation.args, operation.kwargs))
-            operation = Operation(operation.function, args, kwargs)
+        args, kwargs = self._plain((operation.args, operation.kwargs), rule.understands)
+        operation = Operation(operation.function, args, kwargs)
         try:
             return rule.calculate(self, operation)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
@@ -267,7 +266,7 @@ class Walk(Follower):
             own = self.fresh(tensor.shape[wide[0]]) if own is None else own
             self.bind(tensor, wide[0], own)
             ids = along(wide[0], tensor.ndim, own)
-        return Signal(shaped(tensor.shape), ids, tensor)
+        return Signal(shaped(tensor.shape), ids, Stored(tensor))
 
     def refuse(self, reason: str, remedy: str) -> NoReturn:
         """Stop: the module that the walk is in is not understood.
@@ -283,11 +282,9 @@ class Walk(Follower):
     def _for_torch(self, argument: Any) -> Any:
         return bool(argument) if isinstance(argument, Training) else super()._for_torch(argument)
 
-    def _settled(self, values: Any) -> Any:
-        return pytree.tree_map_only(Signal, self.settle, values)
-
-    def _whole(self, values: Any) -> Any:
-        return pytree.tree_map_only(Signal, self.whole, values)
+    def _plain(self, values: Any, understood: Collection[type[Origin]] = ()) -> Any:
+        plain = functools.partial(self.plain, understood=understood)
+        return pytree.tree_map_only(Signal, plain, values)
 
     def _bound(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from prunecore import UnsupportedError
 from prunecore.channels.ids import FIXED, without_channels
-from prunecore.channels.signal import shaped
+from prunecore.channels.signal import Computed, Grid, Picked, shaped
 from prunecore.errors import InputShapeError
 from prunecore.plugin import Channels, Signal, along
 from prunecore.plugins import loading
@@ -560,3 +561,37 @@ def test_without_the_plugin_of_layers_the_error_says_what_to_install(
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
     with pytest.raises(UnsupportedError, match="pip install prunecore-sequential"):
         find_dependencies(model, [torch.empty((2, 3, 8, 8), device="meta")], loading.load())
+
+
+def spread(channels: Channels) -> Signal:
+    """Six channels that lie along two axes."""
+    wide = Signal(shaped((1, 6)), along(1, 2, channels.fresh(6)))
+    signal = channels.apply(torch.unflatten, wide, 1, (2, 3))
+    assert isinstance(signal, Signal)
+    assert signal.channel_axes == [1, 2]
+    return signal
+
+
+def test_a_call_that_asks_for_no_origin_meets_a_rectangle(channels: Walk) -> None:
+    plain = channels.plain(spread(channels))
+    assert (plain.origin, plain.channel_axes) == (None, [2])
+    assert len(channels.records.couplings) == 1
+
+
+def test_a_call_meets_an_origin_that_it_understands_as_it_is(channels: Walk, holder: Any) -> None:
+    signal = spread(channels)
+    assert channels.plain(signal, (Grid,)) is signal
+    computed = channels.apply(torch.mul, channels.stored(holder, "weight"), 2)
+    assert channels.plain(computed, (Computed,)) is computed
+    assert channels.plain(computed).origin is None
+
+
+def test_what_is_taken_of_a_parameter_is_computed_of_it_and_still_taken(
+    channels: Walk, holder: Any
+) -> None:
+    part = channels.apply(operator.getitem, channels.stored(holder, "mean"), slice(1, 3))
+    picked = part.origin_as(Picked)
+    assert picked is not None
+    assert picked.places.tolist() == [1, 2]
+    assert part.origin_as(Computed) is part.origin
+    assert part.parameter is None

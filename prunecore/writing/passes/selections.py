@@ -19,7 +19,7 @@ from torch import fx
 from prunecore.channels.ids import Ids
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
-from prunecore.channels.signal import Signal
+from prunecore.channels.signal import Picked, Signal
 from prunecore.walking.calls import Functions, picking
 from prunecore.writing.passes.rehearsal import Rehearsal
 from prunecore.writing.text import LONGEST_ROW, Call, Name, Value, free_name
@@ -98,26 +98,25 @@ def _selections(trace: Trace, keep: Keep, functions: Functions) -> list[Selectio
     rehearsal = Rehearsal(trace, keep, functions)
     selections = []
     for node in trace.graph.nodes:
-        by_axis: dict[int, list[Signal]] = {}  # a parameter may have channels along several
-        for signal in picking(trace, node):
-            assert signal.picked is not None
-            (axis,) = signal.picked.source.channel_axes
-            by_axis.setdefault(axis, []).append(signal)
-        for signals in by_axis.values():
-            selections.append(_selection(node, signals, rehearsal, keep))
+        by_axis: dict[int, list[tuple[Signal, Picked]]] = {}  # a parameter may have several
+        for signal, picked in picking(trace, node):
+            (axis,) = picked.source.channel_axes
+            by_axis.setdefault(axis, []).append((signal, picked))
+        for taken in by_axis.values():
+            selections.append(_selection(node, taken, rehearsal, keep))
     return selections
 
 
 def _selection(
-    node: fx.Node, signals: Sequence[Signal], rehearsal: Rehearsal, keep: Keep
+    node: fx.Node, taken: Sequence[tuple[Signal, Picked]], rehearsal: Rehearsal, keep: Keep
 ) -> Selection:
-    taken = [signal.picked for signal in signals if signal.picked is not None]
-    tensor = taken[0].source
+    signals = [signal for signal, _ in taken]
+    tensor = taken[0][1].source
     (axis,) = tensor.channel_axes
     ids = tensor.ids.ravel()
     stays = keep.mask(ids)
     numbers = np.cumsum(stays) - 1  # among the kept places
-    kept = [one.places[stays[one.places]] for one in taken]
+    kept = [one.places[stays[one.places]] for _, one in taken]
     parts = tuple(numbers[places] for places in kept)
     return Selection(
         node=node,
@@ -127,7 +126,7 @@ def _selection(
         width=int(stays.sum()),
         alone=_without(signals[0].shape, axis) == _without(tensor.shape, axis),
         parts=parts,
-        sizes=tuple(keep.count(ids[one.places]) for one in taken),
+        sizes=tuple(keep.count(ids[one.places]) for _, one in taken),
         starts=tuple(keep.count(ids[: places[0]]) if places[0] else 0 for places in kept),
         stands=rehearsal.takes(node, tensor, signals, parts),
     )

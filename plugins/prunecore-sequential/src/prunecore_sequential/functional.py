@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunecore.plugin import Channels, FunctionRule, Operation, Signal
+from prunecore.plugin import Channels, Computed, FunctionRule, Operation, Signal
 from prunecore_sequential.kernels import Kernel, convolve, multiply
 from prunecore_sequential.normalization import (
     by_groups,
@@ -262,18 +262,20 @@ def _with(
 def _rules() -> dict[Callable[..., Any], FunctionRule]:
     grouped = _write_groups("groups", 6)
     rules = {
-        "linear": FunctionRule(linear, takes_computed=True),
-        "prelu": FunctionRule(prelu, takes_computed=True),
-        "batch_norm": FunctionRule(by_channel, takes_computed=True),
-        "instance_norm": FunctionRule(by_channel, takes_computed=True),
-        "group_norm": FunctionRule(group_norm, _write_groups("num_groups", 1), takes_computed=True),
-        "layer_norm": FunctionRule(layer_norm, _write_shape, takes_computed=True),
-        "rms_norm": FunctionRule(layer_norm, _write_shape, takes_computed=True),
+        "linear": FunctionRule(linear, understands=(Computed,)),
+        "prelu": FunctionRule(prelu, understands=(Computed,)),
+        "batch_norm": FunctionRule(by_channel, understands=(Computed,)),
+        "instance_norm": FunctionRule(by_channel, understands=(Computed,)),
+        "group_norm": FunctionRule(
+            group_norm, _write_groups("num_groups", 1), understands=(Computed,)
+        ),
+        "layer_norm": FunctionRule(layer_norm, _write_shape, understands=(Computed,)),
+        "rms_norm": FunctionRule(layer_norm, _write_shape, understands=(Computed,)),
     }
     for axes in (1, 2, 3):
         for filters, name in enumerate(("conv", "conv_transpose")):
             rule = functools.partial(convolution, filters)
-            rules[f"{name}{axes}d"] = FunctionRule(rule, grouped, takes_computed=True)
+            rules[f"{name}{axes}d"] = FunctionRule(rule, grouped, understands=(Computed,))
     return {
         getattr(space, name): rule
         for name, rule in rules.items()
