@@ -1,1 +1,1 @@
-"""What each function does to channel ids."""
+"""What is known of each function that a forward may call, its channels first of all."""

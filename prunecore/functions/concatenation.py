@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from prunecore.channels.ids import along, without_channels
 from prunecore.channels.signal import Signal, shaped
-from prunecore.functions.rule import FunctionRule, Operation
+from prunecore.functions.rule import FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
@@ -56,3 +56,12 @@ def _stack(channels: Channels, operation: Operation) -> Signal:
     dim = operation.argument(1, "dim", 0) % (tensors[0].ndim + 1)
     meta = channels.run(torch.stack, [tensor.meta for tensor in tensors], dim)
     return Signal(meta, np.expand_dims(channels.couple(*tensors).ids, dim))
+
+
+RULES: Mapping[Callable[..., Any], FunctionRule] = {
+    **everywhere("cat concat concatenate", FunctionRule(_concatenate)),
+    **everywhere("hstack column_stack", _concatenate_along(1)),
+    **everywhere("vstack", _concatenate_along(0)),
+    **everywhere("dstack", _concatenate_along(2)),
+    **everywhere("stack", FunctionRule(_stack)),
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.reordering import picked
 from prunecore.channels.signal import Computed, Grid, Signal
-from prunecore.functions.rule import FunctionRule, Operation, everywhere
+from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
@@ -234,10 +235,13 @@ def _shuffle(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    operator.getitem: FunctionRule(_index, understands=(Grid, Computed), moves=True),
+    operator.getitem: FunctionRule(
+        _index, understands=(Grid, Computed), moves=True, sign=Sign("[]", 9, "access")
+    ),
     **everywhere("chunk split split_with_sizes tensor_split", _along_dim(2)),
-    **everywhere("unbind select", _along_dim(1, alone=True)),
-    **everywhere("narrow", _along_dim(1)),
+    **everywhere("unbind", _along_dim(1, alone=True)),
+    **everywhere("select", replace(_along_dim(1, alone=True), takes="one")),
+    **everywhere("narrow", replace(_along_dim(1), takes="run")),
     **everywhere("roll", _along_dim(2, "dims", None)),
     **everywhere("index_select", FunctionRule(_index_select)),
     **everywhere("repeat_interleave", FunctionRule(_repeat_interleave)),

@@ -1,17 +1,17 @@
-"""The rules for the functions of torch that people call between layers."""
+"""The rules for functions that work place by place, and for what is asked of a tensor."""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from prunecore.channels.signal import Signal
+from prunecore.channels.signal import Computed, Signal
 from prunecore.channels.sizes import depending, sizes
-from prunecore.functions.rule import (
-    Operation,
-    elementwise,
-)
+from prunecore.functions.rule import FunctionRule, Operation, Sign, elementwise, everywhere
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
@@ -73,7 +73,43 @@ _ELEMENTWISE = """
 """
 
 
-_OPERATORS = """
-    add sub mul truediv floordiv mod pow neg pos abs lt le gt ge eq ne and_ or_ xor invert
-    iadd isub imul itruediv
-"""
+_BY_PLACE = FunctionRule(elementwise, understands=(Computed,))
+
+
+_SIGNS: Mapping[Callable[..., Any], Sign] = {
+    operator.or_: Sign("|", 1),
+    operator.xor: Sign("^", 2),
+    operator.and_: Sign("&", 3),
+    operator.sub: Sign("-", 4),
+    operator.mul: Sign("*", 5),
+    operator.truediv: Sign("/", 5),
+    operator.floordiv: Sign("//", 5),
+    operator.mod: Sign("%", 5),
+    operator.neg: Sign("-", 6, "prefix"),
+    operator.pos: Sign("+", 6, "prefix"),
+    operator.invert: Sign("~", 6, "prefix"),
+    operator.pow: Sign("**", 7),
+    operator.lt: Sign("<", 0, opposite=operator.ge),
+    operator.le: Sign("<=", 0, opposite=operator.gt),
+    operator.gt: Sign(">", 0, opposite=operator.le),
+    operator.ge: Sign(">=", 0, opposite=operator.lt),
+    operator.eq: Sign("==", 0, opposite=operator.ne),
+    operator.ne: Sign("!=", 0, opposite=operator.eq),
+    operator.iadd: Sign("+=", 0, "in place"),
+    operator.isub: Sign("-=", 0, "in place"),
+    operator.imul: Sign("*=", 0, "in place"),
+    operator.itruediv: Sign("/=", 0, "in place"),
+}
+
+
+RULES: Mapping[Callable[..., Any], FunctionRule] = {
+    **{function: replace(_BY_PLACE, sign=sign) for function, sign in _SIGNS.items()},
+    operator.add: FunctionRule(_add, understands=(Computed,), sign=Sign("+", 4)),
+    operator.abs: _BY_PLACE,
+    **everywhere(_ELEMENTWISE, _BY_PLACE),
+    **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
+    **everywhere("size", FunctionRule(_size)),
+    **everywhere("dim ndimension numel is_floating_point is_complex", FunctionRule(_count)),
+    getattr: FunctionRule(_attribute, sign=Sign(".", 9, "access")),
+    len: FunctionRule(_count),
+}

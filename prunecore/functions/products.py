@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.computed import is_open
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.signal import Computed, Grid, Signal
-from prunecore.functions.rule import FunctionRule, Operation, everywhere
+from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
@@ -231,7 +231,7 @@ def _attention(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    operator.matmul: FunctionRule(_matmul, understands=(Computed,)),
+    operator.matmul: FunctionRule(_matmul, understands=(Computed,), sign=Sign("@", 5)),
     **everywhere("matmul bmm mm", FunctionRule(_matmul, understands=(Computed,))),
     **everywhere("baddbmm addmm", FunctionRule(_added_matmul, understands=(Computed,))),
     torch.einsum: FunctionRule(_einsum, understands=(Computed,)),

@@ -1,9 +1,10 @@
-"""The rules for functions that reshape tensors, rearrange their axes, or put them together."""
+"""The rules for functions that reshape tensors, rearrange their axes, or repeat them."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from prunecore.channels.ids import Ids, along, reshape_ids, without_channels
 from prunecore.channels.reordering import moved
 from prunecore.channels.signal import Grid, Signal, Stored, shaped
 from prunecore.channels.sizes import Count
-from prunecore.functions.concatenation import _concatenate, _concatenate_along, _stack
 from prunecore.functions.rule import Arguments, FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
@@ -140,31 +140,21 @@ def _repeat(channels: Channels, operation: Operation) -> Signal:
     return Signal(meta, np.ascontiguousarray(ids))
 
 
+_MOVES = FunctionRule(_reshape, understands=(Grid,), moves=True)
+
+
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    **everywhere(
-        "flatten ravel squeeze unsqueeze", FunctionRule(_reshape, understands=(Grid,), moves=True)
-    ),
-    **everywhere(
-        "reshape view", FunctionRule(_reshape, _write_sizes, understands=(Grid,), moves=True)
-    ),
+    **everywhere("flatten ravel squeeze unsqueeze", _MOVES),
+    **everywhere("reshape view", replace(_MOVES, rewrite=_write_sizes, infers_size=True)),
     **everywhere("view_as reshape_as", FunctionRule(_reshape_as)),
-    **everywhere(
-        "unflatten", FunctionRule(_reshape, _write_unflatten, understands=(Grid,), moves=True)
-    ),
-    **everywhere(
-        "contiguous clone detach", FunctionRule(_same_places, understands=(Grid,), moves=True)
-    ),
+    **everywhere("unflatten", replace(_MOVES, rewrite=_write_unflatten, infers_size=True)),
+    **everywhere("contiguous clone detach", replace(_MOVES, calculate=_same_places)),
     **everywhere("expand", FunctionRule(_expand, _write_sizes)),
     **everywhere("new_zeros new_ones new_full new_empty", FunctionRule(_new, _write_sizes)),
     **everywhere("expand_as", FunctionRule(_expand_as)),
     **everywhere("repeat tile", FunctionRule(_repeat)),
     **everywhere(
         "permute transpose swapaxes swapdims movedim moveaxis t",
-        FunctionRule(_rearrange, understands=(Grid,), moves=True),
+        replace(_MOVES, calculate=_rearrange),
     ),
-    **everywhere("cat concat concatenate", FunctionRule(_concatenate)),
-    **everywhere("hstack column_stack", _concatenate_along(1)),
-    **everywhere("vstack", _concatenate_along(0)),
-    **everywhere("dstack", _concatenate_along(2)),
-    **everywhere("stack", FunctionRule(_stack)),
 }

@@ -1,10 +1,10 @@
-"""What a rule for a function is: what it does to channels, and how a call of it is written."""
+"""What is known of a function that a forward may call, in one record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -65,8 +65,25 @@ Rewrite = Callable[[Arguments, Signal, "Keep"], Arguments]
 
 
 @dataclass(frozen=True)
+class Sign:
+    """The operator of Python that a call is written with.
+
+    Attributes:
+        text: the operator; `.` and `[]` for attributes and items.
+        precedence: how tightly it binds, from 0 for comparisons to 9 for attributes and items.
+        kind: where it stands; one that is `"in place"` changes its first operand.
+        opposite: of a comparison, what holds where this does not.
+    """
+
+    text: str
+    precedence: int
+    kind: Literal["infix", "prefix", "access", "in place"] = "infix"
+    opposite: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True)
 class FunctionRule:
-    """What a function does to channels, and how a call of it is written.
+    """What is known of a function: what it does to channels, and how a call of it is written.
 
     Attributes:
         calculate: `(channels, operation)` to what the function returns, `Signal` for tensor.
@@ -74,12 +91,18 @@ class FunctionRule:
         understands: the kinds of a tensor's origin that `calculate` asks for. `Channels.plain`
             says as what others are met.
         moves: whether it only moves or takes places, so that zeros stay zero.
+        takes: `"one"` place by its number, whose axis is gone then, or a `"run"` of places.
+        infers_size: whether it finds out a size that is given as -1.
+        sign: of an operator of Python.
     """
 
     calculate: Calculate
     rewrite: Rewrite | None = None
     understands: tuple[type[Origin], ...] = ()
     moves: bool = False
+    takes: Literal["one", "run"] | None = None
+    infers_size: bool = False
+    sign: Sign | None = None
 
 
 def elementwise(channels: Channels, operation: Operation) -> Signal:

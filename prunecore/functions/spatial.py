@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -96,3 +96,12 @@ def _pools(axes: int) -> dict[Callable[..., Any], FunctionRule]:
         getattr(F, f"adaptive_avg_pool{axes}d"): _adaptive_average(axes),
         getattr(F, f"max_unpool{axes}d"): _unpool(axes),
     }
+
+
+RULES: Mapping[Callable[..., Any], FunctionRule] = {
+    **_pools(1),
+    **_pools(2),
+    **_pools(3),
+    F.interpolate: FunctionRule(_interpolate),
+    F.pad: FunctionRule(_pad, _write_pad),
+}

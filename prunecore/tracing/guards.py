@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -11,21 +11,13 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
+from prunecore.functions.table import SIGNS
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with
 from prunecore.tracing.attributes import meta, without_storage
+from prunecore.tracing.nodes import reads_shape
 
 GUARD = "written for inputs of another size"  # what the written forward says where it is not so
-
-
-_OPPOSITES: dict[Any, Callable[..., Any]] = {
-    operator.eq: operator.ne,
-    operator.ne: operator.eq,
-    operator.lt: operator.ge,
-    operator.ge: operator.lt,
-    operator.gt: operator.le,
-    operator.le: operator.gt,
-}
 
 
 _UNKNOWN = ("device", "is_cuda", "data", "grad")  # of a tensor without storage
@@ -69,10 +61,11 @@ class Decider:
         sides = fx.node.map_arg(node.args, self._value)
         if isinstance(value, bool) and any(isinstance(side, torch.dtype) for side in sides):
             return value
-        if isinstance(value, bool) and not value and node.target in _OPPOSITES:
+        sign = SIGNS.get(cast(Any, node.target))
+        if isinstance(value, bool) and not value and sign and sign.opposite:
             tracer, given = condition.tracer, cast(Any, node.args)
             given = [fx.Proxy(s, tracer) if isinstance(s, fx.Node) else s for s in given]
-            asserted = _OPPOSITES[node.target](*given)
+            asserted = sign.opposite(*given)
         elif not isinstance(value, bool) or not value:
             asserted = asserted != 0 if value else asserted == 0
         torch._assert(asserted, GUARD)
@@ -127,9 +120,9 @@ class Decider:
     def _sizes(self, node: fx.Node) -> Iterator[tuple[fx.Node, Any]]:
         """What a number is computed of: tensors, and the axes whose sizes are read of them."""
         args: Any = node.args
-        if node.target is operator.getitem and _is_shape(args[0]):
+        if node.target is operator.getitem and reads_shape(args[0]):
             yield args[0].args[0], args[1]
-        elif _is_shape(node):
+        elif reads_shape(node):
             yield args[0], node.kwargs.get("dim", args[1] if len(args) > 1 else None)
         elif node.op == "placeholder":
             yield node, None
@@ -152,7 +145,8 @@ class Decider:
 
     def _value(self, node: fx.Node) -> Any:
         if node not in self._values:
-            compares = node.target in _OPPOSITES or node.target is getattr
+            sign = SIGNS.get(cast(Any, node.target))
+            compares = bool(sign and sign.opposite) or node.target is getattr
             args, kwargs = called_with(node, self._leaf if compares else self._given)
             self._values[node] = self._computed(node, args, kwargs)
         return self._values[node]
@@ -189,11 +183,6 @@ def _kind(module: nn.Module) -> Any:
     """A module's class, and what it is told to do."""
     told = {k: v for k, v in vars(module).items() if isinstance(v, bool | str | None)}
     return type(module), tuple(told.items())
-
-
-def _is_shape(node: fx.Node) -> bool:
-    """Whether a node is `x.shape`, `x.size()` or `x.size(1)`."""
-    return node.target == "size" or bool(node.target is getattr and node.args[1] == "shape")
 
 
 def _lists(values: Any) -> Iterator[list[Any]]:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from prunecore.functions.table import SIGNS
+
 OF_HOOK = "hook"  # what a node's meta calls that a hook has made it
 
 
@@ -35,14 +37,19 @@ def is_in_place(node: fx.Node) -> bool:
     is_method_of_operators = getattr(operator, name, None) is node.target  # and_, or_
     return (
         (name.endswith("_") and not is_method_of_operators)
-        or node.target in INPLACE
+        or (node.target in SIGNS and SIGNS[node.target].kind == "in place")
         or node.kwargs.get("inplace") is True
     )
-
-
-INPLACE = {operator.iadd: "+=", operator.isub: "-=", operator.imul: "*=", operator.itruediv: "/="}
 
 
 def function_of(node: fx.Node) -> Any:
     """What a call of a traced forward calls, a method as `Tensor` has it."""
     return getattr(Tensor, str(node.target)) if node.op == "call_method" else node.target
+
+
+def reads_shape(node: fx.Node) -> bool:
+    """Whether a node is `x.shape`, `x.size()` or `x.size(1)`."""
+    if node.op not in ("call_method", "call_function"):
+        return False
+    is_attribute = node.target is getattr and node.args[1] == "shape"
+    return bool(is_attribute or node.target in ("size", Tensor.size))

@@ -19,8 +19,8 @@ from torch import fx, nn
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, is_number, quoted, shown
+from prunecore.functions.table import SIGNS
 from prunecore.tracing.attributes import HeldFloat, HeldInt, Training
-from prunecore.tracing.nodes import INPLACE
 from prunecore.writing.text import (
     REQUIRED,
     Call,
@@ -32,30 +32,6 @@ from prunecore.writing.text import (
     same,
     without_noise,
 )
-
-INFIX: dict[Callable[..., Any], tuple[str, int]] = {  # operator to its sign and precedence
-    operator.or_: ("|", 1),
-    operator.xor: ("^", 2),
-    operator.and_: ("&", 3),
-    operator.add: ("+", 4),
-    operator.sub: ("-", 4),
-    operator.mul: ("*", 5),
-    operator.truediv: ("/", 5),
-    operator.floordiv: ("//", 5),
-    operator.mod: ("%", 5),
-    operator.matmul: ("@", 5),
-    operator.pow: ("**", 7),
-    operator.lt: ("<", 0),
-    operator.le: ("<=", 0),
-    operator.gt: (">", 0),
-    operator.ge: (">=", 0),
-    operator.eq: ("==", 0),
-    operator.ne: ("!=", 0),
-}
-
-
-_PREFIX = {operator.neg: "-", operator.pos: "+", operator.invert: "~"}
-
 
 _TIGHT = 9  # the precedence of names, calls and indexing
 
@@ -98,27 +74,33 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
         return Call(f"{_operand(args[0], _TIGHT)}.{target}", args[1:], kwargs)
     if target is operator.pow:
         return _power(args[0], args[1])
-    if target in INFIX:
+    if is_infix(target):
         if target is operator.add and _takes_away(node):
             target, args = operator.sub, (args[0], -args[1])
-        sign, level = INFIX[target]
+        sign, level = SIGNS[target].text, SIGNS[target].precedence
         compares = level == 0  # a chain of comparisons is another thing
         left, right = _operand(args[0], level + compares), _operand(args[1], level + 1)
         return Name(f"{left} {sign} {right}", level)
-    if target in _PREFIX:
-        return Name(f"{_PREFIX[target]}{_operand(args[0], 8)}", 6)
+    if target in SIGNS and SIGNS[target].kind == "prefix":
+        level = SIGNS[target].precedence
+        return Name(f"{SIGNS[target].text}{_operand(args[0], 8)}", level)
     if target is getattr:
         return Name(f"{_operand(args[0], _TIGHT)}.{args[1]}")
     if target is operator.getitem:
         return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
-    if target in INPLACE:
+    if target in SIGNS:  # in place, a statement by its sign
         return Call(f"operator.{target.__name__}", args, kwargs)
     return Call(function_name(target), args, without_defaults(target, kwargs))
 
 
 def is_operator(target: Any) -> bool:
     """Whether a call is written as an operator, its operands as text."""
-    return target in INFIX or target in _PREFIX or target in (getattr, operator.getitem)
+    return target in SIGNS and SIGNS[target].kind != "in place"
+
+
+def is_infix(target: Any) -> bool:
+    """Whether a call is written as an operator between its operands."""
+    return target in SIGNS and SIGNS[target].kind == "infix"
 
 
 def _power(base: Value, exponent: Value) -> Name:

@@ -18,10 +18,10 @@ from prunecore.escaping import is_name, shown
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import function_of, is_dead
 from prunecore.writing.expressions import (
-    INFIX,
     annotation,
     function_call,
     function_name,
+    is_infix,
     is_operator,
     literal,
     named_tuples,
@@ -210,7 +210,7 @@ class ForwardWriter:
         if node.op == "call_module" and mixes(self.trace.module.get_submodule(str(node.target))):
             return bool(calls)
         deepest = max((expression.depth for expression in calls), default=0)
-        joins = node.op == "output" or node.target in INFIX
+        joins = node.op == "output" or is_infix(node.target)
         return deepest >= _DEEPEST + joins or (
             not joins and any(expression.composite for expression in calls)
         )

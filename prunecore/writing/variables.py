@@ -7,11 +7,11 @@ import operator
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
 from prunecore.channels.signal import Signal
 from prunecore.escaping import is_name
-from prunecore.tracing.nodes import is_dead
+from prunecore.tracing.nodes import is_dead, reads_shape
 from prunecore.writing.expressions import names_in, own_name
 from prunecore.writing.text import Value
 
@@ -251,10 +251,7 @@ def _axes(node: fx.Node, values: Mapping[fx.Node, Any]) -> list[str]:
     source: Any = node.args[0] if node.args else None
     if node.target is operator.getitem and isinstance(node.args[1], slice):
         return _axes(source, values)[node.args[1]]
-    is_shape = node.target is getattr and node.args[1] == "shape"
-    if not is_shape and node.target not in ("size", Tensor.size):
-        return []
-    return _axis_names(values[source])
+    return _axis_names(values[source]) if reads_shape(node) else []
 
 
 def _axis_names(tensor: Signal) -> list[str]:

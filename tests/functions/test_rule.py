@@ -1,7 +1,10 @@
-"""What a rule is given, and the two rules that plugins build theirs of."""
+"""What a rule is given, the rules that plugins build theirs of, and how operators are written."""
 
 from __future__ import annotations
 
+import ast
+import itertools
+import operator
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +18,7 @@ from torch import nn
 from prunecore import UnsupportedError
 from prunecore.channels.ids import without_channels
 from prunecore.channels.signal import shaped
+from prunecore.functions.table import SIGNS
 from prunecore.plugin import (
     Channels,
     FunctionRule,
@@ -129,3 +133,36 @@ def test_a_plugin_gives_a_rule_for_a_function(toys: Plugins) -> None:
     more = register(SimpleNamespace(prunecore_functions=prunecore_functions), "more", "more 1")
     found = find_dependencies(Net(), [x], Plugins([*toys.all, more]))
     assert found.visits[""][0].output.ids.ravel().tolist() == [0, 1, 2, 3]
+
+
+INFIX = {function: sign for function, sign in SIGNS.items() if sign.kind == "infix"}
+
+
+@pytest.mark.parametrize(
+    "function", [one for one in INFIX if one is not operator.matmul], ids=lambda one: one.__name__
+)
+def test_an_operator_computes_what_its_function_does(function: Callable[..., Any]) -> None:
+    assert eval(f"13 {INFIX[function].text} 4") == function(13, 4)
+
+
+def test_operators_bind_as_tightly_as_python_has_them() -> None:
+    for one, other in itertools.product(INFIX.values(), repeat=2):
+        if one.precedence < other.precedence:
+            tree: Any = ast.parse(f"a {one.text} b {other.text} c", mode="eval").body
+            second = tree.comparators[0] if isinstance(tree, ast.Compare) else tree.right
+            assert isinstance(second, ast.BinOp), (one.text, other.text)
+
+
+def test_the_opposite_of_a_comparison_holds_where_that_does_not() -> None:
+    compared = {function: sign.opposite for function, sign in SIGNS.items() if sign.opposite}
+    assert len(compared) == 6
+    for (function, opposite), left in itertools.product(compared.items(), (1, 2, 3)):
+        assert function(left, 2) is not opposite(left, 2)
+
+
+@pytest.mark.parametrize("text", ["+=", "-=", "*=", "/="])
+def test_an_operator_in_place_changes_its_first_operand(text: str) -> None:
+    (function,) = (one for one, sign in SIGNS.items() if sign.text == text)
+    assert SIGNS[function].kind == "in place"
+    tensor = torch.ones(2)
+    assert function(tensor, 2) is tensor

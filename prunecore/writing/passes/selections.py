@@ -20,6 +20,7 @@ from prunecore.channels.ids import Ids
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Picked, Signal
+from prunecore.tracing.nodes import function_of
 from prunecore.walking.calls import Functions, picking
 from prunecore.writing.passes.rehearsal import Rehearsal
 from prunecore.writing.text import LONGEST_ROW, Call, Name, Value, free_name
@@ -40,6 +41,7 @@ class Selection:
         sizes: how many these are.
         starts: how many kept places lie before the first of each.
         stands: whether the call as it stands takes these places.
+        takes: what its function takes, as `FunctionRule` has it.
     """
 
     node: fx.Node
@@ -52,6 +54,7 @@ class Selection:
     sizes: tuple[int, ...]
     starts: tuple[int, ...]
     stands: bool
+    takes: str | None
 
     @property
     def is_split(self) -> bool:
@@ -103,12 +106,19 @@ def _selections(trace: Trace, keep: Keep, functions: Functions) -> list[Selectio
             (axis,) = picked.source.channel_axes
             by_axis.setdefault(axis, []).append((signal, picked))
         for taken in by_axis.values():
-            selections.append(_selection(node, taken, rehearsal, keep))
+            rule = functions.get(function_of(node))
+            selections.append(
+                _selection(node, taken, rehearsal, keep, rule.takes if rule else None)
+            )
     return selections
 
 
 def _selection(
-    node: fx.Node, taken: Sequence[tuple[Signal, Picked]], rehearsal: Rehearsal, keep: Keep
+    node: fx.Node,
+    taken: Sequence[tuple[Signal, Picked]],
+    rehearsal: Rehearsal,
+    keep: Keep,
+    takes: str | None,
 ) -> Selection:
     signals = [signal for signal, _ in taken]
     tensor = taken[0][1].source
@@ -129,6 +139,7 @@ def _selection(
         sizes=tuple(keep.count(ids[one.places]) for _, one in taken),
         starts=tuple(keep.count(ids[: places[0]]) if places[0] else 0 for places in kept),
         stands=rehearsal.takes(node, tensor, signals, parts),
+        takes=takes,
     )
 
 
@@ -229,7 +240,7 @@ def _index(one: Selection, nodes: Mapping[fx.Node, fx.Node], name: str, differs:
         items[place] = int(one.parts[0][0])
     elif name:
         items[place] = Name(f"self.{name}")
-    elif one.alone and (differs or node.target in ("narrow", torch.narrow)):
+    elif one.alone and (differs or one.takes == "run"):
         node.op, node.target = "call_method", "narrow"
         node.args, node.kwargs = (source, one.axis, one.starts[0], one.sizes[0]), {}
         return
@@ -244,7 +255,7 @@ def _index(one: Selection, nodes: Mapping[fx.Node, fx.Node], name: str, differs:
 
 def _items(one: Selection, node: fx.Node) -> tuple[list[Any], int]:
     """The call as the items of an index, and the place of that which takes channels."""
-    if node.target in ("select", torch.select):
+    if one.takes == "one":
         return [*[slice(None)] * one.axis, 0], one.axis
     if node.target is not operator.getitem:
         return [slice(None)] * (one.axis + 1), one.axis

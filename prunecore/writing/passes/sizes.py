@@ -23,8 +23,6 @@ from prunecore.tracing.nodes import function_of
 from prunecore.walking.calls import Functions, counting, picking
 from prunecore.writing.passes.rehearsal import Rehearsal
 
-_INFERRING = {"reshape", "view", "unflatten"}  # functions that find out a size given as -1
-
 
 def with_kept_sizes(
     traces: Mapping[str, Trace], keep: Keep, functions: Functions
@@ -52,7 +50,7 @@ def with_kept_sizes(
     for paths in alike.values():
         places = set().union(*(wrong[path] for path in paths))
         if places:
-            result |= {path: _stated(traces[path], places) for path in paths}
+            result |= {path: _stated(traces[path], places, functions) for path in paths}
     return result
 
 
@@ -103,12 +101,13 @@ def _given(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> Arguments:
     return tuple(args), dict(kwargs)
 
 
-def _stated(trace: Trace, places: set[tuple[int, int]]) -> Trace:
+def _stated(trace: Trace, places: set[tuple[int, int]], functions: Functions) -> Trace:
     """A forward some calls of which are given numbers for what they compute.
 
     Args:
         trace: the forward.
         places: of the calls, among its nodes, and of the arguments, among the computed ones.
+        functions: the rules.
     """
     result, copies = trace.copied()
     values = dict(result.values)
@@ -124,17 +123,17 @@ def _stated(trace: Trace, places: set[tuple[int, int]]) -> Trace:
         numbers = {
             copies[one]: _numbers(copies[one], trace.values[one], values, copy) for one in sources
         }
-        if _is_inferred(copy, list(numbers.values())):
+        if _is_inferred(copy, list(numbers.values()), functions):
             numbers = dict.fromkeys(numbers, -1)
         copy.args, copy.kwargs = _given(copy, numbers)
     return replace(result, values=values)
 
 
-def _is_inferred(call: fx.Node, numbers: Sequence[Any]) -> bool:
+def _is_inferred(call: fx.Node, numbers: Sequence[Any], functions: Functions) -> bool:
     """Whether a call may find out the one size that is stated."""
     leaves = pytree.tree_leaves((call.args, call.kwargs))
     is_one = len(numbers) == 1 and isinstance(numbers[0], int) and -1 not in leaves
-    return is_one and function_of(call).__name__ in _INFERRING
+    return is_one and functions[function_of(call)].infers_size
 
 
 def _numbers(node: fx.Node, value: Any, values: dict[fx.Node, Any], before: fx.Node) -> Any:
