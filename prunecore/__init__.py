@@ -60,7 +60,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'prunecore' has no attribute {name!r}")
-    return getattr(import_module(f"prunecore.{_HOMES[name]}"), name)
+    globals()[name] = value = getattr(import_module(f"prunecore.{_HOMES[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

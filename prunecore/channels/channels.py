@@ -106,7 +106,7 @@ class Channels(ABC):
             signal: any tensor.
             understood: the kinds of origin that the call does understand, and meets as they are.
         """
-        if Computed not in understood:
+        if signal.computed and Computed not in understood:
             signal = self.whole(signal)
         return signal if Grid in understood else self.settle(signal)
 

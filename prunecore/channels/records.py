@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids
-from prunecore.channels.signal import Signal
+from prunecore.channels.signal import Computed, Picked, Signal
 from prunecore.errors import Provider
 
 # The forward that stands for a module's own in the masked original:
@@ -38,6 +39,20 @@ class Trace:
     values: Mapping[fx.Node, Any]
     output: Any
     orders: Mapping[str, list[Any]] = field(default_factory=dict)
+
+    @property
+    def takes_places(self) -> bool:
+        """Whether some of its calls may take places of a tensor by their number."""
+        leaves = pytree.tree_leaves(list(self.values.values()))
+        return any(
+            isinstance(x, Signal) and isinstance(x.origin, Picked | Computed) for x in leaves
+        )
+
+    @property
+    def computes_numbers(self) -> bool:
+        """Whether it computes numbers, such as sizes."""
+        leaves = pytree.tree_leaves(list(self.values.values()))
+        return any(isinstance(leaf, int | float) for leaf in leaves)
 
     def copied(self) -> tuple[Trace, dict[fx.Node, fx.Node]]:
         """One whose graph can be edited, and its nodes by those of this one."""

@@ -189,7 +189,9 @@ class _Choices:
         """The choice without the first channels of the order, and without the blocks that go."""
         kept = self._everything.copy()
         kept[self._order[:removed]] = False
-        blocks = closed_blocks(self._blocks, kept, self._min_channels) if going is None else going
+        blocks = going or ()
+        if going is None and self._blocks:
+            blocks = closed_blocks(self._blocks, kept, self._min_channels)
         for block in blocks:
             kept[block.own] = False
         return _Choice(kept, blocks)

@@ -172,7 +172,7 @@ class Walk(Follower):
                 "(hook prunecore_functions).",
             )
         signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
-        of_weights = are_of_weights(signals)
+        of_weights = all(signal.origin for signal in signals) and are_of_weights(signals)
         operation = Operation(function, args, kwargs)
         own = Computed(function, args, kwargs, self._call, rule.moves)
         if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
@@ -236,6 +236,8 @@ class Walk(Follower):
 
     def meeting(self, signals: Sequence[Signal]) -> list[Signal]:
         """Tensors that meet place by place: what is computed has the channels of the others."""
+        if not any(signal.computed for signal in signals):
+            return list(signals)
         return meeting(self, signals)
 
     def whole(self, signal: Signal) -> Signal:

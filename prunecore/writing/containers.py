@@ -80,7 +80,7 @@ def numbered(base: str, keys: Sequence[Sequence[str]]) -> str | None:
     return "*{}" if base == "nn.Sequential" else "{}"
 
 
-_CONTAINERS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
+CONTAINERS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def places_of(
     places = []
     holder = module
     for depth, part in enumerate(parts):
-        kind = next((kind for kind in _CONTAINERS if isinstance(holder, kind)), None)
+        kind = next((kind for kind in CONTAINERS if isinstance(holder, kind)), None)
         if kind is not None and _gives_all(type(holder), kind):
             keys = [
                 key

@@ -12,7 +12,7 @@ from prunecore.channels.keep import Keep
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import is_dead
 from prunecore.tracing.train_eval import IN_EVAL, IN_TRAINING, choose, mode_of
-from prunecore.writing.containers import Place, places_of
+from prunecore.writing.containers import CONTAINERS, Place, places_of
 from prunecore.writing.expressions import self_path
 from prunecore.writing.forward import Expression, Forward, ForwardWriter, holds_width
 from prunecore.writing.loops import Loop, find_loops, is_one_of
@@ -225,9 +225,13 @@ def write_forward(
         keep: gives literals that count channels their kept values.
         functions: the rules, for rewriting literals.
     """
-    branches = any(mode_of(node) or node.target is choose for node in variant.trace.graph.nodes)
-    writer = BranchWriter if branches else LoopWriter
-    return writer(variant, keep, functions).write()
+    nodes = variant.trace.graph.nodes
+    if any(mode_of(node) or node.target is choose for node in nodes):
+        return BranchWriter(variant, keep, functions).write()
+    reaches_in = any(node.op == "call_module" and "." in str(node.target) for node in nodes)
+    if reaches_in or isinstance(variant.trace.module, CONTAINERS):
+        return LoopWriter(variant, keep, functions).write()
+    return ForwardWriter(variant, keep, functions).write()
 
 
 class BranchWriter(ForwardWriter):

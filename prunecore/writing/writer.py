@@ -77,8 +77,11 @@ class Writer:
         self._plugins = plugins
         self._paths = {id(module): path for path, module in model.named_modules()}
         traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
-        traces = adapted(traces, keep, plugins.functions)
-        self._variants = unify(with_kept_sizes(traces, keep, plugins.functions))
+        if any(trace.takes_places for trace in traces.values()):
+            traces = adapted(traces, keep, plugins.functions)
+        if any(trace.computes_numbers for trace in traces.values()):
+            traces = with_kept_sizes(traces, keep, plugins.functions)
+        self._variants = unify(traces)
 
     def width(self, tensor: Tensor, axis: int) -> int:
         """The kept width of one axis of a parameter or buffer."""
