@@ -127,6 +127,13 @@ def random(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Run 20,000 command lines with hostile flags and files: each ends with a line or two."""
+    install(session, list(FAMILIES), "test")
+    run_tests(session, "-m=fuzz")
+
+
+@nox.session
 def models(session: nox.Session) -> None:
     """Prune every model of torchvision for images and videos, and write docs/models.md."""
     install(session, list(FAMILIES))

@@ -7,15 +7,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from prunecore.escaping import shown, visible
-
-if TYPE_CHECKING:
-    pass
-
+from prunecore.escaping import shown, shown_value, visible
 
 _LONGEST_LINE = 1000  # characters; of a longer one the middle is left out
+_REASON = 400  # characters of another error's message
 
 
 class PrunecoreError(Exception):
@@ -97,17 +94,30 @@ def _cut(line: str) -> str:
 
 def told(error: BaseException) -> str:
     """What was raised, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{shown(type(error).__name__)}: {reason_of(error) or 'no message'}"
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, on one line; nothing where it cannot say it."""
+    try:
+        return one_line(str(error))
+    except Exception:  # whatever a stranger's __str__ raises
+        return ""
+
+
+def one_line(text: str) -> str:
+    """What another program says, on one line, shortened in its middle where it is long."""
+    return shown(" ".join(text.split()), _REASON)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known, with the known ones and the nearest of them."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = f" Did you mean {shown_value(near[0])}?" if near else ""
     listed = [*map(shown, names[:12]), *(["..."] if len(names) > 12 else [])]
     return UsageError(
-        f"Unknown {shown(kind)} {shown(repr(name))}.{hint}\nKnown: {', '.join(listed) or 'none'}."
+        f"Unknown {shown(kind)} {shown_value(name)}.{hint}\nKnown: {', '.join(listed) or 'none'}."
     )
 
 

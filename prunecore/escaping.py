@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import keyword
 import re
+import reprlib
 import unicodedata
 
 LONGEST = 200  # characters of a text that a message shows
+
+
+_VALUE = 80  # characters of a value that a message shows
 
 
 def is_name(text: str) -> bool:
@@ -66,12 +70,37 @@ def in_docstring(text: str) -> str:
     return "\n".join(lines)
 
 
-def shown(text: object) -> str:
-    """A text for people: on one line, of what can be seen, its end left out where it is long."""
-    plain = str(text)
-    long = len(plain) > LONGEST
-    kept = f"{plain[:LONGEST]}... ({len(plain)} characters)" if long else plain
-    return visible(kept)
+def shown(text: object, longest: int = LONGEST) -> str:
+    """A text for people: on one line, of what can be seen, without the middle of a long one."""
+    return visible(_shortened(str(text), longest))
+
+
+class _Short(reprlib.Repr):
+    """The text of a value, whatever its size: little of it is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxdict, self.maxlist, self.maxtuple = 3, 3, 4, 4
+        self.maxstring = self.maxother = _VALUE
+
+    def repr_int(self, x: int, level: int) -> str:
+        """A whole number; Python refuses to write one of thousands of digits."""
+        if x.bit_length() <= 4 * _VALUE:
+            return repr(x)
+        return f"a number of {x.bit_length() * 0.30103:.0f} digits"
+
+
+_SHORT = _Short()
+
+
+def shown_value(value: object) -> str:
+    """A value for people: as Python writes it, on one line, without the middle of a long one."""
+    return visible(_shortened(_SHORT.repr(value), _VALUE))
+
+
+def _shortened(text: str, longest: int) -> str:
+    half = (longest - len("...")) // 2
+    return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"
 
 
 def visible(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -9,7 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from prunecore.errors import UsageError
+from prunecore.errors import InputShapeError, UsageError
+from prunecore.escaping import shown_value
 
 # The shape of one input without the batch; of a network with several inputs, the shapes of each.
 InputShape: TypeAlias = Sequence[int] | Sequence[Sequence[int]]
@@ -21,6 +23,9 @@ Arguments: TypeAlias = tuple[list[Tensor], dict[str, Tensor]]  # by place and by
 
 _PLACES = 3 * 224 * 224  # input values to verify with: small inputs come several at a time
 _MOST_INPUTS = 8
+
+_MOST_AXES = 15  # of an input; numpy's arrays, as of its channels' ids, have 32 at least
+_MOST_VALUES = 2**30  # of an input: 8 GiB in the float64 of verification
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,10 @@ class Inputs:
         """Inputs of the shapes that `as_dict` gave.
 
         Raises:
-            UsageError: they are no shapes.
+            InputShapeError: one is too large.
         """
-        by_place, by_name = shapes.get("shapes"), shapes.get("named")
-        if not isinstance(by_place, list) or not isinstance(by_name, dict):
-            raise UsageError(f"{shapes!r:.80} are no shapes of inputs.\nGive the inputs yourself.")
-        args = [tensor for shape in by_place for tensor in of_shape(shape).args]
-        return cls(tuple(args), {name: of_shape(shape).args[0] for name, shape in by_name.items()})
+        args = tuple(of_shape(shape).args[0] for shape in shapes["shapes"])
+        return cls(args, {name: of_shape(row).args[0] for name, row in shapes["named"].items()})
 
     def on_meta(self, batch: int) -> Arguments:
         """Inputs of these shapes that have no storage."""
@@ -133,6 +135,7 @@ def of_shape(input_shape: InputShape) -> Inputs:
 
     Raises:
         UsageError: it is not a row of positive whole numbers, or a row of such.
+        InputShapeError: one is too large.
     """
     is_row = isinstance(input_shape, list | tuple)
     is_one = is_row and all(isinstance(size, int) for size in input_shape)
@@ -143,14 +146,33 @@ def of_shape(input_shape: InputShape) -> Inputs:
             or any(not isinstance(size, int) or size < 1 for size in shape)
         ):
             raise UsageError(
-                f"The input shape {shape!r} is not a row of positive whole numbers.\n"
+                f"The input shape {shown_value(shape)} is not a row of positive whole numbers.\n"
                 "Give the shape of one input without the batch, such as (3, 224, 224); of several "
                 "inputs a list of such."
             )
     rows = [row for row in input_shape if not isinstance(row, int)]
     sizes = tuple(size for size in input_shape if isinstance(size, int))
     shapes = rows or [sizes]
+    check_sizes(shapes)
     return Inputs(tuple(torch.empty((1, *shape), device="meta") for shape in shapes))
+
+
+def check_sizes(shapes: Sequence[Sequence[int]]) -> None:
+    """Refuse inputs that no walk and no proof has room for.
+
+    Args:
+        shapes: of each input, without the batch.
+
+    Raises:
+        InputShapeError: one is too large.
+    """
+    for shape in shapes:
+        if len(shape) > _MOST_AXES or math.prod(shape) > _MOST_VALUES:
+            raise InputShapeError(
+                f"An input of the shape {shown_value(tuple(shape))} is too large: it may have "
+                f"{_MOST_AXES} axes and {_MOST_VALUES:,} values.\n"
+                "Give the shape of one input, without the batch (--input-shape)."
+            )
 
 
 def of_examples(
@@ -175,6 +197,11 @@ def of_examples(
     inputs = Inputs(tuple(args), dict(example_kwargs or {}))
     named: list[tuple[str, Any]] = [(f"{i}", tensor) for i, tensor in enumerate(inputs.args)]
     named += [(repr(name), tensor) for name, tensor in inputs.kwargs.items()]
+    if not named:
+        raise UsageError(
+            "There are no example inputs.\n"
+            "Give what the network is called with, such as torch.rand(1, 3, 224, 224)."
+        )
     for name, tensor in named:
         _check_example(name, tensor)
     batches = {len(tensor) for _, tensor in named}

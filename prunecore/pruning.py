@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 import re
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
+from prunecore.channels.stored import check_stored
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.errors import UsageError, unknown_name
-from prunecore.escaping import is_name, nearest_name, shown, visible
+from prunecore.escaping import nearest_name, shown, shown_value, visible
 from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
+from prunecore.files.values import why_no_name
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.planning.plan import TARGETS, Limits, Plan, Request, Target, make_plan
 from prunecore.planning.residual_blocks import ResidualBlock, find_blocks
@@ -191,7 +193,9 @@ def trace(
             "Give the network itself."
         )
     if isinstance(drop, str):
-        raise UsageError(f"drop is a list of modules, not {drop!r}.\nGive [{drop!r}].")
+        raise UsageError(
+            f"drop is a list of modules, not {shown_value(drop)}.\nGive [{shown_value(drop)}]."
+        )
     return TracedModel(model, inputs_of(example_inputs, example_kwargs, input_shape), drop)
 
 
@@ -227,6 +231,12 @@ class TracedModel:
     def _blocks(self) -> list[ResidualBlock]:
         return find_blocks(self.model, self.dependencies, self.inputs)
 
+    @functools.cached_property
+    def _checked(self) -> Dependencies:
+        """The channels, of a network whose stored values can be scored and cut."""
+        check_stored(self.model, self.dependencies)
+        return self.dependencies
+
     def scores(self, mode: str = "l1-norm", seed: int = 0) -> NDArray[np.float64]:
         """The importance of each channel.
 
@@ -237,7 +247,7 @@ class TracedModel:
         Returns:
             One score a channel, shape `(channels,)`; low goes first.
         """
-        context = ScoringContext(self.dependencies, self.dependencies.tensors, seed)
+        context = ScoringContext(self._checked, self._checked.tensors, seed)
         return self.plugins.criterion(mode)(context)
 
     def plan(
@@ -316,8 +326,8 @@ class TracedModel:
         Raises:
             PrunecoreError: with what is wrong, where, and what to do.
         """
-        model, dependencies = self.model, self.dependencies
-        name = _checked_name(request.name or _default_name(model))
+        model, dependencies = self.model, self._checked
+        name = checked_name(request.name or _default_name(model))
         plan = plan or self.plan(
             request.level,
             mode=request.mode,
@@ -389,7 +399,7 @@ def checked_level(level: float | None) -> float:
     """
     if not isinstance(level, int | float) or isinstance(level, bool) or not 0 < level < 100:
         raise UsageError(
-            f"Level {level!r} is not a percentage between 0 and 100.\n"
+            f"Level {shown_value(level)} is not a percentage between 0 and 100.\n"
             "Give the share of the target to remove, such as level=50."
         )
     return level
@@ -401,14 +411,21 @@ def _checked_target(target: Target) -> Target:
     return target
 
 
-def _checked_name(name: str) -> str:
-    if not is_name(name) or is_taken(name):
-        owner = "Python" if hasattr(builtins, name) else "the file"
-        reason = f"is one of {owner}'s own" if is_name(name) else "cannot name a Python function"
-        raise UsageError(
-            f"The name {shown(repr(name))} {reason}.\nGive one such as 'resnet18' (--name)."
-        )
-    return name
+def checked_name(name: str) -> str:
+    """The name of a written file's factory.
+
+    Raises:
+        UsageError: it cannot be that.
+    """
+    if reason := why_no_name(name):
+        wrong = f"cannot name a Python function: {reason}"
+    elif is_taken(name):
+        wrong = "is one of the file's own"
+    else:
+        return name
+    raise UsageError(
+        f"The name {shown_value(name)} {wrong}.\nGive one such as 'resnet18' (--name)."
+    )
 
 
 def _default_name(model: nn.Module) -> str:

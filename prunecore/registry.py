@@ -80,9 +80,9 @@ class Plugin(Provider):
         """
         try:
             return job(*inputs, **keywords)
-        except PrunecoreError:
+        except (PrunecoreError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:  # whatever a stranger's code raises
+        except BaseException as error:  # whatever a stranger's code raises
             raise self.error(f"{what} raised {told(error)}") from error
 
 

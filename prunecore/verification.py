@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import TRAINING, is_within
-from prunecore.errors import PrunecoreError, WeightsError
+from prunecore.channels.stored import check_stored
+from prunecore.errors import PrunecoreError
+from prunecore.escaping import shown
 from prunecore.files.storage import read_report
+from prunecore.files.weights import check_weights_file, read_weights
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.plugins import loading as plugin_registry
 from prunecore.tracing.patches import beside_others
@@ -70,11 +71,14 @@ def verify(
     """
     file = Path(file)
     report = read_report(file)
+    weights_file = file.with_suffix(".safetensors")
+    check_weights_file(weights_file)
+    weights = dict(read_weights(weights_file))
     asked = example_inputs is not None or example_kwargs or input_shape is not None
     inputs = (
         inputs_of(example_inputs, example_kwargs, input_shape)
         if asked
-        else Inputs.from_dict(report.get("inputs") or {})
+        else Inputs.from_dict(report["inputs"])
     )
     plugins = plugin_registry.load()
     hooks = [name for name in report["left_out"] if name in hooks_to_drop(model)]
@@ -82,14 +86,8 @@ def verify(
     only_in_training = (TRAINING, *dependencies.only_in_training)
     if drop := [path for path in report["left_out"] if path in only_in_training]:
         dependencies = walk(model, inputs, plugins, [*hooks, *drop])
+    check_stored(model, dependencies)
     keep = _keep(model, dependencies, report, file)
-    weights_file = file.with_suffix(".safetensors")
-    try:
-        weights = load_file(weights_file)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{weights_file} cannot be read: {error}\nWrite the set again with prunecore prune."
-        ) from error
     network = network_of(file, report["model"], weights)
     return Verification(**verify_network(model, keep, network, inputs))
 
@@ -105,8 +103,8 @@ def _keep(
     kept = report["kept"]
     removed = [path for path in report["left_out"] if path not in dependencies.left_out]
     for path in removed:
-        if path not in dependencies.visits:
-            raise _made_from_another(file, str(path))
+        if not path or path not in dependencies.visits:
+            raise _made_from_another(file, path)
     tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
     tensors.update(model.named_parameters(remove_duplicate=False))
     stays = np.ones(dependencies.count + 1, dtype=bool)  # the last place stands for FIXED
@@ -129,18 +127,13 @@ def _keep(
     return keep
 
 
-def _fits(axes: Any, tensor: Tensor | None) -> bool:
-    """Whether kept indices by axis, as a report gives them, can be those of a tensor."""
+def _fits(axes: list[list[int] | None], tensor: Tensor | None) -> bool:
+    """Whether ascending kept indices by axis can be those of a tensor."""
     return (
         tensor is not None
-        and isinstance(axes, list)
         and len(axes) == tensor.ndim
         and all(
-            places is None
-            or (
-                isinstance(places, list)
-                and all(isinstance(place, int) and 0 <= place < size for place in places)
-            )
+            places is None or not places or places[-1] < size
             for places, size in zip(axes, tensor.shape, strict=True)
         )
     )
@@ -148,6 +141,7 @@ def _fits(axes: Any, tensor: Tensor | None) -> bool:
 
 def _made_from_another(file: Path, name: str) -> PrunecoreError:
     return PrunecoreError(
-        f"{file} was not made from this network: its report and the network differ in what is "
-        f"kept of {name}.\nGive the network, arguments and input shape that the set was made with."
+        f"{shown(file)} was not made from this network: its report and the network differ in "
+        f"what is kept of {shown(name)}.\n"
+        "Give the network, arguments and input shape that the set was made with."
     )

@@ -97,6 +97,7 @@ def test_shapes_go_to_json_and_back() -> None:
     ("given", "what"),
     [
         (3, "example_inputs is a int, not a tensor or a tuple of tensors."),
+        ((), "There are no example inputs."),
         ((torch.rand(1, 3), 2), "Example input 1 is a int, not a tensor."),
         (torch.zeros(1, 3, dtype=torch.int64), "Example input 0 is of torch.int64, not of"),
         (torch.tensor(1.0), "Example input 0 has the shape ()"),
@@ -122,3 +123,9 @@ def test_one_of_the_two_is_given() -> None:
 def test_an_example_that_the_network_cannot_take() -> None:
     with pytest.raises(InputShapeError, match="cannot take a tensor of shape"):
         prunecore.prune(nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2)), torch.rand(1, 4), 50)
+
+
+@pytest.mark.parametrize("shape", [(10**30,), (2,) * 16, (2**16, 2**15), [(3,), (10**30, 3)]])
+def test_an_input_that_there_is_no_room_for(shape: Any) -> None:
+    with pytest.raises(InputShapeError, match=r"^An input of the shape \(.*\) is too large"):
+        of_shape(shape)

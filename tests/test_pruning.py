@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import prunecore
 import prunecore.plugin
-from prunecore import LevelError, PrunecoreError, UnsupportedError, UsageError
+from prunecore import LevelError, PrunecoreError, UnsupportedError, UsageError, WeightsError
 from prunecore.files.report import report_text
 from prunecore.inputs import of_shape
 from prunecore.planning.plan import Request
@@ -285,7 +285,7 @@ def test_a_name_that_python_does_not_take(model: Net, name: str) -> None:
     text = message(
         lambda: prunecore.prune(model, level=50, input_shape=SHAPE, name=name), UsageError
     )
-    assert text.startswith(f"The name {name!r} cannot name a Python function.")
+    assert text.startswith(f"The name {name!r} cannot name a Python function: it is ")
 
 
 def test_a_network_without_a_layer_that_can_be_pruned() -> None:
@@ -342,13 +342,14 @@ def test_a_network_that_cannot_be_traced() -> None:
     assert "if x.sum() > 0" in text
 
 
-def test_weights_that_are_not_finite_are_said_to_be(model: Net) -> None:
+@pytest.mark.parametrize("verify", [True, False])
+def test_weights_that_are_not_finite_are_named(model: Net, verify: bool) -> None:
     with torch.no_grad():
         model.fc.weight[0, 0] = math.nan
     text = message(
-        lambda: prunecore.prune(model, level=50, input_shape=SHAPE), prunecore.VerificationError
+        lambda: prunecore.prune(model, level=50, input_shape=SHAPE, verify=verify), WeightsError
     )
-    assert "values that are not finite" in text
+    assert text.startswith("fc.weight of the network holds values that are no finite numbers")
 
 
 def test_an_empty_set_of_plugins_says_what_to_install(install: Callable[..., None]) -> None:

@@ -14,7 +14,8 @@ from rich.progress import Progress
 from prunecore import pruning
 from prunecore.cli import options
 from prunecore.errors import UsageError
-from prunecore.files import models, storage, values, weights
+from prunecore.escaping import shown
+from prunecore.files import models, paths, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
 from prunecore.inputs import of_shape
@@ -78,9 +79,10 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
     tasks = _tasks(config, places, traced, loaded.origin, name, verify)
     resumed = [not force and _is_there(task) for task in tasks]
     for task, is_there in zip(tasks, resumed, strict=True):
-        if task.path.exists() and not (force or is_there):
+        if paths.is_there(task.path) and not (force or is_there):
             raise UsageError(
-                f"{task.path} exists, written with other inputs.\nReplace the set with --force."
+                f"{shown(task.path)} exists, written with other inputs.\n"
+                "Replace the set with --force."
             )
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -101,8 +103,9 @@ def _net_name(config: Config) -> str:
         raise UsageError("Which MODEL? Give one, or a --config with a model's name.")
     if not config.pruner.pruning_perc:
         raise UsageError("Which level? Give --level 50, or a --config with pruning_perc.")
-    name = config.pruner.net_name or name_of(config.model.name, config.model.module)
-    return values.read_net_name(name)
+    return pruning.checked_name(
+        config.pruner.net_name or name_of(config.model.name, config.model.module)
+    )
 
 
 def name_of(spec: str, module: str | None) -> str:
@@ -127,6 +130,12 @@ def _places(config: Config, name: str) -> list[_Place]:
     """Where each set goes: of a counted job several a level, each with a seed of its own."""
     pruner = config.pruner
     numbers = range(1, pruner.count + 1) if pruner.count else [None]
+    if (count := len(numbers) * len(pruner.pruning_perc)) > values.MOST_SETS:
+        raise UsageError(
+            f"That makes {count:,} sets, and a job writes {values.MOST_SETS:,} at most.\n"
+            "Give fewer levels, or a smaller --count."
+        )
+    values.read_seed(pruner.seed + len(numbers) - 1)
     return [
         _Place(
             storage.set_path(config.folder, name, level, number),
@@ -188,5 +197,5 @@ def load(
     if weights_file:
         weights.load_weights(loaded.model, weights_file)
     elif ":" not in spec and "weights" not in arguments:
-        options.say(f"Warning: {spec} has random weights; give --weights FILE.", err=True)
+        options.say(f"Warning: {shown(spec)} has random weights; give --weights FILE.", err=True)
     return loaded

@@ -18,7 +18,9 @@ from prunecore.cli import options
 from prunecore.cli.plugin_commands import PluginCommands
 from prunecore.cli.plugins import plugins
 from prunecore.errors import UsageError
+from prunecore.escaping import shown
 from prunecore.files import values
+from prunecore.files.paths import is_file
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,9 +66,8 @@ def main() -> None:
 )
 @click.option(
     "--count",
-    type=int,
     metavar="N",
-    callback=options.checked(values.read_count),
+    callback=options.checked(lambda text: values.read_count(values.read_yaml(text))),
     help="Write N networks a level, NET_LEVEL_1 to NET_LEVEL_N, each from the next seed.",
 )
 @click.option(
@@ -173,7 +174,9 @@ def _show_results(results: Sequence[Result], as_json: bool) -> None:
 def _print_table(table: Table) -> None:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+    # a name such as [red] is no markup
+    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, markup=False, emoji=False)
+    console.print(table)
 
 
 @main.command()
@@ -210,7 +213,7 @@ def inspect(
 
 
 @main.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", callback=options.checked(values.read_path))
 @click.argument("model")
 @options.weights
 @options.input_shape
@@ -234,8 +237,8 @@ def verify(
     from prunecore import verification
     from prunecore.cli import jobs
 
-    if not file.is_file():
-        raise UsageError(f"There is no file {file}.")
+    if not is_file(file):
+        raise UsageError(f"There is no file {shown(file)}.")
     with redirect_stdout(sys.stderr):
         loaded = jobs.part_of(jobs.load(model, arguments, weights, seed or 0), module)
         found = verification.verify(file, loaded.model, input_shape=input_shape)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import click
 
-from prunecore.errors import PrunecoreError, UsageError, unknown_name
+from prunecore.errors import PrunecoreError, UsageError, one_line, unknown_name
 from prunecore.escaping import visible
 from prunecore.files import values
 
@@ -28,6 +28,11 @@ NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())
 class Commands(click.Group):
     """Shows every error as a line or two, and ends with its exit code."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take apart what stands before the command."""
+        with _shown_errors(ctx):
+            return super().parse_args(ctx, args)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -43,18 +48,24 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
-        try:
+        with _shown_errors(ctx):
             return super().invoke(ctx)
-        except PrunecoreError as error:
-            if ctx.meta.get(DEBUG):
-                traceback.print_exc()
-            _end(ctx, str(error), error.exit_code)
-        except click.UsageError as error:
-            if isinstance(error, NO_ARGUMENTS):
-                raise
-            command = (error.ctx or ctx).command_path
-            message = f"{error.format_message()}\nSee `{command} --help` for what it takes."
-            _end(ctx, message, error.exit_code)
+
+
+@contextmanager
+def _shown_errors(ctx: click.Context) -> Iterator[None]:
+    try:
+        yield
+    except PrunecoreError as error:
+        if ctx.meta.get(DEBUG):
+            traceback.print_exc()
+        _end(ctx, str(error), error.exit_code)
+    except click.UsageError as error:
+        if isinstance(error, NO_ARGUMENTS):
+            raise
+        command = (error.ctx or ctx).command_path
+        message = f"{one_line(error.format_message())}\nSee `{command} --help` for what it takes."
+        _end(ctx, message, error.exit_code)
 
 
 def _end(ctx: click.Context, message: str, exit_code: int) -> NoReturn:
@@ -86,7 +97,8 @@ def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
 
 def path_option(name: str, field: str, metavar: str, text: str) -> Callable[[Command], Command]:
     """An option that takes a path."""
-    return click.option(name, field, type=click.Path(path_type=Path), metavar=metavar, help=text)
+    read = checked(values.read_path)
+    return click.option(name, field, callback=read, metavar=metavar, help=text)
 
 
 debug = click.option(
@@ -131,8 +143,8 @@ weights = path_option(
 
 seed = click.option(
     "--seed",
-    type=int,
-    callback=checked(values.read_seed),
+    metavar="INTEGER",
+    callback=checked(lambda text: values.read_seed(values.read_yaml(text))),
     help="Of random scores, and of weights that no file gives.  [default: 0]",
 )
 

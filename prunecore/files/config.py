@@ -9,11 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prunecore.errors import UsageError, unknown_name
+from prunecore.errors import UsageError, reason_of, unknown_name
+from prunecore.escaping import shown, shown_value
 from prunecore.files import values
+from prunecore.files.paths import read_text
 
 if TYPE_CHECKING:
     from prunecore.planning.plan import Target
+
+
+LONGEST = 1_000_000  # bytes of a file
+
+
+SHOWN = 8  # sections that an error names
 
 
 @dataclass(frozen=True)
@@ -91,9 +99,10 @@ def read_config(file: Path) -> Config:
         UsageError: it cannot be read, or has a key or value that makes no sense.
     """
     raw = _read_ini(file) if file.suffix == ".ini" else _read_yaml(file)
-    model = ModelConfig(**_section(raw.pop("model", None), _MODEL, f"{file}: model"))
-    pruner = PrunerConfig(**_section(raw.pop("pruner", None), _PRUNER, f"{file}: pruner"))
-    top = _section(raw, {"dataset": values.read_folder_name}, str(file), others=("model", "pruner"))
+    where = shown(file)
+    model = ModelConfig(**_section(raw.pop("model", None), _MODEL, f"{where}: model"))
+    pruner = PrunerConfig(**_section(raw.pop("pruner", None), _PRUNER, f"{where}: pruner"))
+    top = _section(raw, {"dataset": values.read_folder_name}, where, others=("model", "pruner"))
     folder = file.parent
     name = model.name
     if name and name.rpartition(":")[0].endswith(".py"):
@@ -111,7 +120,7 @@ def _section(
 ) -> dict[str, Any]:
     """The checked values of one section; keys without a value are left out."""
     if raw is not None and not isinstance(raw, Mapping):
-        raise UsageError(f"{where}: keys with values belong here, not {raw!r}.")
+        raise UsageError(f"{where}: keys with values belong here, not {shown_value(raw)}.")
     read = {}
     for key, value in (raw or {}).items():
         if key not in readers:
@@ -134,44 +143,36 @@ def _named(where: str) -> Iterator[None]:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     if file.suffix not in (".yaml", ".yml"):
-        raise UsageError(f"{file}: a configuration is a .yaml, .yml or .ini file.")
-    text = _read_text(file)
-    with _named(str(file)):
+        raise UsageError(f"{shown(file)}: a configuration is a .yaml, .yml or .ini file.")
+    text = read_text(file, LONGEST)
+    with _named(shown(file)):
         raw = values.read_yaml(text)
-    if raw is not None and not isinstance(raw, dict):
-        raise UsageError(f"{file}: keys such as model and pruner belong here, not {raw!r}.")
+        if raw is not None and not isinstance(raw, dict):
+            raise UsageError(f"keys such as model and pruner belong here, not {shown_value(raw)}.")
     return raw or {}
 
 
 def _read_ini(file: Path) -> dict[str, Any]:
     """The sections that are ours, as YAML would have them; other tools may own the others."""
     parser = configparser.ConfigParser(interpolation=None, inline_comment_prefixes=("#", ";"))
+    where = shown(file)
     try:
-        parser.read_string(_read_text(file), source=file.name)
+        parser.read_string(read_text(file, LONGEST), source=file.name)
     except configparser.Error as error:
-        raise UsageError(f"{file} is not an INI file: {error.message.splitlines()[0]}") from error
+        raise UsageError(f"{where} is not an INI file: {reason_of(error)}") from error
     if not parser.has_section("pruner"):
-        found = ", ".join(parser.sections()) or "none"
-        raise UsageError(f"{file} has no [pruner] section; its sections: {found}.")
+        found = ", ".join(map(shown, parser.sections()[:SHOWN])) or "none"
+        raise UsageError(f"{where} has no [pruner] section; its sections: {found}.")
     raw: dict[str, Any] = {}
     for section, readers in (("model", _MODEL), ("pruner", _PRUNER)):
         raw[section] = {}
         for key, text in parser[section].items() if parser.has_section(section) else ():
-            with _named(f"{file}: {section}: {key}"):
+            with _named(f"{where}: {section}: {shown(key)}"):
                 plain = key not in readers or readers[key] in _OF_TEXT
                 raw[section][key] = text if plain else values.read_yaml(text)
     if "dataset" in raw["pruner"]:
         raw["dataset"] = raw["pruner"].pop("dataset")  # an INI file has no place above sections
     return raw
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"Cannot read {file}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file} is not a text file in UTF-8.") from error
 
 
 _Reader = Callable[[Any], Any]

@@ -20,13 +20,25 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torchvision import models as torchvision_models
 
-from prunecore.errors import PrunecoreError, UsageError, unknown_name
+from prunecore.errors import (
+    PrunecoreError,
+    UsageError,
+    one_line,
+    reason_of,
+    told,
+    unknown_name,
+)
+from prunecore.escaping import shown, shown_value
+from prunecore.files.paths import is_file
 from prunecore.tracing.patches import in_this_thread
 
 DEFAULT_INPUT_SHAPE = (3, 224, 224)
 
 
 _FRAMES = 16  # of the clips that torchvision's video networks take
+
+
+_WHAT_MODEL_IS = "MODEL is a torchvision name, package.module:factory or file.py:factory."
 
 
 @dataclass(frozen=True)
@@ -48,12 +60,14 @@ def factory_name(spec: str) -> str:
     """The name of the factory that a MODEL names; nothing is loaded for it.
 
     Raises:
-        UsageError: it names a file or module alone.
+        UsageError: it names a file or module alone, or its name is no identifier.
     """
     place, _, name = spec.rpartition(":")
     if not name or name.endswith(".py"):
-        file = place or name
+        file = shown(place or name)
         raise UsageError(f"Which factory of {file}? Give {file}:FACTORY.")
+    if place and not name.isidentifier():
+        raise UsageError(f"{shown_value(name)} cannot be the name of a factory.\n{_WHAT_MODEL_IS}")
     return name
 
 
@@ -81,11 +95,13 @@ def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
             shape = (3, side, side)
         return Loaded(model, f"{package}.{builder.__name__}", shape)
     file = Path(place) if place.endswith(".py") else None
+    if file and not is_file(file):
+        raise UsageError(f"There is no file {shown(file)}.")
     folder = file.parent.resolve() if file else Path.cwd()
     with _importable(folder), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # a file may make its network while it is imported
-        module = _run_file(file) if file else _import(place)
-        factory = _factory(module, name, place)
+        module = _run_file(file, folder) if file else _import(place)
+        factory = _factory(module, name, place, folder)
         model = _make(factory, spec, arguments, seed, folder)
     origin = f"{file.name}:{name}" if file else f"{place}.{name}"
     return Loaded(model, origin, DEFAULT_INPUT_SHAPE)
@@ -161,12 +177,30 @@ def _importable(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(str(folder))
+        if str(folder) in sys.path:  # which the user's code may change, too
+            sys.path.remove(str(folder))
 
 
-def _run_file(file: Path) -> ModuleType:
-    if not file.is_file():
-        raise UsageError(f"There is no file {file}.")
+@contextmanager
+def _telling(what: str, folder: Path | None) -> Iterator[None]:
+    """Make an error of whatever the user's code raises, but for an interrupt.
+
+    Args:
+        what: cannot be done.
+        folder: where the user's code lies.
+
+    Raises:
+        PrunecoreError: with the last line in that folder.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's code raises
+        raise _raised(what, error, folder) from error
+
+
+def _run_file(file: Path, folder: Path) -> ModuleType:
     # Not under its own name, which may be that of a package: `torch.py`, `models.py`.
     name = f"loaded_{file.stem}"
     specification = importlib.util.spec_from_file_location(name, file.resolve())
@@ -174,45 +208,47 @@ def _run_file(file: Path) -> ModuleType:
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
-    try:
+    with _telling(f"{shown(file)} cannot be imported", folder):
         specification.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # whatever the user's file raises
-        raise _raised(f"{file} cannot be imported", error, file.parent.resolve()) from error
     return module
 
 
 def _import(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(
-            f"{name!r} names neither a Python module nor a file.\n"
-            "MODEL is a torchvision name, package.module:factory or file.py:factory."
+            f"{shown_value(name)} names neither a Python module nor a file.\n{_WHAT_MODEL_IS}"
         )
     try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and f"{name}.".startswith(f"{error.name}."):
+        with _telling(f"{shown(name)} cannot be imported", Path.cwd()):
+            return importlib.import_module(name)
+    except PrunecoreError as error:
+        cause = error.__cause__
+        missing = cause.name if isinstance(cause, ModuleNotFoundError) else None
+        if missing and f"{name}.".startswith(f"{missing}."):
             raise UsageError(
-                f"There is no module {error.name}.\n"
+                f"There is no module {shown(missing)}.\n"
                 "Install it, run prunecore in its folder, or give file.py:factory."
             ) from error
-        raise _raised(f"{name} cannot be imported", error, Path.cwd()) from error
-    except (Exception, SystemExit) as error:  # whatever the user's module raises
-        raise _raised(f"{name} cannot be imported", error, Path.cwd()) from error
+        raise
 
 
-def _factory(module: ModuleType, name: str, place: str) -> Callable[..., Any]:
-    factory = getattr(module, name, None)
+def _factory(module: ModuleType, name: str, place: str, folder: Path) -> Callable[..., Any]:
+    place = shown(place)
+    known = []
+    with _telling(f"{place} cannot be asked for {shown(name)}", folder):
+        factory = getattr(module, name, None)
+        if factory is None:
+            known = [
+                key
+                for key, value in vars(module).items()
+                if callable(value) and getattr(value, "__module__", "") == module.__name__
+            ]
     if factory is None:
-        known = [
-            key
-            for key, value in vars(module).items()
-            if callable(value) and getattr(value, "__module__", "") == module.__name__
-        ]
         raise unknown_name(f"factory of {place}", name, known)
     if isinstance(factory, nn.Module) or not callable(factory):
         raise UsageError(
-            f"{place}:{name} is a {type(factory).__name__}, not a factory.\n"
-            f"Give a function that returns the network."
+            f"{place}:{shown(name)} is a {shown(type(factory).__name__)}, not a factory."
+            "\nGive a function that returns the network."
         )
     return factory  # type: ignore[no-any-return]
 
@@ -224,30 +260,44 @@ def _make(
     seed: int,
     folder: Path | None,
 ) -> nn.Module:
-    _check_arguments(factory, spec, arguments)
+    spec = shown(spec)
+    with _telling(f"{spec} cannot be asked for its arguments", folder):
+        signature = _signature(factory)
+    if signature:
+        _check_arguments(signature, spec, arguments)
     try:
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        with (
+            _telling(f"{spec} cannot be made", folder),
+            torch.random.fork_rng(devices=[]),
+            warnings.catch_warnings(),
+        ):
             # torchvision announces a change of GoogLeNet's and Inception's initialisation.
             warnings.filterwarnings("ignore", "The default weight init", FutureWarning)
             torch.manual_seed(seed)
             model = factory(**arguments)
-    except (Exception, SystemExit) as error:  # whatever the user's factory raises
+    except PrunecoreError as error:
+        said = reason_of(error.__cause__) if isinstance(error.__cause__, TypeError) else ""
         for name in arguments:
-            if isinstance(error, TypeError) and f"unexpected keyword argument '{name}'" in str(
-                error
-            ):
+            if f"unexpected keyword argument '{name}'" in said:
                 raise unknown_name(f"argument of {spec}", name, _known(factory)) from error
-        raise _raised(f"{spec} cannot be made", error, folder) from error
+        raise
     if not isinstance(model, nn.Module):
         raise PrunecoreError(
-            f"{spec} returned a {type(model).__name__}, not a torch.nn.Module.\n"
+            f"{spec} returned a {shown(type(model).__name__)}, not a torch.nn.Module.\n"
             "Give a factory that returns the network itself."
         )
     return model
 
 
-def _check_arguments(factory: Callable[..., Any], spec: str, arguments: Mapping[str, Any]) -> None:
-    signature = inspect.signature(factory)
+def _signature(factory: Callable[..., Any]) -> inspect.Signature | None:
+    """A factory's signature; `None` where it has none, as many of Python's own."""
+    try:
+        return inspect.signature(factory)
+    except (TypeError, ValueError):
+        return None
+
+
+def _check_arguments(signature: inspect.Signature, spec: str, arguments: Mapping[str, Any]) -> None:
     parameters = signature.parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         for name in arguments:
@@ -262,21 +312,23 @@ def _check_arguments(factory: Callable[..., Any], spec: str, arguments: Mapping[
     ]
     if missing:
         raise UsageError(
-            f"{spec} takes {', '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not "
-            f"given.\nGive each with --model-arg NAME=VALUE."
+            f"{spec} takes {one_line(', '.join(missing))}, which "
+            f"{'are' if len(missing) > 1 else 'is'} not given.\n"
+            "Give each with --model-arg NAME=VALUE."
         )
     try:
         signature.bind(**arguments)
     except TypeError as error:
         raise UsageError(
-            f"{spec} cannot be called: {error}.\nGive it with --model-arg NAME=VALUE."
+            f"{spec} cannot be called: {reason_of(error)}.\nGive it with --model-arg NAME=VALUE."
         ) from error
 
 
 def _known(factory: Callable[..., Any]) -> list[str]:
     """The arguments that a factory takes, or hands on to the class of torchvision's networks."""
-    parameters = dict(inspect.signature(factory).parameters)
-    if factory.__module__.startswith("torchvision."):
+    signature = _signature(factory)
+    parameters = dict(signature.parameters) if signature else {}
+    if str(getattr(factory, "__module__", "")).startswith("torchvision."):
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             parameters |= inspect.signature(type(factory())).parameters
@@ -285,8 +337,10 @@ def _known(factory: Callable[..., Any]) -> list[str]:
 
 def _raised(what: str, error: BaseException, folder: Path | None) -> PrunecoreError:
     """The error for a user's code that raised, with the last line of what lies in `folder`."""
-    if isinstance(error, SyntaxError):
-        where, text = f"{error.filename}:{error.lineno}", error.msg
+    said = told(error)
+    if isinstance(error, SyntaxError) and error.filename:
+        said = f"{type(error).__name__}: {one_line(str(error.msg))}"
+        where, line = error.filename, error.lineno
     else:
         frames = traceback.extract_tb(error.__traceback__)
         own = [
@@ -295,6 +349,5 @@ def _raised(what: str, error: BaseException, folder: Path | None) -> PrunecoreEr
             if folder in Path(frame.filename).parents and "site-packages" not in frame.filename
         ]
         last = (own or frames)[-1]
-        where, text = f"{last.filename}:{last.lineno}", str(error)
-    line = text.splitlines()[0] if text else "no message"
-    return PrunecoreError(f"{what}: {type(error).__name__}: {line}\nIt was raised at {where}.")
+        where, line = last.filename, last.lineno
+    return PrunecoreError(f"{what}: {said}\nIt was raised at {shown(where)}:{line}.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,14 @@ from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import is_within
+from prunecore.escaping import shown_value
 from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter
 from prunecore.planning.plan import Plan
 
 SCHEMA = 1
+
+_Fits = Callable[[Any], bool]
 
 
 def build_report(
@@ -129,6 +134,114 @@ def build_inspection(
         "left_whole": _left_whole(dependencies, removed_blocks=()),
         "plugins": dict(plugins),
     }
+
+
+def what_is_wrong(report: Any) -> str | None:
+    """What a report does not have as it should, with what is expected; `None` where it is one."""
+    if not isinstance(report, dict):
+        return f"expected a mapping, not {shown_value(report)}"
+    schema = report.get("schema")
+    if not (_is_whole(schema) and schema == SCHEMA):
+        return f"schema: expected {SCHEMA}, not {shown_value(schema)}"
+    for key, (expected, fits) in _EXPECTED.items():
+        if key not in report:
+            return f"{key} is missing"
+        if not fits(report[key]):
+            return f"{key}: expected {expected}, not {shown_value(report[key])}"
+    return None
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_list(fits: _Fits) -> _Fits:
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+def _has(**keys: _Fits) -> _Fits:
+    return lambda value: (
+        isinstance(value, dict)
+        and all(key in value and fits(value[key]) for key, fits in keys.items())
+    )
+
+
+def _maps_names_to(fits: _Fits) -> _Fits:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, list) and bool(value) and all(_is_whole(size) and size for size in value)
+    )
+
+
+def _are_inputs(value: Any) -> bool:
+    are_shapes = _has(shapes=_is_list(_is_shape), named=_maps_names_to(_is_shape))
+    return are_shapes(value) and bool(value["shapes"] or value["named"])
+
+
+def _or_null(fits: _Fits) -> _Fits:
+    return lambda value: value is None or fits(value)
+
+
+def _are_places(value: Any) -> bool:
+    """Whether these are indices, each larger than the one before."""
+    return (
+        isinstance(value, list)
+        and all(map(_is_whole, value))
+        and all(first < second for first, second in itertools.pairwise(value))
+    )
+
+
+_IS_COST = _has(params=_is_whole, macs=_is_whole, bytes=_is_whole)
+
+
+_COST = "whole numbers under params, macs and bytes"
+
+
+# Of each key of a report: what is expected, and whether a value is that.
+_EXPECTED: Mapping[str, tuple[str, _Fits]] = {
+    "model": ("a Python name", lambda value: _is_text(value) and value.isidentifier()),
+    "mode": ("text", _is_text),
+    "target": ("text", _is_text),
+    "scope": ("text", _is_text),
+    "seed": ("a whole number", _is_whole),
+    "fingerprint": ("text or null", _or_null(_is_text)),
+    "inputs": (
+        "the shape of an input at least, by place under shapes or by name under named",
+        _are_inputs,
+    ),
+    "level": ("numbers under asked and achieved", _has(asked=_is_number, achieved=_is_number)),
+    "before": (_COST, _IS_COST),
+    "after": (_COST, _IS_COST),
+    "kept": (
+        "a list for each tensor, with null or ascending indices for each axis",
+        _maps_names_to(_is_list(_or_null(_are_places))),
+    ),
+    "groups": (
+        "a list of layers with channels",
+        _is_list(_has(layers=_is_list(_is_text), channels=_is_list(_is_whole))),
+    ),
+    "verified": (
+        "null, or max_relative_difference and inputs",
+        _or_null(_has(max_relative_difference=_is_number, inputs=_is_whole)),
+    ),
+    "left_out": ("a list of modules", _is_list(_is_text)),
+    "left_whole": (
+        "a list of layers with reasons",
+        _is_list(_has(layer=_is_text, reason=_is_text)),
+    ),
+    "plugins": ("versions by name", _maps_names_to(_is_text)),
+}
 
 
 def report_text(report: Mapping[str, Any]) -> str:

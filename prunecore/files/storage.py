@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -15,10 +16,15 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from prunecore.errors import PrunecoreError, UsageError
-from prunecore.files.report import report_text
+from prunecore.errors import PrunecoreError, UsageError, reason_of
+from prunecore.escaping import shown
+from prunecore.files.paths import is_file, is_folder, is_there, read_text
+from prunecore.files.report import report_text, what_is_wrong
 
 SUFFIXES = (".safetensors", ".json", ".py")  # the source last: where it is, the set is whole
+
+
+LONGEST_REPORT = 2**28  # bytes
 
 
 def set_path(folder: Path, name: str, level: float, number: int | None = None) -> Path:
@@ -46,20 +52,30 @@ def check_target(path: Path, force: bool) -> None:
     """
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise UsageError(
-            f"{path} is not a name to import a network by.\n"
+            f"{shown(path)} is not a name to import a network by.\n"
             "Give one of letters, digits and underscores that ends in .py."
         )
-    existing = [file for file in _files(path) if file.exists()]
-    folders = [file for file in existing if file.is_dir()]
-    if folders:
-        raise UsageError(f"{folders[0]} is a folder.\nMove it, or give another name.")
+    existing = [file for file in _files(path) if is_there(file)]
+    others = [file for file in existing if not is_file(file)]
+    if others:
+        what = "a folder" if is_folder(others[0]) else "no regular file"
+        raise UsageError(f"{shown(others[0])} is {what}.\nMove it, or give another name.")
     if existing and not force:
-        raise UsageError(f"{existing[-1]} exists.\nReplace the set with --force (force=True).")
-    parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir():
-        raise UsageError(f"Cannot write to {path.parent}: {parent} is a file, not a folder.")
+        raise UsageError(
+            f"{shown(existing[-1])} exists.\nReplace the set with --force (force=True)."
+        )
+    missing = list(
+        itertools.takewhile(lambda folder: not is_there(folder), path.absolute().parents)
+    )
+    parent = path.absolute().parents[len(missing)]
+    longest = _aside(_beside(path.with_suffix(SUFFIXES[0])))
+    for name in (longest.name, *(folder.name for folder in missing)):
+        is_there(parent / name)  # which the system refuses where the name is too long for it
+    place = f"Cannot write to {shown(path.parent)}"
+    if not is_folder(parent):
+        raise UsageError(f"{place}: {shown(parent)} is a file, not a folder.")
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"Cannot write to {path.parent}: no permission to write in {parent}.")
+        raise UsageError(f"{place}: no permission to write in {shown(parent)}.")
 
 
 def read_fingerprint(path: Path) -> str | None:
@@ -68,7 +84,7 @@ def read_fingerprint(path: Path) -> str | None:
     Args:
         path: of its source.
     """
-    if not all(file.is_file() for file in _files(path)):
+    if not all(map(is_file, _files(path))):
         return None
     try:
         fingerprint = read_report(path).get("fingerprint")
@@ -88,16 +104,17 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     file = path.with_suffix(".json")
     try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-        kinds = {"kept": dict, "left_out": list, "model": str}
-        if isinstance(report, dict) and all(isinstance(report[k], t) for k, t in kinds.items()):
-            return report
-    except (OSError, ValueError, KeyError) as error:
+        report = json.loads(read_text(file, LONGEST_REPORT))
+    except (UsageError, ValueError, RecursionError) as error:
         raise PrunecoreError(
-            f"{file} is not the report of a written set: {type(error).__name__}: {error}\n"
+            f"{shown(file)} is not the report of a written set: {reason_of(error)}\n"
             "Keep the three files of a set together, or write the set again."
         ) from error
-    raise PrunecoreError(f"{file} is not the report of a written set.\nWrite the set again.")
+    if wrong := what_is_wrong(report):
+        raise PrunecoreError(
+            f"{shown(file)} is not the report of a written set: {wrong}.\nWrite the set again."
+        )
+    return report  # type: ignore[no-any-return]
 
 
 def save_set(
@@ -139,9 +156,10 @@ def save_set(
                 os.fsync(written.fileno())
         _rename(new, files)
     except (OSError, SafetensorError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        reason = (isinstance(error, OSError) and error.strerror) or reason_of(error)
         raise PrunecoreError(
-            f"Cannot write {path} and the files beside it: {reason}.\nNothing was left behind."
+            f"Cannot write {shown(path)} and the files beside it: {reason}.\n"
+            "Nothing was left behind."
         ) from error
     finally:
         for file in new:
@@ -162,12 +180,17 @@ def _beside(file: Path) -> Path:
     return file.with_name(f".{file.name}.{os.getpid()}")
 
 
+def _aside(file: Path) -> Path:
+    """Where an old file lies while a new one takes its place."""
+    return file.with_name(f"{file.name}.old")
+
+
 def _rename(new: Sequence[Path], files: Sequence[Path]) -> None:
     """Put new files in the place of old ones; the old ones come back if one cannot be."""
     done: list[tuple[Path, Path]] = []
     try:
         for source, file in zip(new, files, strict=True):
-            old = source.with_name(f"{source.name}.old")
+            old = _aside(source)
             if file.exists():
                 file.replace(old)
             done.append((file, old))

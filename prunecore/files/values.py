@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
+import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from prunecore.errors import UsageError, unknown_name
+from prunecore.escaping import shown_value
+from prunecore.files.paths import check_path
 
 if TYPE_CHECKING:
     from prunecore.planning.plan import Target
@@ -16,15 +21,24 @@ if TYPE_CHECKING:
 TARGETS: tuple[Target, ...] = ("params", "macs", "channels")
 
 
+# Python would take more for a number: the digits of other scripts, and underscores among them.
+_WHOLE = re.compile(r"\+?[0-9]{1,18}")
+
+
+_DECIMAL = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+]?[0-9]{1,3})?")
+
+
+MOST_SETS = 10_000  # of a job; as many of a small network take a day, and fill a disk
+
+
 def read_level(value: object) -> float:
     """A percentage, above 0 and below 100."""
-    try:
-        level = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        level = 0.0
-    if isinstance(value, bool) or not 0 < level < 100:
-        raise UsageError(f"a level is a percentage above 0 and below 100, not {value!r}.")
-    return level
+    level = _number(value)
+    if level is None or not 0 < level < 100:
+        raise UsageError(
+            f"a level is a percentage above 0 and below 100, not {shown_value(value)}."
+        )
+    return float(level)
 
 
 def read_levels(value: object) -> tuple[float, ...]:
@@ -37,14 +51,13 @@ def read_levels(value: object) -> tuple[float, ...]:
 
 def read_shape(value: object) -> tuple[int, ...]:
     """The shape of one input, without the batch: `3,224,224` or a list of numbers."""
-    texts = [str(item).strip() for item in _items(value)]
-    sizes = [int(text) if text.isdecimal() else 0 for text in texts]
-    if not sizes or min(sizes) < 1:
+    sizes = [_number(item) for item in _items(value)]
+    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise UsageError(
             "an input shape is whole numbers above 0, such as 3,224,224 "
-            f"(without the batch), not {value!r}."
+            f"(without the batch), not {shown_value(value)}."
         )
-    return tuple(sizes)
+    return tuple(map(int, sizes))  # type: ignore[arg-type]
 
 
 def read_shapes(value: object) -> tuple[tuple[int, ...], ...]:
@@ -62,21 +75,23 @@ def read_modules(value: object) -> tuple[str, ...]:
 def read_seed(value: object) -> int:
     """A whole number that every random generator takes."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise UsageError(f"a seed is a whole number from 0 to 2**63 - 1, not {value!r}.")
+        raise UsageError(f"a seed is a whole number from 0 to 2**63 - 1, not {shown_value(value)}.")
     return value
 
 
 def read_count(value: object) -> int:
-    """How many networks to write, 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise UsageError(f"a count is a whole number above 0, not {value!r}.")
+    """How many networks to write, from 1 to `MOST_SETS`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_SETS:
+        raise UsageError(
+            f"a count is a whole number from 1 to {MOST_SETS:,}, not {shown_value(value)}."
+        )
     return value
 
 
 def read_switch(value: object) -> bool:
     """True or false."""
     if not isinstance(value, bool):
-        raise UsageError(f"it is either true or false, not {value!r}.")
+        raise UsageError(f"it is either true or false, not {shown_value(value)}.")
     return value
 
 
@@ -85,23 +100,42 @@ def read_target(value: object) -> Target:
     for target in TARGETS:
         if value == target:
             return target
-    raise unknown_name("target", str(value), TARGETS)
+    raise unknown_name("target", read_text(value), TARGETS)
 
 
 def read_net_name(value: object) -> str:
     """A name that the written file can be imported by, and its factory called by."""
     name = read_text(value)
-    if not name.isidentifier() or keyword.iskeyword(name):
+    wrong = why_no_name(name)
+    if wrong:
         raise UsageError(
-            f"a network's name is a Python name (letters, digits, underscores), not {name!r}."
+            "a network's name is a Python name (letters, digits, underscores), "
+            f"not {shown_value(name)}: {wrong}."
         )
     return name
+
+
+def why_no_name(name: str) -> str | None:
+    """Why a written file's factory cannot have a name; `None` where it can."""
+    if not name.isidentifier():
+        return "it is no identifier"
+    if (read := unicodedata.normalize("NFKC", name)) != name:
+        return f"Python reads it as {shown_value(read)}"
+    if keyword.iskeyword(name):
+        return "it is a keyword"
+    if name.startswith("__") and name.endswith("__"):
+        return "names with two underscores around them are Python's own"
+    if hasattr(builtins, name):
+        return "the written file may need Python's own of that name"
+    return None
 
 
 def read_arguments(value: object) -> dict[str, Any]:
     """What a factory is called with, by name."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise UsageError(f"arguments are names with values, {{num_classes: 10}}, not {value!r}.")
+        raise UsageError(
+            f"arguments are names with values, {{num_classes: 10}}, not {shown_value(value)}."
+        )
     return dict(value)
 
 
@@ -109,20 +143,22 @@ def read_argument(text: str) -> tuple[str, Any]:
     """`NAME=VALUE`, the value as YAML reads it."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
-        raise UsageError(f"an argument is NAME=VALUE, such as num_classes=10, not {text!r}.")
+        raise UsageError(
+            f"an argument is NAME=VALUE, such as num_classes=10, not {shown_value(text)}."
+        )
     return name, read_yaml(value)
 
 
 def read_text(value: object) -> str:
     """Text, not a number that looks like a name."""
     if not isinstance(value, str):
-        raise UsageError(f"text belongs here, not {value!r} (quote it if it is a name).")
+        raise UsageError(f"text belongs here, not {shown_value(value)} (quote it if it is a name).")
     return value
 
 
 def read_path(value: object) -> Path:
     """A path."""
-    return Path(read_text(value))
+    return check_path(Path(read_text(value)))
 
 
 def read_folder_name(value: object) -> str:
@@ -131,7 +167,9 @@ def read_folder_name(value: object) -> str:
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     plain = posix.parts == windows.parts == (name,) and not windows.drive
     if not plain or name == ".." or not name.isprintable():
-        raise UsageError(f"it must be a plain folder name inside model_path, not {name!r}.")
+        raise UsageError(
+            f"it must be a plain folder name inside model_path, not {shown_value(name)}."
+        )
     return name
 
 
@@ -141,14 +179,18 @@ def _items(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
+def _number(value: object) -> int | float | None:
+    """A number, or the one that a text spells in plain digits; `None` where it is neither."""
+    if isinstance(value, str):
+        text = value.strip()
+        if _WHOLE.fullmatch(text):
+            return int(text)
+        return float(text) if _DECIMAL.fullmatch(text) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def read_yaml(text: str) -> Any:
     """Plain values in YAML; nothing in them is run."""
-    import yaml  # not above: it takes a fifth of the time in which --help is to answer
+    from prunecore.files import plain_yaml
 
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        where = f" in line {mark.line + 1}" if mark else ""
-        raise UsageError(f"this is not YAML: {problem}{where}.") from error
+    return plain_yaml.read(text)

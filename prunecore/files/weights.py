@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
-from prunecore.errors import UsageError, WeightsError
+from prunecore.channels.stored import kind_of, type_of
+from prunecore.errors import UsageError, WeightsError, reason_of
+from prunecore.escaping import shown
+from prunecore.files.paths import is_file
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -28,6 +32,9 @@ DATA_PARALLEL = "module."
 AGAIN = "Copy it or save it again."
 
 
+AS_STATE_DICT = "Save the state dict alone: torch.save(model.state_dict(), FILE)."
+
+
 SHOWN = 4  # keys that an error names of each kind
 
 
@@ -38,9 +45,9 @@ def check_weights_file(file: Path) -> None:
         UsageError: there is none, or its name says that it is something else.
     """
     if file.suffix not in SUFFIXES:
-        raise UsageError(f"{file}: a weights file ends in {', '.join(SUFFIXES)}.")
-    if not file.is_file():
-        raise UsageError(f"There is no weights file {file}.")
+        raise UsageError(f"{shown(file)}: a weights file ends in {', '.join(SUFFIXES)}.")
+    if not is_file(file):
+        raise UsageError(f"There is no weights file {shown(file)}.")
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
@@ -58,10 +65,12 @@ def load_weights(model: nn.Module, file: Path) -> None:
     own = model.state_dict(keep_vars=True)
     state = _unwrapped(read_weights(file), file, own)
     tied = _complete(state, own)
+    if _of_other_types(state, own):
+        raise _mismatch(file, state, own, "")
     try:
         odd = model.load_state_dict(state, strict=False, assign=True)
-    except (RuntimeError, ValueError) as error:
-        raise _mismatch(file, state, own, str(error)) from error
+    except Exception as error:  # what torch finds, and whatever the network's classes raise
+        raise _mismatch(file, state, own, reason_of(error)) from error
     if odd.missing_keys or odd.unexpected_keys:
         raise _mismatch(file, state, own, str(odd))
     for name, first in tied.items():
@@ -74,26 +83,42 @@ def read_weights(file: Path) -> Mapping[str, Any]:
     Raises:
         WeightsError: it is truncated, holds pickled objects, or is no weights file at all.
     """
+    where = shown(file)
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file)
+        _refuse_compressed(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on a file that is refused right after
             content = torch.load(file, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
     except OSError as error:
-        raise WeightsError(f"Cannot read {file}: {error.strerror or error}.") from error
+        raise WeightsError(f"Cannot read {where}: {error.strerror or reason_of(error)}.") from error
     except SafetensorError as error:
-        raise WeightsError(f"{file} is truncated or no weights file: {error}.\n{AGAIN}") from error
+        raise WeightsError(
+            f"{where} is truncated or no weights file: {reason_of(error)}.\n{AGAIN}"
+        ) from error
     except Exception as error:  # torch.load raises what the bytes happen to lead to
         if "GLOBAL" in str(error) or "Unsupported class" in str(error):
             raise WeightsError(
-                f"{file} holds pickled Python objects, which are not run.\n"
-                "Save the state dict alone: torch.save(model.state_dict(), FILE)."
+                f"{where} holds pickled Python objects, which are not run.\n{AS_STATE_DICT}"
             ) from error
-        raise WeightsError(f"{file} is truncated or no weights file.\n{AGAIN}") from error
+        raise WeightsError(f"{where} is truncated or no weights file.\n{AGAIN}") from error
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{file} holds a {type(content).__name__}, not a state dict.")
+        raise WeightsError(f"{where} holds a {shown(type(content).__name__)}, not a state dict.")
     return content
+
+
+def _refuse_compressed(file: Path) -> None:
+    """Refuse an archive that torch did not write: unpacked it can be a thousand times as large."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+    except zipfile.BadZipFile:  # as of an older torch, or no weights at all
+        return
+    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+        raise WeightsError(f"{shown(file)} is compressed.\nSave it again with torch.save.")
 
 
 def _unwrapped(
@@ -104,20 +129,46 @@ def _unwrapped(
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    others = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    odd = [key for key in content if not isinstance(key, str)]
+    if odd:
+        raise WeightsError(
+            f"{shown(file)} is no state dict: it has keys that are no names: "
+            f"{', '.join(map(shown, odd[:SHOWN]))}.\n{AS_STATE_DICT}"
+        )
+    others = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise WeightsError(
-            f"{file} is no state dict: not a tensor under {_listed(others)}.\n"
-            "Save the state dict alone: torch.save(model.state_dict(), FILE)."
+            f"{shown(file)} is no state dict: not a tensor under {_listed(others)}.\n"
+            f"{AS_STATE_DICT}"
         )
-    state = OrderedDict(content)
+    state = OrderedDict((key, _plain(tensor)) for key, tensor in content.items())
     if hasattr(content, "_metadata"):
+        if not _is_metadata(content._metadata):
+            raise WeightsError(
+                f"{shown(file)} is no state dict: what its _metadata says is no versions of "
+                f"modules.\n{AS_STATE_DICT}"
+            )
         state._metadata = content._metadata.copy()  # type: ignore[attr-defined]
     if not any(key.startswith(DATA_PARALLEL) for key in own):
         consume_prefix_in_state_dict_if_present(state, DATA_PARALLEL)
     if not hasattr(state, "_metadata"):
         state._metadata = own._metadata  # type: ignore[attr-defined]  # MNASNet insists on it
     return state
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor whose values lie in memory as they are, not to be negated or conjugated first."""
+    return tensor.detach().resolve_conj().resolve_neg()
+
+
+def _is_metadata(given: object) -> bool:
+    """Whether this is what torch keeps in a state dict: by path, the versions of modules."""
+    return isinstance(given, dict) and all(
+        isinstance(path, str)
+        and isinstance(module, dict)
+        and isinstance(module.get("version"), int | None)
+        for path, module in given.items()
+    )
 
 
 def _complete(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, str]:
@@ -154,20 +205,30 @@ def _mismatch(
     shapes = [
         f"{key} (file {tuple(state[key].shape)}, network {tuple(own[key].shape)})"
         for key in own
-        if key in state and state[key].shape != own[key].shape
+        if key in state and not state[key].is_nested and state[key].shape != own[key].shape
     ]
     kinds = {
         "missing from the file": [key for key in own if key not in state],
         "not in the network": [key for key in state if key not in own],
         "of another shape": shapes,
+        "of another type": _of_other_types(state, own),
     }
     found = [f"{len(keys)} {kind}: {_listed(keys)}" for kind, keys in kinds.items() if keys]
     return WeightsError(
-        f"{file} does not fit the network: {'; '.join(found) or reason.splitlines()[0]}.\n"
+        f"{shown(file)} does not fit the network: {'; '.join(found) or reason}.\n"
         "Give this network's weights, or the arguments it was made with (--model-arg)."
     )
 
 
+def _of_other_types(state: Mapping[str, Tensor], own: Mapping[str, Any]) -> list[str]:
+    """What of a file cannot stand for what the network has, with both types."""
+    return [
+        f"{key} (file {type_of(state[key])}, network {type_of(tensor)})"
+        for key, tensor in own.items()
+        if key in state and isinstance(tensor, Tensor) and kind_of(state[key]) != kind_of(tensor)
+    ]
+
+
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return ", ".join(map(shown, names[:SHOWN])) + (", ..." if len(names) > SHOWN else "")

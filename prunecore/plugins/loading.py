@@ -117,7 +117,9 @@ def load_object(plugin: Installed) -> Any:
         )
     try:
         return plugin.entry_point.load()
-    except (Exception, SystemExit) as error:  # whatever a stranger's module raises on import
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a stranger's module raises on import
         raise PluginError(
             f"{start}: {told(error)}\n"
             f"Reinstall it in a version that fits prunecore {version('prunecore')}, or block it: "

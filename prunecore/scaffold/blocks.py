@@ -22,6 +22,7 @@ from prunecore.errors import (
 )
 from prunecore.escaping import in_docstring, in_toml, is_name, shown
 from prunecore.files import models
+from prunecore.inputs import check_sizes
 from prunecore.plugins import loading as plugin_registry
 from prunecore.registry import Plugins
 from prunecore.scaffold.hooks import Hooks, hooks_of
@@ -68,6 +69,7 @@ def write_for_block(
     plugins = plugin_registry.load()
     block = _made(spec, arguments, plugins)
     shapes = shapes or [_shape_for(block)]
+    check_sizes(shapes)
     network = Network(block)
     try:
         followed = follow(network, shapes, plugins, traced=False)
@@ -107,7 +109,7 @@ def _made(spec: str, arguments: Mapping[str, Any], plugins: Plugins) -> nn.Modul
     place, _, name = spec.rpartition(":")
     if not place or place.endswith(".py"):
         raise UsageError(
-            f"--block {spec} does not name a class as it is imported.\n"
+            f"--block {shown(spec)} does not name a class as it is imported.\n"
             "Give package.module:Class, in the folder where that can be imported."
         )
     block = models.load_model(spec, arguments, seed=0).model
@@ -115,7 +117,7 @@ def _made(spec: str, arguments: Mapping[str, Any], plugins: Plugins) -> nn.Modul
     importable = getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
     if getattr(sys.modules[place], name) is not cls or not importable:
         raise UsageError(
-            f"--block {spec} makes a {cls.__qualname__}, but is not its class.\n"
+            f"--block {shown(spec)} makes a {cls.__qualname__}, but is not its class.\n"
             f"Give {cls.__module__}:{cls.__qualname__}."
         )
     if not all(map(is_name, (*cls.__module__.split("."), cls.__name__))) or name in _IN_TEST:

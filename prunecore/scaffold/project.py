@@ -12,7 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from prunecore.errors import PrunecoreError, UsageError
+from prunecore.errors import PrunecoreError, UsageError, reason_of
+from prunecore.escaping import shown, shown_value
+from prunecore.files.paths import is_folder, is_there
 from prunecore.plugins import loading as plugin_registry
 
 EXAMPLE = "ExampleBlock"
@@ -54,21 +56,22 @@ def plan_project(name: str, parent: Path) -> Project:
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*", name):
         raise UsageError(
-            f"{name!r} cannot name a plugin.\n"
+            f"{shown_value(name)} cannot name a plugin.\n"
             "Give letters and digits, words joined by hyphens, a letter first, such as my-blocks."
         )
     if name.lower().startswith("prunecore-"):
-        raise UsageError(f"Every plugin's name begins so; give {name[len('prunecore-') :]}.")
+        raise UsageError(f"Every plugin's name begins so; give {shown(name[len('prunecore-') :])}.")
     for plugin in plugin_registry.installed():
         if name.lower() in (plugin.name.lower(), plugin.distribution.lower()):
             raise UsageError(
                 f"There is a plugin {plugin.name} ({plugin}) already.\nGive another name."
             )
     project = Project(name, parent / f"prunecore-{name}")
-    if project.folder.exists():
-        raise UsageError(f"{project.folder} exists.\nMove it, or give another name.")
-    if not parent.is_dir():
-        raise UsageError(f"There is no folder {parent}.")
+    if not is_folder(parent):
+        raise UsageError(f"There is no folder {shown(parent)}.")
+    is_there(_beside(project.folder))  # which the system refuses where the name is too long for it
+    if is_there(project.folder):
+        raise UsageError(f"{shown(project.folder)} exists.\nMove it, or give another name.")
     return project
 
 
@@ -127,7 +130,7 @@ def write_project(
         f"src/{project.module}/__init__.py": fill(f"{kind}_plugin.py", values),
         f"tests/test_{project.module.partition('_')[2]}.py": fill(f"{kind}_test.py", values),
     }
-    beside = project.folder.with_name(f".{project.folder.name}.{os.getpid()}")
+    beside = _beside(project.folder)
     try:
         for name, text in texts.items():
             file = beside / name
@@ -135,12 +138,17 @@ def write_project(
             file.write_text(text, encoding="utf-8", newline="\n")
         beside.rename(project.folder)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or reason_of(error)
         raise PrunecoreError(
-            f"Cannot write {project.folder}: {reason}.\nNothing was left behind."
+            f"Cannot write {shown(project.folder)}: {reason}.\nNothing was left behind."
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _beside(folder: Path) -> Path:
+    """Where a project is written before it is renamed."""
+    return folder.with_name(f".{folder.name}.{os.getpid()}")
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

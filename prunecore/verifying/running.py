@@ -141,7 +141,8 @@ class Recorder:
         return traces
 
     def _trace(self, tensor: Tensor) -> Trace:
-        flat = tensor.to(torch.float64).flatten()
+        parts = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        flat = parts.to(torch.float64).flatten()
         noise = self._noise.to(flat.device)
         whole = len(flat) - len(flat) % _NOISE
         projection = (flat[:whole].view(-1, _NOISE) @ noise).sum()
@@ -189,7 +190,9 @@ def telling_where(network: nn.Module, visits: Visits, inputs: Sequence[Tensor]) 
     """
     try:
         yield
-    except Exception as error:  # whatever a forward raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a forward raises
         paths = {id(module): path for path, module in network.named_modules()}
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         holders = [id(frame.f_locals.get("self")) for frame in frames]

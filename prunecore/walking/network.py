@@ -170,6 +170,9 @@ def walk(
         inputs: what it is called with.
         plugins: the loaded plugins.
         drop: paths of modules that training is to do without; `training` for all of them.
+
+    Raises:
+        PrunecoreError: as `find_dependencies`; or an input is too large.
     """
     args, kwargs = inputs.on_meta(BATCH)
     return find_dependencies(model, args, plugins, drop, kwargs)

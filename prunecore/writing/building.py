@@ -16,7 +16,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
 from prunecore.channels.keep import Keep
-from prunecore.errors import PluginError, PrunecoreError, WeightsError, told
+from prunecore.errors import (
+    PluginError,
+    PrunecoreError,
+    WeightsError,
+    reason_of,
+    told,
+)
+from prunecore.escaping import shown
 from prunecore.registry import Plugins
 from prunecore.tracing.draws import OwnDraws
 from prunecore.writing.instances import Instance
@@ -77,14 +84,19 @@ def import_file(path: Path) -> ModuleType:
     """
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
-        raise PrunecoreError(f"{path} is not a Python file.\nGive the .py file of a written set.")
+        raise PrunecoreError(
+            f"{shown(path)} is not a Python file.\nGive the .py file of a written set."
+        )
     module = importlib.util.module_from_spec(spec)
     try:
         text = spec.loader.get_data(str(path))
         exec(spec.loader.source_to_code(text, str(path)), vars(module))
-    except (Exception, SystemExit) as error:  # whatever the file raises
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the file raises
         raise PrunecoreError(
-            f"{path} raises {type(error).__name__} on import: {error}\n"
+            f"{shown(path)} raises {shown(type(error).__name__)} on import: "
+            f"{reason_of(error)}\n"
             "Correct the file, or write it again."
         ) from error
     return module
@@ -115,10 +127,13 @@ def build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
 
 def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
     """The network of a file, holding these very tensors: nothing is initialised or copied."""
-    factory = getattr(import_file(file), name, None)
+    module = import_file(file)
+    with _building(file):
+        factory = getattr(module, name, None)
     if factory is None:
         raise PrunecoreError(
-            f"{file} has no factory {name}.\nGive the .py file of a written set as it was written."
+            f"{shown(file)} has no factory {shown(name)}.\n"
+            "Give the .py file of a written set as it was written."
         )
     with WithoutStorage("meta"):
         network = _made(file, factory)
@@ -128,20 +143,36 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
             network = _made(file, factory)
     try:
         network.load_state_dict(_tied(network, weights), strict=True, assign=True)
-    except RuntimeError as error:
+    except Exception as error:  # what torch finds, and whatever the file's classes raise
         raise WeightsError(
-            f"The network of {file.name} does not take its weights: {error}\n"
-            "Write the set again; if that does not help, report it with the network."
+            f"The network of {shown(file.name)} does not take its weights: "
+            f"{reason_of(error)}\nWrite the set again; if that does not help, report it with the "
+            "network."
         ) from error
     return network
 
 
 def _made(file: Path, factory: Callable[[], nn.Module]) -> nn.Module:
-    try:
-        return factory()
-    except (Exception, SystemExit) as error:  # whatever the file's classes raise
+    with _building(file):
+        network = factory()
+    if not isinstance(network, nn.Module):
         raise PrunecoreError(
-            f"The network of {file.name} cannot be built: {told(error)}\n"
+            f"The network of {shown(file.name)} is a {shown(type(network).__name__)}, "
+            "not a torch.nn.Module.\nCorrect the file, or write it again."
+        )
+    return network
+
+
+@contextmanager
+def _building(file: Path) -> Iterator[None]:
+    """Make an error of whatever a file's classes raise, but for an interrupt."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the file's classes raise
+        raise PrunecoreError(
+            f"The network of {shown(file.name)} cannot be built: {told(error)}\n"
             "Correct the file, or write it again."
         ) from error
 

@@ -69,6 +69,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "model": request.name,
                 "mode": request.mode,
                 "target": request.target,
+                "scope": "global",
+                "seed": request.seed,
+                "inputs": self.inputs.as_dict(),
                 "level": {"asked": request.level, "achieved": request.level},
                 "before": COST,
                 "after": COST,
@@ -77,6 +80,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "verified": None,
                 "left_whole": [{"layer": "fc", "reason": "it is shy"}],
                 "left_out": [],
+                "groups": [],
+                "plugins": {},
             }
             weights = {"a": torch.ones(1)}
             made_plan: Any = None  # nobody looks at it
@@ -343,7 +348,7 @@ def test_weights_are_loaded(invoke: Invoke, calls: list[dict[str, Any]]) -> None
         ("prune nets.py:tiny --level 50 --level 0", "--level: a level is .* not '0'"),
         ("prune nets.py:tiny --level 50 --mode l1-nrom", "Unknown mode 'l1-nrom'.*'l1-norm'"),
         ("prune nets.py:tiny --level 50 --target flops", "--target: Unknown target 'flops'"),
-        ("prune nets.py:tiny --level 50 --seed x", "'x' is not a valid integer"),
+        ("prune nets.py:tiny --level 50 --seed x", "--seed: a seed is a whole number .* not 'x'"),
         ("prune nets.py:tiny --level 50 --seed -1", "--seed: a seed is"),
         ("prune nets.py:tiny --level 50 --count 0", "--count: a count is .* not 0"),
         ("prune nets.py:tiny --level 50 --name ../x", "--name: a network's name"),

@@ -129,15 +129,15 @@ def test_an_ini_file_may_name_the_model_too(tmp_path: Path) -> None:
         ("pruner: {target: flops}", r"target: Unknown target 'flops'"),
         ("pruner: {seed: x}", "seed: a seed is a whole number"),
         ("pruner: {remove_blocks: maybe}", "remove_blocks: it is either true or false"),
-        ("pruner: {count: 0}", "count: a count is a whole number above 0, not 0"),
+        ("pruner: {count: 0}", "count: a count is a whole number from 1 to 10,000, not 0"),
         ("pruner: {count: true}", "count: a count is"),
         ("pruner: {project_dir: 3}", "project_dir: text belongs here"),
         ("model: {input_shape: [3, 0]}", "input_shape: an input shape is"),
         ("model: {arguments: [1]}", "arguments: arguments are names"),
         ("model: resnet18", "model: keys with values belong here, not 'resnet18'"),
         ("- a", "keys such as model and pruner belong here"),
-        ("pruner: [1", "not YAML: .* in line 1"),
-        ("pruner: !!python/object/apply:os.getcwd []", "not YAML"),
+        ("pruner: [1", "cannot be read as YAML: .* in line 1"),
+        ("pruner: !!python/object/apply:os.getcwd []", "cannot be read as YAML"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
@@ -155,7 +155,7 @@ def test_a_mistake_is_named_with_file_and_key(tmp_path: Path, text: str, message
         ("[pruner]\n[pruner]", "not an INI file"),
         ("[pruner]\nmodel_pth = x", "Unknown key 'model_pth'"),
         ("[pruner]\npruning_perc = 10; 20, 101", "pruning_perc: a level is"),
-        ("[pruner]\npruning_perc = [1", "pruner: pruning_perc: this is not YAML"),
+        ("[pruner]\npruning_perc = [1", "pruner: pruning_perc: this cannot be read as YAML"),
         ("[pruner]\nsubset_name = ..", "subset_name: it must be a plain folder name"),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_mistake_in_an_ini_file(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Cannot read .*none.yaml: No such file"):
+    with pytest.raises(UsageError, match=r"Cannot read .*none.yaml: no such file"):
         read_config(tmp_path / "none.yaml")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="UTF-8"):

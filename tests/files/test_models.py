@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -58,6 +59,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Write a module into the current folder, and forget it in the end."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def write(text: str = NET, name: str = "own_nets.py") -> str:
@@ -205,8 +207,11 @@ def test_an_argument_that_a_factory_does_not_take(
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("own_nets.py:boom", r"cannot be made: ValueError: no such stage\n.*own_nets\.py:17\."),
-        ("own_nets:boom", r"cannot be made: ValueError: no such stage\n.*own_nets\.py:17\."),
+        (
+            "own_nets.py:boom",
+            r"cannot be made: ValueError: no such stage more\n.*own_nets\.py:17\.",
+        ),
+        ("own_nets:boom", r"cannot be made: ValueError: no such stage more\n.*own_nets\.py:17\."),
         ("own_nets.py:leaves", r"cannot be made: SystemExit: 2"),
         ("own_nets.py:number", r"returned a int, not a torch.nn.Module"),
     ],
@@ -228,6 +233,15 @@ def test_a_factory_that_fails(write: Write, spec: str, message: str) -> None:
         ("import json\njson.loads('{')", r"JSONDecodeError: .*\n.*broken\.py:2\."),
         ("raise KeyError()", r"KeyError: no message\n.*broken\.py:1\."),
         ("import sys\nsys.exit()", r"SystemExit: .*\n.*broken\.py:2\."),
+        ("raise GeneratorExit('no')", r"GeneratorExit: no\n.*broken\.py:1\."),
+        ("class Own(BaseException): pass\nraise Own", r"Own: no message\n.*broken\.py:2\."),
+        ("class Own(Exception):\n def __str__(self): raise self\nraise Own", "Own: no message\n"),
+        ("raise SyntaxError(5)", r"SyntaxError: 5\n.*broken\.py:1\."),
+        ("raise ModuleNotFoundError(name=3)", r"ModuleNotFoundError: no message\n"),
+        ("raise ValueError('\\x1b[31m\\nred')", r"ValueError: \\x1b\[31m red\n"),
+        ("raise ValueError('much ' * 10**5)", r"ValueError: much much.*\.\.\..* much\n"),
+        ("x = 1\0", r"(SyntaxError|ValueError): .*null bytes.*\n"),
+        ("import sys\nsys.path.clear()\nraise ValueError", r"ValueError: no message\n"),
     ],
 )
 @pytest.mark.parametrize("place", ["broken.py", "broken"])
@@ -236,6 +250,58 @@ def test_code_that_raises_on_import(write: Write, text: str, message: str, place
     with pytest.raises(PrunecoreError, match=f"{place} cannot be imported: {message}") as caught:
         load_model(f"{place}:net", {}, seed=0)
     assert caught.value.exit_code == 1
+    assert str(caught.value).count("\n") == 1
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("text", ["raise KeyboardInterrupt", "def net(): raise KeyboardInterrupt"])
+def test_an_interrupt_stops_the_program(write: Write, text: str) -> None:
+    write(text, "broken.py")
+    with pytest.raises(KeyboardInterrupt):
+        load_model("broken.py:net", {}, seed=0)
+
+
+def test_a_module_that_cannot_be_asked_for_its_factory(write: Write) -> None:
+    write("def __getattr__(name): raise ValueError('not here')", "broken.py")
+    with pytest.raises(PrunecoreError, match=r"broken.py cannot be asked for net: ValueError: not"):
+        load_model("broken.py:net", {}, seed=0)
+
+
+def test_a_factory_that_has_no_signature_is_called(write: Write) -> None:
+    write(
+        "from torch import nn\n"
+        "class Refusing(type):\n"
+        "    __signature__ = property(lambda cls: 1 / 0)\n"
+        "class Net(metaclass=Refusing): pass\n",
+        "unsigned.py",
+    )
+    with pytest.raises(PrunecoreError, match=r"builtins:dict returned a dict, not a torch"):
+        load_model("builtins:dict", {"width": 3}, seed=0)
+    with pytest.raises(PrunecoreError, match=r"asked for its arguments: ZeroDivisionError"):
+        load_model("unsigned.py:Net", {}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("own_nets.py:a b", "'a b' cannot be the name of a factory"),
+        ("own_nets.py:net\0", r"'net\\x00' cannot be the name of a factory"),
+        ("own_nets.py:\ud800", r"'\\ud800' cannot be the name of a factory"),
+        ("own\0nets.py:net", r"own\\x00nets.py cannot be a path"),
+        ("a" * 999 + ".py:net", r"^Cannot reach a+\.\.\.a+\.py: File name too long"),
+        (f"{'a' * 99_999}:net", r"^There is no module a+\.\.\.a+\."),
+        ("a" * 99_999, r"^Unknown model 'a+\.\.\.a+'\."),
+        ("folder.py:net", "There is no file folder.py"),
+        ("pipe.py:net", "There is no file pipe.py"),
+    ],
+)
+def test_a_model_that_cannot_be_one(write: Write, spec: str, message: str) -> None:
+    write()
+    Path("folder.py").mkdir()
+    os.mkfifo("pipe.py")
+    with pytest.raises(UsageError, match=message) as caught:
+        load_model(spec, {}, seed=0)
+    assert len(str(caught.value)) < 600
 
 
 def test_a_structure_has_no_storage() -> None:

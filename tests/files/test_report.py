@@ -139,7 +139,69 @@ def test_a_line_is_the_same_report(built: dict[str, Any]) -> None:
     assert "\n" not in line
 
 
-def shown(table: Table) -> str:
+def test_what_is_built_is_a_whole_report(built: dict[str, Any]) -> None:
+    assert report.what_is_wrong(json.loads(report.report_text(built))) is None
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_a_key_that_is_missing_is_named(built: dict[str, Any], key: str) -> None:
+    wrong = report.what_is_wrong({name: built[name] for name in built if name != key})
+    assert wrong is not None
+    assert wrong.startswith(f"{key}")
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("schema", [2, "1", None, True, 1.5]),
+        ("model", ["", "a b", None, 3, ["net"]]),
+        ("mode", [None, 3, ["l1-norm"]]),
+        ("seed", [-1, 0.5, True, None]),
+        ("fingerprint", [3, [], True]),
+        ("inputs", [None, [], {}, {"shapes": [[3]]}, {"shapes": [3], "named": {}}]),
+        ("inputs", [{"shapes": [[size]], "named": {}} for size in (0, True, None, "3", [3])]),
+        ("inputs", [{"shapes": [[]], "named": {}}, {"shapes": [], "named": {"x": 3}}]),
+        ("inputs", [{"shapes": [], "named": {}}]),
+        ("level", [50, None, [], {}, {"asked": 50}, {"asked": "50", "achieved": 50}]),
+        ("level", [{"asked": float("nan"), "achieved": 50}, {"asked": 50, "achieved": True}]),
+        ("before", [None, {}, {"params": 1, "macs": 2}, {"params": 1, "macs": 2, "bytes": [3]}]),
+        (
+            "after",
+            [3, {"params": 1.5, "macs": 2, "bytes": 3}, {"params": -1, "macs": 2, "bytes": 3}],
+        ),
+        ("kept", [None, [], {"a": None}, {"a": 3}, {"a": [3]}, {"a": [["x"]]}, {"a": [[0.0]]}]),
+        ("kept", [{"a": [[True]]}, {"a": [[-1]]}, {"a": [[1, 0]]}, {"a": [[1, 1]]}, {"a": [{}]}]),
+        ("groups", [None, {}, [3], [{}], [{"layers": [3], "channels": []}]]),
+        ("groups", [[{"layers": [], "channels": ["4"]}], [{"layers": "a", "channels": []}]]),
+        ("verified", [3, [], {}, {"max_relative_difference": "0", "inputs": 1}]),
+        ("left_out", [None, "a", [{}], [None], [3], [["a"]]]),
+        ("left_whole", [None, ["a"], [{}], [{"layer": "a"}], [{"layer": 3, "reason": "b"}]]),
+        ("plugins", [None, [], {"prunecore": 3}]),
+    ],
+)
+def test_a_value_that_cannot_be_is_named_with_what_is_expected(
+    built: dict[str, Any], key: str, values: list[Any]
+) -> None:
+    for value in values:
+        wrong = report.what_is_wrong({**built, key: value})
+        assert wrong is not None, value
+        assert wrong.startswith(f"{key}: ")
+        assert wrong.startswith(f"{key}: expected ")
+        assert len(wrong) < 200
+
+
+@pytest.mark.parametrize("given", [None, 3, [], "report", [{}]])
+def test_a_report_is_a_mapping(given: Any) -> None:
+    assert str(report.what_is_wrong(given)).startswith("expected a mapping, not ")
+
+
+def test_names_that_would_move_the_cursor_are_escaped(built: dict[str, Any]) -> None:
+    odd = {**built, "left_out": ["a\x1b[2J"], "left_whole": [{"layer": "b\n", "reason": "c"}]}
+    lines = tables.whole_lines(odd)
+    assert lines == ["Left whole: b\\n, because c.", "Left out: a\\x1b[2J."]
+
+
+def shown_value(table: Table) -> str:
     text = io.StringIO()
     Console(file=text, width=200).print(table)
     return text.getvalue()
@@ -147,7 +209,7 @@ def shown(table: Table) -> str:
 
 def test_the_table_has_a_row_a_level(built: dict[str, Any]) -> None:
     big = {**built, "before": {"params": 25_557_032, "macs": 4_089_184_256, "bytes": 1}}
-    text = shown(tables.prune_table([big, {**built, "verified": None}]))
+    text = shown_value(tables.prune_table([big, {**built, "verified": None}]))
     assert "net, l1-norm, level in percent of the params" in text
     assert "25.56 M -> 6   4.09 G -> 5" in text
     assert "1.0e-15" in text
@@ -179,7 +241,7 @@ def test_inspection_counts_what_may_go() -> None:
         "macs": 32,
         "group": 0,
     }
-    text = shown(tables.inspection_table(inspection))
+    text = shown_value(tables.inspection_table(inspection))
     assert "both    Linear       0          4           4           20     32" in text
 
 

@@ -20,6 +20,26 @@ from prunecore.files import storage
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3).t(), "a.bias": torch.ones(2).half()}
 REPORT = {"schema": 1}
+COST = {"params": 2, "macs": 3, "bytes": 5}
+WHOLE_REPORT = {
+    "schema": 1,
+    "model": "net",
+    "mode": "random",
+    "target": "params",
+    "scope": "global",
+    "seed": 0,
+    "fingerprint": "abc",
+    "inputs": {"shapes": [[3]], "named": {}},
+    "level": {"asked": 50.0, "achieved": 50},
+    "before": COST,
+    "after": COST,
+    "kept": {"a.weight": [[0, 2], None]},
+    "groups": [{"layers": ["a", "b"], "channels": [4, 2]}],
+    "verified": {"max_relative_difference": 1e-12, "inputs": 8},
+    "left_out": ["aux"],
+    "left_whole": [{"layer": "c", "reason": "it is shy"}],
+    "plugins": {"prunecore": "0.1.0"},
+}
 
 
 def save(path: Path, source: str = "x = 1\n", force: bool = False) -> tuple[Path, Path, Path]:
@@ -48,8 +68,7 @@ def test_a_set_tells_what_it_was_made_from(tmp_path: Path) -> None:
     assert storage.read_fingerprint(path) is None
     save(path)
     assert storage.read_fingerprint(path) is None
-    report = {"kept": {}, "left_out": [], "model": "net", "fingerprint": "abc"}
-    storage.save_set(path, "x = 1\n", WEIGHTS, report, force=True)
+    storage.save_set(path, "x = 1\n", WEIGHTS, WHOLE_REPORT, force=True)
     assert storage.read_fingerprint(path) == "abc"
     path.with_suffix(".safetensors").unlink()
     assert storage.read_fingerprint(path) is None

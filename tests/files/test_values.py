@@ -21,7 +21,13 @@ def test_a_level_is_a_percentage(given: object, level: float) -> None:
     assert values.read_level(given) == level
 
 
-@pytest.mark.parametrize("given", [0, 100, -5, "abc", "nan", "inf", True, None, [50]])
+@pytest.mark.parametrize(
+    "given",
+    [
+        0, 100, -5, "abc", "nan", "inf", True, None, [50], float("nan"), "1_0", "\uff15\uff10",
+        "\u0665", "0x10", "", "5 0", "1e-400", "5" * 99, {},
+    ],
+)  # fmt: skip
 def test_anything_else_is_no_level(given: object) -> None:
     with pytest.raises(UsageError, match="above 0 and below 100"):
         values.read_level(given)
@@ -50,10 +56,27 @@ def test_an_input_shape_is_whole_numbers(given: object) -> None:
     assert values.read_shape(given) == (3, 224, 224)
 
 
-@pytest.mark.parametrize("given", ["", "3,x", "3,0", "3,-1", "3.5", [3, True], [], "3,,3"])
+def test_a_number_too_large_for_a_float_is_no_level() -> None:
+    with pytest.raises(UsageError, match="not a number of 5000 digits"):
+        values.read_level(10**5000)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "", "3,x", "3,0", "3,-1", "3.5", [3, True], [], "3,,3", "1_0", "\u0663", "\xb2", [3.0], {},
+        "9" * 19, [None],
+    ],
+)  # fmt: skip
 def test_anything_else_is_no_input_shape(given: object) -> None:
     with pytest.raises(UsageError, match="3,224,224"):
         values.read_shape(given)
+
+
+@pytest.mark.parametrize("given", [0, -1, 10_001, 1.0, "1", True, None])
+def test_a_count_is_as_many_as_a_job_writes(given: object) -> None:
+    with pytest.raises(UsageError, match="a count is a whole number from 1 to 10,000"):
+        values.read_count(given)
 
 
 @pytest.mark.parametrize("given", [-1, 2**63, 1.5, "1", True])
@@ -67,10 +90,42 @@ def test_an_unknown_target_is_named_with_the_known_ones() -> None:
         values.read_target("param")
 
 
-@pytest.mark.parametrize("given", ["../net", "class", "res-net", "", "50net", "a/b", "a.b"])
-def test_a_network_s_name_can_be_imported(given: str) -> None:
-    with pytest.raises(UsageError, match="Python name"):
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        *(
+            (name, "it is no identifier")
+            for name in ("../net", "res-net", "", "50net", "a/b", "a.b")
+        ),
+        *((name, "it is no identifier") for name in ("a\0", "net\n", "\ud800", "a\u202e")),
+        *((name, "it is a keyword") for name in ("class", "None", "True")),
+        *((name, "may need Python's own") for name in ("super", "int", "range", "print")),
+        ("__import__", "are Python's own"),
+        ("__name__", "are Python's own"),
+        ("__getattr__", "are Python's own"),
+        ("\ufb01", "Python reads it as 'fi'"),
+        ("\uff33uper", "Python reads it as 'Super'"),
+        ("cla\u017fs", "Python reads it as 'class'"),
+        ("e\u0301", "Python reads it as '\xe9'"),
+        ("net\xaa", "Python reads it as 'neta'"),
+    ],
+)
+def test_a_network_s_name_can_be_imported_and_called(given: str, why: str) -> None:
+    with pytest.raises(UsageError, match=f"Python name.*{why}"):
         values.read_net_name(given)
+
+
+@pytest.mark.parametrize(
+    "given", ["net", "true", "match", "_", "_net", "__net", "gr\xf6\xdfe", "Super"]
+)
+def test_a_name_that_python_takes(given: str) -> None:
+    assert values.read_net_name(given) == given
+
+
+@pytest.mark.parametrize("given", ["a\0b", "\ud800", "a/\udcff/b"])
+def test_a_path_that_no_system_has(given: str) -> None:
+    with pytest.raises(UsageError, match=r"cannot be a path|no text in UTF-8"):
+        values.read_path(given)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +151,8 @@ def test_a_plain_name_is_a_folder_s_name(given: str) -> None:
         ("n=[1, 2]", [1, 2]),
         ("n=a=b", "a=b"),
         ("n=", None),
+        ("n=190:20:30", "190:20:30"),
+        ("n=010", "010"),
         ("n=__import__('os').getcwd()", "__import__('os').getcwd()"),
     ],
 )
@@ -111,5 +168,5 @@ def test_an_argument_has_a_name_and_a_value(given: str) -> None:
 
 @pytest.mark.parametrize("given", ["n=[1", "n=!!python/object:os.system {}"])
 def test_an_argument_that_is_no_yaml_is_an_error(given: str) -> None:
-    with pytest.raises(UsageError, match="not YAML"):
+    with pytest.raises(UsageError, match="cannot be read as YAML"):
         values.read_argument(given)

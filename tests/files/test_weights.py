@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,9 +147,10 @@ def test_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def refused(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
+    file = saved(tmp_path / "net.pt", {})
     monkeypatch.setattr(torch, "load", refused)
     with pytest.raises(WeightsError, match=r"Cannot read .*net\.pt: Permission denied"):
-        read_weights(tmp_path / "net.pt")
+        read_weights(file)
 
 
 class Ran(Exception):
@@ -202,6 +206,121 @@ def test_something_else_that_torch_saved(tmp_path: Path, content: Any) -> None:
 def test_a_checkpoint_without_a_state_dict_that_is_known(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not a tensor under epoch, net"):
         load_weights(Net(), saved(tmp_path / "net.pt", {"epoch": 3, "net": state_of(Net())}))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda x: x.to_sparse(), "sparse_coo float32"),
+        (lambda x: x.flatten(1).to_sparse_csr(), "sparse_csr float32"),
+        (lambda x: x.to("meta"), "meta float32"),
+        (lambda x: x.to(torch.complex64), "complex64"),
+        (lambda x: x.to(torch.complex64).conj(), "complex64"),
+        (lambda x: x.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda x: x.to(torch.int64), "int64"),
+        (lambda x: x > 0, "bool"),
+        (lambda x: quantised(x), "qint8"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*quantiz:UserWarning")
+def test_a_tensor_of_another_type_is_named(tmp_path: Path, change: Any, said: str) -> None:
+    state = state_of(Net())
+    state["conv.weight"] = change(state["conv.weight"])
+    with pytest.raises(WeightsError) as caught:
+        load_weights(Net(), saved(tmp_path / "net.pt", state))
+    named = f"of another type: conv.weight (file {said}, network float32)"
+    assert named in str(caught.value)
+
+
+def quantised(tensor: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+def test_a_nested_tensor_is_refused(tmp_path: Path) -> None:
+    state = state_of(Net())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what torch calls a prototype
+        state["conv.bias"] = torch.nested.nested_tensor([torch.ones(3), torch.ones(2)])
+    # which newer versions of torch do not read
+    said = r"conv.bias \(file nested float32, network float32\)|holds pickled Python objects"
+    with pytest.raises(WeightsError, match=said):
+        load_weights(Net(), saved(tmp_path / "net.pt", state))
+
+
+def test_a_counter_may_be_of_another_whole_type(tmp_path: Path) -> None:
+    state = state_of(Net())
+    state["bn.num_batches_tracked"] = torch.tensor(3, dtype=torch.int32)
+    assert_loads(saved(tmp_path / "net.pt", state), state)
+
+
+def test_a_tensor_that_is_negated_when_it_is_read_is_stored_negated(tmp_path: Path) -> None:
+    state = state_of(Net())
+    negated = torch._neg_view(state["conv.bias"])
+    assert negated.is_neg()
+    model = Net()
+    load_weights(model, saved(tmp_path / "net.pt", {**state, "conv.bias": negated}))
+    assert model.conv.bias is not None
+    assert not model.conv.bias.is_neg()
+    assert model.conv.bias.equal(-state["conv.bias"])
+
+
+@pytest.mark.parametrize("key", [1, None, 0.5, True, b"conv.weight", ("conv", "weight")])
+def test_a_key_that_is_no_name(tmp_path: Path, key: Any) -> None:
+    file = saved(tmp_path / "net.pt", {**state_of(Net()), key: torch.ones(1)})
+    with pytest.raises(WeightsError) as caught:
+        load_weights(Net(), file)
+    assert f"has keys that are no names: {key!r}.\n" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["a" * 10**5, "a\nb\x1b[31m", "\u202e"])
+def test_a_key_that_cannot_be_shown_is_escaped_or_shortened(tmp_path: Path, key: str) -> None:
+    for content in ({key: torch.ones(1)}, {key: 3}):
+        with pytest.raises(WeightsError) as caught:
+            load_weights(Net(), saved(tmp_path / "net.pt", content))
+        assert len(str(caught.value)) < 600
+        assert all(line.isprintable() for line in str(caught.value).splitlines())
+        assert str(caught.value).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "metadata", [3, None, [], {1: {}}, {"bn": 3}, {"bn": {"version": "2"}}, {"": {"version": 0.5}}]
+)
+def test_metadata_that_torch_does_not_write(tmp_path: Path, metadata: Any) -> None:
+    state = OrderedDict(state_of(Net()))
+    state._metadata = metadata  # type: ignore[attr-defined]
+    with pytest.raises(WeightsError, match="what its _metadata says"):
+        load_weights(Net(), saved(tmp_path / "net.pt", state))
+
+
+def test_a_compressed_file_is_not_unpacked(tmp_path: Path) -> None:
+    """A thousandth of what it unpacks to, it would fill the memory."""
+    file = saved(tmp_path / "net.pt", state_of(Net()))
+    compressed = tmp_path / "small.pt"
+    with (
+        zipfile.ZipFile(file) as old,
+        zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for record in old.infolist():
+            new.writestr(record.filename, old.read(record))
+    with pytest.raises(WeightsError, match=r"small\.pt is compressed"):
+        load_weights(Net(), compressed)
+
+
+def test_a_network_that_refuses_its_weights_is_told(tmp_path: Path) -> None:
+    class Refusing(Net):
+        def _load_from_state_dict(self, *_: Any) -> None:
+            raise KeyError("of no use")
+
+    with pytest.raises(WeightsError, match="does not fit the network: 'of no use'"):
+        load_weights(Refusing(), saved(tmp_path / "net.pt", state_of(Net())))
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors"])
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UsageError, match="There is no weights file"):
+        load_weights(Net(), tmp_path / name)
 
 
 def test_weights_of_another_network_are_listed(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def fails(install: Callable[..., None], name: str, value: str, **names: Any) -> 
     ("error", "told"),
     [
         (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
-        (AssertionError(), "AssertionError: "),
+        (AssertionError(), "AssertionError: no message"),
         (RuntimeError("in one line\n  and  another."), "RuntimeError: in one line and another"),
         (SystemExit(3), "SystemExit: 3"),
     ],

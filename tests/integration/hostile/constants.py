@@ -235,10 +235,11 @@ Holder = Callable[[Any], nn.Module]
 HOLDERS: dict[Holder, tuple[Any, ...]] = {
     returned: (*FEW, *NUMBERS, *TEXTS, *OTHERS),
     key: (*NUMBERS, *TEXTS, *OTHERS),
-    handed_on: (*NUMBERS, *TEXTS, *OTHERS),
-    held: (*NUMBERS, *TEXTS, *OTHERS),
+    handed_on: (*NUMBERS, *TEXTS),
+    held: (*NUMBERS, *TEXTS),
     default: (*NUMBERS, *TEXTS),
     factor: NUMBERS,
     layer: NUMBERS,
     buffer: NUMBERS,
 }
+ALL_HOLDERS = HOLDERS | dict.fromkeys((handed_on, held), (*NUMBERS, *TEXTS, *OTHERS))

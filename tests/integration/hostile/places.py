@@ -51,10 +51,20 @@ from .texts import (
 
 Place = Callable[[str], nn.Module]
 
-_WHEREVER = (child, dictionary, class_name)  # each name is tried here
+_WHEREVER = (child, dictionary)  # each name is tried here
 
 # And here by the slow tests.
-_LIKE_THESE = (row, parameter, buffer, inner_class_name, message, looped, differing, number)
+_LIKE_THESE = (
+    class_name,
+    row,
+    parameter,
+    buffer,
+    inner_class_name,
+    message,
+    looped,
+    differing,
+    number,
+)
 
 # Each place with the names that are tried there.
 PLACES: dict[Place, tuple[str, ...]] = {

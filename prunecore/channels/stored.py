@@ -1,0 +1,95 @@
+"""What the tensors that a network stores hold: values that can be cut, scored and compared."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.records import is_within
+from prunecore.errors import WeightsError
+from prunecore.escaping import shown
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
+
+
+def check_stored(model: nn.Module, dependencies: Dependencies) -> None:
+    """Refuse what a network stores and cannot be cut right, or would be cut to something useless.
+
+    Parameters, and buffers that lose places, such as a batch norm's statistics, hold finite values.
+    Other buffers may hold infinite ones, as a mask of attention does, but none that is no number.
+    What the written network does without may hold anything.
+
+    Args:
+        model: the network.
+        dependencies: its channels.
+
+    Raises:
+        WeightsError: names the tensor.
+    """
+    removable = dependencies.removable
+    may_go = [bool(removable[places[places >= 0]].any()) for places in dependencies.axes]
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_within(name, dependencies.left_out):
+            continue
+        is_cut = any(may_go[index] for index in dependencies.bound.get(name, {}).values())
+        wrong = _wrong_kind(tensor, is_cut) or _wrong_values(
+            tensor, may_be_infinite=not (is_cut or isinstance(tensor, nn.Parameter))
+        )
+        if wrong:
+            raise WeightsError(
+                f"{shown(name)} of the network {wrong}.\n"
+                "Give it other weights (--weights), or mend this tensor."
+            )
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor has all of its values in memory, one beside the other."""
+    return (
+        tensor.layout is torch.strided
+        and not tensor.is_meta
+        and not tensor.is_nested
+        and not tensor.is_quantized
+    )
+
+
+def kind_of(tensor: Tensor) -> str:
+    """What a tensor's values are, the same for types that can stand for each other."""
+    if is_plain(tensor):
+        for kind, types in (("a float", FLOATS), ("a whole number", _WHOLE)):
+            if tensor.dtype in types:
+                return kind
+    return type_of(tensor)
+
+
+def type_of(tensor: Tensor) -> str:
+    """A tensor's type as messages have it: `float32`, `meta float32`, `sparse_coo float32`."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_nested:
+        return f"nested {dtype}"
+    if tensor.layout is not torch.strided:
+        return f"{str(tensor.layout).removeprefix('torch.').strip('_')} {dtype}"
+    return f"meta {dtype}" if tensor.is_meta else dtype
+
+
+def _wrong_kind(tensor: Tensor, is_cut: bool) -> str | None:
+    if tensor.is_meta:
+        return "has no values: it is on the meta device"
+    exact = (*FLOATS, *_WHOLE, torch.bool)
+    if not is_plain(tensor) or (is_cut and tensor.dtype not in exact):
+        return f"is of the type {type_of(tensor)}, which cannot be cut"
+    return None
+
+
+def _wrong_values(tensor: Tensor, may_be_infinite: bool) -> str | None:
+    """What is wrong with the values of a tensor: their sum tells in one pass whether any is."""
+    if tensor.dtype not in FLOATS or tensor.numel() == 0:
+        return None
+    values = tensor.detach()
+    short = values.dtype in (torch.float16, torch.bfloat16)
+    if values.sum(dtype=torch.float32 if short else None).isfinite():
+        return None
+    odd = int((values.isnan() if may_be_infinite else ~values.isfinite()).sum())
+    kind = "no numbers (NaN)" if may_be_infinite else "no finite numbers (NaN or infinity)"
+    return f"holds values that are {kind}: {odd} of {values.numel()}" if odd else None
