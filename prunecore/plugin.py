@@ -3,13 +3,16 @@
 Most plugins own classes of blocks. What they are handed has all that they use: `channels.through`,
 `channels.couple`, `channels.apply`, `channels.trace` and `channels.refuse` to follow channels, and
 `writer.width`, `writer.child` and `writer.trace` to write a block, which is a `BlockSource` whose
-constructor is a `Call`. Decorators of one's own are `DecoratedBlocks`.
+constructor is a `Call`, of a class that `writer.source` takes from the plugin. Decorators of one's
+own are `DecoratedBlocks`; other libraries' classes are found by their paths in `LazyClasses`, and
+`is_like` tells whether a block has the layers that its class usually makes.
 
 Owners of layers hand out and bind channels themselves (`channels.fresh`, `channels.bind`,
-`channels.width`, and so on), and lay ids `along` an axis of a `Signal`. Rules for functions are
-`FunctionRule`s, which calculate from an `Operation`; `elementwise` and `spatial` are such
-calculations; one that understands weights that a forward computes says so with `Computed`. A
-`Criterion` gets one `ScoringContext`, and gives one score a channel.
+`channels.width`, and so on), lay ids `along` an axis of a `Signal`, and run `over_kept` places what
+zeros would disturb. Rules for functions are `FunctionRule`s, which calculate from an `Operation`;
+`elementwise` and `spatial` are such calculations; one that understands weights that a forward
+computes says so with `Computed`. A `Criterion` gets one `ScoringContext`, and gives one score a
+channel.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from __future__ import annotations
 from prunecore.channels.channels import Channels
 from prunecore.channels.ids import along
 from prunecore.channels.keep import Keep
+from prunecore.channels.over_kept import over_kept
 from prunecore.channels.signal import Computed, Signal
 from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.decorators import DecoratedBlocks
@@ -50,5 +54,6 @@ __all__ = [
     "elementwise",
     "hookimpl",
     "is_like",
+    "over_kept",
     "spatial",
 ]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prunecore.channels.ids import Ids, without_channels
+from prunecore.channels.over_kept import over_kept
 from prunecore.channels.signal import Signal, shaped
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, everywhere
 
@@ -47,8 +48,8 @@ def _mixed(channels: Channels, operation: Operation, axes: Collection[int]) -> I
     carried = [axis for axis in axes if tensor.carries_channels(axis)]
     if not channels.follows_weights or len(carried) != 1:
         return channels.pin_axes(tensor, axes, operation.name).ids
-    over_kept = functools.partial(_reduce_kept, operation.function, carried[0])
-    channels.masked_function(channels.axis(tensor, carried[0]), over_kept)
+    reduce_kept = functools.partial(_reduce_kept, operation.function, carried[0])
+    channels.masked_function(channels.axis(tensor, carried[0]), reduce_kept)
     return without_channels(tensor.ndim)
 
 
@@ -96,13 +97,8 @@ def _normalize(channels: Channels, operation: Operation) -> Signal:
     if not isinstance(dim, int):
         return channels.pin_axes(tensor, dim, operation.name)
     ids = channels.axis(tensor, dim)
-    channels.masked_function(ids, functools.partial(_normalize_kept, dim))
+    channels.masked_function(ids, functools.partial(over_kept, F.normalize, dim))
     return Signal(shaped(tensor.shape), tensor.ids)
-
-
-def _normalize_kept(axis: int, kept: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    part = F.normalize(input.index_select(axis, kept), *args, **kwargs)
-    return torch.zeros_like(input).index_copy(axis, kept, part)
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore.plugin import Channels, Operation, Signal, spatial
+from prunecore.plugin import Channels, Operation, Signal, over_kept, spatial
 from prunecore_sequential.rules import Rule, classes
 
 
@@ -44,16 +44,7 @@ def fractional_pool(axes: int, channels: Channels, layer: Any, x: Signal) -> Any
 
 def _pool_kept(axis: int, module: nn.Module, kept: Tensor, x: Tensor) -> Any:
     """Draw samples for the kept channels alone, as the network without the others does."""
-    parts = type(module).forward(module, x.index_select(axis, kept))
-    if isinstance(parts, Tensor):
-        return _among_zeros(parts, axis, kept, x.shape[axis])
-    return tuple(_among_zeros(part, axis, kept, x.shape[axis]) for part in parts)
-
-
-def _among_zeros(part: Tensor, axis: int, kept: Tensor, size: int) -> Tensor:
-    shape = list(part.shape)
-    shape[axis] = size
-    return part.new_zeros(shape).index_copy(axis, kept, part)
+    return over_kept(functools.partial(type(module).forward, module), axis, kept, x)
 
 
 def unpool(
