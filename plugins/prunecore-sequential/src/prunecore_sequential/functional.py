@@ -10,18 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunecore.plugin import Channels, Computed, FunctionRule, Operation, Signal
+from prunecore.plugin import Channels, Computed, FunctionRule, Operation, Signal, over_kept
 from prunecore_sequential.kernels import Kernel, convolve, multiply
-from prunecore_sequential.normalization import (
-    by_groups,
-    cut,
-    group_norm_over_kept,
-    over_last_axes,
-)
+from prunecore_sequential.normalization import by_channel, group_norm, layer_norm, of_call
+from prunecore_sequential.rules import declare
 
 if TYPE_CHECKING:
     from prunecore.plugin import Keep
-    from prunecore_sequential.rules import Ids
 
 # (args, kwargs) as they are written
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -33,11 +28,6 @@ _NAMES = {  # of the arguments after the input, in order, up to the last that ma
     "conv_transpose1d conv_transpose2d conv_transpose3d": (
         "weight bias stride padding output_padding groups"
     ),
-    "batch_norm": "running_mean running_var weight bias training",
-    "instance_norm": "running_mean running_var weight bias use_input_stats",
-    "group_norm": "num_groups weight bias",
-    "layer_norm": "normalized_shape weight bias",
-    "rms_norm": "normalized_shape weight",
 }
 _PLACES = {
     function: {name: place for place, name in enumerate(names.split(), start=1)}
@@ -68,8 +58,8 @@ def _without_columns(channels: Channels, operation: Operation, kernel: Kernel) -
     """Let a computed weight be zero where it reads what is gone, whatever it is computed to be."""
     axis = 1 - kernel.filters
     ids = channels.columns(kernel.weight, axis)
-    over_kept = functools.partial(_with_kept_columns, operation.function, axis)
-    channels.masked_function(ids, over_kept)
+    reads_kept = functools.partial(_with_kept_columns, operation.function, axis)
+    channels.masked_function(ids, reads_kept)
 
 
 def _with_kept_columns(
@@ -77,22 +67,9 @@ def _with_kept_columns(
 ) -> Tensor:
     operation = Operation(function, args, kwargs)
     weight: Tensor = _given(operation, "weight")
-    columns = torch.zeros_like(weight).index_copy(axis, kept, weight.index_select(axis, kept))
+    columns = over_kept(torch.clone, axis, kept, weight)
     args, kwargs = _with((args, kwargs), "weight", lambda _: columns)
     return function(*args, **kwargs)
-
-
-def _declare(channels: Channels, weight: Tensor | Signal | None, **widths: Ids | None) -> None:
-    """Declare what the constructor of the layer that holds a weight is told, if one does.
-
-    A forward may call a function with the weights of a layer that it holds.
-    """
-    if not isinstance(weight, Tensor):
-        return
-    holder = channels.holder(weight)
-    for name, ids in widths.items():
-        if hasattr(holder, name):
-            channels.width(holder, name, ids)
 
 
 def linear(channels: Channels, operation: Operation) -> Signal:
@@ -103,7 +80,7 @@ def linear(channels: Channels, operation: Operation) -> Signal:
     if made is None:
         return Signal(meta, x.ids)
     _without_columns(channels, operation, kernel)
-    _declare(channels, kernel.weight, in_features=made.entering, out_features=made.leaving)
+    declare(channels, kernel.weight, in_features=made.entering, out_features=made.leaving)
     return made.signal
 
 
@@ -113,7 +90,7 @@ def convolution(filters: int, channels: Channels, operation: Operation) -> Signa
     kernel = _kernel(operation, filters)
     made = convolve(channels, kernel, operation.tensor, meta)
     _without_columns(channels, operation, kernel)
-    _declare(
+    declare(
         channels,
         kernel.weight,
         in_channels=made.entering,
@@ -130,90 +107,8 @@ def prelu(channels: Channels, operation: Operation) -> Signal:
     if slope is not None and tuple(slope.shape) not in ((), (1,)):
         ids = channels.axis(x, 1)
         channels.bind(slope, 0, ids)
-        _declare(channels, slope, num_parameters=ids)
+        declare(channels, slope, num_parameters=ids)
     return Signal(x.meta, x.ids)
-
-
-def by_channel(channels: Channels, operation: Operation) -> Signal:
-    """Batch norm and instance norm: each channel by itself."""
-    x = operation.tensor
-    operation.run(channels)
-    counts_batch = operation.name == "batch_norm"
-    mixes_batch = counts_batch and _given(operation, "training", False)
-    others = [axis for axis in range(0 if mixes_batch else 2, x.ndim) if axis != 1]
-    mixed = [axis for axis in others if x.carries_channels(axis)]
-    if channels.follows_weights and len(mixed) == 1:  # a weight's columns, and a gain for each row
-        over_kept = functools.partial(_over_kept_places, operation.function, mixed[0])
-        channels.masked_function(channels.axis(x, mixed[0]), over_kept)
-        return Signal(x.meta, x.ids)
-    if mixes_batch or not counts_batch:
-        x = channels.pin_axes(x, others, operation.name)
-    ids = channels.axis(x, 1)
-    for name in ("running_mean", "running_var", "weight", "bias"):
-        tensor = _weight(operation, name)
-        channels.bind(tensor, 0, ids)
-        _declare(channels, tensor, num_features=ids)
-    return Signal(x.meta, x.ids)
-
-
-def _over_kept_places(
-    function: Callable[..., Tensor],
-    axis: int,
-    kept: Tensor,
-    input: Tensor,
-    *args: Any,
-    **kwargs: Any,
-) -> Tensor:
-    part = function(input.index_select(axis, kept), *args, **kwargs)
-    return torch.zeros_like(input).index_copy(axis, kept, part)
-
-
-def group_norm(channels: Channels, operation: Operation) -> Signal:
-    """Whole groups go, or positions of all."""
-    operation.run(channels)
-    x, ids, units = by_groups(channels, operation.tensor, _given(operation, "num_groups"))
-    for name in ("weight", "bias"):
-        tensor = _weight(operation, name)
-        channels.bind(tensor, 0, ids)
-        _declare(channels, tensor, num_channels=ids, num_groups=units)
-    if units is None:
-        channels.masked_function(ids, group_norm_over_kept)
-    return Signal(x.meta, x.ids)
-
-
-def layer_norm(channels: Channels, operation: Operation) -> Signal:
-    """LayerNorm and RMSNorm, over the last axes."""
-    shape = _given(operation, "normalized_shape")
-    shape = (shape,) if isinstance(shape, int) else shape
-    x, axis = over_last_axes(channels, operation.tensor, shape)
-    if axis is not None:
-        ids = channels.axis(x, axis)
-        for name in _PLACES[operation.name].keys() & {"weight", "bias"}:
-            tensor = _weight(operation, name)
-            channels.bind(tensor, axis - (x.ndim - len(shape)), ids)
-        over_kept = functools.partial(_over_kept, operation.function, axis - x.ndim)
-        channels.masked_function(ids, over_kept)
-    return Signal(x.meta, x.ids)
-
-
-def _over_kept(
-    function: Callable[..., Tensor],
-    axis: int,
-    kept: Tensor,
-    input: Tensor,
-    *args: Any,
-    **kwargs: Any,
-) -> Tensor:
-    """Normalise over the kept places of an axis, counted from the last one."""
-    shape, *weights = [*args, *([kwargs.pop("normalized_shape")] if not args else [])]
-    part = input.index_select(axis, kept)
-    weights = [cut(w, axis, kept) if isinstance(w, Tensor) else w for w in weights]
-    named = {
-        name: cut(value, axis, kept) if isinstance(value, Tensor) else value
-        for name, value in kwargs.items()
-    }
-    part = function(part, part.shape[-len(shape) :], *weights, **named)
-    return torch.zeros_like(input).index_copy(axis, kept, part)
 
 
 def _write_shape(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
@@ -264,13 +159,13 @@ def _rules() -> dict[Callable[..., Any], FunctionRule]:
     rules = {
         "linear": FunctionRule(linear, understands=(Computed,)),
         "prelu": FunctionRule(prelu, understands=(Computed,)),
-        "batch_norm": FunctionRule(by_channel, understands=(Computed,)),
-        "instance_norm": FunctionRule(by_channel, understands=(Computed,)),
+        "batch_norm": FunctionRule(of_call(by_channel), understands=(Computed,)),
+        "instance_norm": FunctionRule(of_call(by_channel), understands=(Computed,)),
         "group_norm": FunctionRule(
-            group_norm, _write_groups("num_groups", 1), understands=(Computed,)
+            of_call(group_norm), _write_groups("num_groups", 1), understands=(Computed,)
         ),
-        "layer_norm": FunctionRule(layer_norm, _write_shape, understands=(Computed,)),
-        "rms_norm": FunctionRule(layer_norm, _write_shape, understands=(Computed,)),
+        "layer_norm": FunctionRule(of_call(layer_norm), _write_shape, understands=(Computed,)),
+        "rms_norm": FunctionRule(of_call(layer_norm), _write_shape, understands=(Computed,)),
     }
     for axes in (1, 2, 3):
         for filters, name in enumerate(("conv", "conv_transpose")):

@@ -29,6 +29,19 @@ def torch_class(layer: nn.Module) -> type[nn.Module]:
     return own
 
 
+def declare(channels: Channels, weight: Tensor | Signal | None, **widths: Ids | None) -> None:
+    """Declare what the constructor of the layer that holds a weight is told, if one does.
+
+    A forward may call a function with the weights of a layer that it holds.
+    """
+    if not isinstance(weight, Tensor):
+        return
+    holder = channels.holder(weight)
+    for name, ids in widths.items():
+        if hasattr(holder, name):
+            channels.width(holder, name, ids)
+
+
 def expect_size(channels: Channels, x: Signal, axis: int, size: int) -> None:
     """Stop where a layer meets a tensor of another width than it was made for.
 
