@@ -20,6 +20,7 @@ from prunecore.channels.ids import (
     without_channels,
     without_repetition,
 )
+from prunecore.channels.names import module_paths, tensor_names
 from prunecore.channels.records import MaskedForward, MaskedFunction, Records, Use
 from prunecore.channels.signal import Computed, Grid, Origin, Signal, shaped
 from prunecore.errors import InputShapeError, Line, UnsupportedError
@@ -39,9 +40,8 @@ class Channels(ABC):
         self.records = Records()
         self.follows_weights = False  # whether what is followed is computed of parameters alone
         self._model = model
-        self._paths = {id(module): path for path, module in model.named_modules()}
-        stored = [*model.named_parameters(), *model.named_buffers()]
-        self._stored = {id(tensor): name for name, tensor in stored}
+        self._paths = module_paths(model)
+        self._stored = tensor_names(model)
         self._at = [""]  # the paths of the modules that the walk is inside of
         self._lines: list[Line | None] = [None]  # where it has come to in their forwards
         self._call: str | None = None  # the call of a traced forward that is followed

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore.channels.ids import FIXED, Ids
+from prunecore.channels.names import tensor_names
 from prunecore.channels.records import (
     TRAINING,
     MaskedForward,
@@ -188,7 +189,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     channel_of, count = channels_of(records)
     axes = Axes(channel_of)
     stored = dict([*model.named_parameters(), *model.named_buffers()])
-    names = {id(tensor): name for name, tensor in stored.items()}
+    names = tensor_names(model)
     holders = {names[key].rpartition(".")[0] for key, _ in records.bindings}
     left_out = _left_out(model, {*records.visits, *records.touched, *holders})
     tensors = {name: tensor for name, tensor in stored.items() if not is_within(name, left_out)}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.ids import Ids
+from prunecore.channels.names import module_paths, tensor_names
 from prunecore.channels.records import is_within
 from prunecore.channels.signal import Signal
 
@@ -51,8 +52,8 @@ class Keep:
         self.removed_blocks = tuple(removed_blocks)
         self.left_out = (*dependencies.left_out, *removed_blocks)
         self._kept_or_fixed = np.append(kept, True)
-        self._names = {id(tensor): name for name, tensor in dependencies.tensors.items()}
-        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._names = tensor_names(model)
+        self._paths = module_paths(model)
         self._axes = [np.flatnonzero(self._kept_or_fixed[array]) for array in dependencies.axes]
         self._index = {array.tobytes(): i for i, array in enumerate(dependencies.axes)}
 

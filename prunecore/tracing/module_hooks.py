@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.names import module_paths
 from prunecore.inputs import Arguments
 from prunecore.isolation.copies import CONTAINERS, Isolation
 from prunecore.isolation.random_states import kept_random_states
@@ -173,7 +174,7 @@ class _Watched:
         self._isolation = Isolation(network, own_buffers=True)
         self._network = self._isolation.of(network)
         self._hooks = {path: (*every, *hooks.get(path, ())) for path, _ in network.named_modules()}
-        self._paths = {id(module): path for path, module in self._network.named_modules()}
+        self._paths = module_paths(self._network)
         self._names = dict(_containers(self._network))
         for path, module in self._network.named_modules():
             if not isinstance(module, torch.jit.ScriptModule):

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from prunecore.channels.names import join, module_paths
 from prunecore.channels.records import TRAINING, is_within
 from prunecore.errors import UnsupportedError
 from prunecore.inputs import Arguments
@@ -49,7 +50,7 @@ NO_SCOPES = Scopes({}, frozenset(), frozenset(), ())
 
 def named_hooks(path: str) -> str:
     """What a module's hooks are called where modules are named."""
-    return f"{path}.{HOOKS}" if path else HOOKS
+    return join(path, HOOKS)
 
 
 def hooks_to_drop(network: nn.Module) -> list[str]:
@@ -109,7 +110,7 @@ class _Finder:
         self.opened: set[str] = set()
         self.inlined: set[str] = set()
         self._modules = dict(network.named_modules())
-        self._first: dict[int, str] = {id(module): path for path, module in self._modules.items()}
+        self._first = module_paths(network)
         self._paths: dict[str, list[str]] = {}  # all paths of a module, by the first of them
         for path, module in network.named_modules(remove_duplicate=False):
             self._paths.setdefault(self._first[id(module)], []).append(path)

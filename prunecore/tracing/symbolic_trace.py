@@ -12,6 +12,7 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.names import join, module_paths
 from prunecore.channels.records import TRAINING, is_within
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UsageError
@@ -328,7 +329,7 @@ class Forwards:
         self._rules = rules
         self._scopes = scopes
         self._isolation = Isolation(model)
-        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._paths = module_paths(model)
         self._modes: dict[Hashable, Modes] = {}
 
     def check(self, path: str, in_training: bool) -> None:
@@ -382,13 +383,13 @@ class Forwards:
         if not in_training or modes.training in (modes.eval, None):
             return modes.eval
         only = _called(modes.training) - _called(modes.eval)
-        dropped = {child for child in only if is_within(_join(path, child), self._drop)}
+        dropped = {child for child in only if is_within(join(path, child), self._drop)}
         if not dropped:
             return modes.training
         if dropped == only:
             self.as_in_eval.add(path)
             return modes.eval
-        self.absent |= {_join(path, child) for child in dropped}
+        self.absent |= {join(path, child) for child in dropped}
         copied = self._isolation.of(module)
         return trace_training(copied, path, supplied, self._level(module, path), dropped)
 
@@ -413,7 +414,3 @@ class Forwards:
 
 def _called(graph: fx.Graph) -> set[str]:
     return {str(node.target) for node in graph.nodes if node.op == "call_module"}
-
-
-def _join(path: str, child: str) -> str:
-    return f"{path}.{child}" if path else child

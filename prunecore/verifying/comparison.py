@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.keep import Keep
+from prunecore.channels.names import module_paths
 from prunecore.channels.signal import Signal
 from prunecore.errors import VerificationError
 from prunecore.inputs import Arguments, Inputs, tensors
@@ -173,7 +174,7 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
 
 def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
     """The network and its layers that mix channels, by path, and the first path of each."""
-    first = {id(module): path for path, module in model.named_modules()}
+    first = module_paths(model)
     there = {path for path, _ in written.named_modules(remove_duplicate=False)}
     return {
         path: first[id(module)]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from prunecore.channels.keep import Keep
+from prunecore.channels.names import join
 from prunecore.errors import PrunecoreError
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with, one_by_one
@@ -137,7 +138,7 @@ def as_double(model: nn.Module, device: torch.device) -> dict[str, Tensor]:
             if tensor is not None:
                 if id(tensor) not in doubles:
                     doubles[id(tensor)] = _double(tensor, device)
-                named[f"{path}.{key}" if path else key] = doubles[id(tensor)]
+                named[join(path, key)] = doubles[id(tensor)]
     return named
 
 

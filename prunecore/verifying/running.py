@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.names import module_paths
 from prunecore.channels.records import Visit
 from prunecore.errors import VerificationError, told
 from prunecore.inputs import Arguments, tensors
@@ -193,7 +194,7 @@ def telling_where(network: nn.Module, visits: Visits, inputs: Sequence[Tensor]) 
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever a forward raises
-        paths = {id(module): path for path, module in network.named_modules()}
+        paths = module_paths(network)
         frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
         holders = [id(frame.f_locals.get("self")) for frame in frames]
         innermost = [paths[holder] for holder in holders if holder in paths][-1:]

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
 from prunecore.channels.keep import Keep
+from prunecore.channels.names import join
 from prunecore.errors import (
     PluginError,
     PrunecoreError,
@@ -29,7 +30,7 @@ from prunecore.tracing.draws import OwnDraws
 from prunecore.writing.instances import Instance
 from prunecore.writing.source_file import file_text
 from prunecore.writing.text import Statement
-from prunecore.writing.writer import Writer, Written, join
+from prunecore.writing.writer import Writer, Written
 
 
 def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str, Tensor]:
@@ -52,7 +53,7 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
         if id(module) not in answers:
             answers[id(module)] = _from_owner(module, path, keep, plugins)
         own = answers[id(module)]
-        given.update({f"{path}.{key}" if path else key: value for key, value in own.items()})
+        given.update({join(path, key): value for key, value in own.items()})
     left_out = tuple(f"{path}." for path in keep.left_out)
     weights = {}
     taken = {tensor.untyped_storage().data_ptr() for tensor in stored.values()}

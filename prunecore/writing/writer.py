@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.keep import Keep
+from prunecore.channels.names import join, module_paths
 from prunecore.channels.records import Visit, is_within
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UnwritableError
@@ -75,7 +76,7 @@ class Writer:
         self.imports: set[str] = set()
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._plugins = plugins
-        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._paths = module_paths(model)
         traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
         if any(trace.takes_places for trace in traces.values()):
             traces = adapted(traces, keep, plugins.functions)
@@ -313,8 +314,3 @@ def _orders(variant: Variant | None) -> list[Statement]:
     """The lists of places that a forward reads."""
     orders = {} if variant is None else variant.trace.orders
     return [Statement(f"self.{name} = ", places) for name, places in orders.items()]
-
-
-def join(path: str, key: str) -> str:
-    """The path of a child."""
-    return f"{path}.{key}" if path else key

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from prunecore import UnsupportedError
+from prunecore.channels.names import join
 from prunecore.plugin import BlockSource, Call, Keep, PluginError, hookimpl
 from prunecore.plugins.loading import register
 from prunecore.registry import Plugins
 from prunecore.walking.network import find_dependencies
 from prunecore.writing.building import build, transfer_weights
 from prunecore.writing.source_file import write_network
-from prunecore.writing.writer import Writer, join
+from prunecore.writing.writer import Writer
 
 
 class Net(nn.Module):

@@ -1,0 +1,21 @@
+"""What the modules and tensors of a network are called: by their paths, the first of several."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def module_paths(model: nn.Module) -> dict[int, str]:
+    """The path of each module of a network, `layer1.0.conv1`, by the module's id."""
+    return {id(module): path for path, module in model.named_modules()}
+
+
+def tensor_names(model: nn.Module) -> dict[int, str]:
+    """The name of each parameter and buffer of a network, by the tensor's id."""
+    stored = [*model.named_parameters(), *model.named_buffers()]
+    return {id(tensor): name for name, tensor in stored}
+
+
+def join(path: str, key: str) -> str:
+    """The path of what a module holds under a key; the network's own path is empty."""
+    return f"{path}.{key}" if path else key
