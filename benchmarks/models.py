@@ -37,7 +37,7 @@ def pruned(name: str, folder: Path) -> dict[str, Any]:
 
     from prunecore.files.models import load_model
     from prunecore.inputs import of_shape
-    from prunecore.planning.plan import Request
+    from prunecore.planning.request import Request
     from prunecore.pruning import TracedModel
 
     warnings.simplefilter("ignore")

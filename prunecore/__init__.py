@@ -23,12 +23,13 @@ from prunecore.errors import (
 if TYPE_CHECKING:
     from prunecore.decorators import skip
     from prunecore.inspection import inspect
-    from prunecore.planning.plan import Limits, Plan
+    from prunecore.planning.plan import Plan
+    from prunecore.planning.request import Limits
     from prunecore.pruning import PrunedModel, prune, trace
     from prunecore.verification import verify
 
 _HOMES = {
-    "Limits": "planning.plan",
+    "Limits": "planning.request",
     "Plan": "planning.plan",
     "PrunedModel": "pruning",
     "inspect": "inspection",

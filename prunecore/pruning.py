@@ -23,7 +23,8 @@ from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
 from prunecore.files.values import why_no_name
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
-from prunecore.planning.plan import TARGETS, Limits, Plan, Request, Target, make_plan
+from prunecore.planning.plan import Plan, make_plan
+from prunecore.planning.request import TARGETS, Limits, Request, Target
 from prunecore.planning.residual_blocks import ResidualBlock, find_blocks
 from prunecore.plugins import loading as plugin_registry
 from prunecore.tracing.patches import beside_others

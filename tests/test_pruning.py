@@ -19,7 +19,7 @@ import prunecore.plugin
 from prunecore import LevelError, PrunecoreError, UnsupportedError, UsageError, WeightsError
 from prunecore.files.report import report_text
 from prunecore.inputs import of_shape
-from prunecore.planning.plan import Request
+from prunecore.planning.request import Request
 from prunecore.plugin import hookimpl
 from prunecore.pruning import TracedModel
 

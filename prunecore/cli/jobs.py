@@ -19,7 +19,7 @@ from prunecore.files import models, paths, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
 from prunecore.inputs import of_shape
-from prunecore.planning.plan import Limits, Request
+from prunecore.planning.request import Limits, Request
 from prunecore.plugins import loading
 
 

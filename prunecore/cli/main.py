@@ -21,6 +21,7 @@ from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore.files import values
 from prunecore.files.paths import is_file
+from prunecore.planning.request import TARGETS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,7 +61,7 @@ def main() -> None:
 )
 @click.option(
     "--target",
-    metavar="|".join(values.TARGETS),
+    metavar="|".join(TARGETS),
     callback=options.checked(values.read_target),
     help="What the level is a percentage of.  [default: params]",
 )

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from prunecore.inputs import Inputs
-from prunecore.planning.plan import Request
+from prunecore.planning.request import Request
 
 
 def fingerprint_network(

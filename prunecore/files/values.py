@@ -8,18 +8,12 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown_value
 from prunecore.files.paths import check_path
-
-if TYPE_CHECKING:
-    from prunecore.planning.plan import Target
-
-
-TARGETS: tuple[Target, ...] = ("params", "macs", "channels")
-
+from prunecore.planning.request import TARGETS, Target
 
 # Python would take more for a number: the digits of other scripts, and underscores among them.
 _WHOLE = re.compile(r"\+?[0-9]{1,18}")

@@ -18,7 +18,7 @@ from torch import nn
 from prunecore import pruning
 from prunecore.cli.main import main
 from prunecore.errors import LevelError
-from prunecore.planning import plan
+from prunecore.planning.request import Request
 from prunecore.plugins.loading import load
 
 NETS = """
@@ -57,7 +57,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         def scores(self, mode: str, seed: int) -> Any:
             return np.full(3, 0 if mode == "l1-norm" else seed)
 
-        def carry_out(self, request: plan.Request) -> pruning.PrunedModel:
+        def carry_out(self, request: Request) -> pruning.PrunedModel:
             print("the user's forward prints")
             if request.level == 99:
                 raise LevelError("Level 99 cannot be reached.\nAsk for less.")

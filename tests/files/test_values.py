@@ -10,12 +10,6 @@ from prunecore.errors import UsageError
 from prunecore.files import values
 
 
-def test_targets_are_those_of_the_plan() -> None:
-    from prunecore.planning.plan import TARGETS
-
-    assert values.TARGETS == TARGETS
-
-
 @pytest.mark.parametrize(("given", "level"), [("50", 50.0), (12.5, 12.5), ("99.9", 99.9)])
 def test_a_level_is_a_percentage(given: object, level: float) -> None:
     assert values.read_level(given) == level

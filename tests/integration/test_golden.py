@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from prunecore.inputs import of_shape
-from prunecore.planning.plan import Request
+from prunecore.planning.request import Request
 from prunecore.pruning import TracedModel
 
 from .detector import SHAPES, Detector

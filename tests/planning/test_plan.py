@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from prunecore import LevelError, PrunecoreError
 from prunecore.channels.ids import FIXED
 from prunecore.planning.cost import Counter
-from prunecore.planning.plan import TARGETS, make_plan
+from prunecore.planning.plan import make_plan
+from prunecore.planning.request import TARGETS
 
 
 def chain(*widths: int) -> nn.Sequential:
