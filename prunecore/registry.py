@@ -192,8 +192,3 @@ def _overrides(cls: type, base: type) -> bool:
         for name, value in vars(one).items()
         if callable(value) or isinstance(value, property | staticmethod | classmethod)
     )
-
-
-def is_of_torch(cls: type) -> bool:
-    """Whether a class is one that generated files call as `nn.Name`."""
-    return getattr(nn, cls.__name__, None) is cls

@@ -164,7 +164,8 @@ class Channels(ABC):
             tensor: a parameter or buffer of the network, or what a forward computes of such;
                 `None` is passed over.
             axis: its axis.
-            ids: shape `(tensor.shape[axis],)`; `None`, no channels along it, is passed over.
+            ids: shape `(tensor.shape[axis],)`; `None` where no channels lie along it, all
+                of which stays in every call, then.
             filters: whether the places along the axis are the filters that make the channels.
         """
         if tensor is None:
@@ -178,14 +179,15 @@ class Channels(ABC):
                 "Make it a plain parameter first, for instance with "
                 "torch.nn.utils.parametrize.remove_parametrizations.",
             )
+        key = (id(tensor), axis)
         if ids is None:
+            self.records.met_whole.add(key)
             return
         if ids.shape != (tensor.shape[axis],):
             raise ValueError(
                 f"axis {axis} of a tensor of shape {tuple(tensor.shape)} cannot be bound to "
                 f"ids of shape {ids.shape}"
             )
-        key = (id(tensor), axis)
         self.join(self.records.bindings.setdefault(key, ids), ids)
         if filters:
             self.records.filters.setdefault(key, self._at[-1])
@@ -200,9 +202,11 @@ class Channels(ABC):
 
     def width(self, module: nn.Module, attribute: str, ids: Ids | None) -> None:
         """Declare that a module's constructor argument counts these channels."""
-        if ids is not None:
-            known = self.records.widths.setdefault((self._paths[id(module)], attribute), ids)
-            self.join(known, ids)
+        key = (self._paths[id(module)], attribute)
+        if ids is None:
+            self.records.met_whole.add(key)
+        else:
+            self.join(self.records.widths.setdefault(key, ids), ids)
 
     def holder(self, tensor: Tensor) -> nn.Module:
         """The module that holds a parameter or buffer of the network."""
@@ -313,8 +317,10 @@ class Channels(ABC):
             ids: the channels along the axis that it mixes.
             forward: called with the module, the kept places of `ids` and the inputs.
         """
-        if ids is not None:
-            path = self._paths[id(module)]
+        path = self._paths[id(module)]
+        if ids is None:
+            self.records.met_whole.add(path)
+        else:
             known, _ = self.records.masked_forwards.setdefault(path, (ids, forward))
             self.join(known, ids)
 
@@ -328,15 +334,16 @@ class Channels(ABC):
             ids: the channels along the axis that it mixes.
             function: called with the kept places of `ids` and the arguments of the call.
         """
-        if ids is None:
-            return
         if self._call is None:
-            self.pin(ids, "a plugin calls a function that mixes it")
+            if ids is not None:
+                self.pin(ids, "a plugin calls a function that mixes it")
             return
-        known, _ = self.records.masked_functions.setdefault(
-            (self.path, self._call), (ids, function)
-        )
-        self.join(known, ids)
+        key = (self.path, self._call)
+        if ids is None:
+            self.records.met_whole.add(key)
+        else:
+            known, _ = self.records.masked_functions.setdefault(key, (ids, function))
+            self.join(known, ids)
 
     def refuse(self, reason: str, remedy: str) -> NoReturn:
         """Stop: the module that the walk is in is not understood.

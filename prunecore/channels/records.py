@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Set
+from collections.abc import Callable, Collection, Hashable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,7 +58,8 @@ class Trace:
         """One whose graph can be edited, and its nodes by those of this one."""
         graph = fx.Graph()
         copies: dict[fx.Node, fx.Node] = {}
-        graph.output(graph.graph_copy(self.graph, copies))
+        for node in self.graph.nodes:  # training and eval mode may return different things
+            copies[node] = graph.node_copy(node, copies.__getitem__)
         values = {copies[node]: value for node, value in self.values.items() if node in copies}
         return replace(self, graph=graph, values=values), copies
 
@@ -98,6 +99,8 @@ class Records:
     bindings: dict[tuple[int, int], Ids] = field(default_factory=dict)  # (id of tensor, axis)
     filters: dict[tuple[int, int], str] = field(default_factory=dict)  # ... to the layer's path
     widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)
+    # what a call has met that is not cut: keys of bindings, widths and what is masked
+    met_whole: set[Hashable] = field(default_factory=set)
     couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
     pins: list[tuple[Ids, str]] = field(default_factory=list)
     parts: list[Ids] = field(default_factory=list)  # of each of these a place has to stay

@@ -76,6 +76,6 @@ def picked(
     ids = ids.take(places, axis)
     if len(places) == 1:
         channels.pin(ids, "a function takes it alone")
-    else:
+    elif len(places):
         channels.hold_one(ids)
     return Signal(meta, ids, Picked(source, places))

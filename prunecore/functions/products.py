@@ -121,11 +121,12 @@ def _weighted(
     }
     made: dict[str, Ids] = {}
     for axis, label in enumerate(labels):
-        channels.bind(weight, axis, carried.get(label))
         is_new = label in product.result and label not in elsewhere
         if is_new and weight.shape[axis] > 1:
             made[label] = channels.fresh(weight.shape[axis])
             channels.bind(weight, axis, made[label], filters=True)
+        else:
+            channels.bind(weight, axis, carried.get(label))
     return made
 
 

@@ -18,7 +18,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.records import Visit, is_within
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Inputs, tensors
-from prunecore.registry import is_of_torch
+from prunecore.tracing.attributes import is_of_torch
 from prunecore.verifying.masking import masked_original
 from prunecore.verifying.running import Run
 

@@ -22,14 +22,19 @@ def shadow(module: nn.Module) -> nn.Module:
     return copied
 
 
-def without_storage(module: nn.Module) -> nn.Module:
+def without_storage(module: nn.Module, in_training: bool) -> nn.Module:
     """A module without storage for its tensors, to be called for its shapes alone.
 
     The module itself keeps its own at all times, as other threads may be using it.
+
+    Args:
+        module: the module; it and those within are called in one mode, whatever theirs are.
+        in_training: the mode.
     """
     copies = {one: shadow(one) for one in module.modules()}
     tensors = {id(x): meta(x) for x in (*module.parameters(), *module.buffers())}
     for one, copied in copies.items():
+        copied.training = in_training
         for name, value in vars(one).items():
             if isinstance(value, MethodType) and value.__self__ is one:  # one of several forwards
                 vars(copied)[name] = MethodType(value.__func__, copied)
@@ -41,6 +46,11 @@ def without_storage(module: nn.Module) -> nn.Module:
                 name: None if x is None else tensors[id(x)] for name, x in stored
             }
     return copies[module]
+
+
+def is_of_torch(cls: type) -> bool:
+    """Whether a class is one that generated files call as `nn.Name`."""
+    return getattr(nn, cls.__name__, None) is cls
 
 
 def meta(tensor: Tensor) -> Tensor:

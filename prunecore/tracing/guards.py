@@ -14,7 +14,7 @@ from prunecore.channels.signal import Signal
 from prunecore.functions.table import SIGNS
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with
-from prunecore.tracing.attributes import meta, without_storage
+from prunecore.tracing.attributes import Training, meta, without_storage
 from prunecore.tracing.nodes import reads_shape
 
 GUARD = "written for inputs of another size"  # what the written forward says where it is not so
@@ -33,14 +33,16 @@ class Decider:
     Args:
         module: whose forward is traced.
         inputs: what each placeholder stands for, by its name.
+        in_training: the mode in which modules are called.
 
     Attributes:
         is_computing: whether modules are being called for their shapes, not to be traced.
     """
 
-    def __init__(self, module: nn.Module, inputs: Mapping[str, Any]) -> None:
+    def __init__(self, module: nn.Module, inputs: Mapping[str, Any], in_training: bool) -> None:
         self._module = module
         self._inputs = inputs
+        self._in_training = in_training
         self._values: dict[fx.Node, Any] = {}
         self._changing: dict[Any, bool] = {}  # whether modules of a kind change lists given to them
         self.is_computing = False
@@ -95,12 +97,18 @@ class Decider:
         Raises:
             Undecided: that depends on the values of tensors.
         """
-        return self._known(proxy.node)
+        return self.value(proxy.node)
 
-    def _known(self, node: fx.Node) -> Any:
+    def value(self, node: fx.Node) -> Any:
+        """What a node is, tensors without storage.
+
+        Raises:
+            Undecided: that depends on the values of tensors.
+        """
         self.is_computing = True
         try:
-            return self._value(node)
+            with torch.no_grad():  # under which a part of a tensor may be changed in place
+                return self._value(node)
         finally:
             self.is_computing = False
 
@@ -112,7 +120,7 @@ class Decider:
         kind = _kind(self._module.get_submodule(str(call.target)))
         if kind not in self._changing:
             try:
-                self._known(call)
+                self.value(call)
             except Undecided:
                 self._changing[kind] = False
         return self._changing[kind]
@@ -134,6 +142,8 @@ class Decider:
                     yield other, None
 
     def _leaf(self, leaf: Any) -> Any:
+        if isinstance(leaf, Training):
+            return self._in_training
         return self._value(leaf) if isinstance(leaf, fx.Node) else leaf
 
     def _given(self, leaf: Any) -> Any:
@@ -165,7 +175,8 @@ class Decider:
             args, kwargs = pytree.tree_map(lambda x: x, (args, kwargs))  # lists of its own
             before = [(given, list(given)) for given in _lists((args, kwargs))]
             try:
-                result = without_storage(Isolation(child).of(child))(*args, **kwargs)
+                followed = without_storage(Isolation(child).of(child), self._in_training)
+                result = followed(*args, **kwargs)
             except Exception as error:  # whatever a child raises; the walk will say more of it
                 raise Undecided from error
             changes = any(list(map(id, given)) != list(map(id, ones)) for given, ones in before)

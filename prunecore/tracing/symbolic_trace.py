@@ -21,6 +21,7 @@ from prunecore.isolation.random_states import kept_random_states
 from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.arguments import put_together
 from prunecore.tracing.attributes import Training, held_numbers
+from prunecore.tracing.in_place import without_augmented
 from prunecore.tracing.module_hooks import Hook
 from prunecore.tracing.nodes import without_dead_hooks
 from prunecore.tracing.patches import standing_in, trace_alone
@@ -176,6 +177,7 @@ def _trace(
     if error:
         raise _untraceable(module, path, error, bool(flag)) from error
     without_views(tracer.graph)
+    without_augmented(tracer.graph, module, supplied)
     without_dead_hooks(tracer.graph)
     put_together(tracer.graph, supplied)
     return tracer
@@ -190,6 +192,7 @@ def _attempt(
     stands_in: bool,
 ) -> tuple[OneLevel, Exception | None]:
     """Trace a module's forward; what it raises, if anything, comes with the tracer."""
+    in_training = bool(flag)
     flag.is_read = False
     holders = {child.rpartition(".")[0] for child in without}
     parts = _prefixes([*level.hooks, *level.inlined, *holders])
@@ -200,7 +203,7 @@ def _attempt(
     for child in without:
         holder, _, name = child.rpartition(".")
         shadow.get_submodule(holder)._modules[name] = None
-    tracer = OneLevel(shadow, supplied, _within(level, shadow, isolation), stands_in)
+    tracer = OneLevel(shadow, supplied, _within(level, shadow, isolation), in_training, stands_in)
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
     try:
         with kept_contents(*functions_of([module]), *hooks), tracer.draws, tracer.made:

@@ -31,6 +31,7 @@ from prunecore.tracing.attributes import DeviceKind, contexts
 from prunecore.tracing.draws import OwnDraws
 from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
+from prunecore.tracing.in_place import AUGMENTED
 from prunecore.tracing.module_hooks import Hook, call_with
 from prunecore.tracing.nodes import OF_HOOK
 from prunecore.tracing.source_lines import LINE, LocalNames, file_of, running_line
@@ -106,6 +107,7 @@ class OneLevel(fx.Tracer):
         module: the module.
         supplied: the arguments of its forward that are given, by parameter name.
         within: what else belongs to the trace.
+        in_training: the mode that it is traced in.
         stands_in: whether stand-ins pass for what they stand for, as `standing_in` has it.
 
     Attributes:
@@ -120,6 +122,7 @@ class OneLevel(fx.Tracer):
         module: nn.Module,
         supplied: Mapping[str, Any],
         within: Within,
+        in_training: bool,
         stands_in: bool = False,
     ) -> None:
         super().__init__()
@@ -128,7 +131,7 @@ class OneLevel(fx.Tracer):
         self.supplied = supplied
         self._within = within
         self._in_hooks = 0  # how many are running, one within the other
-        self.decider = Decider(module, supplied)
+        self.decider = Decider(module, supplied, in_training)
         self._contexts = contexts()
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(forward_of(module))
@@ -399,9 +402,9 @@ class Known(fx.Proxy):
         del self._as_list()[key]
 
     def __iadd__(self, other: Any) -> Any:
-        """`ys += [y]` changes a list; a sum of tensors is another one."""
+        """`ys += [y]` changes a list."""
         if type(other) is not list:
-            return NotImplemented
+            return _augmented(operator.iadd)(self, other)
         self._as_list().extend(other)
         return self
 
@@ -457,6 +460,16 @@ class Known(fx.Proxy):
                 holder = holder.args[0]
                 self.tracer.outdated.add(holder)
         return self.changed
+
+
+def _augmented(function: Callable[..., Any]) -> Callable[[Known, Any], Any]:
+    """The method of stand-ins for `x += y`, say."""
+    return lambda self, y: self.tracer.create_proxy("call_function", function, (self, y), {})
+
+
+for _function in AUGMENTED:
+    if not hasattr(Known, f"__{_function.__name__}__"):
+        setattr(Known, f"__{_function.__name__}__", _augmented(_function))
 
 
 class KnownAttribute(fx.proxy.Attribute, Known):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from prunecore.channels.records import Trace
+from prunecore.channels.signal import Computed, Picked, Signal
 from prunecore.tracing.attributes import Training
 
 MODE = "mode"  # what a node's meta calls the mode that alone computes it
@@ -80,13 +82,30 @@ def merged(in_eval: Trace, in_training: Trace) -> Trace:
     return _Merger(in_eval, in_training).merge()
 
 
+def in_both(in_eval: fx.Graph, in_training: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
+    """The nodes that are one where two graphs are merged, in order, each as eval mode has it first.
+
+    Args:
+        in_eval: a forward as it runs in eval mode.
+        in_training: the same as it runs in training.
+    """
+    ours, theirs = _computing(in_eval), _computing(in_training)
+    match = SequenceMatcher(None, _descriptions(theirs), _descriptions(ours), autojunk=False)
+    pairs = {
+        theirs[block.a + place]: ours[block.b + place]
+        for block in match.get_matching_blocks()
+        for place in range(block.size)
+    }
+    while wrong := [node for node, other in pairs.items() if not _may_pair(node, other, pairs)]:
+        for node in wrong:
+            del pairs[node]
+    return [(pairs[node], node) for node in theirs if node in pairs]
+
+
 class _Merger:
     def __init__(self, in_eval: Trace, in_training: Trace) -> None:
         self.traces = {IN_EVAL: in_eval, IN_TRAINING: in_training}
-        self.nodes = {
-            mode: [node for node in trace.graph.nodes if node.op != "output"]
-            for mode, trace in self.traces.items()
-        }
+        self.nodes = {mode: _computing(trace.graph) for mode, trace in self.traces.items()}
         self.outputs = {
             mode: next(node for node in trace.graph.nodes if node.op == "output")
             for mode, trace in self.traces.items()
@@ -95,17 +114,20 @@ class _Merger:
         self.values: dict[fx.Node, Any] = {}
         # the node of the merged graph for each of the two graphs' nodes
         self.copies: dict[str, dict[fx.Node, fx.Node]] = {IN_EVAL: {}, IN_TRAINING: {}}
+        self.metas: dict[int, Tensor] = {}  # those of eval mode, by those of training
+        self.known: dict[int, Signal] = {}  # tensors as the merged graph has them
 
     def merge(self) -> Trace:
-        done = dict.fromkeys(self.nodes, 0)
-        for pair in self._pairs():
-            for mode in (IN_TRAINING, IN_EVAL):
-                place = pair[mode]
-                for node in self.nodes[mode][done[mode] : place]:
-                    self._copy(node, mode, mode)
-                done[mode] = place + 1
-            self._copy_pair({mode: self.nodes[mode][place] for mode, place in pair.items()})
-        rest = {mode: self.nodes[mode][start:] for mode, start in done.items()}
+        rest = dict(self.nodes)
+        graphs = {mode: trace.graph for mode, trace in self.traces.items()}
+        for ours, theirs in in_both(graphs[IN_EVAL], graphs[IN_TRAINING]):
+            pair = {IN_TRAINING: theirs, IN_EVAL: ours}
+            for mode, node in pair.items():
+                place = rest[mode].index(node)
+                for alone in rest[mode][:place]:
+                    self._copy(alone, mode, mode)
+                rest[mode] = rest[mode][place + 1 :]
+            self._copy_pair(pair)
         given = [
             fx.node.map_arg(self.outputs[mode].args, self.copies[mode].get)
             for mode in (IN_TRAINING, IN_EVAL)
@@ -118,48 +140,55 @@ class _Merger:
         trace = self.traces[IN_EVAL]
         return Trace(trace.module, self.graph, self.values, trace.output)
 
+    def _of_merged(self, signal: Signal) -> Signal:
+        """A tensor of training that was taken of what both modes compute, as eval mode has that."""
+        picked = signal.origin_as(Picked)
+        if picked is None or id(picked.source.meta) not in self.metas:
+            return signal
+        if id(signal) not in self.known:
+            source = replace(picked.source, meta=self.metas[id(picked.source.meta)])
+            of_eval = replace(picked, source=source)
+            own = signal.origin
+            origin = replace(own, before=of_eval) if isinstance(own, Computed) else of_eval
+            self.known[id(signal)] = replace(signal, origin=origin)
+        return self.known[id(signal)]
+
     def _copy(self, node: fx.Node, mode: str, only: str | None) -> None:
         copy = self.graph.node_copy(node, self.copies[mode].__getitem__)
         if only is not None:
             copy.meta[MODE] = only
         self.copies[mode][node] = copy
         if node in self.traces[mode].values:
-            self.values[copy] = self.traces[mode].values[node]
+            value = self.traces[mode].values[node]
+            self.values[copy] = pytree.tree_map_only(Signal, self._of_merged, value)
 
     def _copy_pair(self, pair: Mapping[str, fx.Node]) -> None:
         """Copy what both modes do, after the choices between what they do it with."""
         choices: dict[tuple[fx.Node, fx.Node], fx.Node] = {}
-        used: dict[fx.Node, fx.Node] = {}  # by the node of eval mode
+        used = []  # in the order of the arguments, in which one node may stand for several
         for theirs, ours in _arguments(pair[IN_TRAINING], pair[IN_EVAL]):
             both = self.copies[IN_TRAINING][theirs], self.copies[IN_EVAL][ours]
-            if both[0] is both[1]:
-                used[ours] = both[1]
-                continue
-            if both not in choices:
+            if both[0] is not both[1] and both not in choices:
                 choices[both] = self.graph.call_function(choose, both)
                 self.values[choices[both]] = self.values[both[1]]
-            used[ours] = choices[both]
-        copy = self.graph.node_copy(pair[IN_EVAL], used.__getitem__)
-        self.values[copy] = self.traces[IN_EVAL].values[pair[IN_EVAL]]
+            used.append(choices.get(both, both[1]))
+        given = iter(used)
+        copy = self.graph.node_copy(pair[IN_EVAL], self.copies[IN_EVAL].__getitem__)
+        copy.args, copy.kwargs = fx.node.map_arg(
+            (pair[IN_EVAL].args, pair[IN_EVAL].kwargs), lambda _: next(given)
+        )
+        values = {mode: self.traces[mode].values[node] for mode, node in pair.items()}
+        self.values[copy] = values[IN_EVAL]
+        leaves = (pytree.tree_leaves(values[mode]) for mode in (IN_TRAINING, IN_EVAL))
+        for theirs, ours in zip(*leaves, strict=True):
+            if isinstance(theirs, Signal) and isinstance(ours, Signal):
+                self.metas[id(theirs.meta)] = ours.meta
         for mode, node in pair.items():
             self.copies[mode][node] = copy
 
-    def _pairs(self) -> Iterator[dict[str, int]]:
-        """The places of the nodes that are one in both modes, in order."""
-        ours, theirs = self.nodes[IN_EVAL], self.nodes[IN_TRAINING]
-        match = SequenceMatcher(None, _descriptions(theirs), _descriptions(ours), autojunk=False)
-        pairs = {
-            theirs[block.a + place]: ours[block.b + place]
-            for block in match.get_matching_blocks()
-            for place in range(block.size)
-        }
-        while wrong := [node for node, other in pairs.items() if not _may_pair(node, other, pairs)]:
-            for node in wrong:
-                del pairs[node]
-        places = {node: place for place, node in enumerate(ours)}
-        for place, node in enumerate(theirs):
-            if node in pairs:
-                yield {IN_TRAINING: place, IN_EVAL: places[pairs[node]]}
+
+def _computing(graph: fx.Graph) -> list[fx.Node]:
+    return [node for node in graph.nodes if node.op != "output"]
 
 
 def _descriptions(nodes: list[fx.Node]) -> list[Hashable]:

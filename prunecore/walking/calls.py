@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import fx
@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.channels import Channels
 from prunecore.channels.computed import as_followed
+from prunecore.channels.ids import Ids
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Picked, Signal
 from prunecore.channels.sizes import counted
@@ -66,13 +67,41 @@ def agree(channels: Channels, first: Trace, later: Trace, functions: Functions) 
             "it is called twice, and does something else in the second call",
             "Call two modules, or give both calls inputs of one size.",
         )
-    for one, other in zip(first.graph.nodes, later.graph.nodes, strict=True):
+    pairs = zip(first.graph.nodes, later.graph.nodes, strict=True)
+    couple_stated(channels, first, later, pairs, functions)
+
+
+def couple_stated(
+    channels: Channels,
+    first: Trace,
+    later: Trace,
+    pairs: Iterable[tuple[fx.Node, fx.Node]],
+    functions: Functions,
+) -> None:
+    """Couple what two calls of a forward meet where their text, which is one, states it.
+
+    Args:
+        channels: the walk.
+        first: one call, followed.
+        later: another one.
+        pairs: the nodes of the two that are written as one.
+        functions: the rules.
+    """
+    for one, other in pairs:
         stated = [*_stated(first, one, functions), *_stated(later, other, functions)]
         if len({tensor.ids.shape for tensor in stated}) == 1 and len(stated) == 2:
             channels.join(stated[0].ids, stated[1].ids)
             continue
-        for tensor in stated:  # of another width in the other call, or all of it stays there
-            channels.pin(tensor.ids, "a module that is called twice takes places of it")
+        if stated:  # of another width in the other call, or all of it stays there
+            counts = [*_counted(first, one), *_counted(later, other)]
+            for ids in [*(tensor.ids for tensor in stated), *counts]:
+                channels.pin(ids, "a module that is called twice takes places of it")
+
+
+def _counted(trace: Trace, node: fx.Node) -> list[Ids]:
+    """The channels that arguments of a call count."""
+    given = [trace.values[source] for source in counting(trace, node)]
+    return counted(pytree.tree_leaves(given))
 
 
 def _stated(trace: Trace, node: fx.Node, functions: Functions) -> list[Signal]:
@@ -80,9 +109,12 @@ def _stated(trace: Trace, node: fx.Node, functions: Functions) -> list[Signal]:
     if picks := picking(trace, node):
         return [picks[0][1].source]
     rule = functions.get(function_of(node))
+    value = trace.values.get(node)
+    if rule is None or rule.rewrite is None or not isinstance(value, Signal):
+        return []
     literals = pytree.tree_leaves((node.args[1:], dict(node.kwargs)))
     states = any(isinstance(literal, int) and literal > 1 for literal in literals)
-    if rule is None or rule.rewrite is None or not (states or counting(trace, node)):
-        return []
-    value = trace.values[node]
-    return [value] if isinstance(value, Signal) else []
+    widths = {value.shape[axis] for axis in value.channel_axes}
+    given = pytree.tree_leaves([trace.values[source] for source in node.all_input_nodes])
+    states |= any(isinstance(size, int) and size in widths for size in given)
+    return [value] if states or counting(trace, node) else []

@@ -13,7 +13,7 @@ from prunecore.channels.dependencies import (
     Dependencies,
     merge,
 )
-from prunecore.channels.ids import without_channels
+from prunecore.channels.ids import Ids, without_channels
 from prunecore.channels.records import (
     TRAINING,
     Records,
@@ -30,7 +30,8 @@ from prunecore.isolation.random_states import kept_random_states
 from prunecore.registry import Plugins
 from prunecore.tracing.patches import beside_others
 from prunecore.tracing.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
-from prunecore.tracing.train_eval import merged
+from prunecore.tracing.train_eval import in_both, merged
+from prunecore.walking.calls import couple_stated
 from prunecore.walking.diagnosis import find_wrong_answer
 from prunecore.walking.reachable import check_names
 from prunecore.walking.walk import Walk
@@ -69,10 +70,11 @@ def walk_modes(
         scopes = find_scopes(model, inputs, [name for name in drop if name not in modules])
         walk = Walk(model, plugins, scopes, [name for name in drop if name in (TRAINING, *modules)])
         signals = pytree.tree_map(lambda x: Signal(x, without_channels(x.ndim)), inputs)
-        records = _both(walk, model, inputs, signals)
+        records = _both(walk, model, plugins, inputs, signals)
         walk.follow_rest()
     _check_hooks(model, scopes, walk)
     _pin_lenders(model, plugins, records)
+    _pin_met_whole(records)
     return records
 
 
@@ -93,7 +95,9 @@ def _check_hooks(model: nn.Module, scopes: Scopes, walk: Walk) -> None:
             )
 
 
-def _both(walk: Walk, model: nn.Module, inputs: Arguments, signals: Any) -> Records:
+def _both(
+    walk: Walk, model: nn.Module, plugins: Plugins, inputs: Arguments, signals: Any
+) -> Records:
     """Both walks, the one of training where that is another one."""
     try:
         _follow(walk, model, signals)
@@ -125,6 +129,8 @@ def _both(walk: Walk, model: nn.Module, inputs: Arguments, signals: Any) -> Reco
     records.visits = {**training.records.visits, **records.visits}
     for path, trace in training.records.traces.items():
         in_eval = records.traces.get(path, trace)
+        pairs = in_both(in_eval.graph, trace.graph)
+        couple_stated(walk, in_eval, trace, pairs, plugins.functions)
         same = in_eval.graph is trace.graph
         records.traces[path] = in_eval if same else merged(in_eval, trace)
     return records
@@ -154,6 +160,16 @@ def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
         for (key, _), ids in records.bindings.items():
             if key in stored:
                 records.pins.append((ids.ravel(), f"only the weight of {path} is used"))
+
+
+def _pin_met_whole(records: Records) -> None:
+    """Keep whole what a layer is given where another call of it is given what is not cut."""
+    masked: dict[Any, Any] = {**records.masked_forwards, **records.masked_functions}
+    met: dict[Any, Ids] = {**records.bindings, **records.widths}
+    met |= {key: ids for key, (ids, _) in masked.items()}
+    for key, ids in met.items():
+        if key in records.met_whole:
+            records.pins.append((ids.ravel(), "a layer that is given it is given what stays, too"))
 
 
 BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed

@@ -25,9 +25,9 @@ from prunecore.channels.sizes import Count, counted, depending
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions.rule import FunctionRule, Operation
-from prunecore.registry import Plugins, is_of_torch
+from prunecore.registry import Plugins
 from prunecore.tracing.arguments import called_with, constants, one_by_one
-from prunecore.tracing.attributes import Training
+from prunecore.tracing.attributes import Training, is_of_torch
 from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE

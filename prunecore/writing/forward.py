@@ -198,7 +198,7 @@ class ForwardWriter:
             expression = self._expression(node, nested)
         if nested:
             del self.pending[-len(nested) :]
-        for source in self.sources(node):
+        for source in dict.fromkeys(self.sources(node)):
             self.uses[source] -= 1
         return expression
 

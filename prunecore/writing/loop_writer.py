@@ -258,13 +258,16 @@ class BranchWriter(ForwardWriter):
         before = self.statements
         sides = [self._side(nodes, len(choices)) for nodes in (in_training, in_eval)]
         for choice in choices:
-            self._name(choice)
+            self._name(choice, choices)
         bodies = []
         for place, (self.statements, self.pending) in enumerate(sides):
             for choice in choices:
                 self._choose(choice, place)
             self.flush()
             bodies.append(self.statements)
+        for choice in choices:
+            for source in choice.all_input_nodes:
+                self.uses[source] -= 1
         self.statements = [*before, *_conditional(*bodies)]
 
     def _side(
@@ -278,18 +281,24 @@ class BranchWriter(ForwardWriter):
             self.flush()
         return self.statements, self.pending
 
-    def _name(self, choice: fx.Node) -> None:
-        """Name the variable that holds what is chosen: one that ends here, else a new one."""
-        sources = [source for source in choice.args if isinstance(source, fx.Node)]
-        for source in sources:
-            self.uses[source] -= 1
+    def _name(self, choice: fx.Node, choices: list[fx.Node]) -> None:
+        """Name the variable that holds what is chosen: one that ends here, else a new one.
+
+        One that another choice reads is not taken: which of the two comes first does not matter.
+        """
         names = self.variables.names
+        sources = choice.all_input_nodes
+        others = [other for other in choices if other is not choice]
+        read = {source for other in others for source in other.all_input_nodes}
+        read |= {source for source in names if self.uses[source] > (source in sources)}
+        taken = {names[source] for source in read if source in names}
         ending = [
             names[source]
             for source in reversed(sources)
-            if mode_of(source) is None and source in names and self.uses[source] == 0
+            if mode_of(source) is None and source in names and names[source] not in taken
         ]
-        names[choice] = ending[0] if ending else self.variables.fresh(sources[0])
+        first = choice.all_input_nodes[0]
+        names[choice] = ending[0] if ending else self.variables.fresh(first)
 
     def _choose(self, choice: fx.Node, place: int) -> None:
         """Assign what one mode chooses."""

@@ -17,8 +17,8 @@ from prunecore.channels.records import Visit, is_within
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UnwritableError
 from prunecore.escaping import is_name
-from prunecore.registry import Plugin, Plugins, is_of_torch
-from prunecore.tracing.attributes import held_numbers
+from prunecore.registry import Plugin, Plugins
+from prunecore.tracing.attributes import held_numbers, is_of_torch
 from prunecore.writing.class_text import Definitions
 from prunecore.writing.containers import container_of, in_places
 from prunecore.writing.expressions import literal

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from .random_layers import Chosen
@@ -161,3 +166,113 @@ REARRANGED = {
     "pixel_shuffle": lambda x: F.avg_pool2d(F.pixel_shuffle(x, 2), 2),
     "pixel_unshuffle": lambda x: F.interpolate(F.pixel_unshuffle(x, 2), scale_factor=2.0),
 }
+
+
+class Step(NamedTuple):
+    """A part of an expression that takes places along an axis.
+
+    Attributes:
+        text: what stands after a tensor, or with `{}` in its place.
+        width: how many places it leaves.
+    """
+
+    text: str
+    width: int
+
+
+def steps(width: int, axis: int) -> st.SearchStrategy[Step]:
+    """What may be done to a tensor of this width along the axis, in any form."""
+    places = st.integers(-width, width - 1)
+    before = ":, " * axis
+    bounds = st.one_of(st.none(), st.integers(-width - 1, width + 1))
+    slices = st.builds(slice, bounds, bounds, st.one_of(st.none(), st.integers(1, 3)))
+    numbers = range(width)
+    return st.one_of(
+        slices.filter(lambda taken: numbers[taken]).map(
+            lambda taken: Step(f"[{before}{_written(taken)}]", len(numbers[taken]))
+        ),
+        st.lists(places, min_size=1, max_size=width).map(
+            lambda taken: Step(f"[{before}{taken}]", len(taken))
+        ),
+        places.map(lambda place: Step(f".select({axis}, {place}).unsqueeze({axis})", 1)),
+        places.map(lambda place: Step(f"[{before}{place}].unsqueeze({axis})", 1)),
+        st.tuples(places, st.integers(1, width)).map(
+            lambda taken: _narrow(axis, taken[0], taken[1], width)
+        ),
+        st.tuples(st.integers(1, width), places).map(
+            lambda taken: _piece(
+                f".split({taken[0]}, {axis})", list(_cut(width, taken[0])), taken[1]
+            )
+        ),
+        st.tuples(st.integers(1, width), places).map(
+            lambda taken: _piece(
+                f".chunk({taken[0]}, {axis})", list(_chunks(width, taken[0])), taken[1]
+            )
+        ),
+        st.tuples(st.integers(1, width), places).map(
+            lambda taken: _piece(
+                f".tensor_split({taken[0]}, {axis})",
+                [len(part) for part in np.array_split(np.arange(width), taken[0])],
+                taken[1],
+            )
+        ),
+        st.integers(1, width - 1 or 1).map(
+            lambda at: (
+                _piece(f".split([{at}, {width - at}], {axis})", [at, width - at], -1)
+                if at < width
+                else Step(f".flip({axis})", width)
+            )
+        ),
+        st.just(Step(f".flip({axis})", width)),
+        st.integers(-width, width).map(lambda by: Step(f".roll({by}, {axis})", width)),
+        st.integers(0, width).map(
+            lambda at: Step(
+                f"torch.cat([{{0}}[{before}{at}:], {{0}}[{before}:{at}]], {axis})", width
+            )
+        ),
+        st.sampled_from([g for g in range(1, width + 1) if width % g == 0]).flatmap(
+            lambda groups: st.sampled_from(_grouped(width, groups, axis))
+        ),
+        st.just(Step(f"torch.stack({{}}.unbind({axis})[::2], {axis})", (width + 1) // 2)),
+        st.just(Step(f".repeat_interleave(2, {axis})", 2 * width)),
+    )
+
+
+def _written(taken: slice) -> str:
+    bounds = ("" if end is None else str(end) for end in (taken.start, taken.stop))
+    return ":".join(bounds) + ("" if taken.step is None else f":{taken.step}")
+
+
+def _narrow(axis: int, start: int, length: int, width: int) -> Step:
+    length = min(length, width - start % width)
+    return Step(f".narrow({axis}, {start}, {length})", length)
+
+
+def _cut(width: int, size: int) -> Iterator[int]:
+    for start in range(0, width, size):
+        yield min(size, width - start)
+
+
+def _chunks(width: int, count: int) -> Iterator[int]:
+    return _cut(width, -(-width // count))
+
+
+def _piece(text: str, sizes: list[int], place: int) -> Step:
+    place = place % len(sizes) - (len(sizes) if place < 0 else 0)
+    return Step(f"{text}[{place}]", sizes[place])
+
+
+def _grouped(width: int, groups: int, axis: int) -> list[Step]:
+    """A shuffle, and places of each group."""
+    each = width // groups
+    split = f".unflatten({axis}, ({groups}, {each}))"
+    joined = f".flatten({axis}, {axis + 1})"
+    before = ":, " * axis
+    return [
+        Step(f"{split}.transpose({axis}, {axis + 1}){joined}", width),
+        Step(f"{split}[{before}::2]{joined}", (groups + 1) // 2 * each),
+        Step(f"{split}[{before}:, :{(each + 1) // 2}]{joined}", groups * ((each + 1) // 2)),
+        Step(f"{split}[{before}-1]", each),
+        Step(f"{split}.flip({axis}){joined}", width),
+        Step(f"{split}.select({axis + 1}, 0)", groups),
+    ]

@@ -21,7 +21,7 @@ from prunecore.verifying.comparison import verify
 from prunecore.walking.network import walk
 from prunecore.writing.building import build, transfer_weights
 
-from ..conftest import randomised
+from ..conftest import check_outputs, masked, randomised
 
 pytestmark = pytest.mark.usefixtures("toys_installed")
 
@@ -164,6 +164,95 @@ def test_whatever_is_kept_both_modes_agree(function: Any) -> None:
     source = write_network(model, keep, plugins, "net", "A network.")
     small = build(source, "net", transfer_weights(model, keep, plugins))
     assert verify(model, keep, small, of_shape((3,)))["inputs"] == 8
+
+
+def taken_in_training(net: Any, x: Tensor) -> Any:
+    x = net.a(x)
+    return (net.last(x), net.head(x[:, 2:])) if net.training else net.last(x)
+
+
+def taken_of_either(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    if net.training:
+        x = net.b(x)
+    return net.head(x[:, 2:])
+
+
+def taken_before_another_result(net: Any, x: Tensor) -> Tensor:
+    y = net.last(net.a(x))
+    if net.training:
+        y = net.head(net.b(net.a(x))[:, 2:])
+    return torch.relu(y)
+
+
+def read_beside_what_it_becomes(net: Any, x: Tensor) -> Any:
+    x = net.a(x)
+    if net.training:
+        x = net.b(x)
+    return torch.sigmoid(x), net.last(x)
+
+
+def both_become_another(net: Any, x: Tensor) -> Tensor:
+    x = y = net.a(x)
+    if net.training:
+        y = net.b(x)
+        x = torch.sigmoid(x)
+    return net.last(x - 2 * y)
+
+
+def one_in_the_places_of_two(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    y = net.b(x) if net.training else x
+    return net.last(torch.sub(x, y, alpha=2))
+
+
+def sizes_of_either(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    if net.training:
+        n, c = x.shape
+        return net.last(torch.tanh(x.reshape(n, c)))
+    return net.last(torch.tanh(x.reshape(x.shape)))
+
+
+def size_of_the_input(net: Any, x: Tensor) -> Tensor:
+    y = net.a(x)
+    if net.training:
+        y = net.head(net.aux(y))
+        return torch.tanh(y.reshape(x.shape[0], 2))
+    return torch.tanh(net.last(y).reshape(x.shape[0], 2))
+
+
+def sizes_of_what_stays(net: Any, x: Tensor) -> Tensor:
+    y = net.a(x)
+    z = net.b(y)
+    if net.training:
+        torch.tanh(z.reshape(y.shape))
+    else:
+        net.a(torch.tanh(x.reshape(x.shape)))
+    return net.last(z)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        taken_in_training,
+        taken_of_either,
+        taken_before_another_result,
+        read_beside_what_it_becomes,
+        both_become_another,
+        one_in_the_places_of_two,
+        sizes_of_either,
+        size_of_the_input,
+        sizes_of_what_stays,
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_each_mode_computes_what_the_original_does(
+    cut: Callable[..., Any], function: Any, seed: int
+) -> None:
+    result = cut(Net(function), 3, seed=seed)
+    reference, small = masked(result.model, result.keep).train(), result.small.train()
+    check_outputs(reference, small, (3, 3))
 
 
 def test_a_fault_in_training_alone_is_found() -> None:

@@ -102,3 +102,23 @@ def test_calls_are_free_of_one_another_elsewhere(
     found = cut(Twice(function), 3, SIZE, SIZE).dependencies
     axes = [found.axes[found.layers[layer]].tolist() for layer in ("first", "second")]
     assert not set(axes[0]) & set(axes[1])
+
+
+@pytest.mark.parametrize(
+    "shared", [nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Sequential(nn.ReLU(), nn.Conv2d(3, 3, 1))]
+)
+def test_a_layer_takes_all_where_one_of_its_calls_is_given_the_input(
+    cut: Callable[..., Any], shared: nn.Module
+) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(3, 3, 1)
+            self.shared = shared
+            self.last = nn.Conv2d(6, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.cat([self.shared(self.first(x)), self.shared(x)], 1))
+
+    found = cut(Net(), 3, SIZE, SIZE).dependencies
+    assert found.left_whole["first"] == "a layer that is given it is given what stays, too"

@@ -16,6 +16,21 @@ from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal, shaped
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import function_of
+from prunecore.tracing.train_eval import choose
+
+Functions = Mapping[Callable[..., Any], FunctionRule]
+
+
+def rehearsals(trace: Trace, keep: Keep, functions: Functions) -> list[Rehearsal]:
+    """One for each mode that a forward does something else in.
+
+    Args:
+        trace: the forward.
+        keep: what stays.
+        functions: the rules.
+    """
+    differ = any(node.target is choose for node in trace.graph.nodes)
+    return [Rehearsal(trace, keep, functions, place) for place in ((0, 1) if differ else (1,))]
 
 
 class Rehearsal:
@@ -25,12 +40,12 @@ class Rehearsal:
         trace: the forward.
         keep: what stays.
         functions: the rules.
+        place: among the arguments of what `choose` stands for, the one that is taken.
     """
 
-    def __init__(
-        self, trace: Trace, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
-    ) -> None:
+    def __init__(self, trace: Trace, keep: Keep, functions: Functions, place: int) -> None:
         self.trace = trace
+        self._place = place
         self._keep = keep
         self._functions = functions
         self._known: dict[fx.Node, Any] = {}
@@ -71,6 +86,9 @@ class Rehearsal:
         """The calls that lead to this one, from the tensor that they moved the places of."""
         way = [node]
         while len(way) == 1 or self.trace.values[way[0]].meta is not tensor.meta:
+            if way[0].target is choose:
+                way.insert(0, self._chosen(way[0]))
+                continue
             tensors = [
                 source
                 for source in way[0].all_input_nodes
@@ -79,7 +97,15 @@ class Rehearsal:
             way.insert(0, tensors[0])
         return way
 
+    def _chosen(self, choice: fx.Node) -> fx.Node:
+        """What `choose` stands for in the mode that is tried."""
+        chosen = choice.args[self._place]
+        assert isinstance(chosen, fx.Node)
+        return chosen
+
     def _run(self, node: fx.Node) -> Any:
+        if node.target is choose:
+            return self.value(self._chosen(node))
         target = function_of(node)
         arguments: Any = (node.args, dict(node.kwargs))
         rule = self._functions.get(target)
@@ -122,6 +148,8 @@ def _fits(result: Any, signal: Any) -> bool:
 def _has(result: Tensor, signal: Signal, places: Ids) -> bool:
     """Whether a tensor has these places along the axis on which its channels lie."""
     numbers = torch.from_numpy(places).to(result.dtype)
+    if not len(places):
+        return result.numel() == 0
     if not signal.channel_axes:
         return bool((result == numbers).all())
     (axis,) = signal.channel_axes

@@ -22,7 +22,7 @@ from prunecore.channels.records import Trace
 from prunecore.channels.signal import Picked, Signal
 from prunecore.tracing.nodes import function_of
 from prunecore.walking.calls import Functions, picking
-from prunecore.writing.passes.rehearsal import Rehearsal
+from prunecore.writing.passes.rehearsal import Rehearsal, rehearsals
 from prunecore.writing.text import LONGEST_ROW, Call, Name, Value, free_name
 
 
@@ -98,7 +98,7 @@ def adapted(traces: Mapping[str, Trace], keep: Keep, functions: Functions) -> di
 
 def _selections(trace: Trace, keep: Keep, functions: Functions) -> list[Selection]:
     """The calls of a forward that take places by their number, in order."""
-    rehearsal = Rehearsal(trace, keep, functions)
+    tried = rehearsals(trace, keep, functions)
     selections = []
     for node in trace.graph.nodes:
         by_axis: dict[int, list[tuple[Signal, Picked]]] = {}  # a parameter may have several
@@ -107,16 +107,14 @@ def _selections(trace: Trace, keep: Keep, functions: Functions) -> list[Selectio
             by_axis.setdefault(axis, []).append((signal, picked))
         for taken in by_axis.values():
             rule = functions.get(function_of(node))
-            selections.append(
-                _selection(node, taken, rehearsal, keep, rule.takes if rule else None)
-            )
+            selections.append(_selection(node, taken, tried, keep, rule.takes if rule else None))
     return selections
 
 
 def _selection(
     node: fx.Node,
     taken: Sequence[tuple[Signal, Picked]],
-    rehearsal: Rehearsal,
+    tried: Sequence[Rehearsal],
     keep: Keep,
     takes: str | None,
 ) -> Selection:
@@ -130,21 +128,22 @@ def _selection(
     parts = tuple(numbers[places] for places in kept)
     return Selection(
         node=node,
-        source=rehearsal.source(node, tensor),
+        source=tried[-1].source(node, tensor),
         axis=axis,
         rank=tensor.ndim,
         width=int(stays.sum()),
-        alone=_without(signals[0].shape, axis) == _without(tensor.shape, axis),
+        alone=_others(signals[0].shape, axis) == _others(tensor.shape, axis),
         parts=parts,
         sizes=tuple(keep.count(ids[one.places]) for _, one in taken),
-        starts=tuple(keep.count(ids[: places[0]]) if places[0] else 0 for places in kept),
-        stands=rehearsal.takes(node, tensor, signals, parts),
+        starts=tuple(keep.count(ids[: places[0]]) if places[:1].any() else 0 for places in kept),
+        stands=all(rehearsal.takes(node, tensor, signals, parts) for rehearsal in tried),
         takes=takes,
     )
 
 
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return shape[:axis] + shape[axis + 1 :]
+def _others(shape: tuple[int, ...], axis: int) -> list[int | None]:
+    """The sizes of all axes but one, which is there as well."""
+    return [None if place == axis else size for place, size in enumerate(shape)]
 
 
 class _Edits:
@@ -176,6 +175,7 @@ class _Edits:
             if all(one.is_all for one in column):
                 for one, (_, nodes) in zip(column, copies, strict=True):
                     nodes[one.node].replace_all_uses_with(nodes[one.source])
+                    nodes[one.node] = nodes[one.source]  # what later calls take places of
                 continue
             places = _orders([one.parts[0] for one in column])
             name = ""

@@ -8,7 +8,7 @@ written as a number where several are; in all instances of a class alike.
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +17,12 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
+from prunecore.channels.signal import Signal
 from prunecore.channels.sizes import Count, counted
 from prunecore.functions.rule import Arguments
 from prunecore.tracing.nodes import function_of
 from prunecore.walking.calls import Functions, counting, picking
-from prunecore.writing.passes.rehearsal import Rehearsal
+from prunecore.writing.passes.rehearsal import Rehearsal, rehearsals
 
 
 def with_kept_sizes(
@@ -35,20 +36,23 @@ def with_kept_sizes(
         functions: the rules.
     """
     alike: dict[Hashable, list[str]] = {}
-    wrong: dict[str, set[tuple[int, int]]] = {}
+    wrong: dict[str, dict[tuple[int, int], set[int]]] = {}
     for path, trace in traces.items():
         calls = tuple((node.op, node.target) for node in trace.graph.nodes)
         alike.setdefault((type(trace.module), calls), []).append(path)
-        rehearsal = Rehearsal(trace, keep, functions)
+        tried = rehearsals(trace, keep, functions)
         wrong[path] = {
-            (place, number)
+            (place, number): _along_channels(trace, node, source)
             for place, node in enumerate(trace.graph.nodes)
             for number, source in enumerate(_computed(trace, node))
-            if not _holds(trace, node, source, rehearsal, keep, functions)
+            if not all(_holds(trace, node, source, one, keep, functions) for one in tried)
         }
     result = dict(traces)
     for paths in alike.values():
-        places = set().union(*(wrong[path] for path in paths))
+        places: dict[tuple[int, int], set[int]] = {}
+        for path in paths:
+            for key, sizes in wrong[path].items():
+                places.setdefault(key, set()).update(sizes)
         if places:
             result |= {path: _stated(traces[path], places, functions) for path in paths}
     return result
@@ -62,8 +66,27 @@ def _computed(trace: Trace, node: fx.Node) -> list[fx.Node]:
     return [
         source
         for source in node.all_input_nodes
-        if source in counts or isinstance(trace.values[source], int)
+        if source in counts or isinstance(trace.values[source], int) or _is_shape(trace, source)
     ]
+
+
+def _is_shape(trace: Trace, node: fx.Node) -> bool:
+    """Whether a node is several sizes, of the input perhaps, which are all that they were."""
+    value = trace.values[node]
+    return isinstance(value, tuple) and all(isinstance(size, int) for size in value)
+
+
+def _along_channels(trace: Trace, node: fx.Node, source: fx.Node) -> set[int]:
+    """Which of several sizes that a call is given are those of axes that channels lie along."""
+    sizes, result = trace.values[source], trace.values[node]
+    if not isinstance(sizes, tuple):
+        return set()
+    is_shape = isinstance(result, Signal) and len(sizes) == result.ndim
+    return {
+        place
+        for place, size in enumerate(sizes)
+        if counted([size]) or (is_shape and result.carries_channels(place))
+    }
 
 
 def _holds(
@@ -101,28 +124,28 @@ def _given(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> Arguments:
     return tuple(args), dict(kwargs)
 
 
-def _stated(trace: Trace, places: set[tuple[int, int]], functions: Functions) -> Trace:
+def _stated(
+    trace: Trace, places: Mapping[tuple[int, int], Set[int]], functions: Functions
+) -> Trace:
     """A forward some calls of which are given numbers for what they compute.
 
     Args:
         trace: the forward.
-        places: of the calls, among its nodes, and of the arguments, among the computed ones.
+        places: of the calls, among its nodes, and of the arguments, among the computed ones; with
+            which sizes are stated where an argument is several.
         functions: the rules.
     """
     result, copies = trace.copied()
     values = dict(result.values)
     for place, node in enumerate(trace.graph.nodes):
-        sources = [
-            source
-            for number, source in enumerate(_computed(trace, node))
-            if (place, number) in places
-        ]
-        if not sources:
-            continue
         copy = copies[node]
         numbers = {
-            copies[one]: _numbers(copies[one], trace.values[one], values, copy) for one in sources
+            copies[source]: _numbers(copies[source], places[place, number], values, copy)
+            for number, source in enumerate(_computed(trace, node))
+            if (place, number) in places
         }
+        if not numbers:
+            continue
         if _is_inferred(copy, list(numbers.values()), functions):
             numbers = dict.fromkeys(numbers, -1)
         copy.args, copy.kwargs = _given(copy, numbers)
@@ -136,13 +159,14 @@ def _is_inferred(call: fx.Node, numbers: Sequence[Any], functions: Functions) ->
     return is_one and functions[function_of(call)].infers_size
 
 
-def _numbers(node: fx.Node, value: Any, values: dict[fx.Node, Any], before: fx.Node) -> Any:
-    """A size as a number; of several sizes, those that count channels."""
+def _numbers(node: fx.Node, stated: Set[int], values: dict[fx.Node, Any], before: fx.Node) -> Any:
+    """A size as a number; of several sizes, those that are stated."""
+    value = values[node]
     if not isinstance(value, tuple):
         return int(value)
     sizes: list[Any] = []
     for place, size in enumerate(value):
-        if counted([size]):
+        if place in stated:
             sizes.append(int(size))
             continue
         with node.graph.inserting_before(before):

@@ -78,16 +78,12 @@ def _parents(path: str) -> list[str]:
 
 
 def _without_call(trace: Trace, child: str) -> Trace:
-    graph = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
-    for node in trace.graph.nodes:
-        copies[node] = graph.node_copy(node, copies.__getitem__)
-    values = {copies[node]: value for node, value in trace.values.items() if node in copies}
-    for node in list(graph.nodes):
+    copied, _ = trace.copied()
+    for node in list(copied.graph.nodes):
         if node.op == "call_module" and node.target == child:
             node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
-    return replace(trace, graph=graph, values=values)
+            copied.graph.erase_node(node)
+    return copied
 
 
 def _unify_class(traces: Mapping[str, Trace]) -> dict[str, Variant]:

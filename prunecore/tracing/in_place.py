@@ -1,0 +1,93 @@
+"""Augmented assignments of a traced forward: `x += y` changes a tensor that others may share."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.tracing.attributes import is_of_torch
+from prunecore.tracing.guards import Decider, Undecided
+
+# What `x += y` and its like call; the operator that leaves `x` alone, and the method of tensors.
+AUGMENTED: Mapping[Callable[..., Any], tuple[Callable[..., Any], str]] = {
+    operator.iadd: (operator.add, "add_"),
+    operator.isub: (operator.sub, "sub_"),
+    operator.imul: (operator.mul, "mul_"),
+    operator.itruediv: (operator.truediv, "div_"),
+    operator.ifloordiv: (operator.floordiv, "floor_divide_"),
+    operator.imod: (operator.mod, "remainder_"),
+    operator.ipow: (operator.pow, "pow_"),
+    operator.iand: (operator.and_, "bitwise_and_"),
+    operator.ior: (operator.or_, "bitwise_or_"),
+    operator.ixor: (operator.xor, "bitwise_xor_"),
+}
+
+
+def without_augmented(graph: fx.Graph, module: nn.Module, supplied: Mapping[str, Any]) -> None:
+    """Write augmented assignments as operators where nothing sees the change, else as methods.
+
+    Args:
+        graph: the trace; it is changed.
+        module: whose forward it is.
+        supplied: the arguments of its forward that are given, by parameter name.
+    """
+    deciders = [Decider(module, supplied, in_training) for in_training in (False, True)]
+    for place, node in enumerate(graph.nodes):
+        if node.op == "call_function" and node.target in AUGMENTED:
+            operation, method = AUGMENTED[node.target]
+            if not _is_seen(node, place, module, deciders):
+                node.target = operation
+            else:
+                node.op, node.target = "call_method", method
+
+
+def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[Decider]) -> bool:
+    """Whether anything but the result of a change is read afterwards of what it changes."""
+    nodes = list(node.graph.nodes)
+    later = set(nodes[place + 1 :])
+    seen = [
+        other
+        for other in nodes[:place]
+        if other.op in ("placeholder", "get_attr") or not later.isdisjoint(other.users)
+    ]
+    changed: Any = node.args[0]
+    if _is_new(changed, module) and not any(changed in _before(other) for other in seen):
+        return False
+    try:
+        return any(_share(changed, other, decider) for decider in deciders for other in seen)
+    except (Undecided, RuntimeError):  # torch raises where shapes alone do not tell
+        return True
+
+
+def _is_new(node: fx.Node, module: nn.Module) -> bool:
+    """Whether a call is of a layer of torch's with weights, which returns a tensor of its own."""
+    if node.op != "call_module":
+        return False
+    layer = module.get_submodule(str(node.target))
+    return is_of_torch(type(layer)) and any(True for _ in layer.parameters(recurse=False))
+
+
+def _before(node: fx.Node) -> set[fx.Node]:
+    """A node and all that it is computed of."""
+    found, waiting = set(), [node]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += one.all_input_nodes
+    return found
+
+
+def _share(node: fx.Node, other: fx.Node, decider: Decider) -> bool:
+    """Whether tensors of two nodes lie in the same memory."""
+    return not _storages(node, decider).isdisjoint(_storages(other, decider))
+
+
+def _storages(node: fx.Node, decider: Decider) -> set[int]:
+    """The memory that the tensors of a node lie in."""
+    tensors = [leaf for leaf in pytree.tree_leaves(decider.value(node)) if type(leaf) is Tensor]
+    return {tensor.untyped_storage()._cdata for tensor in tensors}
