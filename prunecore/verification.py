@@ -21,7 +21,7 @@ from prunecore.files.weights import check_weights_file, read_weights
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.plugins import loading as plugin_registry
 from prunecore.tracing.patches import beside_others
-from prunecore.tracing.scopes import hooks_to_drop
+from prunecore.tracing.scopes import hooks_to_drop, named_hooks
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.walking.network import walk
 from prunecore.writing.building import network_of
@@ -101,7 +101,10 @@ def _keep(
         PrunecoreError: the report does not fit the network.
     """
     kept = report["kept"]
-    removed = [path for path in report["left_out"] if path not in dependencies.left_out]
+    modules = [path for path, _ in model.named_modules()]
+    hooks = {*map(named_hooks, modules)} - {*modules}  # which need not be there again
+    known = {*dependencies.left_out, *hooks}
+    removed = [path for path in report["left_out"] if path not in known]
     for path in removed:
         if not path or path not in dependencies.visits:
             raise _made_from_another(file, path)

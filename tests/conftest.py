@@ -30,7 +30,7 @@ from prunecore.plugins import builtin, loading
 from prunecore.plugins.loading import register
 from prunecore.registry import Plugins
 from prunecore.verifying.comparison import verify
-from prunecore.verifying.masking import replay
+from prunecore.verifying.masking import replaying
 from prunecore.walking.network import find_dependencies
 from prunecore.writing.building import build, transfer_weights
 from prunecore.writing.source_file import write_network
@@ -253,7 +253,7 @@ def masked(model: nn.Module, keep: Keep) -> nn.Module:
             call: functools.partial(function, torch.from_numpy(keep.place(index)))
             for call, (index, function) in calls.items()
         }
-        module.forward = functools.partial(replay, module, graph, replaced)
+        module.forward = replaying(module, graph, replaced)
     return model
 
 

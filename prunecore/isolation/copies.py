@@ -66,11 +66,11 @@ class Isolation:
     """Copies what user code may change, each thing once.
 
     Args:
-        root: the module whose parameters are shared. It and the modules in it are copied without
-            their hooks.
+        root: the module whose parameters are shared.
         only: the modules that are copied, where not all are.
         own_buffers: whether copies have buffers of their own.
-        copies: of modules in it, where some are made already.
+        with_hooks: whether it and the modules in it are copied with their hooks.
+        stored: what copies hold in the place of parameters and buffers, by identity of these.
     """
 
     def __init__(
@@ -78,13 +78,16 @@ class Isolation:
         root: nn.Module,
         only: Collection[nn.Module] | None = None,
         own_buffers: bool = False,
-        copies: Mapping[nn.Module, nn.Module] | None = None,
+        with_hooks: bool = False,
+        stored: Mapping[int, Tensor] | None = None,
     ) -> None:
         self._root = root
         self._in_tree = set(map(id, root.modules()))
         self._only = None if only is None else set(map(id, only))
-        self._own_buffers = own_buffers
-        self._made: dict[int, Any] = {id(module): made for module, made in (copies or {}).items()}
+        self._own_buffers = own_buffers or stored is not None
+        self._with_hooks = with_hooks
+        self._stored = stored or {}
+        self._made: dict[int, Any] = {}
         self._held: list[Any] = []  # so that nothing else has the identity of one of them
 
     @functools.cached_property
@@ -96,7 +99,7 @@ class Isolation:
     def of(self, value: Any) -> Any:
         """What stands for a value: a copy, or itself where nothing in it may change."""
         if type(value) in _ATOMS:
-            return value
+            return self._stored.get(id(value), value)
         if id(value) not in self._made:
             self._held.append(value)
             self._made[id(value)] = self._copied(value)
@@ -108,6 +111,8 @@ class Isolation:
         if isinstance(value, CONTAINERS):
             return self._container(value)
         if isinstance(value, Tensor):
+            if id(value) in self._stored:
+                return self._stored[id(value)]
             return value if id(value) in self._shared else value.detach().clone()
         if isinstance(value, tuple):
             return self._tuple(value)
@@ -123,7 +128,7 @@ class Isolation:
             return weakref.ref(self.of(value())) if isinstance(value(), nn.Module) else value
         if isinstance(value, GENERATORS):
             return copied_generator(value)
-        return self._object(value) if is_data(value) else value
+        return self._object(value) if self._is_data(value) else value
 
     def _module(self, module: nn.Module) -> nn.Module:
         left = self._only is not None and id(module) not in self._only
@@ -133,11 +138,13 @@ class Isolation:
         self._made[id(module)] = copied
         attributes = copied.__dict__
         for name, value in vars(module).items():
-            if name in HOOKS and id(module) in self._in_tree:
+            if name in HOOKS and id(module) in self._in_tree and not self._with_hooks:
                 attributes[name] = OrderedDict()
             elif name == "_compiled_call_impl":  # which would call the original
                 attributes[name] = None
-            elif name == "_parameters" or (name == "_buffers" and not self._own_buffers):
+            elif name == "_parameters":
+                attributes[name] = {key: self._stored.get(id(x), x) for key, x in value.items()}
+            elif name == "_buffers" and not self._own_buffers:
                 attributes[name] = value.copy()
             elif type(value) in _ATOMS or name in _OF_STATE_DICTS:
                 attributes[name] = value
@@ -162,8 +169,6 @@ class Isolation:
         return copied
 
     def _tuple(self, value: Any) -> Any:
-        if all(type(item) in _ATOMS for item in value):
-            return value
         items = list(map(self.of, value))
         if _are(items, value):
             return value
@@ -203,6 +208,29 @@ class Isolation:
         vars(copied).update(vars(value))
         return copied
 
+    def _is_data(self, value: Any, depth: int = _DEEPEST) -> bool:
+        """Whether an object of a user's class holds but data and modules, as one that is filled.
+
+        Another one, such as a logger or a trainer, is what it is by being that very one.
+        """
+        kind = type(value)
+        return (
+            depth > 0
+            and not isinstance(value, type | Enum | nn.Module)
+            and all(cls.__flags__ & _IN_PYTHON for cls in kind.__mro__[:-1])
+            and hasattr(value, "__dict__")
+            and not hasattr(kind, "__del__")
+            and all(self._is_plain(item, depth - 1) for item in vars(value).values())
+        )
+
+    def _is_plain(self, value: Any, depth: int) -> bool:
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, list | tuple | set | deque):
+            return all(self._is_plain(item, depth) for item in value)
+        is_known = isinstance(value, Tensor) or id(value) in self._in_tree
+        return type(value) in _ATOMS or is_known or self._is_data(value, depth)
+
     def _object(self, value: Any) -> Any:
         copied = self._made[id(value)] = object.__new__(type(value))
         copied.__dict__.update((name, self.of(item)) for name, item in vars(value).items())
@@ -216,30 +244,6 @@ def copied_generator(generator: Any) -> Any:
     copied = torch.Generator(generator.device)
     copied.set_state(generator.get_state())
     return copied
-
-
-def is_data(value: Any, depth: int = _DEEPEST) -> bool:
-    """Whether an object of a user's class holds nothing but data, as one that a forward fills.
-
-    Another one, such as a logger or a trainer, is what it is by being that very one.
-    """
-    kind = type(value)
-    return (
-        depth > 0
-        and not isinstance(value, type | Enum | nn.Module)
-        and all(cls.__flags__ & _IN_PYTHON for cls in kind.__mro__[:-1])
-        and hasattr(value, "__dict__")
-        and not hasattr(kind, "__del__")
-        and all(_is_plain(item, depth - 1) for item in vars(value).values())
-    )
-
-
-def _is_plain(value: Any, depth: int) -> bool:
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple | set | deque):
-        return all(_is_plain(item, depth) for item in value)
-    return type(value) in _ATOMS or isinstance(value, Tensor) or is_data(value, depth)
 
 
 def is_empty(cell: types.CellType) -> bool:

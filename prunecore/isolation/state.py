@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prunecore.isolation.copies import CONTAINERS, GENERATORS, copied_generator, is_empty
+from prunecore.isolation.copies import CONTAINERS, GENERATORS, HOOKS, copied_generator, is_empty
 
 TORCH = f"{Path(str(torch.__file__)).parent}{os.sep}"  # the folder of its code
 
@@ -53,6 +53,8 @@ def kept_state(*roots: Any) -> Iterator[None]:
 @contextmanager
 def kept_contents(*roots: Any) -> Iterator[list[Tensor]]:
     """Put back what modules, functions and their owners hold; of parameters, not the numbers.
+
+    What the hooks of a module hold is left as it is, unless they are given.
 
     That is attributes, items of containers, variables that functions close over, containers that
     they name, tensors that are no parameters, and the states of random number generators. What
@@ -208,7 +210,8 @@ def parts_of(thing: Any, depth: int = _DEEPEST) -> list[tuple[Any, int]]:
     elif isinstance(thing, tuple):
         within = list(thing)
     elif isinstance(thing, nn.Module):
-        within = [type(thing).forward, type(thing).__call__, *_values(thing)]
+        held = [value for name, value in vars(thing).items() if name not in HOOKS]
+        within = [type(thing).forward, type(thing).__call__, *held]
     elif isinstance(thing, (*CONTAINERS, types.CellType)):
         within = _values(thing)
     elif _is_users(thing, depth):

@@ -18,7 +18,9 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.records import Visit, is_within
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Inputs, tensors
+from prunecore.isolation.state import kept_contents
 from prunecore.tracing.attributes import is_of_torch
+from prunecore.tracing.module_hooks import hooks_in
 from prunecore.verifying.masking import masked_original
 from prunecore.verifying.running import Run
 
@@ -175,7 +177,8 @@ def _returning_their_input(
         return lambda _module, args: given.update({path: args[0].clone()})
 
     handles = [copy.get_submodule(path).register_forward_pre_hook(record(path)) for path in paths]
-    Run(samples, dependencies.visits).on(copy, copy)
+    with kept_contents(*hooks_in(model)):
+        Run(samples, dependencies.visits).on(copy, copy)
     for handle in handles:
         handle.remove()
     return {path for path, x in given.items() if _returns(copy.get_submodule(path), x)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dis
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.names import module_paths
 from prunecore.inputs import Arguments
 from prunecore.isolation.copies import CONTAINERS, Isolation
 from prunecore.isolation.random_states import kept_random_states
-from prunecore.isolation.state import kept_contents, parts_of
+from prunecore.isolation.state import kept_state, parts_of
 from prunecore.tracing.draws import OwnDraws
 
 
@@ -68,9 +71,10 @@ def global_hooks() -> tuple[Hook, ...]:
     return (*before, *after)
 
 
-def has_hooks(network: nn.Module) -> bool:
-    """Whether calling a network calls forward hooks."""
-    return bool(global_hooks()) or any(map(hooks_of, network.modules()))
+def hooks_in(network: nn.Module) -> list[Callable[..., Any]]:
+    """The forward hooks that calling a network calls, those of all modules first."""
+    own = (hook for module in network.modules() for hook in hooks_of(module))
+    return [hook.function for hook in (*global_hooks(), *own)]
 
 
 def call_with(
@@ -109,7 +113,8 @@ class Verdict:
     """What a hook did when the network ran.
 
     Attributes:
-        changes: the paths of the modules whose inputs or outputs it has changed.
+        changes: the paths of the modules whose inputs or outputs it has changed, or may change for
+            other values.
         sets: the attributes that it has changed, or the containers in them: (path of the module,
             name); without a path where it knows the container alone.
         knows: the paths of the modules that it knows, beside the one that it is called with.
@@ -192,7 +197,8 @@ class _Watched:
                 module.training = in_training
         args, kwargs = pytree.tree_map(torch.clone, inputs)
         functions = {hook.function for hooks in self._hooks.values() for hook in hooks}
-        with torch.no_grad(), kept_random_states(), kept_contents(*functions), OwnDraws():
+        kept = kept_state(*self._network.parameters(), *functions)
+        with torch.no_grad(), kept_random_states(), kept, OwnDraws():
             self._network(*args, **kwargs)
 
     def at_worst(self) -> Verdicts:
@@ -217,9 +223,11 @@ class _Watched:
         tensors = [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
         versions = [tensor._version for tensor in tensors]
         before = self._held([module, *known])
-        result = function(module, *given)
+        with _Asking() as asking:
+            result = function(module, *given)
         after = self._held([module, *known])
-        if result is not None or versions != [tensor._version for tensor in tensors]:
+        has_changed = result is not None or versions != [tensor._version for tensor in tensors]
+        if has_changed or (asking.is_asked and _may_change(function)):
             verdict.changes.add(path)
         verdict.knows |= paths
         verdict.sets |= {
@@ -234,9 +242,10 @@ class _Watched:
         return known, paths - {path}
 
     def _held(self, things: Sequence[Any]) -> dict[tuple[str | None, str], Any]:
-        """What modules and containers hold, by the names of attributes."""
+        """What modules, those in them, and containers hold, by the names of attributes."""
         held: dict[tuple[str | None, str], Any] = {}
-        for thing in things:
+        parts = [thing.modules() if isinstance(thing, nn.Module) else [thing] for thing in things]
+        for thing in {id(part): part for part in itertools.chain.from_iterable(parts)}.values():
             path = self._paths.get(id(thing))
             if path is not None:
                 for name, value in vars(thing).items():
@@ -246,6 +255,57 @@ class _Watched:
             elif id(thing) in self._names:
                 held[None, self._names[id(thing)]] = _items(thing)
         return held
+
+
+class _Asking(TorchFunctionMode):
+    """Notes whether code asks for the numbers in a tensor, to do this or that.
+
+    Attributes:
+        is_asked: whether it has.
+    """
+
+    is_asked = False
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function."""
+        self.is_asked |= getattr(func, "__name__", "") in _ASKING
+        return func(*args, **(kwargs or {}))
+
+
+# methods and functions that give numbers of Python's for those in a tensor
+_ASKING = frozenset(
+    {
+        *("__bool__", "__float__", "__index__", "__int__", "item", "tolist"),
+        *("__array__", "numpy", "allclose", "equal", "is_nonzero"),
+    }
+)
+
+
+def _may_change(function: Any) -> bool:
+    """Whether a hook that has changed nothing may do so another time, by what its code says."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    code = getattr(function, "__code__", getattr(type(function).__call__, "__code__", None))
+    steps = list(dis.get_instructions(code)) if code else []
+    if code is None or not any(step.opcode in _JUMPS for step in steps):
+        return False
+    returned = [
+        # what it returns is made by the step before, unless several ways lead here
+        (step if step.opname == "RETURN_CONST" else before, step.is_jump_target)
+        for before, step in itertools.pairwise(steps)
+        if step.opname in ("RETURN_CONST", "RETURN_VALUE")
+    ]
+    returns = any(
+        is_joined or "CONST" not in made.opname or made.argval is not None
+        for made, is_joined in returned
+    )
+    return returns or any(name.endswith("_") and hasattr(Tensor, name) for name in code.co_names)
+
+
+_JUMPS = frozenset((*dis.hasjrel, *dis.hasjabs))
 
 
 def _items(container: Any) -> tuple[int, ...]:

@@ -45,6 +45,14 @@ class Scopes:
     without: tuple[str, ...]
 
 
+# by the module of a hook of torch's own, what undoes it
+_REMOVERS = {
+    "torch.nn.utils.prune": "torch.nn.utils.prune.remove",
+    "torch.nn.utils.spectral_norm": "torch.nn.utils.remove_spectral_norm",
+    "torch.nn.utils.weight_norm": "torch.nn.utils.remove_weight_norm",
+}
+
+
 NO_SCOPES = Scopes({}, frozenset(), frozenset(), ())
 
 
@@ -123,10 +131,12 @@ class _Finder:
             UnsupportedError: one changes something.
         """
         for hook in hooks:
-            for path in sorted(verdicts[hook].changes) if hook in verdicts else ():
+            verdict = verdicts.get(hook, Verdict())
+            changed: set[str] = verdict.changes | self._readers(verdict)
+            for path in sorted(changed):
                 raise self._refused(
                     path,
-                    f"the {hook} of all modules changes what it is given or returns",
+                    f"the {hook} of all modules changes what it is given, returns or reads",
                     "Remove it with the handle that registering it has returned.",
                 )
 
@@ -164,10 +174,13 @@ class _Finder:
         """Check that a hook sets nothing that the forward reads which it is called with."""
         own = {name for holder, name in verdict.sets if holder == path}
         for name in sorted(own & self._reads(path)):
+            remover = _REMOVERS.get(type(hook.function).__module__)
             raise self._refused(
                 path,
                 f"its {hook} sets {name}, which its forward reads",
-                f"Remove it, so that {name} is stored, or {leave_out(path)}.",
+                f"Make {name} a plain parameter first, with {remover}."
+                if remover
+                else f"Remove it, so that {name} is stored, or {leave_out(path)}.",
             )
 
     def _readers(self, verdict: Verdict) -> set[str]:
@@ -231,14 +244,14 @@ def mentioned(cls: type[nn.Module], others: Iterable[Callable[..., Any]]) -> set
         others: further methods.
     """
     names: set[str] = set()
-    seen: set[types.CodeType] = set()
+    seen: dict[int, Any] = {}
     waiting: list[Any] = [cls.forward, cls.__call__, *others]
     while waiting:
         thing = waiting.pop()
+        if id(thing) in seen:
+            continue
+        seen[id(thing)] = thing
         if isinstance(thing, types.CodeType):
-            if thing in seen:
-                continue
-            seen.add(thing)
             found = {*thing.co_names, *(const for const in thing.co_consts if type(const) is str)}
             waiting += [const for const in thing.co_consts if isinstance(const, types.CodeType)]
             waiting += [inspect.getattr_static(cls, name, None) for name in found - names]

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.names import join, module_paths
 from prunecore.channels.records import TRAINING, is_within
 from prunecore.channels.signal import Signal
-from prunecore.errors import UnsupportedError, UsageError
+from prunecore.errors import UnsupportedError, UsageError, told
 from prunecore.isolation.copies import Isolation
 from prunecore.isolation.random_states import kept_random_states
 from prunecore.isolation.state import functions_of, kept_contents
@@ -287,11 +287,13 @@ def _untraceable(
 def _unfollowed(error: FollowedHookError) -> UnsupportedError:
     cause = error.__cause__
     assert cause is not None
-    reason = str(cause).splitlines()[0].rstrip(".") if str(cause) else type(cause).__name__
+    # a key alone says nothing
+    reason = told(cause) if isinstance(cause, KeyError) or not str(cause) else str(cause)
     return UnsupportedError(
         error.path,
         type(error.module).__name__,
-        f"its {error.hook} changes something and cannot be followed: {reason}",
+        f"its {error.hook} may change something and cannot be followed: "
+        f"{reason.splitlines()[0].rstrip('.')}",
         f"Write it with functions of torch that decide nothing, or {leave_out(error.path)}.",
         raising_line(cause, file_of(error.hook.function)),
     )

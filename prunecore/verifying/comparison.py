@@ -18,7 +18,8 @@ from prunecore.channels.names import module_paths
 from prunecore.channels.signal import Signal
 from prunecore.errors import VerificationError
 from prunecore.inputs import Arguments, Inputs, tensors
-from prunecore.tracing.module_hooks import has_hooks
+from prunecore.isolation.state import kept_contents
+from prunecore.tracing.module_hooks import hooks_in, hooks_of
 from prunecore.tracing.scopes import HOOKS
 from prunecore.verifying.masking import as_double, called_copy, masked_original
 from prunecore.verifying.running import Places, Recorder, Run, Traces, Visits, cared_for
@@ -54,13 +55,19 @@ def verify(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> 
         `inputs`.
 
     Raises:
-        VerificationError: they differ by more than `TOLERANCE`.
+        VerificationError: they differ by more than `TOLERANCE`, or the masked original is not
+            read right.
     """
-    samples = inputs.samples(model)
-    if has_hooks(model):
+    with kept_contents(*hooks_in(model)):
+        return _verified(model, keep, written, inputs)
+
+
+def _verified(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> dict[str, Any]:
+    samples, found = inputs.samples(model), keep.dependencies
+    if hooks_in(model) or found.opened or found.masked_forwards or found.masked_functions:
         _check_reading(model, keep, inputs)
     difference = _compare(_Pair(model, keep, written, samples, in_training=False))
-    if keep.dependencies.training_visits:
+    if found.training_visits:
         several = inputs.samples(model, least=2)  # batch norm has to have a variance
         in_training = _compare(_Pair(model, keep, written, several, in_training=True))
         difference = max(difference, in_training)
@@ -69,32 +76,42 @@ def verify(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> 
 
 
 def _check_reading(model: nn.Module, keep: Keep, inputs: Inputs) -> None:
-    """Check that what was followed is what calling the network does, hooks and all.
+    """Check that the original, with nothing masked, does what calling the network does.
 
-    Hooks that change nothing are not followed: the masked original does without them.
+    The masked original does without hooks that change nothing. The forwards that it runs in the
+    place of others are those of plugins and of the walk, as what is written is: what is wrong with
+    them would be wrong on both sides of the comparison.
 
     Raises:
         VerificationError: it is something else.
     """
-    found, samples = keep.dependencies, inputs.samples(model, least=2)
-    device, paths = tensors(samples)[0].device, _compared_paths(model, model)
+    found, paths = keep.dependencies, _compared_paths(model, model)
     whole = Keep(model, found, np.ones(found.count, dtype=bool))
-    is_trained = found.training_visits and not (found.absent or found.as_in_eval)
-    for in_training in (False, True) if is_trained else (False,):
-        run = Run(samples, found.training_visits if in_training else found.visits, in_training)
+    for in_training in (False, True) if found.training_visits else (False,):
+        visits = found.training_visits if in_training else found.visits
+        samples = inputs.samples(model, least=2 if in_training else 1)
+        device = tensors(samples)[0].device
+        run = Run(samples, visits, in_training, found.as_in_eval)
         called = called_copy(model, found.without_hooks, device)
+        _leave_out(keep, called, in_training)
         expected = Recorder({}, run).run(called, called, paths)
         del called  # its memory is what the other run needs
         followed = masked_original(model, whole, device)
+        _leave_out(keep, followed, in_training)
         actual = Recorder({}, run).run(followed, followed, paths)
         path, difference = _largest_difference(expected, actual)
         if not difference <= TOLERANCE:
             raise VerificationError(
                 "The network does something else when it is called than what was followed, by "
-                f"{difference:.3g}, relative, first at {cared_for(path, model, run.visits)}: a "
-                "forward hook changes something.\nRemove the hook, or leave all hooks out "
-                f"(--drop {HOOKS})."
+                f"{difference:.3g}, relative, first at {cared_for(path, model, run.visits)}"
+                f"{', in training' if in_training else ''}.\n{_remedy(model)}"
             )
+
+
+def _remedy(model: nn.Module) -> str:
+    if any(map(hooks_of, model.modules())):
+        return f"Remove the hook that changes something, or leave all hooks out (--drop {HOOKS})."
+    return _FAULT
 
 
 @dataclass(frozen=True)
@@ -149,9 +166,7 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
     original = masked_original(pair.model, pair.keep, device)
     runs = watch(original, visits, len(tensors(pair.inputs)[0]))
     run = Run(pair.inputs, visits, pair.in_training, pair.keep.dependencies.as_in_eval)
-    for path in pair.keep.dependencies.absent if pair.in_training else ():
-        holder, _, key = path.rpartition(".")
-        setattr(original.get_submodule(holder), key, None)
+    _leave_out(pair.keep, original, pair.in_training)
     try:
         expected = Recorder(_kept_places(pair, device), run).run(original, original, paths)
     finally:
@@ -170,6 +185,13 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
             f"As it is written, {what}, where the original can.\n{_FAULT}"
         ) from error
     return expected, actual
+
+
+def _leave_out(keep: Keep, network: nn.Module, in_training: bool) -> None:
+    """Let a copy of the original train without what training is to do without."""
+    for path in keep.dependencies.absent if in_training else ():
+        holder, _, key = path.rpartition(".")
+        setattr(network.get_submodule(holder), key, None)
 
 
 def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,9 @@ from torch import Tensor, fx, nn
 
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import join
-from prunecore.errors import PrunecoreError
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with, one_by_one
 from prunecore.tracing.attributes import Training
-from prunecore.tracing.module_hooks import hooks_of
 from prunecore.tracing.scopes import named_hooks
 
 
@@ -35,28 +33,29 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
             were followed: they see the copy where they know the original.
         keep: what stays of it.
         device: where the copy is to be.
-
-    Raises:
-        PrunecoreError: an attribute of the network cannot be copied.
     """
-    stored = [*model.parameters(), *model.buffers()]
-    masked = _copy(model, {id(tensor): _masked(tensor, keep, device) for tensor in stored})
-    _hook(model, masked, keep.dependencies.hooks)
-    for path, (index, forward) in keep.dependencies.masked_forwards.items():
+    found = keep.dependencies
+    masked = _copy(model, {id(tensor): _masked(tensor, keep, device) for tensor in _stored(model)})
+    for path, module in model.named_modules():
+        followed = found.hooks.get(path, ())
+        gone = [key for key, hook in _hooks(module).items() if hook not in followed]
+        _unhook(masked.get_submodule(path), gone)
+    for path, (index, forward) in found.masked_forwards.items():
         module = masked.get_submodule(path)
         kept = torch.from_numpy(keep.place(index)).to(device)
         module.forward = functools.partial(forward, module, kept)
-    for path, calls in keep.dependencies.masked_functions.items():
+    for path, calls in found.masked_functions.items():
         module = masked.get_submodule(path)
         replaced = {
             call: functools.partial(function, torch.from_numpy(keep.place(index)).to(device))
             for call, (index, function) in calls.items()
         }
-        graph = keep.dependencies.traces[path].graph
-        module.forward = functools.partial(replay, module, graph, replaced)
-        for node in graph.nodes:
-            if node.op == "call_module":  # its hooks are a part of the trace
-                _unhook(module.get_submodule(str(node.target)))
+        graph = found.traces[path].graph
+        module.forward = replaying(module, graph, replaced)
+        parts = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+        for part in [*parts, *([] if path else [""])]:  # their hooks are a part of the trace
+            called = module.get_submodule(part)
+            _unhook(called, list(_hooks(called)))
     return masked.eval()
 
 
@@ -68,61 +67,33 @@ def called_copy(model: nn.Module, without: Collection[str], device: torch.device
             left out, and see the copy where they know the original.
         without: whose hooks are left out, as they are named.
         device: where the copy is to be.
-
-    Raises:
-        PrunecoreError: an attribute of the network cannot be copied.
     """
-    stored = [*model.parameters(), *model.buffers()]
-    copied = _copy(model, {id(tensor): _like(tensor, _double(tensor, device)) for tensor in stored})
-    hooks = {
-        path: [hook.function for hook in hooks_of(module)]
-        for path, module in model.named_modules()
-        if named_hooks(path) not in without
-    }
-    _hook(model, copied, hooks)
+    stored = {id(tensor): _like(tensor, _double(tensor, device)) for tensor in _stored(model)}
+    copied = _copy(model, stored)
+    for path, module in copied.named_modules():
+        if named_hooks(path) in without:
+            _unhook(module, list(_hooks(module)))
     return copied.eval()
 
 
-def _copy(model: nn.Module, tensors: dict[int, Any]) -> nn.Module:
-    """A copy of a network with other tensors.
-
-    Raises:
-        PrunecoreError: an attribute of the network cannot be copied.
-    """
-    try:
-        return copy.deepcopy(model, memo=tensors)
-    except (TypeError, RuntimeError) as error:
-        raise PrunecoreError(
-            f"The network cannot be copied, which verification needs: {error}\n"
-            "Keep what cannot be copied out of its attributes, or pass --no-verify."
-        ) from error
+def _copy(model: nn.Module, stored: Mapping[int, Tensor]) -> nn.Module:
+    copied: nn.Module = Isolation(model, with_hooks=True, stored=stored).of(model)
+    return copied
 
 
-def _hook(
-    model: nn.Module, copied: nn.Module, hooks: Mapping[str, Collection[Callable[..., Any]]]
-) -> None:
-    """Let a copy of a network have some of the network's hooks, each for the copy.
-
-    Args:
-        model: the network.
-        copied: the copy, which has all of them; it is changed.
-        hooks: those that it is to have, by the path of their module.
-    """
-    copies = dict(zip(model.modules(), copied.modules(), strict=True))
-    isolation = Isolation(model, copies=copies)
-    for path, module in model.named_modules():
-        kept = hooks.get(path, ())
-        for name in ("_forward_hooks", "_forward_pre_hooks"):
-            registered = getattr(copies[module], name)
-            registered.clear()
-            for key, hook in getattr(module, name).items():
-                if hook in kept:
-                    registered[key] = isolation.of(hook)
+def _stored(model: nn.Module) -> Iterator[Tensor]:
+    return chain(model.parameters(), model.buffers())
 
 
-def _unhook(module: nn.Module) -> None:
-    module._forward_hooks.clear()
-    module._forward_pre_hooks.clear()
+def _hooks(module: nn.Module) -> dict[int, Callable[..., Any]]:
+    """The forward hooks of a module, by the numbers that they are registered under."""
+    return {**module._forward_pre_hooks, **module._forward_hooks}
+
+
+def _unhook(module: nn.Module, keys: Iterable[int]) -> None:
+    for key in keys:
+        module._forward_pre_hooks.pop(key, None)
+        module._forward_hooks.pop(key, None)
 
 
 def as_double(model: nn.Module, device: torch.device) -> dict[str, Tensor]:
@@ -191,25 +162,29 @@ def _on(indices: NDArray[np.int64], device: torch.device) -> Tensor:
     return torch.from_numpy(indices).to(device)
 
 
-def replay(
-    module: nn.Module,
-    graph: fx.Graph,
-    replaced: Mapping[str, Callable[..., Any]],
-    *inputs: Any,
-    **keywords: Any,
-) -> Any:
-    """Run a module's forward as it was traced, in eval mode.
+def replaying(
+    module: nn.Module, graph: fx.Graph, replaced: Mapping[str, Callable[..., Any]]
+) -> Callable[..., Any]:
+    """A function that runs a module's forward as it was traced.
 
     Args:
         module: a module of the class that was traced; its children and tensors are used.
         graph: the trace, every child a leaf.
         replaced: what is called in the place of functions, by the names of their nodes.
-        inputs: what the forward is called with.
-        keywords: likewise, by name.
     """
-    signature = inspect.signature(type(module).forward)
-    _, *supplied = signature.bind(module, *inputs, **keywords).arguments.items()
-    given = iter(one_by_one(signature, dict(supplied)))
+    return functools.partial(_replay, module, inspect.signature(module.forward), graph, replaced)
+
+
+def _replay(
+    module: nn.Module,
+    signature: inspect.Signature,
+    graph: fx.Graph,
+    replaced: Mapping[str, Callable[..., Any]],
+    *inputs: Any,
+    **keywords: Any,
+) -> Any:
+    supplied = signature.bind(*inputs, **keywords).arguments
+    given = iter(one_by_one(signature, supplied))
     values: dict[fx.Node, Any] = {}
 
     def value(leaf: Any) -> Any:
@@ -227,7 +202,8 @@ def replay(
         elif node.op == "output":
             return args[0]
         elif node.op == "call_module":
-            values[node] = module.get_submodule(node.target)(*args, **kwargs)
+            called = module.get_submodule(node.target)
+            values[node] = nn.Module.__call__(called, *args, **kwargs)
         else:
             is_method = node.op == "call_method"
             function = getattr(type(args[0]), node.target) if is_method else node.target

@@ -44,12 +44,15 @@ class Run:
     in_training: bool = False
     as_in_eval: Collection[str] = ()
 
-    def on(self, network: nn.Module, forward: Callable[..., Any]) -> None:
+    def on(self, network: nn.Module, forward: Callable[..., Any]) -> Any:
         """Run a network on copies of the inputs, without gradients.
 
         Args:
             network: the network; it is left as it was.
             forward: runs it.
+
+        Returns:
+            What that returns.
 
         Raises:
             VerificationError: it cannot be run in float64 on inputs of this shape.
@@ -68,8 +71,9 @@ class Run:
             drawing,
             InFloat64(),
         ):
-            forward(*args, **kwargs)
+            output = forward(*args, **kwargs)
         network.train(was_training)
+        return output
 
 
 @dataclass(frozen=True)
@@ -132,11 +136,14 @@ class Recorder:
 
         modules = {network.get_submodule(name): path for name, path in paths.items()}
         handles = [
-            # what hooks make of it is written beside the module, but for the network itself
-            module.register_forward_hook(functools.partial(record, path), prepend=bool(path))
+            # what hooks make of it is written beside the module
+            module.register_forward_hook(functools.partial(record, path), prepend=True)
             for module, path in modules.items()
+            if path
         ]
-        self._how.on(network, forward)
+        output = self._how.on(network, forward)
+        if "" in modules.values():
+            record("", network, None, output)
         for handle in handles:
             handle.remove()
         return traces

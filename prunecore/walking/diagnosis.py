@@ -88,7 +88,10 @@ def watch(network: nn.Module, paths: Iterable[str], inputs: int) -> Mapping[str,
 
     for path in paths:
         hook = functools.partial(note, path)
-        network.get_submodule(path).register_forward_hook(hook, with_kwargs=True)
+        # what a module itself returns, before hooks of its own; of the network, what comes of it
+        network.get_submodule(path).register_forward_hook(
+            hook, prepend=bool(path), with_kwargs=True
+        )
     return runs
 
 

@@ -157,7 +157,8 @@ def places_of(
             container = Container(
                 self_path(module, path) if path else "self",
                 max(map(int, keys), default=-1) + 1 if is_numbered else len(keys),
-                type(holder) in (nn.ModuleList, nn.Sequential),
+                # the class that is written here has another constructor than torch's
+                depth > 0 and type(holder) in (nn.ModuleList, nn.Sequential),
                 kind is nn.ModuleDict,
                 singular(parts[depth - 1] if depth else ""),
             )

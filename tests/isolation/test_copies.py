@@ -242,6 +242,38 @@ def test_what_is_no_data_is_the_same_object() -> None:
     assert copied.steps is net.steps
 
 
+class Helper:
+    """Knows its network, and calls a part of it."""
+
+    def __init__(self, net: Any) -> None:
+        self.net, self.seen = net, []
+
+    def __call__(self, _net: Any, x: Tensor) -> None:
+        self.seen.append((self.net.first.in_features, x))
+
+
+def test_an_object_that_knows_the_network_knows_the_copy() -> None:
+    net: Any = Net(append)
+    net.act = Helper(net)
+    copied: Any = Isolation(net).of(net)
+    assert copied.act.net is copied
+    assert net.act.net is net
+    assert prunecore.prune(net, level=30, input_shape=(3,)).report["verified"]
+    assert net.act.seen == []
+
+
+def test_copies_hold_other_tensors_and_hooks_where_they_are_to() -> None:
+    net: Any = Net(append)
+    net.weights = (net.first.weight,)
+    net.first.register_forward_hook(lambda *_: None)
+    doubles = {id(x): x.detach().double() for x in (*net.parameters(), *net.buffers())}
+    copied: Any = Isolation(net, with_hooks=True, stored=doubles).of(net)
+    assert copied.weights[0] is copied.first.weight is doubles[id(net.first.weight)]
+    assert copied.steps is doubles[id(net.steps)]
+    assert len(copied.first._forward_hooks) == 1
+    assert not Isolation(net).of(net).first._forward_hooks
+
+
 def test_only_some_modules_are_copied() -> None:
     net: Any = Net(append)
     copied: Any = Isolation(net, only=[net, net.last]).of(net)

@@ -255,11 +255,41 @@ def test_a_norm_over_channels_is_compared_over_those_that_are_kept(
         verify(result.model, keep, result.small, of_shape((3,)))
 
 
-def test_what_cannot_be_copied_is_said_to_be(pair: tuple[Any, ...]) -> None:
+def test_a_wrong_forward_of_a_plugin_is_caught_before_anything_is_cut(
+    cut: Callable[..., Any],
+) -> None:
+    """It may be on both sides of the comparison, as the plugin writes the block as well."""
+    result = cut(nn.Sequential(nn.Linear(3, 8), toy.Centre(), nn.Linear(8, 2)), 3)
+    forwards = result.dependencies.masked_forwards
+    index, forward = forwards["1"]
+    forwards["1"] = index, lambda module, kept, x: forward(module, kept, x) * 2
+    with pytest.raises(VerificationError) as caught:
+        verify(result.model, result.keep, result.small, of_shape((3,)))
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("The network does something else when it is called than what was ")
+    assert "first at 2 (Linear" in first
+    assert "report it with the network" in second
+
+
+def test_a_hook_that_is_not_in_the_text_is_caught(pair: tuple[Any, ...]) -> None:
     model, keep, small = pair
-    model.generator = (number for number in range(3))
-    with pytest.raises(PrunecoreError, match=r"cannot be copied.*generator"):
+    model.b.register_forward_hook(lambda _module, _inputs, output: output * 2)
+    with pytest.raises(VerificationError, match=r"else when it is called .*first at fc \("):
         verify(model, keep, small, of_shape(SHAPE))
+
+
+def test_a_hook_of_the_network_itself_is_caught(pair: tuple[Any, ...]) -> None:
+    model, keep, small = pair
+    model.register_forward_hook(lambda _module, _inputs, output: output * 2)
+    with pytest.raises(VerificationError, match=r"else when it is called .*first at its output"):
+        verify(model, keep, small, of_shape(SHAPE))
+
+
+def test_what_cannot_be_copied_is_left_alone(pair: tuple[Any, ...]) -> None:
+    model, keep, small = pair
+    model.numbers = (number for number in range(3))
+    assert verify(model, keep, small, of_shape(SHAPE))["max_relative_difference"] == 1e-12
+    assert list(model.numbers) == [0, 1, 2]
 
 
 def test_a_file_is_imported_without_a_trace(tmp_path: Path) -> None:
