@@ -229,6 +229,7 @@ class TracedModel:
         )
 
     @functools.cached_property
+    @beside_others()
     def _blocks(self) -> list[ResidualBlock]:
         return find_blocks(self.model, self.dependencies, self.inputs)
 

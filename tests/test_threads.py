@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 from torch.fx import _symbolic_trace
+from torch.utils import _device, _python_dispatch
 
 import prunecore
 
@@ -38,6 +39,24 @@ class Asking(nn.Module):
         return self.c(torch.relu(self.b(x)) * torch.tensor(0.5))
 
 
+class Drawing(Asking):
+    """Draws by the functions of Python's and NumPy's modules, and of torch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.a(x)) * (random.random() + np.random.rand())
+        return self.c(torch.relu(self.b(x + torch.rand(12))))
+
+
+class Training(Asking):
+    """Does something else in training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.a(x))
+        if self.training:
+            x = nn.functional.dropout(x, 0.3, True)
+        return self.c(torch.relu(self.b(x)))
+
+
 class Fails(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -57,6 +76,10 @@ def process() -> list[Any]:
         nn.Module.__getattr__,
         vars(torch.autograd.Function)["apply"],
         torch.zeros,
+        random.random,
+        np.random.rand,
+        _device.CURRENT_DEVICE,
+        _python_dispatch.is_in_torch_dispatch_mode(),
         torch.backends.mha.get_fastpath_enabled,
         torch.backends.mha.get_fastpath_enabled(),
         torch.get_default_dtype(),
@@ -70,13 +93,19 @@ def process() -> list[Any]:
     ]
 
 
-def job(seed: int) -> tuple[str, dict[str, bytes]]:
-    """The bytes of what is written."""
-    torch_state = torch.Generator().manual_seed(seed)
-    model = randomised(Asking())
+def network(seed: int, kind: type[nn.Module] = Asking) -> nn.Module:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):  # no number is drawn
+        model = kind().to_empty(device="cpu")
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.rand(parameter.shape, generator=torch_state))
+            parameter.copy_(torch.rand(parameter.shape, generator=generator))
+    return model
+
+
+def job(seed: int, kind: type[nn.Module] = Asking) -> tuple[str, dict[str, bytes]]:
+    """The bytes of what is written."""
+    model = network(seed, kind)
     small = prunecore.prune(model, torch.ones(2, 4), 40, mode="random", seed=seed)
     return small.source, {key: x.numpy().tobytes() for key, x in small.weights.items()}
 
@@ -98,53 +127,79 @@ def test_the_process_is_as_before_an_error() -> None:
     assert process() == before
 
 
-def test_jobs_in_threads_give_the_bytes_that_each_gives_alone() -> None:
-    alone = [job(seed) for seed in range(4)]
-    before = process()[:-1]
+@pytest.mark.parametrize("kind", [Asking, Drawing, Training])
+def test_jobs_in_threads_give_the_bytes_that_each_gives_alone(kind: type[nn.Module]) -> None:
+    alone = [job(seed, kind) for seed in range(4)]
+    before = process()
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(job, range(4)))
+        together = list(pool.map(job, range(4), [kind] * 4))
     assert together == alone
-    assert process()[:-1] == before
+    assert process() == before
 
 
 def test_a_thread_that_serves_notices_nothing() -> None:
-    layer, attention = nn.Linear(4, 4), nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
-    attention.eval()
-    image, tokens = torch.rand(2, 4), torch.rand(1, 3, 8)
+    layer, attention = nn.Linear(4, 4), nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
+    image, tokens, isinstance_ = torch.rand(2, 4), torch.rand(1, 3, 8), builtins.isinstance
+    pruned = network(0)
     with torch.no_grad():
-        expected, attended = layer(image), attention(tokens)
-    stop, wrong, served = threading.Event(), list[str](), 0
+        expected, attended, served_alone = layer(image), attention(tokens), pruned(image)
 
-    def serve(check: Callable[[], bool], name: str) -> None:
-        try:
-            if not check():
-                wrong.append(name)
-        except Exception as error:  # whatever a patched torch raises in this thread
-            wrong.append(f"{name}: {error!r}")
+    def on_meta() -> bool:
+        with torch.device("meta"):
+            return torch.zeros(2).is_meta
 
-    def loop() -> None:
-        nonlocal served
+    checks: dict[str, Callable[[], bool]] = {
+        "a layer": lambda: torch.equal(layer(image), expected),
+        "attention": lambda: torch.equal(attention(tokens), attended),
+        "the network that is pruned": lambda: torch.equal(pruned(image), served_alone),
+        "a new layer": lambda: nn.Linear(2, 2, device="meta").weight.dtype is torch.float32,
+        "the type of zeros": lambda: torch.zeros(2).dtype is torch.float32,
+        "the type of a number": lambda: torch.tensor(0.5).dtype is torch.float32,
+        "the default type": lambda: torch.get_default_dtype() is torch.float32,
+        "the device": lambda: torch.empty(2).device.type == "cpu" and on_meta(),
+        "isinstance": lambda: isinstance(image, Tensor) and not isinstance(image, nn.Module),
+        "whose isinstance it is": lambda: builtins.isinstance is isinstance_,
+        "the fast path": torch.backends.mha.get_fastpath_enabled,
+        "a mode": lambda: not _python_dispatch.is_in_torch_dispatch_mode(),
+    }
+    stop, wrong, drawn = threading.Event(), list[str](), list[Any]()
+
+    @torch.no_grad()
+    def serve() -> None:
         while not stop.is_set():
-            with torch.no_grad():
-                serve(lambda: torch.equal(layer(image), expected), "Linear")
-                serve(lambda: torch.equal(attention(tokens), attended), "attention")
-            serve(lambda: torch.zeros(2).dtype is torch.float32, "zeros")
-            serve(lambda: torch.tensor(0.5).dtype is torch.float32, "tensor")
-            serve(lambda: torch.empty(2).device.type == "cpu", "device")
-            serve(lambda: isinstance(image, Tensor) and not isinstance(image, nn.Module), "isa")
-            serve(torch.backends.mha.get_fastpath_enabled, "fast path")
-            served += 1
+            for name, check in checks.items():
+                try:
+                    if not check():
+                        wrong.append(name)
+                except Exception as error:  # whatever a patched torch raises in this thread
+                    wrong.append(f"{name}: {error!r}")
+            drawn.append(draw())
 
-    thread = threading.Thread(target=loop)
+    seed_all()
+    thread = threading.Thread(target=serve)
     thread.start()
     try:
-        jobs = [job(seed) for seed in range(3)]
+        for seed in range(2):
+            prunecore.prune(pruned, torch.ones(2, 4), 40, mode="random", seed=seed)
+        jobs = [job(0, kind) for kind in (Drawing, Training)]
     finally:
         stop.set()
         thread.join()
-    assert len(jobs) == 3
-    assert served > 3
+    assert len(drawn) > 3
     assert wrong == []
+    seed_all()
+    assert drawn == [draw() for _ in drawn]
+    assert jobs == [job(0, kind) for kind in (Drawing, Training)]
+
+
+def seed_all() -> None:
+    torch.manual_seed(7)
+    random.seed(7)
+    np.random.seed(7)
+
+
+def draw() -> tuple[float, ...]:
+    return float(torch.rand(1)), random.random(), float(np.random.rand())
 
 
 def test_a_thread_that_traces_itself_is_right() -> None:

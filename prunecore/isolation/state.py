@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from prunecore.isolation.copies import CONTAINERS, GENERATORS, HOOKS, copied_generator, is_empty
+from prunecore.isolation.dispatch import ThreadMode
 
 TORCH = f"{Path(str(torch.__file__)).parent}{os.sep}"  # the folder of its code
 
@@ -147,14 +147,14 @@ class _Contents:
                 _put_back(thing, held)
 
 
-class _Written(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Written(ThreadMode):  # type: ignore[no-untyped-call]
     """Keeps the numbers of parameters that are written to, as of an embedding with `max_norm`.
 
     Only those: a copy of all would take as much memory as the network.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._by_place: dict[int, list[Tensor]] = {}
         for parameter in parameters:
             self._by_place.setdefault(_place(parameter), []).append(parameter)

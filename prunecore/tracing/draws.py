@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import functools
+import random
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from prunecore.isolation.dispatch import ThreadMode
+from prunecore.isolation.random_states import PYTHONS
 
 
-class OwnDraws(TorchDispatchMode):
+class OwnDraws(ThreadMode):  # type: ignore[no-untyped-call]
     """While it is active, this thread draws from generators of its own, which begin with seed 0.
 
     Those that it would draw from, the process's and any that a forward holds, stay as they are.
@@ -22,7 +27,7 @@ class OwnDraws(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.has_drawn = False
         self._generators: dict[torch.device, Generator] = {}
 
@@ -35,7 +40,7 @@ class OwnDraws(TorchDispatchMode):
     ) -> Any:
         """Run an operation; one that draws, with a generator of its own."""
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags:
+        if not _draws(func, args, kwargs):
             return func(*args, **kwargs)
         device = _device(args, kwargs)
         if device.type == "meta":  # without storage there are no numbers
@@ -65,6 +70,52 @@ class OwnDraws(TorchDispatchMode):
             process.set_state(before)
             self.has_drawn |= not torch.equal(own.get_state(), after)
             own.set_state(after)
+
+
+class PythonsDraws:
+    """Tells whether this thread draws from a generator of Python's, however it calls that.
+
+    The state of the process's would not tell: other threads may draw from it, too. If this one
+    does, the state is put back.
+
+    Attributes:
+        has_drawn: whether a number was drawn.
+    """
+
+    def __init__(self) -> None:
+        self.has_drawn = False
+        self._is_profiled = sys.getprofile() is not None  # there is but one profiler a thread
+        self._before = random.getstate()
+        self._process_before = PYTHONS.getstate()
+        self._of_process = False
+
+    def __enter__(self) -> PythonsDraws:
+        if not self._is_profiled:
+            sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_profiled:
+            self.has_drawn = random.getstate() != self._before
+        else:
+            sys.setprofile(None)
+        if self._of_process:
+            PYTHONS.setstate(self._process_before)
+
+    def _note(self, _frame: FrameType, event: str, called: Any) -> None:
+        generator = getattr(called, "__self__", None) if event == "c_call" else None
+        if type(generator) is random.Random and called.__name__ in ("getrandbits", "random"):
+            self.has_drawn = True
+            self._of_process |= generator is PYTHONS
+
+
+def _draws(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an operation draws: attention without dropout, for one, does not."""
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return False
+    names = [argument.name for argument in func._schema.arguments]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return "dropout_p" not in names or given.get("dropout_p", 0.0) != 0.0
 
 
 def _device(args: Any, kwargs: Mapping[str, Any]) -> torch.device:

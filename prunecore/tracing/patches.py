@@ -8,14 +8,13 @@ replaced does what it always did in every thread but the one that traces.
 
 from __future__ import annotations
 
-import builtins
 import functools
 import inspect
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -23,10 +22,12 @@ import torch
 from torch import Tensor, fx
 from torch.autograd.function import Function
 from torch.fx import _symbolic_trace
+from torch.utils._device import _device_constructors
 from torch.utils.checkpoint import CheckpointFunction
 
 from prunecore.errors import PrunecoreError
-from prunecore.tracing.tracer import Known
+from prunecore.isolation.random_states import OwnGenerators, drawing_functions
+from prunecore.tracing.tracer import Known, is_any
 
 _TURN = threading.RLock()  # of the thread that traces
 
@@ -105,34 +106,47 @@ def _in_turn(*args: Any, **kwargs: Any) -> fx.Graph:
         return _trace(*args, **kwargs)
 
 
-_sharing = threading.Lock()  # guards the number that follows
+_sharing = threading.Lock()  # guards what follows
 
 
-_sharers = 0  # jobs that are being done beside other threads
+_jobs: dict[int, OwnGenerators] = {}  # by the threads that do one
+
+
+_shared = ExitStack()  # undoes what is replaced while there are jobs
+
+
+_SHARED: Mapping[tuple[Any, str], Any] = {
+    (fx.Tracer, "trace"): _in_turn,
+    (_symbolic_trace, "_Patcher"): _Patcher,
+    **drawing_functions(lambda: _jobs.get(threading.get_ident())),
+}
 
 
 @contextmanager
 def beside_others() -> Iterator[None]:
-    """Have threads that trace with `torch.fx` take turns, and leave all others alone.
+    """Do a job: threads that trace with `torch.fx` take turns, and all others are left alone.
+
+    This thread draws from generators of its own.
 
     Raises:
         PrunecoreError: a trace that began before does not end.
     """
-    global _sharers
+    thread = threading.get_ident()
+    if thread in _jobs:  # within another one
+        yield
+        return
     with _sharing:
-        _sharers += 1
-        if _sharers == 1:
-            fx.Tracer.trace = _in_turn  # type: ignore[method-assign]
-            _symbolic_trace._Patcher = _Patcher  # type: ignore[misc]
+        if not _jobs:
+            _shared.enter_context(_replaced(_SHARED))
+        _jobs[thread] = OwnGenerators()
     try:
         _wait_for_others()
         yield
     finally:
         with _sharing:
-            _sharers -= 1
-            if not _sharers:
-                fx.Tracer.trace = _trace  # type: ignore[method-assign]
-                _symbolic_trace._Patcher = _Patcher.__base__  # type: ignore[misc, assignment]
+            del _jobs[thread]
+            if not _jobs:
+                _shared.close()
 
 
 def _wait_for_others() -> None:
@@ -184,28 +198,34 @@ def trace_alone(known: Collection[Callable[..., Any]]) -> Iterator[None]:
 
 
 @contextmanager
-def standing_in() -> Iterator[None]:
+def standing_in(asking: Sequence[dict[str, Any]]) -> Iterator[None]:
     """Let stand-ins pass for what they stand for, for a forward that asks what they are.
 
-    Python's `isinstance` says so of a stand-in: it has to be the one of all modules, as a forward
-    may ask by whatever functions it calls. Not torch's own, in C, which would look for a tensor in
-    memory and crash. A tensor is made of what a forward reads, `torch.zeros(x.size(0), 3)`. A
-    gradient that is not torch's own is refused.
-    """
-    isinstance_, apply = builtins.isinstance, vars(Function)["apply"]
+    The modules of Python that ask have an `isinstance` of their own meanwhile, which says so of a
+    stand-in. Not torch's own, in C, which would look for a tensor in memory and crash. A tensor is
+    made of what a forward reads, `torch.zeros(x.size(0), 3)`. A gradient that is not torch's own is
+    refused.
 
-    def is_any(value: Any, kinds: Any, /) -> bool:
-        return isinstance_(value, kinds) or (isinstance_(value, Known) and value.is_any(kinds))
+    Args:
+        asking: the variables of the modules that ask, none of which is called `isinstance`.
+    """
+    apply = vars(Function)["apply"]
 
     def plain_apply(function: type[Function], *args: Any, **kwargs: Any) -> Any:
         return apply.__get__(None, function)(*args, **kwargs)
 
     replacements: dict[tuple[Any, str], Any]
     replacements = {(torch, factory.__name__): _traced(factory) for factory in _FACTORIES}
-    replacements[builtins, "isinstance"] = is_any
     replacements[Function, "apply"] = classmethod(in_this_thread(_apply, plain_apply))
-    with _replaced(replacements):
-        yield
+    _device_constructors()  # torch keeps for good what these names are when it first looks
+    try:
+        for variables in asking:
+            variables["isinstance"] = is_any
+        with _replaced(replacements):
+            yield
+    finally:
+        for variables in asking:
+            variables.pop("isinstance", None)
 
 
 def _traced(factory: Callable[..., Tensor]) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import random
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +20,7 @@ from prunecore.isolation.random_states import kept_random_states
 from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.arguments import put_together
 from prunecore.tracing.attributes import Training, held_numbers
+from prunecore.tracing.draws import PythonsDraws
 from prunecore.tracing.in_place import without_augmented
 from prunecore.tracing.module_hooks import Hook
 from prunecore.tracing.nodes import without_dead_hooks
@@ -114,11 +114,9 @@ def trace_training(
     Raises:
         UnsupportedError: torch.fx cannot follow it, or it draws numbers while it is traced.
     """
-    with kept_random_states():
-        before = random.getstate()
+    with kept_random_states(), PythonsDraws() as draws:
         tracer = _trace(module, path, supplied, Training(1), level or Level(), without)
-        draws = tracer.draws.has_drawn or before != random.getstate()
-    if draws:
+    if tracer.draws.has_drawn or draws.has_drawn:
         raise UnsupportedError(
             path,
             type(module).__name__,
@@ -145,6 +143,9 @@ _REMEDIES: Mapping[type[Exception], str] = {
 }
 
 
+_MOST_ASKING = 100  # modules of Python; there are more only where code is made while it runs
+
+
 _REMEDY = f"Or leave out what only training does (--drop {TRAINING})."
 
 
@@ -159,7 +160,7 @@ def _trace(
     """The tracer of a module's forward, when it has traced that.
 
     Most forwards never ask what they are given. The others are traced once more, with what answers
-    them in the place of functions of Python and torch.
+    them in the place of functions of Python and torch, and again where another module asks.
     """
     if is_parametrized(module):
         raise UnsupportedError(
@@ -169,11 +170,11 @@ def _trace(
             "Make it a plain parameter first, with "
             "torch.nn.utils.parametrize.remove_parametrizations.",
         )
+    attempt = functools.partial(_attempt, module, supplied, flag, level, without)
     with trace_alone(level.known):
-        tracer, error = _attempt(module, supplied, flag, level, without, stands_in=False)
-        if tracer.is_asked or error:
-            with standing_in():
-                tracer, error = _attempt(module, supplied, flag, level, without, stands_in=True)
+        tracer, error = attempt()
+        if tracer.asking or error:
+            tracer, error = _answered(attempt, tracer.asking)
     if error:
         raise _untraceable(module, path, error, bool(flag)) from error
     without_views(tracer.graph)
@@ -183,13 +184,30 @@ def _trace(
     return tracer
 
 
+def _answered(
+    attempt: Callable[[], tuple[OneLevel, Exception | None]], asking: list[dict[str, Any]]
+) -> tuple[OneLevel, Exception | None]:
+    """Trace a forward that asks what stand-ins are, as often as other modules of Python ask.
+
+    Args:
+        attempt: traces it, as `_attempt` does.
+        asking: the variables of the modules that have asked.
+    """
+    while len(asking) <= _MOST_ASKING:
+        with standing_in(asking):
+            tracer, error = attempt()
+        if not tracer.asking:
+            return tracer, error
+        asking = [*asking, *tracer.asking]
+    return tracer, fx.proxy.TraceError("it asks what it is given in code that it makes anew")
+
+
 def _attempt(
     module: nn.Module,
     supplied: Mapping[str, Any],
     flag: Training,
     level: Level,
     without: Collection[str],
-    stands_in: bool,
 ) -> tuple[OneLevel, Exception | None]:
     """Trace a module's forward; what it raises, if anything, comes with the tracer."""
     in_training = bool(flag)
@@ -203,7 +221,7 @@ def _attempt(
     for child in without:
         holder, _, name = child.rpartition(".")
         shadow.get_submodule(holder)._modules[name] = None
-    tracer = OneLevel(shadow, supplied, _within(level, shadow, isolation), in_training, stands_in)
+    tracer = OneLevel(shadow, supplied, _within(level, shadow, isolation), in_training)
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
     try:
         with kept_contents(*functions_of([module]), *hooks), tracer.draws, tracer.made:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 import functools
 import inspect
 import operator
+import sys
 from collections.abc import (
     Callable,
     Collection,
@@ -108,26 +110,20 @@ class OneLevel(fx.Tracer):
         supplied: the arguments of its forward that are given, by parameter name.
         within: what else belongs to the trace.
         in_training: the mode that it is traced in.
-        stands_in: whether stand-ins pass for what they stand for, as `standing_in` has it.
 
     Attributes:
         draws: the random numbers that the forward has drawn.
-        is_asked: whether the forward has asked what a stand-in is, and had no answer.
+        asking: the variables of the modules of Python whose code has asked what a stand-in is, and
+            had no answer.
     """
 
     proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
 
     def __init__(
-        self,
-        module: nn.Module,
-        supplied: Mapping[str, Any],
-        within: Within,
-        in_training: bool,
-        stands_in: bool = False,
+        self, module: nn.Module, supplied: Mapping[str, Any], within: Within, in_training: bool
     ) -> None:
         super().__init__()
-        self.stands_in = stands_in
-        self.is_asked = False
+        self.asking: list[dict[str, Any]] = []
         self.supplied = supplied
         self._within = within
         self._in_hooks = 0  # how many are running, one within the other
@@ -341,10 +337,11 @@ class Known(fx.Proxy):
         """What `isinstance` looks at, Python's and that of torch in C, before it says no.
 
         Raises:
-            Asked: nothing is there to answer for stand-ins.
+            Asked: the module of Python that asks has no `isinstance` of its own as yet.
         """
-        if not self.tracer.stands_in:
-            self.tracer.is_asked = True
+        asking = sys._getframe(1)
+        if asking.f_code is not is_any.__code__ and "isinstance" not in asking.f_globals:
+            self.tracer.asking.append(asking.f_globals)
             raise Asked
         return type(self)
 
@@ -470,6 +467,12 @@ def _augmented(function: Callable[..., Any]) -> Callable[[Known, Any], Any]:
 for _function in AUGMENTED:
     if not hasattr(Known, f"__{_function.__name__}__"):
         setattr(Known, f"__{_function.__name__}__", _augmented(_function))
+
+
+def is_any(value: Any, kinds: Any, /) -> bool:
+    """Python's `isinstance`, by which stand-ins are what they stand for."""
+    is_of = builtins.isinstance  # this module may have one of its own, which is this function
+    return is_of(value, kinds) or (is_of(value, Known) and value.is_any(kinds))
 
 
 class KnownAttribute(fx.proxy.Attribute, Known):

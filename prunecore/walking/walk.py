@@ -28,6 +28,7 @@ from prunecore.functions.rule import FunctionRule, Operation
 from prunecore.registry import Plugins
 from prunecore.tracing.arguments import called_with, constants, one_by_one
 from prunecore.tracing.attributes import Training, is_of_torch
+from prunecore.tracing.draws import OwnDraws
 from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
@@ -63,6 +64,7 @@ class Walk(Follower):
         self.records.without_hooks = scopes.without
         self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
         self._plugins = plugins
+        self._draws = OwnDraws()
         self.modes = Forwards(model, scopes, drop, plugins.functions)
         self._in_eval: Walk | None = None  # the walk of eval mode, where this one is training's
 
@@ -162,7 +164,9 @@ class Walk(Follower):
         """Follow the channels through a function call; without a tensor in it, just call it."""
         leaves = pytree.tree_leaves((args, kwargs))
         if not any(isinstance(leaf, Signal) for leaf in leaves):
-            return of_sizes(self, function, leaves, self.run(function, *args, **kwargs))
+            with self._draws:
+                made = self.run(function, *args, **kwargs)
+            return of_sizes(self, function, leaves, made)
         rule = self._plugins.functions.get(function)
         if rule is None:
             name = getattr(function, "__name__", str(function))

@@ -11,9 +11,8 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
+import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._device import DeviceContext
 
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import join
@@ -103,12 +102,6 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-class WithoutStorage(DeviceContext):
-    """A device by default, in this thread alone: torch notes its own for the whole process."""
-
-    __enter__, __exit__ = TorchFunctionMode.__enter__, TorchFunctionMode.__exit__
-
-
 def build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
     """Write a source to a file, import that, and build its network with these weights.
 
@@ -136,7 +129,7 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
             f"{shown(file)} has no factory {shown(name)}.\n"
             "Give the .py file of a written set as it was written."
         )
-    with WithoutStorage("meta"):
+    with torch.device("meta"):
         network = _made(file, factory)
     if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
         with OwnDraws():  # as it is initialised, too

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import nn
-
-from prunecore.writing.building import WithoutStorage
 
 
 def is_like(
@@ -25,7 +24,7 @@ def is_like(
         alike: the classes of modules within the block, by those that are in their places in the
             other.
     """
-    with WithoutStorage("meta"):
+    with torch.device("meta"):
         other = make()
     return _contents(block, alike or {}) == _contents(other, {})
 

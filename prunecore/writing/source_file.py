@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import threading
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,6 +34,9 @@ from prunecore.writing.text import (
 )
 from prunecore.writing.writer import Writer
 
+# Python before 3.13 counts how deep a tree is for all threads that parse together, which then fail
+_parsing = threading.RLock()
+
 
 def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, docstring: str) -> str:
     """Write the smaller network's source file.
@@ -48,20 +52,21 @@ def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, doc
         The file's text.
     """
     writer = Writer(model, keep, plugins)
-    root = _network(model, writer.child(model, ""), name)
-    root = replace(root, fields=(*root.fields, *_ties(model, writer)))
-    if name in writer.definers:
-        plugin, path = writer.definers[name]
-        raise UsageError(
-            f"The name {name!r} is that of what {plugin.label} defines for {path}.\n"
-            "Give the network another (--name)."
-        )
-    if name in writer.tuples:
-        raise UsageError(
-            f"The name {name!r} is that of a named tuple that the network returns.\n"
-            "Give the network another (--name)."
-        )
-    return file_text(root, writer, name, docstring, _output_argument(keep))
+    with _parsing:
+        root = _network(model, writer.child(model, ""), name)
+        root = replace(root, fields=(*root.fields, *_ties(model, writer)))
+        if name in writer.definers:
+            plugin, path = writer.definers[name]
+            raise UsageError(
+                f"The name {name!r} is that of what {plugin.label} defines for {path}.\n"
+                "Give the network another (--name)."
+            )
+        if name in writer.tuples:
+            raise UsageError(
+                f"The name {name!r} is that of a named tuple that the network returns.\n"
+                "Give the network another (--name)."
+            )
+        return file_text(root, writer, name, docstring, _output_argument(keep))
 
 
 def file_text(

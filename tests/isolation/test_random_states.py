@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore.isolation.random_states import kept_random_states
+from prunecore.tracing.patches import beside_others
 
 IN_A_NEW_PROCESS = """
-import random
+import random, sys
 import numpy, torch
 from torch import nn
 import prunecore
@@ -27,6 +28,7 @@ net = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
 before = states()
 prunecore.prune(net, level=30, input_shape=(3,))
 assert states() == before
+assert "torch._dynamo" not in sys.modules  # which takes seconds
 """
 
 
@@ -73,11 +75,30 @@ def test_a_forward_that_draws_leaves_no_trace(between: Callable[[Tensor], Tensor
     assert states() == before
 
 
-@pytest.mark.parametrize("draw", [random.random, np.random.rand])
-def test_what_draws_is_put_back(draw: Callable[[], Any]) -> None:
+PYTHONS, NUMPYS = random.random, np.random.rand  # the process's, also in a job
+
+
+@pytest.mark.parametrize("draw", [lambda: random.random(), lambda: np.random.rand()])
+def test_a_job_has_generators_of_its_own(draw: Callable[[], float]) -> None:
     before = states()
-    with kept_random_states():
-        first = float(draw())
-        assert states() != before
+    with beside_others():
+        with kept_random_states():
+            first = draw()
+        assert draw() == first != draw()
     assert states() == before
-    assert float(draw()) == first
+    with beside_others():
+        assert draw() == first
+
+
+@pytest.mark.parametrize("draw", [PYTHONS, NUMPYS])
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_draws_of_the_process_is_put_back(
+    draw: Callable[[], float], others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are other threads, they may have drawn."""
+    monkeypatch.setattr(sys, "_current_frames", lambda: dict.fromkeys(range(1 + others)))
+    before = states()
+    with beside_others(), kept_random_states():
+        first = draw()
+    assert (states() == before) == (not others)
+    assert (draw() == first) == (not others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.utils._device import _device_constructors
 from torch.utils.checkpoint import checkpoint
 
 from prunecore.errors import UnsupportedError
+from prunecore.tracing.patches import standing_in
 
 
 class Net(nn.Module):
@@ -63,6 +66,49 @@ def test_what_is_computed_again_for_the_gradient_is_followed(cut: Callable[..., 
 
 
 def test_isinstance_is_as_before_after_a_trace(cut: Callable[..., Any]) -> None:
-    before = builtins.isinstance, Function.apply
-    cut(Net(lambda x, inner: inner(x) if isinstance(x, Tensor) else x), 3)
+    before, seen = (builtins.isinstance, Function.apply), []
+
+    def asks(x: Tensor, inner: nn.Module) -> Tensor:
+        seen.append(builtins.isinstance)
+        return inner(x) if isinstance(x, Tensor) else x
+
+    cut(Net(asks), 3)
+    assert {*seen, builtins.isinstance} == {before[0]}
     assert (builtins.isinstance, Function.apply) == before
+    assert "isinstance" not in globals()
+
+
+def of_another_module(text: str) -> dict[str, Any]:
+    variables: dict[str, Any] = {"Tensor": Tensor}
+    exec(text, variables)
+    return variables
+
+
+IS_TENSOR = "def is_tensor(x): return isinstance(x, Tensor)"
+
+
+def test_each_module_that_asks_is_answered(cut: Callable[..., Any]) -> None:
+    first, other = of_another_module(IS_TENSOR), of_another_module(IS_TENSOR)
+
+    def asks(x: Tensor, inner: nn.Module) -> Tensor:
+        if isinstance(x, Tensor) and first["is_tensor"](x) and other["is_tensor"](x):
+            return inner(x)
+        return x
+
+    assert "x = self.inner(x)" in cut(Net(asks), 3).forward
+    assert "isinstance" not in {*first, *other}
+
+
+def test_code_that_is_made_anew_each_time_is_not_answered(find: Callable[..., Any]) -> None:
+    def asks(x: Tensor, inner: nn.Module) -> Tensor:
+        return inner(x) if of_another_module(IS_TENSOR)["is_tensor"](x) else x
+
+    with pytest.raises(UnsupportedError, match="in code that it makes anew"):
+        find(Net(asks), (2, 3))
+
+
+def test_devices_by_default_hold_for_what_torch_makes_afterwards() -> None:
+    _device_constructors.cache_clear()
+    for context in (standing_in([]), contextlib.nullcontext()):
+        with context, torch.device("meta"):
+            assert torch.zeros(3).is_meta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -366,6 +367,16 @@ def draws_in_python(net: Any, x: Tensor) -> Tensor:
     return net.last(net.b(x))
 
 
+coin = random.random  # which `from random import random` would be, too
+
+
+def draws_by_another_name(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    if net.training and coin() < 0.5:
+        return net.last(x)
+    return net.last(net.b(x))
+
+
 def unknown_function(net: Any, x: Tensor) -> Tensor:
     x = net.a(x)
     if net.training:
@@ -379,6 +390,7 @@ def unknown_function(net: Any, x: Tensor) -> Tensor:
         (branches_on_values, "its forward in training cannot be traced"),
         (draws_by_itself, "its forward in training draws numbers"),
         (draws_in_python, "its forward in training draws numbers"),
+        (draws_by_another_name, "its forward in training draws numbers"),
         (unknown_function, "its forward calls fft_fft"),
     ],
 )
@@ -395,6 +407,18 @@ def test_training_that_cannot_be_followed_is_refused_and_can_be_left_out(
     assert before[1] == random.getstate()
     small = prunecore.prune(model, level=30, input_shape=(3,), drop=["training"])
     assert "training" in small.report["left_out"]
+
+
+def test_a_draw_is_noticed_where_a_profiler_runs() -> None:
+    sys.setprofile(profiler := lambda *_: None)
+    try:
+        with pytest.raises(UnsupportedError, match="its forward in training draws numbers"):
+            prunecore.prune(randomised(Net(draws_in_python)), level=30, input_shape=(3,))
+        assert sys.getprofile() is profiler
+    finally:
+        sys.setprofile(None)
+    assert prunecore.prune(randomised(Net(two_ways)), level=30, input_shape=(3,)).report["verified"]
+    assert sys.getprofile() is None
 
 
 class Head(nn.Module):

@@ -15,6 +15,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal, shaped
 from prunecore.functions.rule import FunctionRule
+from prunecore.tracing.draws import OwnDraws
 from prunecore.tracing.nodes import function_of
 from prunecore.tracing.train_eval import choose
 
@@ -123,7 +124,8 @@ class Rehearsal:
             if any(isinstance(leaf, Signal) for leaf in leaves):
                 self._known[node] = pytree.tree_map_only(Signal, self._stand_in, value)
             elif node.op in ("call_function", "call_method"):
-                self._known[node] = self._run(node)
+                with OwnDraws():
+                    self._known[node] = self._run(node)
             else:
                 self._known[node] = value
         return self._known[node]
