@@ -25,7 +25,7 @@ from prunecore.files.values import why_no_name
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.planning.plan import Plan, make_plan
 from prunecore.planning.request import TARGETS, Limits, Request, Target
-from prunecore.planning.residual_blocks import ResidualBlock, find_blocks
+from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
 from prunecore.plugins import loading as plugin_registry
 from prunecore.tracing.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
@@ -231,7 +231,7 @@ class TracedModel:
     @functools.cached_property
     @beside_others()
     def _blocks(self) -> list[ResidualBlock]:
-        return find_blocks(self.model, self.dependencies, self.inputs)
+        return find_residual_blocks(self.model, self.dependencies, self.inputs)
 
     @functools.cached_property
     def _checked(self) -> Dependencies:

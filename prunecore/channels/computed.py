@@ -39,7 +39,7 @@ def open_parts(result: Any, own: Computed) -> Any:
 
 def columns_of(weight: Tensor | Signal, axis: int) -> Ids | None:
     """The channels along an axis of a computed weight that need not be zero where one is gone."""
-    if not isinstance(weight, Signal) or weight.computed is None or _is_moved(weight):
+    if not isinstance(weight, Signal) or weight.computed is None or _is_reordered(weight):
         return None
     for known in weight.computed.followed:
         if known.signal.channel_axes == [axis]:
@@ -59,13 +59,13 @@ def as_followed(value: Any) -> list[Any]:
     return [value]
 
 
-def _is_moved(signal: Signal) -> bool:
+def _is_reordered(signal: Signal) -> bool:
     """Whether all that is done to a parameter, and to stored indices, moves or takes places."""
     own = signal.computed
     if own is None:
         return signal.parameter is not None
     given = pytree.tree_leaves((own.args, dict(own.kwargs)))
-    return own.moves and all(_is_moved(leaf) for leaf in given if isinstance(leaf, Signal))
+    return own.reorders and all(_is_reordered(leaf) for leaf in given if isinstance(leaf, Signal))
 
 
 def is_open(signal: Signal) -> bool:

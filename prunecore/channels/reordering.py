@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
 
 
-def moved(channels: Channels, signal: Signal, meta: Tensor, change: Callable[[Ids], Ids]) -> Signal:
+def reordered(
+    channels: Channels, signal: Signal, meta: Tensor, change: Callable[[Ids], Ids]
+) -> Signal:
     """The tensor after a function that moves places, such as a reshape or a permutation of axes.
 
     Channels may come to lie along several axes. As long as only such functions follow, nothing is
@@ -42,7 +44,7 @@ def moved(channels: Channels, signal: Signal, meta: Tensor, change: Callable[[Id
     axis = next((axis for axis, size in enumerate(ids.shape) if size > 1), 0)
     places = _read(coordinates, meta.shape, axis)
     if places is None:
-        return moved(channels, channels.settle(signal), meta, change)
+        return reordered(channels, channels.settle(signal), meta, change)
     return Signal(meta, ids, Picked(before.source, places))
 
 

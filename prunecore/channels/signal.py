@@ -96,7 +96,7 @@ class Computed:
         args: its arguments, a `Signal` for each tensor.
         kwargs: likewise, by name.
         call: the name of the call in the trace; `None` where that cannot be replayed.
-        moves: whether the function only moves or takes places, so that zeros stay zero.
+        reorders: whether the function only reorders or takes places, so that zeros stay zero.
         parts: all tensors that the function returns, this one among them.
         followed: what has been found, for one axis after the other.
         before: the origin that the tensor has besides, where its channels were known at once.
@@ -106,7 +106,7 @@ class Computed:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     call: str | None
-    moves: bool
+    reorders: bool
     parts: list[Signal] = field(default_factory=list)
     followed: list[Followed] = field(default_factory=list)
     before: Stored | Grid | Picked | None = None

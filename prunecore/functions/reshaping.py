@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, reshape_ids, without_channels
-from prunecore.channels.reordering import moved
+from prunecore.channels.reordering import reordered
 from prunecore.channels.signal import Grid, Signal, Stored, shaped
 from prunecore.channels.sizes import Count
 from prunecore.functions.rule import Arguments, FunctionRule, Operation, everywhere
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def _reshape(channels: Channels, operation: Operation) -> Signal:
     tensor, meta = operation.tensor, operation.run(channels)
     change = functools.partial(_reshaped, tensor.shape, tuple(meta.shape))
-    return moved(channels, tensor, meta, change)
+    return reordered(channels, tensor, meta, change)
 
 
 def _reshaped(old: Sequence[int], new: Sequence[int], ids: Ids) -> Ids:
@@ -72,7 +72,7 @@ def _kept_sizes(sizes: Any, first: int, result: Signal, keep: Keep) -> Any:
 
 def _rearrange(channels: Channels, operation: Operation) -> Signal:
     """Axes change places: the ids' axes do the same."""
-    return moved(
+    return reordered(
         channels,
         operation.tensor,
         operation.run(channels),

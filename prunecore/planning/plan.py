@@ -13,7 +13,7 @@ from prunecore.channels.ids import FIXED
 from prunecore.errors import LevelError, PrunecoreError
 from prunecore.planning.cost import Cost, Counter
 from prunecore.planning.request import Limits, Target
-from prunecore.planning.residual_blocks import ResidualBlock, closed_blocks
+from prunecore.planning.residual_blocks import ResidualBlock, closed_residual_blocks
 
 TOLERANCE = 1.0  # percentage points between the level that is asked and the one achieved
 
@@ -129,7 +129,7 @@ class _Choices:
         kept[self._order[:removed]] = False
         blocks = going or ()
         if going is None and self._blocks:
-            blocks = closed_blocks(self._blocks, kept, self._min_channels)
+            blocks = closed_residual_blocks(self._blocks, kept, self._min_channels)
         for block in blocks:
             kept[block.own] = False
         return _Choice(kept, blocks)

@@ -70,7 +70,7 @@ def _can_go_on(made: ChannelArray, min_channels: int) -> bool:
     return len(made) - int(places.min(initial=len(made))) >= min_channels
 
 
-def find_blocks(
+def find_residual_blocks(
     model: nn.Module, dependencies: Dependencies, inputs: Inputs
 ) -> list[ResidualBlock]:
     """Find the residual blocks whose shortcut is the identity.
@@ -103,7 +103,7 @@ def find_blocks(
     return [block for block in blocks if block.path in identical]
 
 
-def closed_blocks(
+def closed_residual_blocks(
     blocks: Sequence[ResidualBlock], kept: NDArray[np.bool_], min_channels: int
 ) -> tuple[ResidualBlock, ...]:
     """The blocks whose branch has closed, without those within another one."""

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.signal import Signal
 from prunecore.escaping import is_name, is_number, quoted
 from prunecore.functions.rule import elementwise
-from prunecore.tracing.attributes import HeldFloat, HeldInt, Training
+from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
 from prunecore.tracing.nodes import function_of
 from prunecore.writing.expressions import function_name, literal, without_defaults
 from prunecore.writing.forward import Expression, ForwardWriter
@@ -100,4 +100,4 @@ def _plain(value: Any) -> Any:
 def _leaf(leaf: Any) -> Any:
     if isinstance(leaf, HeldInt | HeldFloat):
         return Name(f"block.{leaf.attribute}")
-    return False if isinstance(leaf, Training) else leaf
+    return False if isinstance(leaf, TrainingFlag) else leaf

@@ -29,7 +29,7 @@ def without_storage(module: nn.Module, in_training: bool) -> nn.Module:
 
     Args:
         module: the module; it and those within are called in one mode, whatever theirs are.
-        in_training: the mode.
+        in_training: whether it is that of training.
     """
     copies = {one: shadow(one) for one in module.modules()}
     tensors = {id(x): meta(x) for x in (*module.parameters(), *module.buffers())}
@@ -89,7 +89,7 @@ def held_numbers(module: nn.Module) -> dict[str, Any]:
     return found
 
 
-class DeviceKind(str):
+class DeviceType(str):
     """What a traced forward sees as `x.device.type`.
 
     It may be handed on to `torch.autocast`, and compared with "meta": no tensor that a network is
@@ -119,7 +119,7 @@ def contexts() -> tuple[bool, ...]:
     return torch.is_grad_enabled(), *(torch.is_autocast_enabled(kind) for kind in kinds)
 
 
-class Training(int):
+class TrainingFlag(int):
     """The value that a traced forward sees as `self.training`.
 
     It tells when the forward did more with it than to hand it on, as an `if` does.
@@ -135,7 +135,7 @@ def _telling(name: str) -> Callable[..., Any]:
     """A method of int that notes that the value was read."""
     plain = getattr(int, name)
 
-    def method(self: Training, *others: Any) -> Any:
+    def method(self: TrainingFlag, *others: Any) -> Any:
         self.is_read = True
         return plain(self, *others)
 
@@ -149,7 +149,7 @@ _READING = """
 
 
 for _name in _READING.split():
-    setattr(Training, f"__{_name}__", _telling(f"__{_name}__"))
+    setattr(TrainingFlag, f"__{_name}__", _telling(f"__{_name}__"))
 
 
-Training.__hash__ = int.__hash__  # type: ignore[method-assign]
+TrainingFlag.__hash__ = int.__hash__  # type: ignore[method-assign]

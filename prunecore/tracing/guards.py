@@ -14,7 +14,7 @@ from prunecore.channels.signal import Signal
 from prunecore.functions.table import SIGNS
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with
-from prunecore.tracing.attributes import Training, meta, without_storage
+from prunecore.tracing.attributes import TrainingFlag, meta, without_storage
 from prunecore.tracing.nodes import reads_shape
 
 GUARD = "written for inputs of another size"  # what the written forward says where it is not so
@@ -142,7 +142,7 @@ class Decider:
                     yield other, None
 
     def _leaf(self, leaf: Any) -> Any:
-        if isinstance(leaf, Training):
+        if isinstance(leaf, TrainingFlag):
             return self._in_training
         return self._value(leaf) if isinstance(leaf, fx.Node) else leaf
 

@@ -19,7 +19,7 @@ from prunecore.isolation.copies import Isolation
 from prunecore.isolation.random_states import kept_random_states
 from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.arguments import put_together
-from prunecore.tracing.attributes import Training, held_numbers
+from prunecore.tracing.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.draws import PythonsDraws
 from prunecore.tracing.in_place import without_augmented
 from prunecore.tracing.module_hooks import Hook
@@ -37,7 +37,7 @@ from prunecore.tracing.tracer import (
     forward_of,
     without_views,
 )
-from prunecore.tracing.train_eval import Modes, alike
+from prunecore.tracing.train_eval import TrainEval, alike
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def trace_level(
     supplied: Mapping[str, Any],
     both: bool = True,
     level: Level | None = None,
-) -> Modes:
+) -> TrainEval:
     """Trace a module's own forward, every child a leaf.
 
     The module itself is not touched: the tracer works on a copy. Its children are to be copies,
@@ -83,15 +83,15 @@ def trace_level(
     Raises:
         UnsupportedError: its forward does what torch.fx cannot follow, such as branching on data.
     """
-    flag = Training(0)
+    flag = TrainingFlag(0)
     level = level or Level()
     graph = _trace(module, path, supplied, flag, level).graph
     if not flag.is_read:
-        return Modes(graph, graph)
+        return TrainEval(graph, graph)
     if not both:
-        return Modes(graph, None)
+        return TrainEval(graph, None)
     other = trace_training(module, path, supplied, level)
-    return Modes(graph, graph if alike(graph, other) else other)
+    return TrainEval(graph, graph if alike(graph, other) else other)
 
 
 def trace_training(
@@ -115,7 +115,7 @@ def trace_training(
         UnsupportedError: torch.fx cannot follow it, or it draws numbers while it is traced.
     """
     with kept_random_states(), PythonsDraws() as draws:
-        tracer = _trace(module, path, supplied, Training(1), level or Level(), without)
+        tracer = _trace(module, path, supplied, TrainingFlag(1), level or Level(), without)
     if tracer.draws.has_drawn or draws.has_drawn:
         raise UnsupportedError(
             path,
@@ -153,7 +153,7 @@ def _trace(
     module: nn.Module,
     path: str,
     supplied: Mapping[str, Any],
-    flag: Training,
+    flag: TrainingFlag,
     level: Level,
     without: Collection[str] = (),
 ) -> OneLevel:
@@ -205,7 +205,7 @@ def _answered(
 def _attempt(
     module: nn.Module,
     supplied: Mapping[str, Any],
-    flag: Training,
+    flag: TrainingFlag,
     level: Level,
     without: Collection[str],
 ) -> tuple[OneLevel, Exception | None]:
@@ -317,7 +317,7 @@ def _unfollowed(error: FollowedHookError) -> UnsupportedError:
     )
 
 
-class Forwards:
+class TraceCache:
     """Traces the modules of a network, each once; the network itself is not touched.
 
     Args:
@@ -353,7 +353,7 @@ class Forwards:
         self._scopes = scopes
         self._isolation = Isolation(model)
         self._paths = module_paths(model)
-        self._modes: dict[Hashable, Modes] = {}
+        self._graphs: dict[Hashable, TrainEval] = {}
 
     def check(self, path: str, in_training: bool) -> None:
         """Check that a module that is called is not one to be left out.
@@ -376,7 +376,7 @@ class Forwards:
     def graph(
         self, module: nn.Module, path: str, supplied: Mapping[str, Any], in_training: bool
     ) -> fx.Graph:
-        """A module's forward in one of the modes, every child a leaf.
+        """A module's forward in training or eval mode, every child a leaf.
 
         In training without the children that are dropped. If it would be without all that only
         training calls, it is the forward of eval mode.
@@ -385,7 +385,7 @@ class Forwards:
             module: the module.
             path: its path in the network.
             supplied: the arguments of its forward that are given, by parameter name.
-            in_training: the mode.
+            in_training: whether it is that of training.
 
         Raises:
             UnsupportedError: it cannot be traced.
@@ -393,25 +393,25 @@ class Forwards:
         leaves, structure = pytree.tree_flatten(dict(supplied))
         shapes = tuple(leaf.shape if isinstance(leaf, Signal) else None for leaf in leaves)
         key = path, str(structure), shapes
-        if key not in self._modes:
+        if key not in self._graphs:
             both = TRAINING not in self._drop
             copied = self._isolation.of(module)
             level = self._level(module, path)
-            self._modes[key] = trace_level(copied, path, supplied, both, level)
-        modes = self._modes[key]
-        if modes.training is None:
+            self._graphs[key] = trace_level(copied, path, supplied, both, level)
+        graphs = self._graphs[key]
+        if graphs.training is None:
             self.lacking.add(path)
-        elif modes.differ:
+        elif graphs.differ:
             self.differing.add(path)
-        if not in_training or modes.training in (modes.eval, None):
-            return modes.eval
-        only = _called(modes.training) - _called(modes.eval)
+        if not in_training or graphs.training in (graphs.eval, None):
+            return graphs.eval
+        only = _called(graphs.training) - _called(graphs.eval)
         dropped = {child for child in only if is_within(join(path, child), self._drop)}
         if not dropped:
-            return modes.training
+            return graphs.training
         if dropped == only:
             self.as_in_eval.add(path)
-            return modes.eval
+            return graphs.eval
         self.absent |= {join(path, child) for child in dropped}
         copied = self._isolation.of(module)
         return trace_training(copied, path, supplied, self._level(module, path), dropped)

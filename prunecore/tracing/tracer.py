@@ -29,7 +29,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
 from prunecore.tracing.arguments import arguments
-from prunecore.tracing.attributes import DeviceKind, contexts
+from prunecore.tracing.attributes import DeviceType, contexts
 from prunecore.tracing.draws import OwnDraws
 from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
@@ -485,7 +485,7 @@ class KnownAttribute(fx.proxy.Attribute, Known):
 class _Device(KnownAttribute):
     """Stands for `x.device`, which knows its kind, and that all tensors are on one."""
 
-    type = DeviceKind("cpu")
+    type = DeviceType("cpu")
 
     def __eq__(self, other: object) -> Any:
         is_same = isinstance(other, _Device) or self.tracer.is_own(other)

@@ -12,16 +12,16 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Computed, Picked, Signal
-from prunecore.tracing.attributes import Training
+from prunecore.tracing.attributes import TrainingFlag
 
-MODE = "mode"  # what a node's meta calls the mode that alone computes it
+ONLY = "only"  # in a node's meta: the one of training and eval that alone computes it
 
 
 IN_TRAINING, IN_EVAL = "training", "eval"
 
 
 @dataclass(frozen=True)
-class Modes:
+class TrainEval:
     """A module's forward as it runs in eval mode and as it runs in training.
 
     Where both do the same, they are one graph.
@@ -45,9 +45,9 @@ def choose(in_training: Any, in_eval: Any) -> Any:
     raise NotImplementedError("a merged graph is written, not run")
 
 
-def mode_of(node: fx.Node) -> str | None:
-    """The mode that alone computes a node of a merged graph; `None` where both do."""
-    return node.meta.get(MODE)
+def only_in(node: fx.Node) -> str | None:
+    """The one of `IN_TRAINING` and `IN_EVAL` that alone computes a node; `None` for both."""
+    return node.meta.get(ONLY)
 
 
 def alike(first: fx.Graph, second: fx.Graph) -> bool:
@@ -68,13 +68,13 @@ def _described(node: fx.Node, numbers: Mapping[fx.Node, int] | None) -> Hashable
     def described(leaf: Any) -> str:
         if isinstance(leaf, fx.Node):
             return f"node {numbers.get(leaf)}" if numbers else "node"
-        return "self.training" if isinstance(leaf, Training) else repr(leaf)
+        return "self.training" if isinstance(leaf, TrainingFlag) else repr(leaf)
 
     return node.op, node.target, repr(fx.node.map_aggregate((node.args, node.kwargs), described))
 
 
 def merged(in_eval: Trace, in_training: Trace) -> Trace:
-    """Two followed forwards of one module as one, whose nodes know the mode that computes them.
+    """Two followed forwards of one module as one, whose nodes know in which they count.
 
     What both compute stands there once, and keeps the values of eval mode. Where it uses one thing
     in training and another one in eval mode, `choose` comes before it.
@@ -105,10 +105,10 @@ def in_both(in_eval: fx.Graph, in_training: fx.Graph) -> list[tuple[fx.Node, fx.
 class _Merger:
     def __init__(self, in_eval: Trace, in_training: Trace) -> None:
         self.traces = {IN_EVAL: in_eval, IN_TRAINING: in_training}
-        self.nodes = {mode: _computing(trace.graph) for mode, trace in self.traces.items()}
+        self.nodes = {phase: _computing(trace.graph) for phase, trace in self.traces.items()}
         self.outputs = {
-            mode: next(node for node in trace.graph.nodes if node.op == "output")
-            for mode, trace in self.traces.items()
+            phase: next(node for node in trace.graph.nodes if node.op == "output")
+            for phase, trace in self.traces.items()
         }
         self.graph = fx.Graph()
         self.values: dict[fx.Node, Any] = {}
@@ -119,18 +119,18 @@ class _Merger:
 
     def merge(self) -> Trace:
         rest = dict(self.nodes)
-        graphs = {mode: trace.graph for mode, trace in self.traces.items()}
+        graphs = {phase: trace.graph for phase, trace in self.traces.items()}
         for ours, theirs in in_both(graphs[IN_EVAL], graphs[IN_TRAINING]):
             pair = {IN_TRAINING: theirs, IN_EVAL: ours}
-            for mode, node in pair.items():
-                place = rest[mode].index(node)
-                for alone in rest[mode][:place]:
-                    self._copy(alone, mode, mode)
-                rest[mode] = rest[mode][place + 1 :]
+            for phase, node in pair.items():
+                place = rest[phase].index(node)
+                for alone in rest[phase][:place]:
+                    self._copy(alone, phase, phase)
+                rest[phase] = rest[phase][place + 1 :]
             self._copy_pair(pair)
         given = [
-            fx.node.map_arg(self.outputs[mode].args, self.copies[mode].get)
-            for mode in (IN_TRAINING, IN_EVAL)
+            fx.node.map_arg(self.outputs[phase].args, self.copies[phase].get)
+            for phase in (IN_TRAINING, IN_EVAL)
         ]
         if any(rest.values()) or given[0] != given[1]:
             for node in [*rest[IN_TRAINING], self.outputs[IN_TRAINING]]:
@@ -153,17 +153,17 @@ class _Merger:
             self.known[id(signal)] = replace(signal, origin=origin)
         return self.known[id(signal)]
 
-    def _copy(self, node: fx.Node, mode: str, only: str | None) -> None:
-        copy = self.graph.node_copy(node, self.copies[mode].__getitem__)
+    def _copy(self, node: fx.Node, phase: str, only: str | None) -> None:
+        copy = self.graph.node_copy(node, self.copies[phase].__getitem__)
         if only is not None:
-            copy.meta[MODE] = only
-        self.copies[mode][node] = copy
-        if node in self.traces[mode].values:
-            value = self.traces[mode].values[node]
+            copy.meta[ONLY] = only
+        self.copies[phase][node] = copy
+        if node in self.traces[phase].values:
+            value = self.traces[phase].values[node]
             self.values[copy] = pytree.tree_map_only(Signal, self._of_merged, value)
 
     def _copy_pair(self, pair: Mapping[str, fx.Node]) -> None:
-        """Copy what both modes do, after the choices between what they do it with."""
+        """Copy what both do, after the choices between what they do it with."""
         choices: dict[tuple[fx.Node, fx.Node], fx.Node] = {}
         used = []  # in the order of the arguments, in which one node may stand for several
         for theirs, ours in _arguments(pair[IN_TRAINING], pair[IN_EVAL]):
@@ -177,14 +177,14 @@ class _Merger:
         copy.args, copy.kwargs = fx.node.map_arg(
             (pair[IN_EVAL].args, pair[IN_EVAL].kwargs), lambda _: next(given)
         )
-        values = {mode: self.traces[mode].values[node] for mode, node in pair.items()}
+        values = {phase: self.traces[phase].values[node] for phase, node in pair.items()}
         self.values[copy] = values[IN_EVAL]
-        leaves = (pytree.tree_leaves(values[mode]) for mode in (IN_TRAINING, IN_EVAL))
+        leaves = (pytree.tree_leaves(values[phase]) for phase in (IN_TRAINING, IN_EVAL))
         for theirs, ours in zip(*leaves, strict=True):
             if isinstance(theirs, Signal) and isinstance(ours, Signal):
                 self.metas[id(theirs.meta)] = ours.meta
-        for mode, node in pair.items():
-            self.copies[mode][node] = copy
+        for phase, node in pair.items():
+            self.copies[phase][node] = copy
 
 
 def _computing(graph: fx.Graph) -> list[fx.Node]:

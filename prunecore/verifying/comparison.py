@@ -22,7 +22,7 @@ from prunecore.isolation.state import kept_contents
 from prunecore.tracing.module_hooks import hooks_in, hooks_of
 from prunecore.tracing.scopes import HOOKS
 from prunecore.verifying.masking import as_double, called_copy, masked_original
-from prunecore.verifying.running import Places, Recorder, Run, Traces, Visits, cared_for
+from prunecore.verifying.running import Places, Projections, Recorder, Run, Visits, cared_for
 from prunecore.walking.diagnosis import check_answers, watch
 
 TOLERANCE = 1e-9  # relative, in float64
@@ -116,7 +116,7 @@ def _remedy(model: nn.Module) -> str:
 
 @dataclass(frozen=True)
 class _Pair:
-    """The two networks, and what they are run on in one of the modes."""
+    """The two networks, and what they are run on in training or in eval mode."""
 
     model: nn.Module
     keep: Keep
@@ -155,7 +155,7 @@ def _compare(pair: _Pair) -> float:
     return difference
 
 
-def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Traces, Traces]:
+def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Projections, Projections]:
     """What the masked original and the written network compute at some paths.
 
     Raises:
@@ -231,7 +231,7 @@ def _kept_places(pair: _Pair, device: torch.device) -> dict[str, list[Places]]:
     }
 
 
-def _largest_difference(expected: Traces, actual: Traces) -> tuple[str, float]:
+def _largest_difference(expected: Projections, actual: Projections) -> tuple[str, float]:
     """The first module, in order of execution, that is off, and the largest difference.
 
     A layer whose weights the original uses without calling it is compared within what holds it.
@@ -242,14 +242,14 @@ def _largest_difference(expected: Traces, actual: Traces) -> tuple[str, float]:
     largest = 0.0
     for key, ours in expected.items():
         theirs = actual[key]
-        difference = abs(ours.projection - theirs.projection) / (ours.size or 1.0)
+        difference = abs(ours.value - theirs.value) / (ours.size or 1.0)
         if ours.shape != theirs.shape or not difference <= TOLERANCE:
             return key[0], math.inf if ours.shape != theirs.shape else difference
         largest = max(largest, difference)
     return "", largest
 
 
-def _first_difference(expected: Traces, actual: Traces) -> str:
+def _first_difference(expected: Projections, actual: Projections) -> str:
     """The first module that is off, of those that both networks call."""
     keys = [key for key, trace in expected.items() if key in actual and math.isfinite(trace.size)]
     path, _ = _largest_difference(

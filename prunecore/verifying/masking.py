@@ -17,7 +17,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.names import join
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with, one_by_one
-from prunecore.tracing.attributes import Training
+from prunecore.tracing.attributes import TrainingFlag
 from prunecore.tracing.scopes import named_hooks
 
 
@@ -190,7 +190,7 @@ def _replay(
     def value(leaf: Any) -> Any:
         if isinstance(leaf, fx.Node):
             return values[leaf]
-        return module.training if isinstance(leaf, Training) else leaf
+        return module.training if isinstance(leaf, TrainingFlag) else leaf
 
     for node in graph.nodes:
         args, kwargs = called_with(node, value)

@@ -77,15 +77,16 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Trace:
+class Projection:
     """What stays of a tensor: its inner product with fixed noise, its norm and its shape."""
 
-    projection: float
+    value: float
     size: float
     shape: tuple[int, ...]
 
 
-Traces = dict[tuple[str, int], Trace]  # by path, and number of the tensor that it returned
+# by path, and number of the tensor that the module has returned
+Projections = dict[tuple[str, int], Projection]
 
 
 # The channel axis of a tensor and its kept places; `None` where all stay.
@@ -100,7 +101,7 @@ class Recorder:
 
     Args:
         places: by path, for each tensor that a module returns, what of it is recorded; else all.
-        how: on what, and in which mode.
+        how: on what, and whether in training.
     """
 
     def __init__(self, places: Mapping[str, Sequence[Places]], how: Run) -> None:
@@ -115,7 +116,7 @@ class Recorder:
         network: nn.Module,
         forward: Callable[..., Any],
         paths: Mapping[str, str],
-    ) -> Traces:
+    ) -> Projections:
         """Run a network.
 
         Args:
@@ -123,7 +124,7 @@ class Recorder:
             forward: runs it.
             paths: the modules to record, and the path that each is recorded under.
         """
-        traces: Traces = {}
+        projections: Projections = {}
         numbers: Counter[str] = Counter()  # of the tensors that a module returned so far
 
         def record(path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -131,7 +132,7 @@ class Recorder:
                 known = self._places.get(path, ())
                 places = known[numbers[path]] if numbers[path] < len(known) else None
                 kept = tensor if places is None else tensor.index_select(*places)
-                traces[path, numbers[path]] = self._trace(kept)
+                projections[path, numbers[path]] = self._project(kept)
                 numbers[path] += 1
 
         modules = {network.get_submodule(name): path for name, path in paths.items()}
@@ -146,16 +147,16 @@ class Recorder:
             record("", network, None, output)
         for handle in handles:
             handle.remove()
-        return traces
+        return projections
 
-    def _trace(self, tensor: Tensor) -> Trace:
+    def _project(self, tensor: Tensor) -> Projection:
         parts = torch.view_as_real(tensor) if tensor.is_complex() else tensor
         flat = parts.to(torch.float64).flatten()
         noise = self._noise.to(flat.device)
         whole = len(flat) - len(flat) % _NOISE
-        projection = (flat[:whole].view(-1, _NOISE) @ noise).sum()
-        projection += flat[whole:] @ noise[: len(flat) - whole]
-        return Trace(float(projection), math.sqrt(float(flat @ flat)), tuple(tensor.shape))
+        value = (flat[:whole].view(-1, _NOISE) @ noise).sum()
+        value += flat[whole:] @ noise[: len(flat) - whole]
+        return Projection(float(value), math.sqrt(float(flat @ flat)), tuple(tensor.shape))
 
 
 Visits = Mapping[str, Sequence[Visit]]

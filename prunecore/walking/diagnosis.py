@@ -62,14 +62,14 @@ def _shapes(output: Any, inputs: int) -> Shapes:
 
 
 @dataclass(frozen=True)
-class Run:
+class ModuleRun:
     """One call of a module of a network that runs."""
 
     given: Shapes
     returned: Shapes
 
 
-def watch(network: nn.Module, paths: Iterable[str], inputs: int) -> Mapping[str, list[Run]]:
+def watch(network: nn.Module, paths: Iterable[str], inputs: int) -> Mapping[str, list[ModuleRun]]:
     """Note what modules return when a network runs.
 
     Args:
@@ -80,11 +80,11 @@ def watch(network: nn.Module, paths: Iterable[str], inputs: int) -> Mapping[str,
     Returns:
         The calls of each module, by path; filled as the network runs.
     """
-    runs: dict[str, list[Run]] = {}
+    runs: dict[str, list[ModuleRun]] = {}
 
     def note(path: str, _module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         given = _shapes((args, kwargs), inputs)
-        runs.setdefault(path, []).append(Run(given, _shapes(output, inputs)))
+        runs.setdefault(path, []).append(ModuleRun(given, _shapes(output, inputs)))
 
     for path in paths:
         hook = functools.partial(note, path)
@@ -96,7 +96,7 @@ def watch(network: nn.Module, paths: Iterable[str], inputs: int) -> Mapping[str,
 
 
 def check_answers(
-    visits: Mapping[str, Sequence[Visit]], runs: Mapping[str, Sequence[Run]], inputs: int
+    visits: Mapping[str, Sequence[Visit]], runs: Mapping[str, Sequence[ModuleRun]], inputs: int
 ) -> None:
     """Check that blocks return tensors of the shapes that their plugins said.
 
@@ -119,7 +119,7 @@ def check_answers(
                 )
 
 
-def _alike(visit: Visit, runs: Sequence[Run], inputs: int) -> list[Run]:
+def _alike(visit: Visit, runs: Sequence[ModuleRun], inputs: int) -> list[ModuleRun]:
     """The runs that were given what the walk gave: else who gave that is at fault."""
     given = _shapes(visit.inputs, inputs)
     return [run for run in runs if given.fits(run.given)]

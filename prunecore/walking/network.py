@@ -85,7 +85,7 @@ def _check_hooks(model: nn.Module, scopes: Scopes, walk: Walk) -> None:
         UnsupportedError: what calls the module of one is followed by a plugin.
     """
     for path, hooks in scopes.hooks.items():
-        if path not in walk.modes.followed:
+        if path not in walk.traced.followed:
             raise UnsupportedError(
                 path,
                 type(model.get_submodule(path)).__name__,
@@ -108,8 +108,8 @@ def _both(
             find_wrong_answer(model, walk.records, inputs, error)
         raise
     records = walk.records
-    records.lacks_training = bool(walk.modes.lacking)
-    if not walk.modes.differing:
+    records.lacks_training = bool(walk.traced.lacking)
+    if not walk.traced.differing:
         return records
     training = walk.in_training()
     try:
@@ -121,9 +121,9 @@ def _both(
     except InputShapeError as error:
         raise InputShapeError(f"In training: {error} {_LEAVE_OUT}") from error
     records.count = training.records.count
-    if walk.modes.differing == walk.modes.as_in_eval:
+    if walk.traced.differing == walk.traced.as_in_eval:
         return records
-    records.as_in_eval, records.absent = walk.modes.as_in_eval, walk.modes.absent
+    records.as_in_eval, records.absent = walk.traced.as_in_eval, walk.traced.absent
     records.only_in_training = training.records.visits.keys() - records.visits.keys()
     records.training_visits = training.records.visits
     records.visits = {**training.records.visits, **records.visits}

@@ -27,12 +27,12 @@ from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions.rule import FunctionRule, Operation
 from prunecore.registry import Plugins
 from prunecore.tracing.arguments import called_with, constants, one_by_one
-from prunecore.tracing.attributes import Training, is_of_torch
+from prunecore.tracing.attributes import TrainingFlag, is_of_torch
 from prunecore.tracing.draws import OwnDraws
 from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
-from prunecore.tracing.symbolic_trace import Forwards
+from prunecore.tracing.symbolic_trace import TraceCache
 from prunecore.walking.calls import agree
 from prunecore.walking.computed import Follower, bind_computed, follow_rest, meeting, trial, whole
 
@@ -65,7 +65,7 @@ class Walk(Follower):
         self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
         self._plugins = plugins
         self._draws = OwnDraws()
-        self.modes = Forwards(model, scopes, drop, plugins.functions)
+        self.traced = TraceCache(model, scopes, drop, plugins.functions)
         self._in_eval: Walk | None = None  # the walk of eval mode, where this one is training's
 
     def in_training(self) -> Walk:
@@ -99,7 +99,7 @@ class Walk(Follower):
         if id(module) not in self._paths:
             raise ValueError(f"{type(module).__name__} is not a module of the network")
         path = self._paths[id(module)]
-        self.modes.check(path, in_training=self._in_eval is not None)
+        self.traced.check(path, in_training=self._in_eval is not None)
         owner = None if path in self.records.opened else self._plugins.owner(type(module))
         inputs, keywords = self._plain((inputs, keywords))
         for given in inputs:
@@ -144,7 +144,7 @@ class Walk(Follower):
                 "Call two modules, or give it the same arguments.",
             )
         try:
-            graph = self.modes.graph(module, path, supplied, in_training=self._in_eval is not None)
+            graph = self.traced.graph(module, path, supplied, in_training=self._in_eval is not None)
         except UnsupportedError as error:
             error.line = error.line or self._line()  # torch's own forward: what calls it
             raise
@@ -154,7 +154,7 @@ class Walk(Follower):
             agree(self, first, trace, self._plugins.functions)
         if self._in_eval is not None and path not in self._in_eval.records.traces:
             # only training calls it, and it might be told to run in eval mode all the same
-            graph = self.modes.graph(module, path, supplied, in_training=False)
+            graph = self.traced.graph(module, path, supplied, in_training=False)
             if graph is not trace.graph:
                 in_eval = interpret(self, module, graph, supplied)
                 self._in_eval.records.traces[path] = in_eval
@@ -229,8 +229,8 @@ class Walk(Follower):
 
     def follow(self, call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow a function call of the traced forward that the walk is in, by the call's name."""
-        # verification replays a call by its name, which is another one in the other mode
-        self._call = None if self.path in self.modes.differing else call
+        # verification replays a call by its name, which is another one in the other phase
+        self._call = None if self.path in self.traced.differing else call
         result = self.apply(function, *args, **kwargs)
         self._call = None
         return result
@@ -286,7 +286,9 @@ class Walk(Follower):
         super().refuse(reason, remedy)
 
     def _for_torch(self, argument: Any) -> Any:
-        return bool(argument) if isinstance(argument, Training) else super()._for_torch(argument)
+        return (
+            bool(argument) if isinstance(argument, TrainingFlag) else super()._for_torch(argument)
+        )
 
     def _plain(self, values: Any, understood: Collection[type[Origin]] = ()) -> Any:
         plain = functools.partial(self.plain, understood=understood)

@@ -20,7 +20,7 @@ from prunecore.channels.signal import Signal
 from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, is_number, quoted, shown
 from prunecore.functions.table import SIGNS
-from prunecore.tracing.attributes import HeldFloat, HeldInt, Training
+from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
 from prunecore.writing.text import (
     REQUIRED,
     Call,
@@ -185,7 +185,7 @@ def without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> 
 
 def literal(value: Any) -> Any:
     """fx's immutable containers, the training flag and computed numbers as plain values."""
-    if isinstance(value, Training):
+    if isinstance(value, TrainingFlag):
         return Name("self.training")
     if isinstance(value, HeldInt | HeldFloat):
         return Name(f"self.{value.attribute}")

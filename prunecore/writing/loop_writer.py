@@ -11,7 +11,7 @@ from torch import fx, nn
 from prunecore.channels.keep import Keep
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import is_dead
-from prunecore.tracing.train_eval import IN_EVAL, IN_TRAINING, choose, mode_of
+from prunecore.tracing.train_eval import IN_EVAL, IN_TRAINING, choose, only_in
 from prunecore.writing.containers import CONTAINERS, Place, places_of
 from prunecore.writing.expressions import self_path
 from prunecore.writing.forward import Expression, Forward, ForwardWriter, holds_width
@@ -226,7 +226,7 @@ def write_forward(
         functions: the rules, for rewriting literals.
     """
     nodes = variant.trace.graph.nodes
-    if any(mode_of(node) or node.target is choose for node in nodes):
+    if any(only_in(node) or node.target is choose for node in nodes):
         return BranchWriter(variant, keep, functions).write()
     reaches_in = any(node.op == "call_module" and "." in str(node.target) for node in nodes)
     if reaches_in or isinstance(variant.trace.module, CONTAINERS):
@@ -235,14 +235,14 @@ def write_forward(
 
 
 class BranchWriter(ForwardWriter):
-    """Writes two forwards that were merged: what one mode alone does stands under an `if`."""
+    """Writes two forwards that were merged: what one alone does stands under an `if`."""
 
     def write(self) -> Forward:
         """Write it."""
         nodes = [node for node in self.trace.graph.nodes if not is_dead(node)]
         while nodes:
-            in_training = _taken(nodes, lambda node: mode_of(node) == IN_TRAINING)
-            in_eval = _taken(nodes, lambda node: mode_of(node) == IN_EVAL)
+            in_training = _taken(nodes, lambda node: only_in(node) == IN_TRAINING)
+            in_eval = _taken(nodes, lambda node: only_in(node) == IN_EVAL)
             choices = _taken(nodes, lambda node: node.target is choose)
             if in_training or in_eval or choices:
                 self._branch(in_training, in_eval, choices)
@@ -253,7 +253,7 @@ class BranchWriter(ForwardWriter):
     def _branch(
         self, in_training: list[fx.Node], in_eval: list[fx.Node], choices: list[fx.Node]
     ) -> None:
-        """Write what each mode does by itself, and the choices between what they have done."""
+        """Write what training and eval do by themselves, and the choices between the two."""
         self.flush()
         before = self.statements
         sides = [self._side(nodes, len(choices)) for nodes in (in_training, in_eval)]
@@ -273,7 +273,7 @@ class BranchWriter(ForwardWriter):
     def _side(
         self, nodes: list[fx.Node], choices: int
     ) -> tuple[list[AnyStatement], list[Expression]]:
-        """The statements of one mode, and what waits to be what is chosen."""
+        """The statements of training or of eval alone, and what waits to be what is chosen."""
         self.statements, self.pending = [], []
         for node in nodes:
             self.write_node(node)
@@ -295,13 +295,13 @@ class BranchWriter(ForwardWriter):
         ending = [
             names[source]
             for source in reversed(sources)
-            if mode_of(source) is None and source in names and names[source] not in taken
+            if only_in(source) is None and source in names and names[source] not in taken
         ]
         first = choice.all_input_nodes[0]
         names[choice] = ending[0] if ending else self.variables.fresh(first)
 
     def _choose(self, choice: fx.Node, place: int) -> None:
-        """Assign what one mode chooses."""
+        """Assign what training or eval mode chooses."""
         source = choice.args[place]
         assert isinstance(source, fx.Node)
         if self.pending and self.pending[-1].node is source:
@@ -327,7 +327,7 @@ def _taken(nodes: list[fx.Node], holds: Callable[[fx.Node], bool]) -> list[fx.No
 def _conditional(
     in_training: list[AnyStatement], in_eval: list[AnyStatement]
 ) -> list[AnyStatement]:
-    """The statements under their heads; on one line where each mode has one value for a name."""
+    """The statements under their heads; on one line where each has one value for a name."""
     if not in_training:
         return [Compound("if not self.training", tuple(in_eval))] if in_eval else []
     if not in_eval:

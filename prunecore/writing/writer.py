@@ -25,9 +25,9 @@ from prunecore.writing.expressions import literal
 from prunecore.writing.forward import Forward
 from prunecore.writing.instances import Instance, derived
 from prunecore.writing.loop_writer import write_forward
-from prunecore.writing.passes.selections import adapted
+from prunecore.writing.passes.selections import with_kept_selections
 from prunecore.writing.passes.sizes import with_kept_sizes
-from prunecore.writing.passes.variants import Variant, unify, without_blocks
+from prunecore.writing.passes.variants import Variant, unify, without_residual_blocks
 from prunecore.writing.text import (
     BlockSource,
     Call,
@@ -77,9 +77,9 @@ class Writer:
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._plugins = plugins
         self._paths = module_paths(model)
-        traces = without_blocks(keep.dependencies.traces, keep.removed_blocks)
+        traces = without_residual_blocks(keep.dependencies.traces, keep.removed_blocks)
         if any(trace.takes_places for trace in traces.values()):
-            traces = adapted(traces, keep, plugins.functions)
+            traces = with_kept_selections(traces, keep, plugins.functions)
         if any(trace.computes_numbers for trace in traces.values()):
             traces = with_kept_sizes(traces, keep, plugins.functions)
         self._variants = unify(traces)

@@ -9,7 +9,7 @@ import torchvision
 from prunecore.inputs import of_shape
 from prunecore.planning.plan import make_plan
 from prunecore.planning.request import TARGETS, Target
-from prunecore.planning.residual_blocks import find_blocks
+from prunecore.planning.residual_blocks import find_residual_blocks
 
 from .conftest import Cut
 from .networks import network
@@ -38,7 +38,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
 def test_any_choice_of_blocks_may_go(
     cut: Cut, subject: Subject, seed: int, request: pytest.FixtureRequest
 ) -> None:
-    blocks = find_blocks(subject.model, subject.dependencies, of_shape(subject.shape))
+    blocks = find_residual_blocks(subject.model, subject.dependencies, of_shape(subject.shape))
     assert len(blocks) == IDENTITIES[request.node.callspec.params["subject"]]
     kept = subject.random_choice(seed)
     gone = np.random.default_rng(seed).choice(blocks, size=len(blocks) // 2, replace=False)
@@ -56,7 +56,7 @@ def test_any_choice_of_blocks_may_go(
 def test_a_weak_branch_goes_and_the_level_is_met(
     subject: Subject, target: Target, level: float
 ) -> None:
-    weak = find_blocks(subject.model, subject.dependencies, of_shape(subject.shape))[1]
+    weak = find_residual_blocks(subject.model, subject.dependencies, of_shape(subject.shape))[1]
     scores = np.random.default_rng(0).random(subject.dependencies.count)
     scores[weak.own] /= 100
     plan = make_plan(subject.dependencies, scores, level, target, blocks=[weak])
@@ -66,7 +66,7 @@ def test_a_weak_branch_goes_and_the_level_is_met(
 
 def test_a_stage_of_nothing_but_a_shortcut_is_empty(cut: Cut) -> None:
     subject = Subject.of(network("resnet18"), 3, 32, 32)
-    blocks = find_blocks(subject.model, subject.dependencies, of_shape(subject.shape))
+    blocks = find_residual_blocks(subject.model, subject.dependencies, of_shape(subject.shape))
     whole = [block for block in blocks if block.path.startswith("layer1.")]
     kept = subject.plan(10, "random").kept
     for block in whole:
@@ -79,4 +79,4 @@ def test_a_stage_of_nothing_but_a_shortcut_is_empty(cut: Cut) -> None:
 def test_plain_networks_have_no_such_block() -> None:
     for model in (torchvision.models.vgg11(), torchvision.models.squeezenet1_1()):
         subject = Subject.of(model, 3, 64, 64)
-        assert find_blocks(model, subject.dependencies, of_shape(subject.shape)) == []
+        assert find_residual_blocks(model, subject.dependencies, of_shape(subject.shape)) == []

@@ -15,7 +15,11 @@ import prunecore
 from prunecore.channels.keep import Keep
 from prunecore.inputs import of_shape
 from prunecore.planning.plan import make_plan
-from prunecore.planning.residual_blocks import ResidualBlock, closed_blocks, find_blocks
+from prunecore.planning.residual_blocks import (
+    ResidualBlock,
+    closed_residual_blocks,
+    find_residual_blocks,
+)
 from prunecore.verifying.comparison import verify
 from prunecore.writing.building import build, transfer_weights
 from prunecore.writing.source_file import write_network
@@ -115,7 +119,7 @@ def network(*blocks: nn.Module) -> nn.Sequential:
 def blocks_of(find: Callable[..., Any]) -> Callable[[nn.Module], Any]:
     def found(model: nn.Module) -> Any:
         dependencies = find(model, (2, *SHAPE))
-        return dependencies, find_blocks(model, dependencies, of_shape(SHAPE))
+        return dependencies, find_residual_blocks(model, dependencies, of_shape(SHAPE))
 
     return found
 
@@ -158,33 +162,33 @@ def test_a_block_that_is_used_twice_or_shares_weights_may_not_go(blocks_of):
 def test_one_narrow_layer_on_the_way_closes_a_branch(blocks_of, inner):
     dependencies, blocks = blocks_of(network(Residual(8, 5, 6)))
     kept = closing(dependencies, f"2.{inner}")
-    assert closed_blocks(blocks, kept, 2) == tuple(blocks)
-    assert closed_blocks(blocks, kept, 1) == ()
+    assert closed_residual_blocks(blocks, kept, 2) == tuple(blocks)
+    assert closed_residual_blocks(blocks, kept, 1) == ()
 
 
 def test_a_narrow_gate_does_not_close_a_branch(blocks_of):
     dependencies, blocks = blocks_of(network(Gated(8, 5, 3)))
-    assert closed_blocks(blocks, closing(dependencies, "2.down"), 2) == ()
-    assert len(closed_blocks(blocks, closing(dependencies, "2.convs.0"), 2)) == 1
+    assert closed_residual_blocks(blocks, closing(dependencies, "2.down"), 2) == ()
+    assert len(closed_residual_blocks(blocks, closing(dependencies, "2.convs.0"), 2)) == 1
 
 
 def test_a_branch_of_two_ways_closes_with_both(blocks_of):
     dependencies, blocks = blocks_of(network(TwoWays(8, 4, 5)))
     left, right = (closing(dependencies, f"2.{side}") for side in ("left", "right"))
-    assert closed_blocks(blocks, left, 2) == closed_blocks(blocks, right, 2) == ()
-    assert len(closed_blocks(blocks, left & right, 2)) == 1
+    assert closed_residual_blocks(blocks, left, 2) == closed_residual_blocks(blocks, right, 2) == ()
+    assert len(closed_residual_blocks(blocks, left & right, 2)) == 1
 
 
 def test_a_branch_of_one_layer_never_closes(blocks_of):
     dependencies, blocks = blocks_of(network(Residual(8)))
-    assert closed_blocks(blocks, np.zeros(dependencies.count, dtype=bool), 2) == ()
+    assert closed_residual_blocks(blocks, np.zeros(dependencies.count, dtype=bool), 2) == ()
 
 
 def test_a_layer_that_is_narrow_from_the_start_does_not_close_a_branch(blocks_of):
     dependencies, blocks = blocks_of(network(Residual(8, 2, 6)))
     everything = np.ones(dependencies.count, dtype=bool)
-    assert closed_blocks(blocks, everything, 2) == ()
-    assert len(closed_blocks(blocks, closing(dependencies, "2.convs.1"), 2)) == 1
+    assert closed_residual_blocks(blocks, everything, 2) == ()
+    assert len(closed_residual_blocks(blocks, closing(dependencies, "2.convs.1"), 2)) == 1
 
 
 @pytest.mark.parametrize(("heads", "closed"), [(3, False), (2, False), (1, True)])
@@ -222,9 +226,9 @@ def test_of_nested_blocks_the_outer_one_goes(blocks_of):
 
     dependencies, blocks = blocks_of(network(Outer()))
     kept = closing(dependencies, "2.inner.convs.0")
-    assert [block.path for block in closed_blocks(blocks, kept, 2)] == ["2.inner"]
+    assert [block.path for block in closed_residual_blocks(blocks, kept, 2)] == ["2.inner"]
     kept &= closing(dependencies, "2.first")
-    assert [block.path for block in closed_blocks(blocks, kept, 2)] == ["2"]
+    assert [block.path for block in closed_residual_blocks(blocks, kept, 2)] == ["2"]
 
 
 NETWORKS = {

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from prunecore import UnsupportedError
-from prunecore.tracing.attributes import Training
+from prunecore.tracing.attributes import TrainingFlag
 from prunecore.tracing.symbolic_trace import trace_level
 
 
@@ -65,7 +65,7 @@ def test_the_training_flag_is_seen_as_off_and_known_to_be_it(training: bool) -> 
     graph = trace_level(net, "", {"x": 0}).eval
     (dropout,) = (node for node in graph.nodes if node.op == "call_function")
     flags = [*dropout.args, *dropout.kwargs.values()]
-    assert [flag for flag in flags if isinstance(flag, Training)] == [0]
+    assert [flag for flag in flags if isinstance(flag, TrainingFlag)] == [0]
     assert net.training is training
 
 
@@ -115,7 +115,7 @@ def test_the_module_is_not_touched() -> None:
     before = {key: id(value) for key, value in vars(block).items()}
     trace_level(block, "", {"x": 0})
     assert {key: id(value) for key, value in vars(block).items()} == before
-    assert not isinstance(block.training, Training)
+    assert not isinstance(block.training, TrainingFlag)
 
 
 def test_a_graph_runs_as_the_forward_does() -> None:

@@ -73,7 +73,9 @@ class Selection:
         return self.alone and not self.is_split and all_places
 
 
-def adapted(traces: Mapping[str, Trace], keep: Keep, functions: Functions) -> dict[str, Trace]:
+def with_kept_selections(
+    traces: Mapping[str, Trace], keep: Keep, functions: Functions
+) -> dict[str, Trace]:
     """The forwards with the calls that take places by their number as the kept ones need them.
 
     Args:

@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.records import Trace, is_within
 from prunecore.tracing.attributes import HeldFloat, HeldInt
-from prunecore.tracing.train_eval import mode_of
+from prunecore.tracing.train_eval import only_in
 from prunecore.writing.passes.original_names import disagreeing, local_names
 from prunecore.writing.text import same as same_values
 
@@ -56,7 +56,9 @@ def unify(traces: Mapping[str, Trace]) -> dict[str, Variant]:
     return variants
 
 
-def without_blocks(traces: Mapping[str, Trace], removed: Sequence[str]) -> dict[str, Trace]:
+def without_residual_blocks(
+    traces: Mapping[str, Trace], removed: Sequence[str]
+) -> dict[str, Trace]:
     """The forwards without the calls of blocks that go: each passes its input on.
 
     Args:
@@ -135,7 +137,7 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
 
 
 def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:
-    if (node.op, node.target, mode_of(node)) != (other.op, other.target, mode_of(other)):
+    if (node.op, node.target, only_in(node)) != (other.op, other.target, only_in(other)):
         return False
     ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
     theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))
