@@ -18,7 +18,7 @@ Class = TypeVar("Class", bound=type[nn.Module])
 
 @dataclass(frozen=True)
 class Description:
-    """What a decorator says of a block class.
+    """A block class as its decorator describes it.
 
     Attributes:
         decorator: the decorator's name.
@@ -102,7 +102,10 @@ class DecoratedBlocks:
         return described
 
     def description(self, block: nn.Module) -> Description | None:
-        """What the decorator of a block's class, or of the class that it derives from, says.
+        """The description of a block's class, or of the nearest decorated class it derives from.
+
+        Returns:
+            `None` where no decorator of the family has marked any of them.
 
         Raises:
             UsageError: it names what the block does not have; lists the children that it has.

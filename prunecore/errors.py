@@ -153,7 +153,7 @@ class Provider:
 
     @property
     def is_core(self) -> bool:
-        """Whether it is prunecore's own."""
+        """True of the core's own plugin, which cannot be blocked."""
         return self.label.split(" ")[0] == GROUP
 
     def error(self, what: str) -> PluginError:

@@ -1,4 +1,4 @@
-"""The main job: load, walk, score, plan, write, transfer, verify."""
+"""Pruning, the main job: walk, score, plan, write, cut the weights, verify."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugins that are loaded, and who owns a class."""
+"""The registry of loaded plugins: who owns a class, and the rules and criteria of all."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Plugin(Provider):
         return self._answer(hook, f"{hook} for {path or 'the network'}", arguments)
 
     def gather(self, hook: str) -> Any:
-        """What the plugin answers to a hook without arguments; nothing where it has no such hook.
+        """Ask a hook without arguments, and return its answer; `{}` where there is no such hook.
 
         Raises:
             PluginError: the hook raises, or answers with what cannot be used.
@@ -67,7 +67,7 @@ class Plugin(Provider):
         return self.checked(self, hook, what, answer, arguments)
 
     def guarded(self, what: str, job: Callable[..., Any], *inputs: Any, **keywords: Any) -> Any:
-        """What a job of the plugin's returns.
+        """Run code of the plugin's, and return its result; errors name the plugin.
 
         Args:
             what: the hook or rule that it is, and for which module.
@@ -112,7 +112,11 @@ class Plugins:
         return None
 
     def criterion(self, name: str) -> Criterion:
-        """The criterion of a mode."""
+        """The criterion of a mode, `l1-norm` or `l1_norm`.
+
+        Raises:
+            UsageError: no plugin gives it; lists the known ones.
+        """
         if hyphened(name) not in self.criteria:
             raise unknown_name("mode", name, self.criteria)
         return self.criteria[hyphened(name)]

@@ -1,4 +1,4 @@
-"""A written set: its file imported, its weights loaded, and the set checked."""
+"""Verification of a written set: its file imported, its weights loaded, both compared."""
 
 from __future__ import annotations
 

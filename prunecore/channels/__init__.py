@@ -1,1 +1,1 @@
-"""Channel ids: who is which channel at each place, what is bound and coupled, what is kept."""
+"""Channels: the ids of a tensor's places, what is bound and coupled, and what is kept."""

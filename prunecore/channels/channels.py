@@ -1,4 +1,4 @@
-"""What may be done with channels: hand them out, bind weights to them, couple and pin them."""
+"""`Channels`, which plugins and rules hold: hand ids out, bind weights to them, couple and pin."""
 
 from __future__ import annotations
 

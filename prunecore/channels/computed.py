@@ -1,4 +1,4 @@
-"""Tensors that a forward computes of parameters alone: where their channels come from."""
+"""Weights that a forward computes of parameters: which parameter their channels come from."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from prunecore.channels.signal import Computed, Signal, Way
 
 
 def are_of_weights(signals: Sequence[Signal]) -> bool:
-    """Whether tensors are parameters, or computed of such alone; some may be stored indices."""
+    """True if tensors are parameters, or computed of such alone, beside stored indices."""
     stored = [signal.parameter for signal in signals if signal.computed is None]
     are_indices = [each is not None and not each.is_floating_point() for each in stored]
     return None not in stored and not (len(stored) == len(signals) and all(are_indices))
 
 
 def open_parts(result: Any, own: Computed) -> Any:
-    """What a function returns that computes of parameters, its channels yet to be found.
+    """Open a function's result that is computed of parameters: its channels are yet to be found.
 
     Args:
         result: a `Signal` for each tensor.
         own: how it is computed.
+
+    Returns:
+        The same structure, each `Signal` without channels and among the parts of `own`.
     """
 
     def opened(signal: Signal) -> Signal:
@@ -53,7 +56,10 @@ def leaf_of(signal: Signal) -> Signal:
 
 
 def as_followed(value: Any) -> list[Any]:
-    """What a node computes, with the channels along each of the axes that it has some along."""
+    """List a node's value once for each axis that its channels have been followed along.
+
+    A value that is not computed of parameters is the list's only item.
+    """
     if isinstance(value, Signal) and value.computed is not None and is_open(value):
         return [known.signal for known in value.computed.followed] or [value]
     return [value]
@@ -69,7 +75,7 @@ def _is_reordered(signal: Signal) -> bool:
 
 
 def is_open(signal: Signal) -> bool:
-    """Whether it is computed of parameters, and its channels are to come from what it meets."""
+    """True if a tensor is computed of parameters and its channels are yet to be found."""
     own = signal.computed
     return own is not None and not any(known.signal is signal for known in own.followed)
 

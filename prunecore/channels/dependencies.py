@@ -1,4 +1,4 @@
-"""What a walk found, merged: the channels, and every weight axis that is bound to them."""
+"""Dependencies: the channels that a walk found, and every axis of a weight bound to them."""
 
 from __future__ import annotations
 

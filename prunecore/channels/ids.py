@@ -19,7 +19,7 @@ def without_channels(rank: int) -> Ids:
 
 
 def are_handed_out(ids: Ids, count: int) -> bool:
-    """Whether each of these is `FIXED` or among the `count` ids that were handed out."""
+    """True if each id, of any shape, is `FIXED` or within `[0, count)`."""
     return not ids.size or bool(ids.min() >= FIXED and ids.max() < count)
 
 

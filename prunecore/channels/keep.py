@@ -1,4 +1,4 @@
-"""Which original places stay, for every tensor, layer argument and signal of a network."""
+"""What a network keeps: the original places that stay of every tensor, argument and signal."""
 
 from __future__ import annotations
 
@@ -58,7 +58,11 @@ class Keep:
         self._index = {array.tobytes(): i for i, array in enumerate(dependencies.axes)}
 
     def indices(self, tensor: Tensor | None, axis: int) -> NDArray[np.int64] | None:
-        """The kept indices along one axis of a parameter or buffer; `None` where all stay."""
+        """The kept indices along one axis of a parameter or buffer; `None` where all stay.
+
+        Returns:
+            Sorted original indices, shape `(width,)`.
+        """
         bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
         if axis not in bound:
             return None
@@ -84,11 +88,11 @@ class Keep:
         return self.dependencies.constants.get(self._paths[id(module)], {})
 
     def place(self, index: int) -> NDArray[np.int64]:
-        """The kept places of one of the dependencies' axes."""
+        """The kept places of `dependencies.axes[index]`, sorted, shape `(width,)`."""
         return self._axes[index]
 
     def mask(self, ids: Ids) -> NDArray[np.bool_]:
-        """Whether each place of an array of ids stays."""
+        """A boolean for each place of an array of ids, of the same shape: true where it stays."""
         return self._kept_or_fixed[self.dependencies.channel_of[ids]]
 
     def size(self, signal: Signal, axis: int) -> int:
@@ -118,11 +122,11 @@ class Keep:
         return Width(int(self.mask(ids).sum()), self._index.get(channels, channels))
 
     def is_left_out(self, module: nn.Module) -> bool:
-        """Whether the written network does without a module."""
+        """True if a module is left out of the written network, or lies in one that is."""
         return is_within(self._paths[id(module)], self.left_out)
 
     def is_of_removed_block(self, tensor: Tensor) -> bool:
-        """Whether a parameter or buffer goes with its block."""
+        """True if a parameter or buffer lies in a residual block that goes as a whole."""
         return is_within(self._names.get(id(tensor), ""), self.removed_blocks)
 
     def cut(self, tensor: Tensor) -> Tensor:

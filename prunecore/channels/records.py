@@ -1,4 +1,4 @@
-"""What a walk leaves behind, for the later stages to read."""
+"""Records of a walk, filled while it goes: bindings, couplings, traces, calls of modules."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Use:
 
 @dataclass
 class Records:
-    """What a walk leaves behind, for the later stages to read."""
+    """What a walk has found so far; `merge` makes `Dependencies` of it."""
 
     count: int = 0  # ids handed out
     is_trial: bool = False  # whether what is found is forgotten
@@ -134,7 +134,7 @@ class Records:
 
 
 def is_within(name: str, paths: Collection[str]) -> bool:
-    """Whether a module or tensor is one of these modules, or lies in one."""
+    """True if the path of a module or tensor is one of `paths`, or lies below one."""
     return any(name == path or name.startswith(f"{path}.") for path in paths)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of channels where a function moves the places of a tensor, or takes some of them."""
+"""Channels whose places a function reorders, or of which it takes some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tensor of the forward pass as the walk sees it: its shape, and who is which channel in it."""
+"""`Signal`, a tensor of the forward pass in a walk: its shape, and the channel at each place."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Picked:
-    """What a function has taken of a tensor whose channels lie along one axis.
+    """Places that a function has taken of a tensor whose channels lie along one axis.
 
     Attributes:
         source: the tensor.
-        places: the numbers of the places along that axis, in their order.
+        places: the numbers of the places along that axis, in the order of the result; shape
+            `(width,)`.
     """
 
     source: Signal
@@ -188,7 +189,7 @@ class Signal:
         return self.origin if isinstance(self.origin, Computed) else None
 
     def carries_channels(self, axis: int) -> bool:
-        """Whether channels lie along this axis."""
+        """True if channels lie along this axis; `axis` may count from the last."""
         return bool(self.ids.shape[axis] > 1)
 
 

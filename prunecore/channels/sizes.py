@@ -1,4 +1,4 @@
-"""Numbers of channels that a forward reads off a tensor, and what it computes from them.
+"""Sizes along channels that a forward reads off a tensor, and the numbers that it makes of them.
 
 A forward that only reshapes by them works with fewer channels as well. One that computes with them,
 `x / x.size(1)`, would compute something else.

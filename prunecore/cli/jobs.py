@@ -1,4 +1,4 @@
-"""What the commands do: check all that can be checked first, then load, prune and save."""
+"""The jobs of `prunecore prune`: all levels checked first, then loaded, pruned and saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: results to stdout, everything else to stderr.
+"""The `prunecore` command and its commands: results to stdout, everything else to stderr.
 
 Whatever needs torch is imported inside the commands, so that `--help` answers at once.
 """

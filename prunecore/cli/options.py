@@ -1,4 +1,4 @@
-"""Options that several commands share, and how the command line shows errors."""
+"""Options that several commands have, and the group that shows errors in a line or two."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Importance: one score a channel."""
+"""Criteria of importance: one score a channel, low goes first."""

@@ -1,4 +1,4 @@
-"""Criteria: one importance score a channel, low goes first."""
+"""The form of a criterion: what it is given, and one score a channel that it returns."""
 
 from __future__ import annotations
 

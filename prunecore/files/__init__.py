@@ -1,1 +1,1 @@
-"""What is read and written on disk."""
+"""Files that are read and written: configuration, models, weights, reports, written sets."""

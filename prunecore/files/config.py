@@ -1,4 +1,4 @@
-"""What a job is asked for: YAML, INI and flags, read into frozen dataclasses and checked."""
+"""Configuration files, YAML and INI, read into frozen dataclasses and checked."""
 
 from __future__ import annotations
 

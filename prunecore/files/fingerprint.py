@@ -1,4 +1,4 @@
-"""What a written set was made from, as a hash: a job that finds its own leaves it as it is."""
+"""The fingerprint of a written set: a hash of all that it was made from, to resume by."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make the network that a MODEL names: torchvision's, or a factory's in a module or a file."""
+"""Models by name: torchvision's, or what a factory in a module or a file returns."""
 
 from __future__ import annotations
 

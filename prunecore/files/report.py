@@ -1,4 +1,4 @@
-"""What was done to a network, as a dict, as JSON text and as tables for people."""
+"""Reports of a pruned or inspected network, as a dict and as JSON text."""
 
 from __future__ import annotations
 

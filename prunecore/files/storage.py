@@ -1,4 +1,4 @@
-"""The three files of a written set: checked beforehand, written beside, then renamed."""
+"""Storage of a written set: three files, checked beforehand, written beside, then renamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How each value of a job is read and checked, from a flag and from a configuration alike."""
+"""Values of a job, read and checked from a flag and from a configuration alike."""
 
 from __future__ import annotations
 

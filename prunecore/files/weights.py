@@ -1,4 +1,4 @@
-"""Read a weights file into a network: safetensors, or a state dict that torch saved."""
+"""Weights files, read into a network: safetensors, or a state dict that torch saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules for functions that put tensors beside each other."""
+"""Rules for concatenation: functions that put tensors beside each other or stack them."""
 
 from __future__ import annotations
 

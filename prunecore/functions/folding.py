@@ -1,4 +1,4 @@
-"""The rules for functions that fold channels into one another, or into maps and back."""
+"""Rules for functions that fold channels into one another, or into maps and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules for functions that take places of a tensor by their number."""
+"""Rules for indexing: functions that take places of a tensor by their number."""
 
 from __future__ import annotations
 

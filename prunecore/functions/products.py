@@ -1,4 +1,4 @@
-"""The rules for products of tensors that sum over axes: matmul, einsum, attention."""
+"""Rules for products of tensors that sum over axes: matmul, einsum, attention."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Product:
 
 
 def multiply(channels: Channels, operation: Operation, product: Product, meta: Tensor) -> Signal:
-    """What a sum of products does to channels.
+    """Follow channels through a sum of products.
 
     Channels along an axis that is summed over go from all factors together, and the masked original
     sums over the kept ones. A parameter among the factors works as a linear layer's weight does.
@@ -57,6 +57,9 @@ def multiply(channels: Channels, operation: Operation, product: Product, meta: T
         operation: the call.
         product: the factors and their axes.
         meta: the result, on the meta device.
+
+    Returns:
+        The result, of the shape of `meta`.
     """
     carried = {
         label: ids

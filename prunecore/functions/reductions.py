@@ -1,4 +1,4 @@
-"""The rules for functions that see the places along an axis together."""
+"""Rules for reductions and other functions that see the places along an axis together."""
 
 from __future__ import annotations
 

@@ -42,11 +42,15 @@ class Operation:
         return str(self.function.__name__)
 
     def run(self, channels: Channels) -> Any:
-        """What the function returns, on meta tensors."""
+        """Call the function on meta tensors, for the shape of its result.
+
+        Raises:
+            InputShapeError: the shapes do not fit.
+        """
         return channels.run(self.function, *self.args, **self.kwargs)
 
     def on(self, tensor: Tensor) -> Tensor:
-        """What the function returns for another tensor in the place of its own."""
+        """Call the function on a tensor in the place of `self.tensor`; its result."""
         rest = {name: value for name, value in self.kwargs.items() if name != "input"}
         result: Tensor = self.function(tensor, *self.args[1:], **rest)
         return result

@@ -1,1 +1,1 @@
-"""Which channels go to reach a level."""
+"""Planning: which channels go, so that a level is reached."""

@@ -1,4 +1,4 @@
-"""Parameters, MACs and bytes of any choice of kept channels; no model is built to count them."""
+"""The cost of a choice of channels in parameters, MACs and bytes; no model is built for it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from prunecore.channels.records import is_within
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network takes.
+    """The size of a network, and the work of one input.
 
     Attributes:
         params: number of parameters.
-        macs: multiply-accumulates of one input.
-        bytes: size of all parameters and buffers.
+        macs: multiply-accumulates of one input, of layers with weights.
+        bytes: size of all parameters and buffers, in their own dtypes.
     """
 
     params: int

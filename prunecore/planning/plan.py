@@ -1,4 +1,4 @@
-"""Scores, a budget and limits make a plan: which channels stay."""
+"""The plan of a smaller network: scores, a level and limits decide which channels stay."""
 
 from __future__ import annotations
 

@@ -42,13 +42,13 @@ class ResidualBlock:
     own: ChannelArray
 
     def is_closed(self, kept: NDArray[np.bool_], min_channels: int) -> bool:
-        """Whether every way through the branch passes a layer that is at its minimum.
+        """True if every way through the branch passes a layer that is at its minimum.
 
         A gate beside the way, such as squeeze-and-excitation, does not close it, nor does a layer
         that was as narrow from the start.
 
         Args:
-            kept: whether each channel stays.
+            kept: whether each channel of the network stays, shape `(channels,)`.
             min_channels: what every layer keeps at least.
         """
         trunk, reached = np.zeros(len(kept), dtype=bool), np.zeros(len(kept), dtype=bool)

@@ -1,1 +1,1 @@
-"""Finding, loading and checking plugins."""
+"""Plugins: found, loaded, checked, and the core's own."""

@@ -1,4 +1,4 @@
-"""What is wrong with what a plugin gives: its hooks' answers, its rules and its criteria."""
+"""Checks of what plugins answer to hooks: their rules and criteria, too, as they are called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The core's own plugin: its criteria, and its rules for functions."""
+"""The built-in plugin: the core's own criteria, and its rules for functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what a plugin's distribution requires of prunecore and of other plugins is installed."""
+"""A plugin's requirements of prunecore and of other plugins, compared with what is installed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""New plugin projects, for `prunecore plugins new`."""
+"""Projects for new plugins, as `prunecore plugins new` writes them."""

@@ -1,4 +1,4 @@
-"""Whether a plugin's calculator and the core's own tracing say the same of a block."""
+"""The check that a plugin's calculator agrees with tracing the block's own forward."""
 
 from __future__ import annotations
 

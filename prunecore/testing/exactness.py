@@ -1,4 +1,4 @@
-"""Whether a block with channels removed is written as what it must be."""
+"""The check that a block with channels removed is written exactly as it must be."""
 
 from __future__ import annotations
 

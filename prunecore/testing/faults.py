@@ -1,4 +1,4 @@
-"""Whether an error that a plugin causes names it: stand-ins for its hooks fail one by one."""
+"""The check that an error names the plugin at fault: stand-ins for its hooks fail one by one."""
 
 from __future__ import annotations
 

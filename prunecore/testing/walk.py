@@ -1,4 +1,4 @@
-"""A block in a network of its own, and what a walk through it finds."""
+"""A walk through a block in a network of its own, for the checks to read."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A module's forward as a torch.fx graph."""
+"""Tracing: one level of a module's own forward as a `torch.fx` graph."""

@@ -1,4 +1,4 @@
-"""What a forward is called with, as its trace sees it."""
+"""Arguments that a forward is called with, as its trace sees them."""
 
 from __future__ import annotations
 

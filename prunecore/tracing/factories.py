@@ -1,4 +1,4 @@
-"""Tensors that a traced forward makes of no input, such as `torch.linspace(0, 1, 8)`."""
+"""Factory calls of a traced forward, which make tensors of no input: `torch.linspace(0, 1, 8)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which way a forward goes where it branches on sizes: decided as the given input has it."""
+"""Guards: branches of a forward on sizes, decided as the given input has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which nodes of a traced forward do something, and which are only computed."""
+"""Nodes of a traced forward: which work in place, and which nothing needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line of a user's forward that its trace has come to."""
+"""Source lines of a user's forward: where its trace has come to, and what it calls its values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One level of a module's own forward as a torch.fx graph, every child a leaf."""
+"""Symbolic traces of modules, one level each: in eval mode and, where that differs, in training."""
 
 from __future__ import annotations
 

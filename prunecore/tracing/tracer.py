@@ -1,4 +1,4 @@
-"""The tracer of one level: a module's own forward, every child a leaf."""
+"""The `torch.fx` tracer of one level, every child a leaf, and the proxies that it makes."""
 
 from __future__ import annotations
 

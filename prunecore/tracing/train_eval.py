@@ -1,4 +1,4 @@
-"""A forward that does something else in training: its two graphs, and both of them as one."""
+"""Train and eval: the two graphs of a forward that reads `self.training`, merged into one."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The proof: the written network beside the masked original."""
+"""Verifying: the written network beside the original with what goes set to zero."""

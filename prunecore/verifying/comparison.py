@@ -1,4 +1,4 @@
-"""The proof: the masked original and the written network compute the same, layer by layer."""
+"""Comparison of the masked original with the written network, layer by layer."""
 
 from __future__ import annotations
 

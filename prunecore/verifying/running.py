@@ -1,4 +1,4 @@
-"""What the layers of a network compute when it runs, in little memory."""
+"""Running a network in float64, and recording what its layers return in little memory."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The walk through a network, channel ids in the place of tensors."""
+"""Walking through a network, channel ids in the place of tensors."""

@@ -1,4 +1,4 @@
-"""Calls of a traced forward whose text states which places or how many of them are kept."""
+"""Calls of a traced forward that state places or widths, in which all of a module's calls agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensors that a forward computes of parameters alone, such as a standardised weight, or its rows.
+"""Weights that a forward computes of parameters, as a standardised one, followed axis by axis.
 
 What channels such a tensor has along an axis shows when it meets others. What computes it is
 followed then, once for each such axis, from channels along one axis of the parameter.

@@ -1,4 +1,4 @@
-"""What the blocks of a network return when it runs, against what their plugins said of them."""
+"""Diagnosis of plugins: what blocks return when they run, against what was said of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The walk through a network, as it runs in eval mode and then as it runs in training."""
+"""The walk through a whole network: in eval mode, then in training where that differs."""
 
 from __future__ import annotations
 

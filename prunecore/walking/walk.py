@@ -1,4 +1,4 @@
-"""The walk through a network, channel ids in the place of tensors."""
+"""`Walk`, which follows channels through modules, their traced forwards and function calls."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The smaller network as Python source, and its weights."""
+"""Writing: the smaller network as Python source, and its weights."""

@@ -1,4 +1,4 @@
-"""A written file as a module: imported, built, and given its weights."""
+"""Building the written network: its source imported, its weights cut and loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text of one class: what its instances share, and arguments for what differs."""
+"""Written classes: what the instances of each share, and arguments for what differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The constructor of a class that derives from a container of modules."""
+"""Containers of modules: their constructors, and where a module lies in one."""
 
 from __future__ import annotations
 

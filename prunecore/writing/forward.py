@@ -1,4 +1,4 @@
-"""A traced forward as the statements that a person would write."""
+"""A forward, written from its trace as the statements that a person would write."""
 
 from __future__ import annotations
 

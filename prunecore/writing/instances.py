@@ -1,4 +1,4 @@
-"""Modules that are written as classes of their own, and which of them are of one class."""
+"""Instances of written classes: the modules that get one, grouped by the class that they share."""
 
 from __future__ import annotations
 

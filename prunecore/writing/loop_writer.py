@@ -1,4 +1,4 @@
-"""A traced forward as a person would write it, its repetitions as loops."""
+"""Writers of a forward that repeats, as loops, or branches, under `if self.training`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python text: values, statements, and definitions that plugins bring."""
+"""Python text: values and statements as they are written, and checks of plugins' definitions."""
 
 from __future__ import annotations
 

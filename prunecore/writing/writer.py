@@ -1,4 +1,4 @@
-"""A plan and the original modules make one source file."""
+"""The writer that plugins hold: kept widths, children and traces of the block to be written."""
 
 from __future__ import annotations
 

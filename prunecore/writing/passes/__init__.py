@@ -1,1 +1,1 @@
-"""What is changed in a traced graph before it is written."""
+"""Passes over a traced graph before it is written."""

@@ -1,4 +1,4 @@
-"""What a user's forward calls the values that its trace computes."""
+"""Original names: what a user's forward calls the values that its trace computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of a traced forward, tried on tensors of the kept widths."""
+"""Rehearsal of a traced forward's calls on tensors of the kept widths."""
 
 from __future__ import annotations
 

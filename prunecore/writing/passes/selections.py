@@ -1,4 +1,4 @@
-"""Functions that take places of a tensor by their number, for the places that are kept.
+"""Selections of places by their number, rewritten for the places that are kept.
 
 Half of `x.chunk(2, 1)` is no half any more when more went of one part than of the other, and a
 shuffle of groups needs groups of one size. Where the call as it stands would not take the places

@@ -1,4 +1,4 @@
-"""Sizes along channels that a forward computes, as the kept ones need them.
+"""Sizes along channels that a forward computes, rewritten for the kept widths.
 
 `x.view(n, 8, c // 8)` has 8 groups whatever `c` is, which no longer holds where whole groups went.
 Where what is computed would not be the size that is kept, the size is left to be found out, or

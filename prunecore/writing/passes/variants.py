@@ -1,4 +1,4 @@
-"""One forward for all instances of a class, where some lack a child that others have."""
+"""Variants of one forward: instances of a class that lack a child, or a removed block."""
 
 from __future__ import annotations
 
