@@ -27,8 +27,7 @@ from prunecore.decorators import DecoratedBlocks
 from prunecore.errors import PluginError, UnsupportedError, UsageError
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, spatial
 from prunecore.hookspecs import hookimpl
-from prunecore.registry import LazyClasses
-from prunecore.writing.likeness import is_like
+from prunecore.registry import LazyClasses, is_like
 from prunecore.writing.text import BlockSource, Call, Name
 from prunecore.writing.writer import Writer
 
