@@ -83,7 +83,7 @@ def verify(
     plugins = plugin_registry.load()
     hooks = [name for name in report["left_out"] if name in hooks_to_drop(model)]
     dependencies = walk(model, inputs, plugins, hooks)
-    only_in_training = (TRAINING, *dependencies.only_in_training)
+    only_in_training = (TRAINING, *dependencies.forwards.only_in_training)
     if drop := [path for path in report["left_out"] if path in only_in_training]:
         dependencies = walk(model, inputs, plugins, [*hooks, *drop])
     check_stored(model, dependencies)
@@ -106,7 +106,7 @@ def _keep(
     known = {*dependencies.left_out, *hooks}
     removed = [path for path in report["left_out"] if path not in known]
     for path in removed:
-        if not path or path not in dependencies.visits:
+        if not path or path not in dependencies.forwards.visits:
             raise _made_from_another(file, path)
     tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
     tensors.update(model.named_parameters(remove_duplicate=False))

@@ -248,7 +248,7 @@ def masked(model: nn.Module, keep: Keep) -> nn.Module:
         module.forward = functools.partial(forward, module, torch.from_numpy(keep.place(index)))
     for path, calls in keep.dependencies.masked_functions.items():
         module = model.get_submodule(path)
-        graph = keep.dependencies.traces[path].graph
+        graph = keep.dependencies.forwards.traces[path].graph
         replaced = {
             call: functools.partial(function, torch.from_numpy(keep.place(index)))
             for call, (index, function) in calls.items()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +13,11 @@ from prunecore.channels.ids import FIXED, Ids
 from prunecore.channels.names import tensor_names
 from prunecore.channels.records import (
     TRAINING,
+    Forwards,
     MaskedForward,
     MaskedFunction,
     Records,
-    Trace,
     Use,
-    Visit,
     is_within,
 )
 from prunecore.errors import PrunecoreError
@@ -133,25 +131,15 @@ class Dependencies:
         macs: tensor name to the uses of each of its elements for one input.
         used_along: tensor name to the index into axes of the places that it is used at.
         computed: the weights that forwards compute, for each layer that is given one.
-        traces: the forwards that were followed, by path.
-        opened: paths of the modules that were followed through their own forward in any case: it is
-            another one than their class's, or hooks of what they call are a part of it.
-        hooks: the forward hooks and pre-hooks that were followed, by the path of their module.
-        without_hooks: whose hooks are left out, as they are named.
-        constants: what traced forwards are called with that is no tensor or number, by path.
-        visits: the calls of each module that eval mode or else training reaches, by path.
-        training_visits: those of training, where that does something else than eval mode.
         left_out: paths of the modules that are not reached, the outermost of each; `training` where
             what only training does is left out.
-        only_in_training: paths of the modules that eval mode does not reach.
-        as_in_eval: paths of the modules that are to train as they run in eval mode.
-        absent: paths of the modules that training is to do without, where others call them.
         left_whole: path of a layer that is not cut at all to the reason.
         protected: paths of the layers that the user wants whole.
         masked_forwards: path to (index into axes, forward in the masked original).
         masked_functions: path to name of a call in its trace to (index into axes, function in the
             masked original).
         channel_of: the channel of each id, and, last, of `FIXED`.
+        forwards: what the network's forwards do, for those who run or write it.
     """
 
     count: int
@@ -166,22 +154,13 @@ class Dependencies:
     macs: Mapping[str, int]
     used_along: Mapping[str, int]
     computed: tuple[ComputedWeight, ...]
-    traces: Mapping[str, Trace]
-    opened: Collection[str]
-    hooks: Mapping[str, Collection[Callable[..., Any]]]
-    without_hooks: tuple[str, ...]
-    constants: Mapping[str, Mapping[str, Any]]
-    visits: Mapping[str, Sequence[Visit]]
     left_out: tuple[str, ...]
-    only_in_training: Collection[str]
-    training_visits: Mapping[str, Sequence[Visit]]
-    as_in_eval: Collection[str]
-    absent: Collection[str]
     left_whole: Mapping[str, str]
     protected: tuple[str, ...]
     masked_forwards: Mapping[str, tuple[int, MaskedForward]]
     masked_functions: Mapping[str, Mapping[str, tuple[int, MaskedFunction]]]
     channel_of: ChannelArray
+    forwards: Forwards
 
 
 def merge(model: nn.Module, records: Records) -> Dependencies:
@@ -191,7 +170,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     stored = dict([*model.named_parameters(), *model.named_buffers()])
     names = tensor_names(model)
     holders = {names[key].rpartition(".")[0] for key, _ in records.bindings}
-    left_out = _left_out(model, {*records.visits, *records.touched, *holders})
+    left_out = _left_out(model, {*records.forwards.visits, *records.touched, *holders})
     tensors = {name: tensor for name, tensor in stored.items() if not is_within(name, left_out)}
     bound, filters, layers = _bindings(records, names, axes)
     reasons = reasons_of(records, channel_of)
@@ -203,7 +182,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     made_by = {name for name, _, _ in filters}
     for name in _makes_none(model, bound, may_go):
         holder = name.rpartition(".")[0]
-        visits = records.visits.get(holder)  # none where its weight alone is read
+        visits = records.forwards.visits.get(holder)  # none where its weight alone is read
         is_known = is_within(name, (*left_whole, *records.protected)) or name in made_by
         if name in tensors and not is_known and not (visits and visits[0].owner):
             left_whole[name if visits else holder] = UNMADE
@@ -225,21 +204,11 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         computed=tuple(
             _computed_weight(use, names[id(use.parameter)], axes) for use in records.uses
         ),
-        traces=records.traces,
-        opened=records.opened,
-        hooks=records.hooks,
-        without_hooks=records.without_hooks,
-        constants=records.constants,
-        visits=records.visits,
         left_out=(
             *left_out,
-            *records.without_hooks,
+            *records.forwards.without_hooks,
             *([TRAINING] if records.lacks_training else []),
         ),
-        only_in_training=records.only_in_training,
-        training_visits=records.training_visits,
-        as_in_eval=records.as_in_eval,
-        absent=records.absent,
         left_whole=left_whole,
         protected=tuple(records.protected),
         masked_forwards={
@@ -249,6 +218,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         masked_functions=_masked_functions(records, axes),
         channel_of=channel_of,
         axes=tuple(axes.arrays),
+        forwards=records.forwards,
     )
 
 
@@ -317,7 +287,7 @@ def _bound_to_nothing(records: Records, name: str) -> PrunecoreError:
     path = name
     while path:
         path = path.rpartition(".")[0]
-        for visit in records.visits.get(path, ()):
+        for visit in records.forwards.visits.get(path, ()):
             if visit.owner:
                 return visit.owner.error(
                     f"prunecore_calculate_dependencies for {path or 'the network'} binds {name} to "

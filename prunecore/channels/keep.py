@@ -85,7 +85,7 @@ class Keep:
 
     def constants(self, module: nn.Module) -> Mapping[str, Any]:
         """The arguments of a traced module's calls that its written forward does without."""
-        return self.dependencies.constants.get(self._paths[id(module)], {})
+        return self.dependencies.forwards.constants.get(self._paths[id(module)], {})
 
     def place(self, index: int) -> NDArray[np.int64]:
         """The kept places of `dependencies.axes[index]`, sorted, shape `(width,)`."""

@@ -91,8 +91,41 @@ class Use:
 
 
 @dataclass
+class Forwards:
+    """What the forwards of a network do; a walk fills it while it goes.
+
+    Attributes:
+        traces: the forwards that were followed, by path.
+        visits: the calls of each module that eval mode or else training reaches, by path and in
+            order.
+        training_visits: those of training, where that does something else than eval mode.
+        only_in_training: paths of the modules that eval mode does not reach.
+        as_in_eval: paths of the modules that are to train as they run in eval mode.
+        absent: paths of the modules that training is to do without, where others call them.
+        constants: what traced forwards are called with that is no tensor or number, by path.
+        opened: paths of the modules that were followed through their own forward in any case: it is
+            another one than their class's, or hooks of what they call are a part of it.
+        hooks: the forward hooks and pre-hooks that were followed, by the path of their module.
+        without_hooks: whose hooks are left out, as they are named.
+    """
+
+    traces: dict[str, Trace] = field(default_factory=dict)
+    visits: dict[str, list[Visit]] = field(default_factory=dict)
+    training_visits: dict[str, list[Visit]] = field(default_factory=dict)
+    only_in_training: Set[str] = frozenset()
+    as_in_eval: Set[str] = frozenset()
+    absent: Set[str] = frozenset()
+    constants: dict[str, dict[str, Any]] = field(default_factory=dict)
+    opened: Collection[str] = ()
+    hooks: Mapping[str, Collection[Callable[..., Any]]] = field(default_factory=dict)
+    without_hooks: tuple[str, ...] = ()
+
+
+@dataclass
 class Records:
     """What a walk has found so far; `merge` makes `Dependencies` of it."""
+
+    forwards: Forwards = field(default_factory=Forwards)
 
     count: int = 0  # ids handed out
     is_trial: bool = False  # whether what is found is forgotten
@@ -109,19 +142,7 @@ class Records:
     uses: list[Use] = field(default_factory=list)
     # tensors that forwards compute of parameters and others meet, with the paths of the modules
     computed: list[tuple[str, Signal]] = field(default_factory=list)
-    traces: dict[str, Trace] = field(default_factory=dict)
-    visits: dict[str, list[Visit]] = field(default_factory=dict)  # path to its calls, in order
     open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned
-    constants: dict[str, dict[str, Any]] = field(default_factory=dict)  # path to such arguments
-    only_in_training: Set[str] = frozenset()  # paths that eval mode does not reach
-    # the calls of training, where that does something else
-    training_visits: dict[str, list[Visit]] = field(default_factory=dict)
-    as_in_eval: Set[str] = frozenset()  # paths of what is to train as it runs in eval mode
-    absent: Set[str] = frozenset()  # paths that training is to do without
-    opened: Collection[str] = ()  # paths of what is followed through its own forward in any case
-    without_hooks: tuple[str, ...] = ()  # whose hooks are left out, as they are named
-    # the forward hooks that are followed, by the path of their module
-    hooks: Mapping[str, Collection[Callable[..., Any]]] = field(default_factory=dict)
     lacks_training: bool = False  # whether something that only training does is left out
     touched: set[str] = field(default_factory=set)  # paths whose tensors a forward uses directly
     left_whole: dict[str, str] = field(default_factory=dict)  # path of a layer to the reason

@@ -89,7 +89,7 @@ def find_residual_blocks(
     """
     candidates = {
         path: visits[0]
-        for path, visits in dependencies.visits.items()
+        for path, visits in dependencies.forwards.visits.items()
         if len(visits) == 1
         and path
         and not is_of_torch(type(model.get_submodule(path)))
@@ -178,7 +178,7 @@ def _returning_their_input(
 
     handles = [copy.get_submodule(path).register_forward_pre_hook(record(path)) for path in paths]
     with kept_contents(*hooks_in(model)):
-        Run(samples, dependencies.visits).on(copy, copy)
+        Run(samples, dependencies.forwards.visits).on(copy, copy)
     for handle in handles:
         handle.remove()
     return {path for path, x in given.items() if _returns(copy.get_submodule(path), x)}

@@ -205,7 +205,7 @@ def _checked_rule(plugin: Plugin, function: Callable[..., Any], rule: FunctionRu
 
 def _holder(result: Signal, keep: Keep) -> str:
     """The path of the module whose traced forward computed this."""
-    for path, trace in keep.dependencies.traces.items():
+    for path, trace in keep.dependencies.forwards.traces.items():
         if any(value is result for value in trace.values.values()):
             return path or "the network"
     return "the network"

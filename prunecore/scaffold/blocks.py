@@ -193,7 +193,8 @@ def _check(
 def _requirements(network: Network, followed: Followed, plugins: Plugins) -> list[str]:
     """The core, and the plugins that own what is within a block."""
     owners = (
-        plugins.owner(type(network.get_submodule(path))) for path in followed.dependencies.visits
+        plugins.owner(type(network.get_submodule(path)))
+        for path in followed.dependencies.forwards.visits
     )
     labels = {owner.label for owner in owners if owner is not None}
     core = f"prunecore {version('prunecore')}"

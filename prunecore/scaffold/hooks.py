@@ -63,7 +63,7 @@ def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
             channels by their places.
     """
     found = followed.dependencies
-    trace = found.traces[PATH]
+    trace = found.forwards.traces[PATH]
     call = next((node for node in trace.graph.nodes if picking(trace, node)), None)
     if call is not None:
         raise UnsupportedError(
@@ -73,7 +73,7 @@ def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
             "Without a plugin it is written with the places of each network.",
         )
     keep = Keep(network, found, np.ones(found.count, dtype=bool))
-    calculator = CalculatorWriter(unify(found.traces)[PATH], keep, plugins.functions)
+    calculator = CalculatorWriter(unify(found.forwards.traces)[PATH], keep, plugins.functions)
     instance = Writer(network, keep, plugins).trace(network.block, PATH).call
     one = replace(
         instance,

@@ -64,10 +64,10 @@ def verify(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> 
 
 def _verified(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> dict[str, Any]:
     samples, found = inputs.samples(model), keep.dependencies
-    if hooks_in(model) or found.opened or found.masked_forwards or found.masked_functions:
+    if hooks_in(model) or found.forwards.opened or found.masked_forwards or found.masked_functions:
         _check_reading(model, keep, inputs)
     difference = _compare(_Pair(model, keep, written, samples, in_training=False))
-    if found.training_visits:
+    if found.forwards.training_visits:
         several = inputs.samples(model, least=2)  # batch norm has to have a variance
         in_training = _compare(_Pair(model, keep, written, several, in_training=True))
         difference = max(difference, in_training)
@@ -87,12 +87,12 @@ def _check_reading(model: nn.Module, keep: Keep, inputs: Inputs) -> None:
     """
     found, paths = keep.dependencies, _compared_paths(model, model)
     whole = Keep(model, found, np.ones(found.count, dtype=bool))
-    for in_training in (False, True) if found.training_visits else (False,):
-        visits = found.training_visits if in_training else found.visits
+    for in_training in (False, True) if found.forwards.training_visits else (False,):
+        visits = found.forwards.training_visits if in_training else found.forwards.visits
         samples = inputs.samples(model, least=2 if in_training else 1)
         device = tensors(samples)[0].device
-        run = Run(samples, visits, in_training, found.as_in_eval)
-        called = called_copy(model, found.without_hooks, device)
+        run = Run(samples, visits, in_training, found.forwards.as_in_eval)
+        called = called_copy(model, found.forwards.without_hooks, device)
         _leave_out(keep, called, in_training)
         expected = Recorder({}, run).run(called, called, paths)
         del called  # its memory is what the other run needs
@@ -128,7 +128,7 @@ class _Pair:
     def visits(self) -> Visits:
         """The calls of each module in the walk of the mode, by path."""
         found = self.keep.dependencies
-        return found.training_visits if self.in_training else found.visits
+        return found.forwards.training_visits if self.in_training else found.forwards.visits
 
 
 def _compare(pair: _Pair) -> float:
@@ -165,7 +165,7 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Projections, Proje
     visits, device = pair.visits, tensors(pair.inputs)[0].device
     original = masked_original(pair.model, pair.keep, device)
     runs = watch(original, visits, len(tensors(pair.inputs)[0]))
-    run = Run(pair.inputs, visits, pair.in_training, pair.keep.dependencies.as_in_eval)
+    run = Run(pair.inputs, visits, pair.in_training, pair.keep.dependencies.forwards.as_in_eval)
     _leave_out(pair.keep, original, pair.in_training)
     try:
         expected = Recorder(_kept_places(pair, device), run).run(original, original, paths)
@@ -189,7 +189,7 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Projections, Proje
 
 def _leave_out(keep: Keep, network: nn.Module, in_training: bool) -> None:
     """Let a copy of the original train without what training is to do without."""
-    for path in keep.dependencies.absent if in_training else ():
+    for path in keep.dependencies.forwards.absent if in_training else ():
         holder, _, key = path.rpartition(".")
         setattr(network.get_submodule(holder), key, None)
 

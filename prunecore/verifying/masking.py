@@ -37,7 +37,7 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
     found = keep.dependencies
     masked = _copy(model, {id(tensor): _masked(tensor, keep, device) for tensor in _stored(model)})
     for path, module in model.named_modules():
-        followed = found.hooks.get(path, ())
+        followed = found.forwards.hooks.get(path, ())
         gone = [key for key, hook in _hooks(module).items() if hook not in followed]
         _unhook(masked.get_submodule(path), gone)
     for path, (index, forward) in found.masked_forwards.items():
@@ -50,7 +50,7 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
             call: functools.partial(function, torch.from_numpy(keep.place(index)).to(device))
             for call, (index, function) in calls.items()
         }
-        graph = found.traces[path].graph
+        graph = found.forwards.traces[path].graph
         module.forward = replaying(module, graph, replaced)
         parts = [str(node.target) for node in graph.nodes if node.op == "call_module"]
         for part in [*parts, *([] if path else [""])]:  # their hooks are a part of the trace

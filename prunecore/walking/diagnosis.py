@@ -149,7 +149,7 @@ def find_wrong_answer(
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
     open_paths = [path for path, _ in records.open]
-    runs = watch(network, {*records.visits, *open_paths}, count)
+    runs = watch(network, {*records.forwards.visits, *open_paths}, count)
     tensor = next(model.parameters(), torch.empty(0))
     # what the network itself raises may be what the walk met, too
     with contextlib.suppress(Exception), torch.no_grad(), OwnDraws(), kept_random_states():
@@ -157,7 +157,7 @@ def find_wrong_answer(
             lambda x: torch.randn(x.shape, dtype=tensor.dtype, device=tensor.device), inputs
         )
         network(*args, **kwargs)
-    check_answers(records.visits, runs, count)
+    check_answers(records.forwards.visits, runs, count)
     for path, visit in reversed(records.open if isinstance(error, InputShapeError) else ()):
         if _alike(visit, runs.get(path, ()), count):
             if visit.owner is None:

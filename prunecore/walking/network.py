@@ -123,16 +123,21 @@ def _both(
     records.count = training.records.count
     if walk.traced.differing == walk.traced.as_in_eval:
         return records
-    records.as_in_eval, records.absent = walk.traced.as_in_eval, walk.traced.absent
-    records.only_in_training = training.records.visits.keys() - records.visits.keys()
-    records.training_visits = training.records.visits
-    records.visits = {**training.records.visits, **records.visits}
-    for path, trace in training.records.traces.items():
-        in_eval = records.traces.get(path, trace)
+    records.forwards.as_in_eval, records.forwards.absent = (
+        walk.traced.as_in_eval,
+        walk.traced.absent,
+    )
+    records.forwards.only_in_training = (
+        training.records.forwards.visits.keys() - records.forwards.visits.keys()
+    )
+    records.forwards.training_visits = training.records.forwards.visits
+    records.forwards.visits = {**training.records.forwards.visits, **records.forwards.visits}
+    for path, trace in training.records.forwards.traces.items():
+        in_eval = records.forwards.traces.get(path, trace)
         pairs = in_both(in_eval.graph, trace.graph)
         couple_stated(walk, in_eval, trace, pairs, plugins.functions)
         same = in_eval.graph is trace.graph
-        records.traces[path] = in_eval if same else merged(in_eval, trace)
+        records.forwards.traces[path] = in_eval if same else merged(in_eval, trace)
     return records
 
 
@@ -149,12 +154,12 @@ def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
     bound = {key for key, _ in records.bindings}
     making = {key for key, _ in records.filters}
     as_called = {path for path, _ in records.widths}
-    for path in sorted(records.touched - records.visits.keys()):
+    for path in sorted(records.touched - records.forwards.visits.keys()):
         layer = model.get_submodule(path)
         tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
         stored = set(map(id, tensors))
         is_whole = path in as_called and stored <= bound
-        is_owned = path not in records.opened and plugins.owner(type(layer)) is not None
+        is_owned = path not in records.forwards.opened and plugins.owner(type(layer)) is not None
         if is_whole or not stored & making or not is_owned:
             continue
         for (key, _), ids in records.bindings.items():

@@ -57,11 +57,11 @@ class Walk(Follower):
         drop: Collection[str] = (),
     ) -> None:
         super().__init__(model)
-        self.records.opened = scopes.opened
-        self.records.hooks = {
+        self.records.forwards.opened = scopes.opened
+        self.records.forwards.hooks = {
             path: [hook.function for hook in hooks] for path, hooks in scopes.hooks.items()
         }
-        self.records.without_hooks = scopes.without
+        self.records.forwards.without_hooks = scopes.without
         self.records.protected = [self._paths[id(layer)] for layer in protected_layers(model)]
         self._plugins = plugins
         self._draws = OwnDraws()
@@ -76,7 +76,12 @@ class Walk(Follower):
         """
         walk = copy.copy(self)
         walk.records = replace(
-            self.records, macs={}, used_along={}, uses=[], traces={}, visits={}, open=[]
+            self.records,
+            macs={},
+            used_along={},
+            uses=[],
+            open=[],
+            forwards=replace(self.records.forwards, traces={}, visits={}),
         )
         walk._in_eval = self
         return walk
@@ -100,7 +105,7 @@ class Walk(Follower):
             raise ValueError(f"{type(module).__name__} is not a module of the network")
         path = self._paths[id(module)]
         self.traced.check(path, in_training=self._in_eval is not None)
-        owner = None if path in self.records.opened else self._plugins.owner(type(module))
+        owner = None if path in self.records.forwards.opened else self._plugins.owner(type(module))
         inputs, keywords = self._plain((inputs, keywords))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
@@ -125,7 +130,7 @@ class Walk(Follower):
                 )
         output = self._plain(output)
         del self.records.open[depth:]
-        self.records.visits.setdefault(path, []).append(Visit(inputs, output, owner))
+        self.records.forwards.visits.setdefault(path, []).append(Visit(inputs, output, owner))
         if is_within(path, self.records.protected):
             for leaf in pytree.tree_leaves(output):
                 if isinstance(leaf, Signal):
@@ -137,10 +142,11 @@ class Walk(Follower):
         path = self._paths[id(module)]
         supplied = self._bound(module, inputs, keywords).arguments
         chosen = constants(supplied)
-        if self.records.constants.setdefault(path, chosen) != chosen:
+        first_chosen = self.records.forwards.constants.setdefault(path, chosen)
+        if first_chosen != chosen:
             self.refuse(
-                f"it is called with {chosen} in one place, and with "
-                f"{self.records.constants[path]} in another, which makes it do different things",
+                f"it is called with {chosen} in one place, and with {first_chosen} in another, "
+                "which makes it do different things",
                 "Call two modules, or give it the same arguments.",
             )
         try:
@@ -149,15 +155,15 @@ class Walk(Follower):
             error.line = error.line or self._line()  # torch's own forward: what calls it
             raise
         trace = interpret(self, module, graph, supplied)
-        first = self.records.traces.setdefault(path, trace)
+        first = self.records.forwards.traces.setdefault(path, trace)
         if first is not trace:
             agree(self, first, trace, self._plugins.functions)
-        if self._in_eval is not None and path not in self._in_eval.records.traces:
+        if self._in_eval is not None and path not in self._in_eval.records.forwards.traces:
             # only training calls it, and it might be told to run in eval mode all the same
             graph = self.traced.graph(module, path, supplied, in_training=False)
             if graph is not trace.graph:
                 in_eval = interpret(self, module, graph, supplied)
-                self._in_eval.records.traces[path] = in_eval
+                self._in_eval.records.forwards.traces[path] = in_eval
         return trace.output
 
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -70,7 +70,7 @@ def _from_owner(module: nn.Module, path: str, keep: Keep, plugins: Plugins) -> M
     """The weights that a module's owner gives, by keys relative to the module."""
     hook = "prunecore_transfer_weights"
     owner = plugins.owner(type(module))
-    if owner is None or hook not in owner.hooks or path in keep.dependencies.opened:
+    if owner is None or hook not in owner.hooks or path in keep.dependencies.forwards.opened:
         return {}
     answer: Mapping[str, Tensor] = owner.call(hook, path, block=module, name=path, keep=keep)
     return answer

@@ -143,7 +143,7 @@ def _held(model: nn.Module, path: str) -> Any:
 
 def _output_argument(keep: Keep) -> dict[Hashable, str]:
     """A network that returns one vector takes its length as `num_classes`."""
-    output = keep.dependencies.visits[""][0].output
+    output = keep.dependencies.forwards.visits[""][0].output
     if isinstance(output, Signal) and output.channel_axes == [output.ndim - 1] == [1]:
         width = keep.count(output.ids.ravel())
         return {width.channels: "num_classes"}

@@ -77,7 +77,7 @@ class Writer:
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._plugins = plugins
         self._paths = module_paths(model)
-        traces = without_residual_blocks(keep.dependencies.traces, keep.removed_blocks)
+        traces = without_residual_blocks(keep.dependencies.forwards.traces, keep.removed_blocks)
         if any(trace.takes_places for trace in traces.values()):
             traces = with_kept_selections(traces, keep, plugins.functions)
         if any(trace.computes_numbers for trace in traces.values()):
@@ -94,11 +94,11 @@ class Writer:
 
     def first_call(self, name: str) -> Visit:
         """What the module at a path was first called with and returned, `Signal` for tensor."""
-        return self.keep.dependencies.visits[name][0]
+        return self.keep.dependencies.forwards.visits[name][0]
 
     def is_called(self, name: str) -> bool:
         """Whether the forward calls the module at a path, rather than its children one by one."""
-        return name in self.keep.dependencies.visits
+        return name in self.keep.dependencies.forwards.visits
 
     def child(self, module: nn.Module, name: str) -> Value | None:
         """Write the module at a path.
@@ -124,7 +124,7 @@ class Writer:
             if self.keep.model.get_submodule(name) is not module:
                 raise ValueError(f"{path} is written as {name}, which is another module")
             self.ties.append((name, path))
-        is_opened = path in self.keep.dependencies.opened
+        is_opened = path in self.keep.dependencies.forwards.opened
         owner = None if is_opened else self._plugins.owner(type(module))
         try:
             if owner is None:
@@ -151,7 +151,7 @@ class Writer:
 
     def _ends(self, path: str) -> tuple[Hashable, Hashable]:
         """What names the channels that a module is given and returns."""
-        visits = self.keep.dependencies.visits.get(path, [Visit((), None)])
+        visits = self.keep.dependencies.forwards.visits.get(path, [Visit((), None)])
         return self._channels(visits[0].inputs), self._channels(visits[0].output)
 
     def trace(self, module: nn.Module, name: str) -> BlockSource:

@@ -40,7 +40,7 @@ def test_channels_are_the_connected_components(
 ) -> None:
     count, couplings = case
     records = Records(count=count)
-    records.visits[""] = []
+    records.forwards.visits[""] = []
     for pairs in couplings:
         first, second = (np.array([p[side] for p in pairs], dtype=np.int64) for side in (0, 1))
         records.couplings.append((first, second))
@@ -61,7 +61,7 @@ def test_channels_are_the_connected_components(
 
 def test_a_long_chain_is_one_component() -> None:
     records = Records(count=2000)
-    records.visits[""] = []
+    records.forwards.visits[""] = []
     shuffled = np.random.default_rng(0).permutation(2000)
     records.couplings = [(shuffled[:-1], shuffled[1:])]
     assert merge(nn.Identity(), records).count == 1
@@ -70,7 +70,7 @@ def test_a_long_chain_is_one_component() -> None:
 def test_a_layer_whose_weight_alone_is_bound_is_not_left_out() -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
     records = Records(count=3)
-    records.visits[""] = []
+    records.forwards.visits[""] = []
     records.bindings[id(network[0].weight), 0] = np.arange(3)
     found = merge(network, records)
     assert found.left_out == ("1",)
@@ -263,11 +263,11 @@ def test_an_axis_and_an_argument_that_count_the_same_are_one_array(found: Any) -
 
 
 def test_every_call_of_a_module_is_a_visit(found: Any) -> None:
-    assert set(found.visits) == {"", "stem", "blocks.0", "mixed", "twin", "head"}
-    (visit,) = found.visits["mixed"]
+    assert set(found.forwards.visits) == {"", "stem", "blocks.0", "mixed", "twin", "head"}
+    (visit,) = found.forwards.visits["mixed"]
     assert visit.inputs[0].shape == (2, 6)
     assert visit.output.shape == (2, 5)
-    assert set(found.traces) == {""}
+    assert set(found.forwards.traces) == {""}
 
 
 def test_a_tensor_of_two_names_goes_by_its_first(find: Callable[..., Any]) -> None:

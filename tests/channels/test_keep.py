@@ -29,7 +29,7 @@ class Holder(nn.Module):
 def bound(model: nn.Module, count: int, **axes: dict[int, Any]) -> Dependencies:
     """Dependencies of a network with its tensors bound to these ids."""
     records = Records(count=count)
-    records.visits[""] = []
+    records.forwards.visits[""] = []
     for name, by_axis in axes.items():
         for axis, ids in by_axis.items():
             records.bindings[id(getattr(model, name)), axis] = np.array(ids)

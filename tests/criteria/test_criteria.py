@@ -110,7 +110,7 @@ def test_places_that_always_stay_score_nothing(find: Callable[..., Any]) -> None
 def test_filters_that_lie_along_another_axis(find: Callable[..., Any], toys: Any) -> None:
     layer = toy.Dense(2, 3)
     records = Records(count=2)
-    records.visits[""] = []
+    records.forwards.visits[""] = []
     records.bindings[id(layer.weight), 1] = np.array([0, 1])
     records.filters[id(layer.weight), 1] = ""
     with torch.no_grad():

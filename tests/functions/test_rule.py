@@ -132,7 +132,7 @@ def test_a_plugin_gives_a_rule_for_a_function(toys: Plugins) -> None:
         find_dependencies(Net(), [x], toys)
     more = register(SimpleNamespace(prunecore_functions=prunecore_functions), "more", "more 1")
     found = find_dependencies(Net(), [x], Plugins([*toys.all, more]))
-    assert found.visits[""][0].output.ids.ravel().tolist() == [0, 1, 2, 3]
+    assert found.forwards.visits[""][0].output.ids.ravel().tolist() == [0, 1, 2, 3]
 
 
 INFIX = {function: sign for function, sign in SIGNS.items() if sign.kind == "infix"}

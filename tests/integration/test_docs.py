@@ -144,7 +144,7 @@ def test_the_picture_shows_the_ids_of_its_network() -> None:
     names: dict[str, Any] = {}
     run_python(code, names)
     found = walk(names["Net"](), of_shape((3, 8, 8)), loading.load())
-    for node, signal in found.traces[""].values.items():
+    for node, signal in found.forwards.traces[""].values.items():
         places = signal.ids.ravel()
         if node.name in ("add", "cat"):  # where ids have been coupled
             same = [np.flatnonzero(found.channel_of == found.channel_of[id_]) for id_ in places]

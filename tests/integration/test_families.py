@@ -40,7 +40,7 @@ def blocks_of(model: nn.Module, side: int) -> dict[str, tuple[nn.Module, list[tu
     plugins = load()
     found = walk(model, of_shape((3, side, side)), plugins)
     blocks = {}
-    for path, visits in found.visits.items():
+    for path, visits in found.forwards.visits.items():
         block = model.get_submodule(path)
         owner = plugins.owner(type(block))
         if owner is not None and owner.name != "sequential":

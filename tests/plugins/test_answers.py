@@ -274,7 +274,7 @@ def test_other_values_may_stand_beside_tensors(install: Callable[..., None], val
     install(toy=toy)
     found = load().all
     x = torch.empty(2, 4, device="meta")
-    assert find_dependencies(First(), [x], Plugins([*found, plugin])).visits
+    assert find_dependencies(First(), [x], Plugins([*found, plugin])).forwards.visits
 
 
 # Writing

@@ -273,7 +273,7 @@ def test_a_fault_in_training_alone_is_found() -> None:
 def test_a_head_of_training_is_an_output_and_its_layers_are_pruned() -> None:
     found = walk(randomised(Net(auxiliary)), of_shape((3,)), load())
     assert found.left_out == ()
-    assert found.only_in_training == {"aux", "head"}
+    assert found.forwards.only_in_training == {"aux", "head"}
     removable = {path: found.removable[found.axes[i]].all() for path, i in found.layers.items()}
     assert removable["aux"]
     assert "head.weight" in found.tensors

@@ -50,7 +50,7 @@ def test_a_marked_function_that_has_a_rule_is_a_call(
 
     rule = FunctionRule(lambda channels, operation: (operation.tensor, 2))
     monkeypatch.setattr(toys, "functions", {**toys.functions, doubled: rule})
-    trace = find(Called(), (2, 3)).traces[""]
+    trace = find(Called(), (2, 3)).forwards.traces[""]
     assert doubled in [node.target for node in trace.graph.nodes]
 
 

@@ -40,7 +40,7 @@ def test_a_module_and_who_takes_care_of_it(
 ) -> None:
     prune_with(install)
     model = Net()
-    assert cared_for(path, model, walk(model, of_shape((3,)), load()).visits) == told
+    assert cared_for(path, model, walk(model, of_shape((3,)), load()).forwards.visits) == told
 
 
 WRONG = TEXT.replace("return self.linear(x)", "return self.linear({})")

@@ -227,7 +227,7 @@ def test_a_module_that_is_called_twice_couples_its_input_and_its_output(
 ) -> None:
     found = find(Twice(), (2, 3))
     assert made_by(found, "first") == made_by(found, "again") == [0, 1, 2, 3, 4]
-    assert len(found.visits["again"]) == 2
+    assert len(found.forwards.visits["again"]) == 2
     assert found.macs["again.weight"] == 2
     cut(Twice(), 3)
 

@@ -298,7 +298,7 @@ def test_tied_parameters_stay_tied_and_trainable_as_they_were(trainable: bool) -
 
 def test_a_walk_sees_more_than_one_input(model: Net, toys: Any) -> None:
     found = walk(model, of_shape((3,)), toys)
-    assert found.visits[""][0].inputs[0].shape == (BATCH, 3)
+    assert found.forwards.visits[""][0].inputs[0].shape == (BATCH, 3)
     assert BATCH > 1
 
 

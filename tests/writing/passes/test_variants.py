@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 def variants(find: Callable[..., Any], *blocks: nn.Module) -> Any:
-    return unify(find(nn.Sequential(nn.Linear(3, 6), *blocks), (2, 3)).traces)
+    return unify(find(nn.Sequential(nn.Linear(3, 6), *blocks), (2, 3)).forwards.traces)
 
 
 def test_instances_that_lack_nothing_are_written_as_they_are(find: Callable[..., Any]) -> None:
