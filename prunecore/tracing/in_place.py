@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.functions.table import SIGNS
 from prunecore.tracing.attributes import is_of_torch
 from prunecore.tracing.guards import Decider, Undecided
 
@@ -55,7 +56,8 @@ def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[De
         if other.op in ("placeholder", "get_attr") or not later.isdisjoint(other.users)
     ]
     changed: Any = node.args[0]
-    if _is_new(changed, module) and not any(changed in _before(other) for other in seen):
+    memory = _memory(changed, module)
+    if all(memory.isdisjoint(_memory(other, module)) for other in seen):
         return False
     try:
         return any(_share(changed, other, decider) for decider in deciders for other in seen)
@@ -63,23 +65,43 @@ def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[De
         return True
 
 
-def _is_new(node: fx.Node, module: nn.Module) -> bool:
-    """Whether a call is of a layer of torch's with weights, which returns a tensor of its own."""
-    if node.op != "call_module":
-        return False
-    layer = module.get_submodule(str(node.target))
-    return is_of_torch(type(layer)) and any(True for _ in layer.parameters(recurse=False))
-
-
-def _before(node: fx.Node) -> set[fx.Node]:
-    """A node and all that it is computed of."""
-    found, waiting = set(), [node]
+def _memory(node: fx.Node, module: nn.Module) -> set[Any]:
+    """Whose memory the tensors of a node may lie in: nodes, ids of modules, and storages."""
+    found: set[Any] = set()
+    waiting = [node]
     while waiting:
         one = waiting.pop()
-        if one not in found:
-            found.add(one)
+        if one in found:
+            continue
+        found.add(one)
+        tensors: list[Tensor] = []
+        if one.op == "get_attr":
+            holder, _, name = str(one.target).rpartition(".")
+            tensors = [getattr(module.get_submodule(holder), name)]
+        elif not _is_new(one, module):
             waiting += one.all_input_nodes
+            if one.op == "call_module":  # it may return what it holds
+                child = module.get_submodule(str(one.target))
+                found.update(map(id, child.modules()))
+                tensors = [*child.parameters(), *child.buffers()]
+        found.update(tensor.untyped_storage()._cdata for tensor in tensors)
     return found
+
+
+def _is_new(node: fx.Node, module: nn.Module) -> bool:
+    """Whether a call returns a tensor that lies in memory of its own.
+
+    So do the layers of torch's with weights, and operators between a tensor and anything.
+    """
+    if node.op == "call_module":
+        layer = module.get_submodule(str(node.target))
+        return is_of_torch(type(layer)) and any(True for _ in layer.parameters(recurse=False))
+    sign = SIGNS.get(cast(Any, node.target))
+    return bool(
+        sign
+        and sign.kind == "infix"
+        and any(one.op == "get_attr" or _is_new(one, module) for one in node.all_input_nodes)
+    )
 
 
 def _share(node: fx.Node, other: fx.Node, decider: Decider) -> bool:
