@@ -124,7 +124,7 @@ def check_alone(
 
 @pytest.fixture(scope="session")
 def is_reached() -> Callable[[prunecore.PrunedModel], bool]:
-    """Whether a level is achieved within a percentage point."""
+    """True if a level is achieved within a percentage point."""
 
     def reached(small: prunecore.PrunedModel) -> bool:
         level = small.report["level"]

@@ -7,6 +7,7 @@ through one of these functions, so that it stands for itself and is never read a
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import re
 import reprlib
@@ -19,7 +20,7 @@ _VALUE = 80  # characters of a value that a message shows
 
 
 def is_name(text: str) -> bool:
-    """Whether Python reads a text, wherever it stands in a class, as the very name that it is.
+    """True if Python reads a text, wherever it stands in a class, as the very name that it is.
 
     It folds look-alike letters (`ﬁ` into `fi`), and puts a class's name before two underscores.
     """
@@ -42,7 +43,7 @@ def nearest_name(text: str, stem: str) -> str:
 
 
 def is_number(text: str) -> bool:
-    """Whether a key is that of a place in a list, as Python counts: `0`, `12`, but not `01`.
+    """True if a key is that of a place in a list, as Python counts: `0`, `12`, but not `01`.
 
     One of more than four digits is none: so many places before it nobody writes out.
     """
@@ -121,3 +122,18 @@ def _of_toml(letter: str) -> str:
     if letter in '"\\':
         return f"\\{letter}"
     return letter if letter.isprintable() else f"\\U{ord(letter):08x}"
+
+
+def why_no_name(name: str) -> str | None:
+    """Why a written file's factory cannot have a name; `None` where it can."""
+    if not name.isidentifier():
+        return "it is no identifier"
+    if (read := unicodedata.normalize("NFKC", name)) != name:
+        return f"Python reads it as {shown_value(read)}"
+    if keyword.iskeyword(name):
+        return "it is a keyword"
+    if name.startswith("__") and name.endswith("__"):
+        return "names with two underscores around them are Python's own"
+    if hasattr(builtins, name):
+        return "the written file may need Python's own of that name"
+    return None

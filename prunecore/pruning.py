@@ -18,10 +18,9 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.stored import check_stored
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.errors import UsageError, unknown_name
-from prunecore.escaping import nearest_name, shown, shown_value, visible
+from prunecore.escaping import nearest_name, shown, shown_value, visible, why_no_name
 from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
-from prunecore.files.values import why_no_name
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.planning.plan import Plan, make_plan
 from prunecore.planning.request import TARGETS, Limits, Request, Target

@@ -189,7 +189,7 @@ def _claim(claims: dict[Any, Plugin], key: Any, plugin: Plugin, what: str) -> No
 
 
 def _overrides(cls: type, base: type) -> bool:
-    """Whether a class, or one between, replaces a method or property of its base."""
+    """True if a class, or one between, replaces a method or property of its base."""
     between = cls.__mro__[: cls.__mro__.index(base)]
     return any(
         name != "__init__" and hasattr(base, name)
@@ -204,7 +204,7 @@ def is_like(
     make: Callable[[], nn.Module],
     alike: Mapping[type[nn.Module], type[nn.Module]] | None = None,
 ) -> bool:
-    """Whether a block has the same layers as another, with the same options, and tensors alike.
+    """True if a block has the same layers as another, with the same options, and tensors alike.
 
     Layers are the same where they are of one class, not of one that derives from it: that may have
     a forward of its own.

@@ -131,7 +131,7 @@ def _keep(
 
 
 def _fits(axes: list[list[int] | None], tensor: Tensor | None) -> bool:
-    """Whether ascending kept indices by axis can be those of a tensor."""
+    """True if ascending kept indices by axis can be those of a tensor."""
     return (
         tensor is not None
         and len(axes) == tensor.ndim

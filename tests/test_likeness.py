@@ -1,4 +1,4 @@
-"""Whether a block has the layers that another makes."""
+"""True if a block has the layers that another makes."""
 
 from __future__ import annotations
 

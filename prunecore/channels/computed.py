@@ -66,7 +66,7 @@ def as_followed(value: Any) -> list[Any]:
 
 
 def _is_reordered(signal: Signal) -> bool:
-    """Whether all that is done to a parameter, and to stored indices, moves or takes places."""
+    """True if all that is done to a parameter, and to stored indices, moves or takes places."""
     own = signal.computed
     if own is None:
         return signal.parameter is not None

@@ -1,4 +1,4 @@
-"""What the modules and tensors of a network are called: by their paths, the first of several."""
+"""What the modules and tensors of a network are called: by paths, the first of several."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def tensor_names(model: nn.Module) -> dict[int, str]:
     """The name of each parameter and buffer of a network, by the tensor's id."""
     stored = [*model.named_parameters(), *model.named_buffers()]
     return {id(tensor): name for name, tensor in stored}
+
+
+def is_of_torch(cls: type) -> bool:
+    """True if a class is one that generated files call as `nn.Name`."""
+    return getattr(nn, cls.__name__, None) is cls
 
 
 def join(path: str, key: str) -> str:

@@ -42,7 +42,7 @@ class Trace:
 
     @property
     def takes_places(self) -> bool:
-        """Whether some of its calls may take places of a tensor by their number."""
+        """True if some of its calls may take places of a tensor by their number."""
         leaves = pytree.tree_leaves(list(self.values.values()))
         return any(
             isinstance(x, Signal) and isinstance(x.origin, Picked | Computed) for x in leaves
@@ -50,7 +50,7 @@ class Trace:
 
     @property
     def computes_numbers(self) -> bool:
-        """Whether it computes numbers, such as sizes."""
+        """True if it computes numbers, such as sizes."""
         leaves = pytree.tree_leaves(list(self.values.values()))
         return any(isinstance(leaf, int | float) for leaf in leaves)
 

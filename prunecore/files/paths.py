@@ -30,7 +30,7 @@ def check_path(path: Path) -> Path:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file lies there: one that can be read to its end.
+    """True if a regular file lies there: one that can be read to its end.
 
     Raises:
         UsageError: it cannot be a path, or cannot be reached.
@@ -39,7 +39,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder lies there.
+    """True if a folder lies there.
 
     Raises:
         UsageError: it cannot be a path, or cannot be reached.
@@ -48,7 +48,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything lies there.
+    """True if anything lies there.
 
     Raises:
         UsageError: it cannot be a path, or cannot be reached.

@@ -194,7 +194,7 @@ def _or_null(fits: _Fits) -> _Fits:
 
 
 def _are_places(value: Any) -> bool:
-    """Whether these are indices, each larger than the one before."""
+    """True if these are indices, each larger than the one before."""
     return (
         isinstance(value, list)
         and all(map(_is_whole, value))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
 import re
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from prunecore.errors import UsageError, unknown_name
-from prunecore.escaping import shown_value
+from prunecore.escaping import shown_value, why_no_name
 from prunecore.files.paths import check_path
 from prunecore.planning.request import TARGETS, Target
 
@@ -107,21 +104,6 @@ def read_net_name(value: object) -> str:
             f"not {shown_value(name)}: {wrong}."
         )
     return name
-
-
-def why_no_name(name: str) -> str | None:
-    """Why a written file's factory cannot have a name; `None` where it can."""
-    if not name.isidentifier():
-        return "it is no identifier"
-    if (read := unicodedata.normalize("NFKC", name)) != name:
-        return f"Python reads it as {shown_value(read)}"
-    if keyword.iskeyword(name):
-        return "it is a keyword"
-    if name.startswith("__") and name.endswith("__"):
-        return "names with two underscores around them are Python's own"
-    if hasattr(builtins, name):
-        return "the written file may need Python's own of that name"
-    return None
 
 
 def read_arguments(value: object) -> dict[str, Any]:

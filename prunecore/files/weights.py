@@ -162,7 +162,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _is_metadata(given: object) -> bool:
-    """Whether this is what torch keeps in a state dict: by path, the versions of modules."""
+    """True if this is what torch keeps in a state dict: by path, the versions of modules."""
     return isinstance(given, dict) and all(
         isinstance(path, str)
         and isinstance(module, dict)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, without_channels
-from prunecore.channels.reordering import picked
 from prunecore.channels.signal import Computed, Grid, Signal
+from prunecore.functions.reshaping import picked
 from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _numbers(item: Any) -> Any:
 
 
 def _is_stored(item: Any) -> bool:
-    """Whether it is a buffer of numbers; how large they are need not be known."""
+    """True if it is a buffer of numbers; how large they are need not be known."""
     stored = item.parameter if isinstance(item, Signal) else None
     return stored is not None and stored.dtype in (torch.int64, torch.int32)
 

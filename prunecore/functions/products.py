@@ -88,7 +88,7 @@ def multiply(channels: Channels, operation: Operation, product: Product, meta: T
 
 
 def _is_weight(factor: Signal) -> bool:
-    """Whether it is a parameter, or computed of such, that has no channels yet."""
+    """True if it is a parameter, or computed of such, that has no channels yet."""
     return (factor.parameter is not None and not factor.channel_axes) or is_open(factor)
 
 

@@ -209,7 +209,7 @@ class Isolation:
         return copied
 
     def _is_data(self, value: Any, depth: int = _DEEPEST) -> bool:
-        """Whether an object of a user's class holds but data and modules, as one that is filled.
+        """True if an object of a user's class holds but data and modules, as one that is filled.
 
         Another one, such as a logger or a trainer, is what it is by being that very one.
         """
@@ -247,7 +247,7 @@ def copied_generator(generator: Any) -> Any:
 
 
 def is_empty(cell: types.CellType) -> bool:
-    """Whether a function closes over a variable that has no value as yet."""
+    """True if a function closes over a variable that has no value as yet."""
     try:
         cell.cell_contents  # noqa: B018  # asks
     except ValueError:

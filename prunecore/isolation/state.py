@@ -17,9 +17,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode, _push_mode
 
 from prunecore.isolation.copies import CONTAINERS, GENERATORS, HOOKS, copied_generator, is_empty
-from prunecore.isolation.dispatch import ThreadMode
+
+
+class ThreadMode(TorchDispatchMode):
+    """A mode that sees what is computed in this thread while it is active.
+
+    torch's own notes for the whole process that there is one, and compiles nothing meanwhile; two
+    of two threads may leave that note behind. It also imports torch's compiler, in seconds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # no network that is compiled comes this far
+
+    def __enter__(self) -> Any:
+        _push_mode(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _pop_mode()
+
 
 TORCH = f"{Path(str(torch.__file__)).parent}{os.sep}"  # the folder of its code
 
@@ -226,7 +249,7 @@ def _values(thing: Any) -> list[Any]:
 
 
 def _is_users(thing: Any, depth: int) -> bool:
-    """Whether a thing is an object of a class of the user's that is to be looked into."""
+    """True if a thing is an object of a class of the user's that is to be looked into."""
     return depth > 0 and hasattr(thing, "__dict__") and not isinstance(thing, _OTHERS)
 
 
@@ -258,7 +281,7 @@ def _held(thing: Any) -> list[tuple[Any, ...]]:
 
 
 def _are(items: Sequence[tuple[Any, ...]], others: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether two things hold the very same, in one order."""
+    """True if two things hold the very same, in one order."""
     return len(items) == len(others) and all(
         part is other
         for item, its_other in zip(items, others, strict=True)

@@ -15,11 +15,11 @@ from torch.func import functional_call
 from prunecore.channels.dependencies import ChannelArray, Dependencies
 from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
+from prunecore.channels.names import is_of_torch
 from prunecore.channels.records import Visit, is_within
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Inputs, tensors
 from prunecore.isolation.state import kept_contents
-from prunecore.tracing.attributes import is_of_torch
 from prunecore.tracing.module_hooks import hooks_in
 from prunecore.verifying.masking import masked_original
 from prunecore.verifying.running import Run
@@ -65,7 +65,7 @@ class ResidualBlock:
 
 
 def _can_go_on(made: ChannelArray, min_channels: int) -> bool:
-    """Whether a layer that makes these channels may lose another one: a head has many places."""
+    """True if a layer that makes these channels may lose another one: a head has many places."""
     _, places = np.unique(made, return_counts=True)
     return len(made) - int(places.min(initial=len(made))) >= min_channels
 
@@ -127,7 +127,7 @@ def _returns_its_channels(visit: Visit, dependencies: Dependencies) -> bool:
 
 
 def _shares_tensors(model: nn.Module, path: str) -> bool:
-    """Whether a module holds a tensor that the network holds elsewhere, too."""
+    """True if a module holds a tensor that the network holds elsewhere, too."""
     inside: set[int] = set()
     outside: set[int] = set()
     for named in (model.named_parameters, model.named_buffers):

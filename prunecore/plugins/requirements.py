@@ -52,5 +52,5 @@ def _applicable(plugin: Distribution) -> Iterator[Requirement]:
 
 
 def _is_prunecore(name: str) -> bool:
-    """Whether a distribution is the core, or a plugin by its name; or a group of entry points."""
+    """True if a distribution is the core, or a plugin by its name; or a group of entry points."""
     return canonicalize_name(name).split("-")[0] == CORE

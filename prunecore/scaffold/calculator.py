@@ -82,7 +82,7 @@ def of_block(block: nn.Module, path: str) -> Name:
 
 
 def _is_at(module: Any, place: int, inner: Any) -> bool:
-    """Whether a module is a list that has something at a place."""
+    """True if a module is a list that has something at a place."""
     is_list = isinstance(module, nn.Sequential | nn.ModuleList | nn.ParameterList)
     return is_list and place < len(module) and module[place] is inner
 

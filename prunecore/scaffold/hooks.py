@@ -127,7 +127,7 @@ def _child(block: nn.Module, key: str) -> Call:
 
 
 def _is_plain(value: Value) -> bool:
-    """Whether a value is made of literals and of what torch has."""
+    """True if a value is made of literals and of what torch has."""
     if isinstance(value, Call):
         of_torch = value.function.startswith(("nn.", "torch.", "self."))
         return of_torch and all(map(_is_plain, [*value.positional, *value.keywords.values()]))

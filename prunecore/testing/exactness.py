@@ -14,10 +14,10 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.keep import Keep
 from prunecore.channels.signal import Signal
+from prunecore.isolation.random_states import OwnDraws
 from prunecore.planning.cost import Counter
 from prunecore.registry import Plugin, Plugins
 from prunecore.testing.walk import PATH, Followed, Network
-from prunecore.tracing.draws import OwnDraws
 from prunecore.verifying.comparison import TOLERANCE
 from prunecore.verifying.masking import as_double, masked_original
 from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights

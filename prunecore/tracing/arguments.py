@@ -18,7 +18,7 @@ Placeholder = Callable[[str, tuple[Any, ...]], fx.Proxy]
 
 
 def is_constant(value: Any) -> bool:
-    """Whether an argument chooses what a forward does: `None`, a flag, a word, a type.
+    """True if an argument chooses what a forward does: `None`, a flag, a word, a type.
 
     It is part of the trace, as a default would be, and no argument of the written forward. A number
     is none of these, since it may be a size.

@@ -48,11 +48,6 @@ def without_storage(module: nn.Module, in_training: bool) -> nn.Module:
     return copies[module]
 
 
-def is_of_torch(cls: type) -> bool:
-    """Whether a class is one that generated files call as `nn.Name`."""
-    return getattr(nn, cls.__name__, None) is cls
-
-
 def meta(tensor: Tensor) -> Tensor:
     """A stored tensor's shape, in the type that the walk's tensors have."""
     return tensor.to("meta", torch.float32 if tensor.is_floating_point() else tensor.dtype)
@@ -97,7 +92,7 @@ class DeviceType(str):
     """
 
     def __eq__(self, other: object) -> bool:
-        """Whether it is this kind.
+        """True if it is this kind.
 
         Raises:
             TypeError: the forward does one thing on some devices, and another on others.
@@ -107,7 +102,7 @@ class DeviceType(str):
         return str.__eq__(self, other)
 
     def __ne__(self, other: object) -> bool:
-        """Whether it is another kind; torch's own code may ask for any, as for equality."""
+        """True if it is another kind; torch's own code may ask for any, as for equality."""
         return str.__ne__(self, other) if is_called_by_torch() else not self == other
 
     __hash__ = str.__hash__

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from prunecore.tracing.draws import OwnDraws
+from prunecore.isolation.random_states import OwnDraws
 
 _LITERALS = (bool, int, float, str, type(None), torch.dtype, torch.device, slice, type(...))
 
@@ -88,7 +88,7 @@ class MadeTensors(TorchFunctionMode):
         return Made(torch.tensor, (tensor.tolist(),), options, tensor._version)
 
     def _comes_of(self, tensor: Tensor, module: nn.Module) -> bool:
-        """Whether an attribute holds a tensor, or what it was made of."""
+        """True if an attribute holds a tensor, or what it was made of."""
         made = self._made.get(id(tensor))
         sources = pytree.tree_leaves((made.args, made.kwargs)) if made else []
         return any(value is tensor for value in vars(module).values()) or any(

@@ -48,7 +48,7 @@ class Decider:
         self.is_computing = False
 
     def decide(self, condition: fx.Proxy) -> bool:
-        """Whether a condition holds; the trace gets an assertion that says so.
+        """True if a condition holds; the trace gets an assertion that says so.
 
         What depends on the type of a tensor is decided as for float32, the type of the walk, and
         has none: the written network may be cast as the original may.
@@ -113,7 +113,7 @@ class Decider:
             self.is_computing = False
 
     def changes_lists(self, call: fx.Node) -> bool:
-        """Whether a submodule changes a list that it is called with, as far as that is known.
+        """True if a submodule changes a list that it is called with, as far as that is known.
 
         Tried on one of each kind: many layers of a dense network are given lists, of all before.
         """

@@ -9,8 +9,8 @@ from typing import Any, cast
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.names import is_of_torch
 from prunecore.functions.table import SIGNS
-from prunecore.tracing.attributes import is_of_torch
 from prunecore.tracing.guards import Decider, Undecided
 
 # What `x += y` and its like call; the operator that leaves `x` alone, and the method of tensors.
@@ -47,7 +47,7 @@ def without_augmented(graph: fx.Graph, module: nn.Module, supplied: Mapping[str,
 
 
 def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[Decider]) -> bool:
-    """Whether anything but the result of a change is read afterwards of what it changes."""
+    """True if anything but the result of a change is read afterwards of what it changes."""
     nodes = list(node.graph.nodes)
     later = set(nodes[place + 1 :])
     seen = [
@@ -89,7 +89,7 @@ def _memory(node: fx.Node, module: nn.Module) -> set[Any]:
 
 
 def _is_new(node: fx.Node, module: nn.Module) -> bool:
-    """Whether a call returns a tensor that lies in memory of its own.
+    """True if a call returns a tensor that lies in memory of its own.
 
     So do the layers of torch's with weights, and operators between a tensor and anything.
     """
@@ -105,7 +105,7 @@ def _is_new(node: fx.Node, module: nn.Module) -> bool:
 
 
 def _share(node: fx.Node, other: fx.Node, decider: Decider) -> bool:
-    """Whether tensors of two nodes lie in the same memory."""
+    """True if tensors of two nodes lie in the same memory."""
     return not _storages(node, decider).isdisjoint(_storages(other, decider))
 
 

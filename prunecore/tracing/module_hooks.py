@@ -18,9 +18,8 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.names import module_paths
 from prunecore.inputs import Arguments
 from prunecore.isolation.copies import CONTAINERS, Isolation
-from prunecore.isolation.random_states import kept_random_states
+from prunecore.isolation.random_states import OwnDraws, kept_random_states
 from prunecore.isolation.state import kept_state, parts_of
-from prunecore.tracing.draws import OwnDraws
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,7 +283,7 @@ _ASKING = frozenset(
 
 
 def _may_change(function: Any) -> bool:
-    """Whether a hook that has changed nothing may do so another time, by what its code says."""
+    """True if a hook that has changed nothing may do so another time, by what its code says."""
     while isinstance(function, functools.partial):
         function = function.func
     function = getattr(function, "__func__", function)

@@ -25,14 +25,14 @@ def without_dead_hooks(graph: fx.Graph) -> None:
 
 
 def is_dead(node: fx.Node) -> bool:
-    """Whether nothing uses the node, and computing it changes nothing."""
+    """True if nothing uses the node, and computing it changes nothing."""
     if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
         return False
     return not is_in_place(node) and all(is_dead(user) for user in node.users)
 
 
 def is_in_place(node: fx.Node) -> bool:
-    """Whether the node changes a tensor that others may read."""
+    """True if the node changes a tensor that others may read."""
     name = str(node.target if isinstance(node.target, str) else node.target.__name__)
     is_method_of_operators = getattr(operator, name, None) is node.target  # and_, or_
     return (
@@ -48,7 +48,7 @@ def function_of(node: fx.Node) -> Any:
 
 
 def reads_shape(node: fx.Node) -> bool:
-    """Whether a node is `x.shape`, `x.size()` or `x.size(1)`."""
+    """True if a node is `x.shape`, `x.size()` or `x.size(1)`."""
     if node.op not in ("call_method", "call_function"):
         return False
     is_attribute = node.target is getattr and node.args[1] == "shape"

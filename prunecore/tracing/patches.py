@@ -27,7 +27,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from prunecore.errors import PrunecoreError
 from prunecore.isolation.random_states import OwnGenerators, drawing_functions
-from prunecore.tracing.tracer import Known, is_any
+from prunecore.tracing.proxies import Known, is_any
 
 _TURN = threading.RLock()  # of the thread that traces
 
@@ -166,7 +166,7 @@ def _wait_for_others() -> None:
 
 
 def _traces_unasked(frame: FrameType | None) -> bool:
-    """Whether a thread that has come to this frame traces without having waited for its turn."""
+    """True if a thread that has come to this frame traces without having waited for its turn."""
     while frame is not None:
         caller = frame.f_back
         if frame.f_code is _trace.__code__ and (

@@ -34,7 +34,7 @@ def running_line(file: str | None) -> Line | None:
 
 
 def is_called_by_torch() -> bool:
-    """Whether the function that asks is called by torch's own code, not by a user's."""
+    """True if the function that asks is called by torch's own code, not by a user's."""
     return sys._getframe(2).f_code.co_filename.startswith(TORCH)
 
 

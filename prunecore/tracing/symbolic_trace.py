@@ -16,20 +16,18 @@ from prunecore.channels.records import TRAINING, is_within
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UsageError, told
 from prunecore.isolation.copies import Isolation
-from prunecore.isolation.random_states import kept_random_states
+from prunecore.isolation.random_states import PythonsDraws, kept_random_states
 from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.arguments import put_together
 from prunecore.tracing.attributes import TrainingFlag, held_numbers
-from prunecore.tracing.draws import PythonsDraws
 from prunecore.tracing.in_place import without_augmented
 from prunecore.tracing.module_hooks import Hook
 from prunecore.tracing.nodes import without_dead_hooks
 from prunecore.tracing.patches import standing_in, trace_alone
+from prunecore.tracing.proxies import Asked, ChangedListError
 from prunecore.tracing.scopes import Scopes, leave_out
 from prunecore.tracing.source_lines import file_of, raising_line
 from prunecore.tracing.tracer import (
-    Asked,
-    ChangedListError,
     FollowedHookError,
     NotHeldError,
     OneLevel,

@@ -1,23 +1,16 @@
-"""The `torch.fx` tracer of one level, every child a leaf, and the proxies that it makes."""
+"""The `torch.fx` tracer of one level: the forward of a module, every child a leaf."""
 
 from __future__ import annotations
 
-import builtins
 import dataclasses
 import functools
 import inspect
-import operator
-import sys
 from collections.abc import (
     Callable,
     Collection,
-    ItemsView,
-    Iterable,
     Iterator,
-    KeysView,
     Mapping,
     Sequence,
-    ValuesView,
 )
 from itertools import chain
 from typing import Any
@@ -28,14 +21,14 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
+from prunecore.isolation.random_states import OwnDraws
 from prunecore.tracing.arguments import arguments
-from prunecore.tracing.attributes import DeviceType, contexts
-from prunecore.tracing.draws import OwnDraws
+from prunecore.tracing.attributes import contexts
 from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
-from prunecore.tracing.in_place import AUGMENTED
 from prunecore.tracing.module_hooks import Hook, call_with
 from prunecore.tracing.nodes import OF_HOOK
+from prunecore.tracing.proxies import Known, give, items_of
 from prunecore.tracing.source_lines import LINE, LocalNames, file_of, running_line
 
 
@@ -49,7 +42,7 @@ def forward_of(module: nn.Module) -> Callable[..., Any]:
 
 
 def is_of_class(module: nn.Module) -> bool:
-    """Whether a module's forward is a method of its class: some choose one of several."""
+    """True if a module's forward is a method of its class: some choose one of several."""
     chosen = vars(module).get("forward")
     return chosen is None or (
         inspect.ismethod(chosen)
@@ -249,7 +242,7 @@ class OneLevel(fx.Tracer):
             self._in_hooks -= 1
 
     def _is_child(self, module: nn.Module) -> bool:
-        """Whether a module is a child of what is traced; only one without tensors need not be.
+        """True if a module is a child of what is traced; only one without tensors need not be.
 
         Raises:
             NotHeldError: it is none, and has tensors.
@@ -293,7 +286,7 @@ class OneLevel(fx.Tracer):
             return None
 
     def is_own(self, value: Any) -> bool:
-        """Whether a value is the device that the module's tensors are on, and so all others."""
+        """True if a value is the device that the module's tensors are on, and so all others."""
         return isinstance(value, torch.device) and value == self._device
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
@@ -301,291 +294,6 @@ class OneLevel(fx.Tracer):
         if self._given is None and isinstance(self.supplied.get(name), Signal):
             self._given = proxy.node
         return proxy
-
-
-# Methods of lists that change them, or make another of them.
-_OF_LISTS = ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse")
-
-
-class ChangedListError(Exception):
-    """A forward reads a list that has become another one since."""
-
-
-class Asked(BaseException):
-    """A forward asks what a stand-in is, which is to be answered as if it were the real thing."""
-
-
-class Known(fx.Proxy):
-    """Stands for what a node computes.
-
-    Attributes:
-        changed: the list that it stands for, once the forward has changed it.
-        given_to: the calls of submodules that were given it.
-        listed_for: the calls that were given a list which it is an item of.
-    """
-
-    tracer: Any
-    __array_ufunc__ = None  # numbers of NumPy leave their operators to it
-    is_nested = False  # a network that is pruned is given rectangles
-    _is_param = _is_buffer = False  # which torch asks of what becomes an attribute of a module
-    changed: list[Any] | None = None
-    given_to: tuple[fx.Node, ...] = ()
-    listed_for: tuple[fx.Node, ...] = ()
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        """What `isinstance` looks at, Python's and that of torch in C, before it says no.
-
-        Raises:
-            Asked: the module of Python that asks has no `isinstance` of its own as yet.
-        """
-        asking = sys._getframe(1)
-        if asking.f_code is not is_any.__code__ and "isinstance" not in asking.f_globals:
-            self.tracer.asking.append(asking.f_globals)
-            raise Asked
-        return type(self)
-
-    @classmethod
-    def __torch_function__(
-        cls, orig_method: Any, types: Any, args: Any = None, kwargs: Any = None
-    ) -> Any:
-        """A node for a function of torch; any proxy tells which trace that is for."""
-        return fx.Proxy.__torch_function__(orig_method, types, args, kwargs)
-
-    def is_any(self, kinds: Any) -> bool:
-        """Whether it stands for a tensor or a collection of these kinds."""
-        value = self.tracer.known(self)
-        return isinstance(value, Tensor | list | tuple | dict) and isinstance(value, kinds)
-
-    def __len__(self) -> int:
-        """How many items a tuple, list or dictionary has.
-
-        Raises:
-            RuntimeError: it is something else.
-        """
-        value = self.tracer.known(self) if self.changed is None else self.changed
-        return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
-
-    def __rmul__(self, other: Any) -> Any:
-        """A size once is that size, as products of sizes begin."""
-        if type(other) is int and other == 1 and isinstance(self.tracer.known(self), int):
-            return self
-        return super().__rmul__(other)  # type: ignore[misc] # torch.fx gives it to the class later
-
-    # There is no __index__: functions of torch would ask for it, to which a size is one as it is.
-
-    def __int__(self) -> int:
-        return int(self._number())
-
-    def __float__(self) -> float:
-        return float(self._number())
-
-    def __round__(self, digits: int | None = None) -> Any:
-        return round(self._number(), digits)
-
-    def __getitem__(self, key: Any) -> Any:
-        if self.changed is not None:
-            return self.changed[key]
-        if isinstance(key, int) and self.given_to and self.is_any(list):
-            self._check(self.given_to)
-        if isinstance(key, int) and self.node.op == "call_module" and self._fields():
-            key = list(self.tracer.known(self))[key]  # such a dictionary is a tuple, too
-        return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._as_list()[key] = value
-
-    def __delitem__(self, key: Any) -> None:
-        del self._as_list()[key]
-
-    def __iadd__(self, other: Any) -> Any:
-        """`ys += [y]` changes a list."""
-        if type(other) is not list:
-            return _augmented(operator.iadd)(self, other)
-        self._as_list().extend(other)
-        return self
-
-    def __getattr__(self, k: str) -> Any:
-        if k in _OF_LISTS and self.is_any(list):
-            return getattr(self._as_list(), k)
-        if not hasattr(Tensor, k) and k in self._fields():
-            value = self.tracer.known(self)
-            return self[k] if k in value else getattr(value, k)
-        return _KINDS.get(k, KnownAttribute)(self, k)
-
-    def _fields(self) -> list[str]:
-        """The attributes of a dictionary that is a dataclass, too; what is None is no item."""
-        value = self.tracer.known(self)
-        is_both = isinstance(value, dict) and dataclasses.is_dataclass(value)
-        return [field.name for field in dataclasses.fields(value)] if is_both else []
-
-    def _number(self) -> Any:
-        """The number that it stands for, where Python needs one: the trace is for that alone."""
-        try:
-            return self.tracer.decider.number(self)
-        except Undecided as error:
-            raise TypeError(
-                "it makes a number of the batch, or of what shapes do not tell"
-            ) from error
-
-    def as_argument(self) -> Any:
-        """What a node is given in its place: the list that it has become, or its own node.
-
-        Raises:
-            ChangedListError: what it stands for, or is an item of, is no longer that.
-        """
-        if self.changed is not None:
-            return self.changed
-        if self.node in self.tracer.outdated:
-            raise ChangedListError("it reads what holds a list that it has changed")
-        self._check(self.listed_for)
-        return self.node
-
-    def _check(self, calls: Iterable[fx.Node]) -> None:
-        for call in calls:
-            if self.tracer.decider.changes_lists(call):
-                raise ChangedListError(f"it reads a list that {call.target} has changed")
-
-    def _as_list(self) -> list[Any]:
-        """The list that it stands for, to be changed."""
-        if self.changed is None:
-            if not self.is_any(list):
-                raise TypeError("it sets places of what is no list")
-            self.changed = list(items_of(self, self.tracer.known(self)))
-            holder: Any = self.node
-            while holder.target is operator.getitem:
-                holder = holder.args[0]
-                self.tracer.outdated.add(holder)
-        return self.changed
-
-
-def _augmented(function: Callable[..., Any]) -> Callable[[Known, Any], Any]:
-    """The method of stand-ins for `x += y`, say."""
-    return lambda self, y: self.tracer.create_proxy("call_function", function, (self, y), {})
-
-
-for _function in AUGMENTED:
-    if not hasattr(Known, f"__{_function.__name__}__"):
-        setattr(Known, f"__{_function.__name__}__", _augmented(_function))
-
-
-def is_any(value: Any, kinds: Any, /) -> bool:
-    """Python's `isinstance`, by which stand-ins are what they stand for."""
-    is_of = builtins.isinstance  # this module may have one of its own, which is this function
-    return is_of(value, kinds) or (is_of(value, Known) and value.is_any(kinds))
-
-
-class KnownAttribute(fx.proxy.Attribute, Known):
-    """Stands for an attribute, perhaps a method."""
-
-    def __getattr__(self, k: str) -> KnownAttribute:
-        return KnownAttribute(self, k)
-
-
-class _Device(KnownAttribute):
-    """Stands for `x.device`, which knows its kind, and that all tensors are on one."""
-
-    type = DeviceType("cpu")
-
-    def __eq__(self, other: object) -> Any:
-        is_same = isinstance(other, _Device) or self.tracer.is_own(other)
-        return is_same or fx.Proxy.__eq__(self, other)
-
-    def __ne__(self, other: object) -> Any:
-        is_same = isinstance(other, _Device) or self.tracer.is_own(other)
-        return not is_same and fx.Proxy.__ne__(self, other)
-
-    __hash__ = fx.Proxy.__hash__
-
-
-class _To(KnownAttribute):
-    """Stands for `x.to`, which to where all tensors are returns what it is asked of."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if "copy" in kwargs:
-            return super().__call__(*args, **kwargs)
-        args = tuple(value for value in args if not self._is_there(value))
-        kwargs = {name: value for name, value in kwargs.items() if not self._is_there(value)}
-        if args or kwargs.keys() - {"non_blocking"}:
-            return super().__call__(*args, **kwargs)
-        return self.root
-
-    def _is_there(self, value: Any) -> bool:
-        return isinstance(value, _Device) or self.tracer.is_own(value)
-
-
-class _Rank(KnownAttribute):
-    """Stands for `x.ndim`, by which a forward may look something up."""
-
-    def __hash__(self) -> int:
-        return hash(self.tracer.known(self))
-
-
-_KINDS: Mapping[str, type[KnownAttribute]] = {
-    "device": _Device,
-    "ndim": _Rank,
-    "to": _To,
-}
-
-
-def give(call: fx.Node, given: Any, decider: Decider) -> None:
-    """Note that a submodule is given these arguments: it may change the lists among them.
-
-    Args:
-        call: of the submodule.
-        given: its arguments, stand-ins and collections of such.
-        decider: knows whether it does.
-
-    Raises:
-        ChangedListError: it fills an empty list, of which there is nothing to be read as yet.
-    """
-    if isinstance(given, Known):
-        if given.changed is None:
-            given.given_to = (*given.given_to, call)
-            return
-        given = given.changed
-    if isinstance(given, list) and decider.changes_lists(call):
-        if not given:
-            raise ChangedListError(f"it has {call.target} fill a list")
-        given[:] = [_listed(item, call) for item in given]
-    if isinstance(given, list | tuple | dict):
-        for item in given.values() if isinstance(given, dict) else given:
-            give(call, item, decider)
-
-
-def _listed(item: Any, call: fx.Node) -> Any:
-    """An item of a list that a submodule was given, as it is read from that list afterwards."""
-    if type(item) is not Known:
-        return item
-    known = Known(item.node, item.tracer)
-    known.changed, known.given_to = item.changed, item.given_to
-    known.listed_for = (*item.listed_for, call)
-    return known
-
-
-def items_of(proxy: Any, value: Any) -> Iterator[Any]:
-    """What a loop over a traced value goes through: keys as they are, stand-ins for values.
-
-    Args:
-        proxy: stands for it.
-        value: what it is, its tensors without storage.
-
-    Raises:
-        TraceError: it has no number of items that shapes tell.
-    """
-    if proxy.changed is not None:
-        return iter(proxy.changed)
-    if isinstance(value, list | tuple):
-        return (proxy[place] for place in range(len(value)))
-    if isinstance(value, dict | KeysView):
-        return iter(list(value))
-    if isinstance(value, ValuesView | ItemsView):
-        held = proxy.tracer.proxy(proxy.node.args[0])  # whose method gave it
-        items = [(key, held[key]) for key in held]
-        return iter([item for _, item in items] if isinstance(value, ValuesView) else items)
-    is_tensor = isinstance(value, Tensor)
-    what = "the first axis of a tensor" if is_tensor else "what is not known before it runs"
-    raise fx.proxy.TraceError(f"it goes through {what}")
 
 
 def without_views(graph: fx.Graph) -> None:

@@ -36,7 +36,7 @@ class TrainEval:
 
     @property
     def differ(self) -> bool:
-        """Whether training does something else that counts."""
+        """True if training does something else that counts."""
         return self.training not in (self.eval, None)
 
 
@@ -51,7 +51,7 @@ def only_in(node: fx.Node) -> str | None:
 
 
 def alike(first: fx.Graph, second: fx.Graph) -> bool:
-    """Whether two traces of one forward do the same."""
+    """True if two traces of one forward do the same."""
     if len(first.nodes) != len(second.nodes):
         return False
     numbers: dict[fx.Node, int] = {}
@@ -208,7 +208,7 @@ def _nodes_in(node: fx.Node) -> list[fx.Node]:
 
 
 def _may_pair(theirs: fx.Node, ours: fx.Node, pairs: Mapping[fx.Node, fx.Node]) -> bool:
-    """Whether two calls that are alike are one call.
+    """True if two calls that are alike are one call.
 
     A layer is the same one whatever it is given. A function of different things is one call if all
     that it is used for is the same, too: else two functions of one name only happen to meet.

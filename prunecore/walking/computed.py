@@ -160,7 +160,7 @@ def follow_rest(channels: Follower, signal: Signal) -> None:
 
 
 def is_free(channels: Follower, signal: Signal, way: Way, axis: int | None = None) -> bool:
-    """Whether channels stay free that are followed this way, and lie along this axis, if given."""
+    """True if channels stay free that are followed this way, and lie along this axis, if given."""
     walk = trial(channels)
     try:
         result = follow(walk, signal, way)

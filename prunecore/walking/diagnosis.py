@@ -17,8 +17,7 @@ from prunecore.channels.records import Records, Visit
 from prunecore.channels.signal import Signal
 from prunecore.errors import InputShapeError, PrunecoreError
 from prunecore.inputs import Arguments, tensors
-from prunecore.isolation.random_states import kept_random_states
-from prunecore.tracing.draws import OwnDraws
+from prunecore.isolation.random_states import OwnDraws, kept_random_states
 
 _HOOK = "prunecore_calculate_dependencies"
 
@@ -44,7 +43,7 @@ class Shapes:
         return f"a collection of tensors of {shapes} for {self.inputs} inputs"
 
     def fits(self, other: Shapes) -> bool:
-        """Whether these are the same for another number of inputs, along whatever axis they lie."""
+        """True if these are the same for another number of inputs, along whatever axis they lie."""
         return (self.alone, len(self.each)) == (other.alone, len(other.each)) and all(
             len(ours) == len(theirs)
             and all(

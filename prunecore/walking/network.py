@@ -19,6 +19,7 @@ from prunecore.channels.records import (
     Records,
 )
 from prunecore.channels.signal import Signal
+from prunecore.channels.stored import check_names
 from prunecore.errors import (
     InputShapeError,
     PrunecoreError,
@@ -33,7 +34,6 @@ from prunecore.tracing.scopes import Scopes, find_scopes, hooks_to_drop, leave_o
 from prunecore.tracing.train_eval import in_both, merged
 from prunecore.walking.calls import couple_stated
 from prunecore.walking.diagnosis import find_wrong_answer
-from prunecore.walking.reachable import check_names
 from prunecore.walking.walk import Walk
 
 _LEAVE_OUT = f"Or leave out what only training does (--drop {TRAINING})."

@@ -19,16 +19,17 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.channels import Channels
 from prunecore.channels.computed import are_of_weights, is_open, open_parts
 from prunecore.channels.ids import Ids, along, without_channels
+from prunecore.channels.names import is_of_torch
 from prunecore.channels.records import Trace, Visit, is_within
 from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, shaped
 from prunecore.channels.sizes import Count, counted, depending
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions.rule import FunctionRule, Operation
+from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
 from prunecore.tracing.arguments import called_with, constants, one_by_one
-from prunecore.tracing.attributes import TrainingFlag, is_of_torch
-from prunecore.tracing.draws import OwnDraws
+from prunecore.tracing.attributes import TrainingFlag
 from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE

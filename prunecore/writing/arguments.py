@@ -13,7 +13,6 @@ from torch import nn
 
 from prunecore.channels.keep import Width
 from prunecore.escaping import nearest_name
-from prunecore.writing.expressions import kind_of
 from prunecore.writing.text import (
     REQUIRED,
     RESERVED,
@@ -53,18 +52,18 @@ class Argument:
 
     @property
     def is_width(self) -> bool:
-        """Whether it counts channels."""
+        """True if it counts channels."""
         return any(isinstance(value, Width) for value in self.values)
 
     @property
     def is_by_place(self) -> bool:
-        """Whether it is given by place: a width, or a number as a layer's kernel size."""
+        """True if it is given by place: a width, or a number as a layer's kernel size."""
         numbers = all(isinstance(value, int | tuple) for value in self.values)
         return self.default is REQUIRED and numbers and not isinstance(self.values[0], bool)
 
     @property
     def is_inner_width(self) -> bool:
-        """Whether it is no more than a width, unless the input or output has it.
+        """True if it is no more than a width, unless the input or output has it.
 
         A width that stands in one place has the name that it has there, `groups`, if that tells
         what it counts.
@@ -208,7 +207,7 @@ class Arguments:
 
 
 def alike(values: Sequence[Value]) -> bool:
-    """Whether these are calls that differ in nothing but argument values."""
+    """True if these are calls that differ in nothing but argument values."""
     first = values[0]
     return all(
         isinstance(value, Call)
@@ -220,7 +219,7 @@ def alike(values: Sequence[Value]) -> bool:
 
 
 def equal(values: Sequence[Value]) -> bool:
-    """Whether these values are written alike."""
+    """True if these values are written alike."""
     return all(same(values[0], value) for value in values)
 
 
@@ -280,3 +279,17 @@ def _named(text: str) -> Any:
     for name in rest:
         value = getattr(value, name, None)
     return value
+
+
+def kind_of(value: object) -> str:
+    """The annotation of a value that is written: a type of Python's or torch's own, else `Any`."""
+    for kind, text in _KINDS.items():
+        if isinstance(value, kind):
+            return text
+    return "None" if value is None else "Any"
+
+
+_KINDS: Mapping[type, str] = {
+    **{kind: kind.__name__ for kind in (bool, int, float, complex, str, bytes)},
+    **{kind: f"torch.{kind.__name__}" for kind in (torch.dtype, torch.device)},
+}

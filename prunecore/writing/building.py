@@ -24,8 +24,8 @@ from prunecore.errors import (
     told,
 )
 from prunecore.escaping import shown
+from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
-from prunecore.tracing.draws import OwnDraws
 from prunecore.writing.instances import Instance
 from prunecore.writing.source_file import file_text
 from prunecore.writing.text import Statement

@@ -202,7 +202,7 @@ class ClassWriter:
 
 
 def _counts(value: Value) -> bool:
-    """Whether a list, tuple or dictionary holds widths, or what may hold them."""
+    """True if a list, tuple or dictionary holds widths, or what may hold them."""
     items = value.values() if isinstance(value, dict) else value
     return isinstance(value, dict | list | tuple) and any(
         isinstance(item, Width | Call | dict | list | tuple) for item in items
@@ -229,7 +229,7 @@ def _label(role: Role, function: str) -> str:
 
 
 def _is_dilation(column: Sequence[Value], calls: Sequence[Call]) -> bool:
-    """Whether a padding is always the dilation, as that of a kernel of three places is."""
+    """True if a padding is always the dilation, as that of a kernel of three places is."""
     dilations = [call.keywords.get("dilation") for call in calls]
     pairs = list(zip(column, dilations, strict=True))
     return not equal(column) and all(same(padding, dilation) for padding, dilation in pairs)

@@ -102,7 +102,7 @@ class Container:
     item: str
 
     def can_be_cut(self, first: int, last: int) -> bool:
-        """Whether these places can be gone through: all of them, or three and more of some."""
+        """True if these places can be gone through: all of them, or three and more of some."""
         can_be_cut = self.is_list or self.is_dict
         return (first, last) == (0, self.size - 1) or (can_be_cut and last - first >= 2)
 
@@ -168,5 +168,5 @@ def places_of(
 
 
 def _gives_all(cls: type, kind: type) -> bool:
-    """Whether a container's class is gone through as torch's own."""
+    """True if a container's class is gone through as torch's own."""
     return next(base for base in cls.__mro__ if "__iter__" in vars(base)) is kind

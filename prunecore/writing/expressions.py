@@ -21,6 +21,7 @@ from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, is_number, quoted, shown
 from prunecore.functions.table import SIGNS
 from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
+from prunecore.writing.arguments import kind_of
 from prunecore.writing.text import (
     REQUIRED,
     Call,
@@ -61,7 +62,7 @@ def self_path(module: nn.Module, path: str, start: str = "self") -> str:
 
 
 def _gives_by_key(module: nn.Module) -> bool:
-    """Whether `module[key]` is one of its modules, as that of torch's own dictionary is."""
+    """True if `module[key]` is one of its modules, as that of torch's own dictionary is."""
     return (
         isinstance(module, nn.ModuleDict) and type(module).__getitem__ is nn.ModuleDict.__getitem__
     )
@@ -94,12 +95,12 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
 
 
 def is_operator(target: Any) -> bool:
-    """Whether a call is written as an operator, its operands as text."""
+    """True if a call is written as an operator, its operands as text."""
     return target in SIGNS and SIGNS[target].kind != "in place"
 
 
 def is_infix(target: Any) -> bool:
-    """Whether a call is written as an operator between its operands."""
+    """True if a call is written as an operator between its operands."""
     return target in SIGNS and SIGNS[target].kind == "infix"
 
 
@@ -124,7 +125,7 @@ def _is_number(value: Value) -> bool:
 
 
 def _takes_away(node: fx.Node) -> bool:
-    """Whether a sum is with a negative number, and surely not of a mask, which has no minus."""
+    """True if a sum is with a negative number, and surely not of a mask, which has no minus."""
     operands: Any = node.args
     left, right = operands
     return (
@@ -284,20 +285,6 @@ def annotation(value: Any) -> str:
         kinds = {annotation(key) for key in value} or {"str"}
         return f"dict[{kinds.pop() if len(kinds) == 1 else 'Any'}, {inner}]"
     return kind_of(value)
-
-
-def kind_of(value: object) -> str:
-    """The annotation of a value that is written: a type of Python's or torch's own, else `Any`."""
-    for kind, text in _KINDS.items():
-        if isinstance(value, kind):
-            return text
-    return "None" if value is None else "Any"
-
-
-_KINDS: Mapping[type, str] = {
-    **{kind: kind.__name__ for kind in (bool, int, float, complex, str, bytes)},
-    **{kind: f"torch.{kind.__name__}" for kind in (torch.dtype, torch.device)},
-}
 
 
 def parameter(node: fx.Node, value: Any, has_default: bool) -> str:

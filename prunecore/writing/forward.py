@@ -46,7 +46,7 @@ from prunecore.writing.variables import Variables, part_names, parts_of
 
 
 def mixes(module: nn.Module) -> bool:
-    """Whether a module has children or weights of its own of two axes or more."""
+    """True if a module has children or weights of its own of two axes or more."""
     if any(True for _ in module.children()):
         return True
     return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
@@ -203,7 +203,7 @@ class ForwardWriter:
         return expression
 
     def breaks(self, node: fx.Node, waiting: list[Expression]) -> bool:
-        """Whether a statement should end before this node."""
+        """True if a statement should end before this node."""
         calls = [expression for expression in waiting if expression.depth > 0]
         if self._is_optional(node):
             return bool(waiting)
@@ -216,7 +216,7 @@ class ForwardWriter:
         )
 
     def _hides_width(self, node: fx.Node, waiting: list[Expression]) -> bool:
-        """Whether a kept width, which may be another one in another instance, would be in a text.
+        """True if a kept width, which may be another one in another instance, would be in a text.
 
         It has to stay a value by itself, to become an argument of the class.
         """
@@ -302,11 +302,11 @@ class ForwardWriter:
         return args, kwargs
 
     def _is_optional(self, node: fx.Node) -> bool:
-        """Whether the node calls a child that other instances of the class lack."""
+        """True if the node calls a child that other instances of the class lack."""
         return node.op == "call_module" and node.target in self.optional
 
     def is_composite(self, node: fx.Node) -> bool:
-        """Whether the node calls a module that has children."""
+        """True if the node calls a module that has children."""
         return node.op == "call_module" and any(
             True for _ in self.trace.module.get_submodule(str(node.target)).children()
         )
@@ -345,7 +345,7 @@ def _modules_named(graph: fx.Graph) -> set[str]:
 
 
 def holds_width(value: Value) -> bool:
-    """Whether a value is a kept width, or holds one."""
+    """True if a value is a kept width, or holds one."""
     if isinstance(value, Call):
         value = (*value.positional, *value.keywords.values())
     if isinstance(value, dict):

@@ -76,7 +76,7 @@ def _is_named(value: Value) -> bool:
 
 
 def is_without_arguments(value: Value) -> bool:
-    """Whether a value is a call that names options alone, as that of an activation."""
+    """True if a value is a call that names options alone, as that of an activation."""
     return isinstance(value, Call) and not value.positional
 
 

@@ -149,7 +149,7 @@ class _Finder:
         return places_of(self.module, str(node.target), self.is_left_out)
 
     def _repeats(self, found: _Matching, turn: int) -> bool:
-        """Whether the operations of another turn are those of the first, one place on."""
+        """True if the operations of another turn are those of the first, one place on."""
         begin = found.start + turn * found.period
         first, later = (self.nodes[at : at + found.period] for at in (found.start, begin))
         return len(later) == found.period and all(
@@ -183,7 +183,7 @@ class _Finder:
         return False
 
     def _same(self, found: _Matching, one: Any, other: Any, turn: int) -> bool:
-        """Whether an argument of the first turn is in its place in a later one."""
+        """True if an argument of the first turn is in its place in a later one."""
         if isinstance(one, fx.Node):
             return isinstance(other, fx.Node) and self._same_node(found, one, other, turn)
         if isinstance(one, list | tuple):
@@ -220,7 +220,7 @@ class _Finder:
     def _grows(
         self, found: _Matching, one: Sequence[Any], other: Sequence[fx.Node], turn: int
     ) -> bool:
-        """Whether a list has in a later turn what the turns before it have added."""
+        """True if a list has in a later turn what the turns before it have added."""
         place = self.number.get(other[-1], -1) - found.start - (turn - 1) * found.period
         if not 0 <= place < found.period:
             return False
@@ -257,7 +257,7 @@ class _Finder:
         return gathered
 
     def _is_closed(self, loop: Loop) -> bool:
-        """Whether nothing but the lists and the last turn is used after the loop."""
+        """True if nothing but the lists and the last turn is used after the loop."""
         early = {node for turn in loop.turns[:-1] for node in turn}
         lists = loop.lists
 
@@ -276,7 +276,7 @@ class _Finder:
 
 
 def is_one_of(value: Any, lists: Mapping[tuple[fx.Node, ...], Any]) -> bool:
-    """Whether an argument is a list or tuple of just these nodes."""
+    """True if an argument is a list or tuple of just these nodes."""
     return _are_nodes(value) and tuple(value) in lists
 
 

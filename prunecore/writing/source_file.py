@@ -12,11 +12,11 @@ from typing import Any
 from torch import nn
 
 from prunecore.channels.keep import Keep
+from prunecore.channels.names import is_of_torch
 from prunecore.channels.signal import Signal
 from prunecore.errors import UsageError
 from prunecore.escaping import in_docstring, nearest_name, quoted
 from prunecore.registry import Plugins
-from prunecore.tracing.attributes import is_of_torch
 from prunecore.writing.classes import define_classes
 from prunecore.writing.expressions import self_path
 from prunecore.writing.instances import Instance

@@ -67,7 +67,7 @@ RESERVED = frozenset(  # names that nothing else in a file may have
 
 
 def is_taken(name: str) -> bool:
-    """Whether a name has a meaning in every file: Python's, or that of what a file imports."""
+    """True if a name has a meaning in every file: Python's, or that of what a file imports."""
     return name in RESERVED or hasattr(builtins, name)
 
 
@@ -212,7 +212,7 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
 
 
 def holds_table(value: Value) -> bool:
-    """Whether a value is a long list of numbers, or holds one: no formatter is to spread it."""
+    """True if a value is a long list of numbers, or holds one: no formatter is to spread it."""
     return _is_table(value) or any(holds_table(item) for _, item in _parts(value)[1])
 
 
@@ -328,7 +328,7 @@ _MOST_BITS = 4096  # of a whole number in decimal, of which Python reads only so
 
 
 def same(first: Value, second: Value) -> bool:
-    """Whether two values are written alike: `1` and `True` are not, `0.0` and `-0.0` are not."""
+    """True if two values are written alike: `1` and `True` are not, `0.0` and `-0.0` are not."""
     if first is second:
         return True
     if isinstance(first, int) and isinstance(second, int):
@@ -462,7 +462,7 @@ def write_statements(statements: Sequence[AnyStatement], indent: int) -> str:
 
 
 def fits(value: Value, indent: int, before: int, spread: bool = False) -> bool:
-    """Whether an expression stands on one line, after what may come before it.
+    """True if an expression stands on one line, after what may come before it.
 
     Args:
         value: the expression.

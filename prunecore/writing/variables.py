@@ -161,7 +161,7 @@ class Variables:
 
 
 def _is_part(node: fx.Node) -> bool:
-    """Whether a tensor goes into a list that a function puts together, and is no such list."""
+    """True if a tensor goes into a list that a function puts together, and is no such list."""
     return not _joined(node) and any(node in one for user in node.users for one in _joined(user))
 
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import join, module_paths
+from prunecore.channels.names import is_of_torch, join, module_paths
 from prunecore.channels.records import Visit, is_within
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UnwritableError
 from prunecore.escaping import is_name
 from prunecore.registry import Plugin, Plugins
-from prunecore.tracing.attributes import held_numbers, is_of_torch
+from prunecore.tracing.attributes import held_numbers
 from prunecore.writing.class_text import Definitions
 from prunecore.writing.containers import container_of, in_places
 from prunecore.writing.expressions import literal
@@ -97,7 +97,7 @@ class Writer:
         return self.keep.dependencies.forwards.visits[name][0]
 
     def is_called(self, name: str) -> bool:
-        """Whether the forward calls the module at a path, rather than its children one by one."""
+        """True if the forward calls the module at a path, rather than its children one by one."""
         return name in self.keep.dependencies.forwards.visits
 
     def child(self, module: nn.Module, name: str) -> Value | None:

@@ -66,7 +66,7 @@ def made_by(cut: Any, layer: str) -> list[int]:
 
 
 def is_free(cut: Any, layer: str) -> bool:
-    """Whether each of a layer's channels may go by itself."""
+    """True if each of a layer's channels may go by itself."""
     channels = made_by(cut, layer)
     return len(set(channels)) == len(channels) and bool(cut.dependencies.removable[channels].all())
 

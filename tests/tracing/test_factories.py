@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore.errors import UnsupportedError
-from prunecore.tracing.draws import OwnDraws
+from prunecore.isolation.random_states import OwnDraws
 from prunecore.tracing.factories import MadeTensors
 
 SIZE = 4

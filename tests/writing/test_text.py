@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from prunecore.channels.keep import Width
-from prunecore.tracing.attributes import is_of_torch
+from prunecore.channels.names import is_of_torch
 from prunecore.writing.text import (
     LINE,
     Call,

@@ -40,7 +40,7 @@ def local_names(trace: Trace) -> dict[fx.Node, list[str]]:
 
 
 def _is_on_its_way(node: fx.Node, trace: Trace) -> bool:
-    """Whether a tensor is used once, to make another one of it alone."""
+    """True if a tensor is used once, to make another one of it alone."""
     if len(node.users) > 1:
         return False
     return any(

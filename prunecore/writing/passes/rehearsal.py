@@ -15,7 +15,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal, shaped
 from prunecore.functions.rule import FunctionRule
-from prunecore.tracing.draws import OwnDraws
+from prunecore.isolation.random_states import OwnDraws
 from prunecore.tracing.nodes import function_of
 from prunecore.tracing.train_eval import choose
 
@@ -58,7 +58,7 @@ class Rehearsal:
     def takes(
         self, node: fx.Node, tensor: Signal, signals: Sequence[Signal], parts: Sequence[Ids]
     ) -> bool:
-        """Whether a call takes these places, as it would be written with the kept widths.
+        """True if a call takes these places, as it would be written with the kept widths.
 
         Args:
             node: the call.
@@ -138,7 +138,7 @@ class Rehearsal:
 
 
 def _fits(result: Any, signal: Any) -> bool:
-    """Whether a tensor has the sizes that it should along the axes without channels."""
+    """True if a tensor has the sizes that it should along the axes without channels."""
     if not isinstance(signal, Signal):
         return True
     return result.ndim == signal.ndim and all(
@@ -148,7 +148,7 @@ def _fits(result: Any, signal: Any) -> bool:
 
 
 def _has(result: Tensor, signal: Signal, places: Ids) -> bool:
-    """Whether a tensor has these places along the axis on which its channels lie."""
+    """True if a tensor has these places along the axis on which its channels lie."""
     numbers = torch.from_numpy(places).to(result.dtype)
     if not len(places):
         return result.numel() == 0

@@ -58,17 +58,17 @@ class Selection:
 
     @property
     def is_split(self) -> bool:
-        """Whether it returns several tensors."""
+        """True if it returns several tensors."""
         return len(self.parts) > 1
 
     @property
     def is_run(self) -> bool:
-        """Whether the places lie next to each other and keep their order."""
+        """True if the places lie next to each other and keep their order."""
         return bool((np.diff(self.parts[0]) == 1).all())
 
     @property
     def is_all(self) -> bool:
-        """Whether it takes every place, in order."""
+        """True if it takes every place, in order."""
         all_places = np.array_equal(self.parts[0], np.arange(self.width))
         return self.alone and not self.is_split and all_places
 

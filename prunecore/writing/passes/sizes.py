@@ -71,7 +71,7 @@ def _computed(trace: Trace, node: fx.Node) -> list[fx.Node]:
 
 
 def _is_shape(trace: Trace, node: fx.Node) -> bool:
-    """Whether a node is several sizes, of the input perhaps, which are all that they were."""
+    """True if a node is several sizes, of the input perhaps, which are all that they were."""
     value = trace.values[node]
     return isinstance(value, tuple) and all(isinstance(size, int) for size in value)
 
@@ -97,7 +97,7 @@ def _holds(
     keep: Keep,
     functions: Functions,
 ) -> bool:
-    """Whether what a call computes for one of its arguments is what its rule would write."""
+    """True if what a call computes for one of its arguments is what its rule would write."""
     rule = functions.get(function_of(node))
     if rule is None or rule.rewrite is None:
         return True
@@ -153,7 +153,7 @@ def _stated(
 
 
 def _is_inferred(call: fx.Node, numbers: Sequence[Any], functions: Functions) -> bool:
-    """Whether a call may find out the one size that is stated."""
+    """True if a call may find out the one size that is stated."""
     leaves = pytree.tree_leaves((call.args, call.kwargs))
     is_one = len(numbers) == 1 and isinstance(numbers[0], int) and -1 not in leaves
     return is_one and functions[function_of(call)].infers_size

@@ -65,7 +65,7 @@ def _flow(value: object) -> str:
 
 
 def _stays(text: str) -> bool:
-    """Whether a path in it cannot lead out of the folder: the user may ask for that."""
+    """True if a path in it cannot lead out of the folder: the user may ask for that."""
     return ".." not in text and not text.lstrip(" \"'\\-").startswith(("/", "~"))
 
 

@@ -190,12 +190,12 @@ def files(broken: bytes, said: str) -> dict[str, Content]:
 
 
 def _is_encodable(text: str) -> bool:
-    """Whether a variable of the environment can have this value."""
+    """True if a variable of the environment can have this value."""
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _inside(text: str) -> bool:
-    """Whether a path stays where nothing of the machine is at stake."""
+    """True if a path stays where nothing of the machine is at stake."""
     return ".." not in text and not text.startswith(("/", "~"))
 
 

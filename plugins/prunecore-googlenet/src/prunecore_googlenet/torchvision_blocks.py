@@ -41,7 +41,7 @@ class Kind:
 
 
 def is_usual(kind: Kind, block: Any) -> bool:
-    """Whether a block has the layers that the written class makes of its widths."""
+    """True if a block has the layers that the written class makes of its widths."""
     layers = dict(block.named_modules(remove_duplicate=False))
     if not all(type(layers.get(path)) is nn.Conv2d for path in _convolutions(kind)):
         return False

@@ -115,7 +115,7 @@ def numbered(container: Any) -> list[Any]:
 
 
 def is_pointwise(conv: nn.Conv2d) -> bool:
-    """Whether a convolution looks at one place, and at all channels there."""
+    """True if a convolution looks at one place, and at all channels there."""
     return conv.groups == 1 and conv.kernel_size == conv.stride == conv.dilation == (1, 1)
 
 
@@ -129,7 +129,7 @@ def _is_step(part: Sequence[Any], activations: Sequence[type[nn.Module]]) -> boo
 
 
 def _is_convolution(layer: Any) -> bool:
-    """Whether it has no bias, treats both axes alike, and keeps the map's size but for strides."""
+    """True if it has no bias, treats both axes alike, and keeps the map's size but for strides."""
     return (
         type(layer) is nn.Conv2d
         and all(

@@ -26,7 +26,7 @@ def activations(activation: Any, scale_activation: Any) -> dict[str, Call]:
 
 
 def is_of(module: Any, written: Mapping[str, Call]) -> bool:
-    """Whether a module is a usual `SqueezeExcitation` with activations that are written so."""
+    """True if a module is a usual `SqueezeExcitation` with activations that are written so."""
     return (
         _THEIRS.found().get(type(module)) is KIND
         and _read(module) is not None

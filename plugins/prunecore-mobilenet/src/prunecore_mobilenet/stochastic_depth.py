@@ -16,7 +16,7 @@ CLASS = "torchvision.ops.stochastic_depth.StochasticDepth"
 
 
 def drops_rows(module: Any) -> bool:
-    """Whether a module is a `StochasticDepth` that drops each row of a batch by itself."""
+    """True if a module is a `StochasticDepth` that drops each row of a batch by itself."""
     return _THEIRS.found().get(type(module)) is KIND and module.mode == "row" and _is_valid(module)
 
 

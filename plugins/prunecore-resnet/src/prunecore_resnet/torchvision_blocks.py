@@ -50,7 +50,7 @@ def calculate(kind: Kind, block: Any, x: Signal, channels: Channels) -> Signal:
 
 
 def is_usual(kind: Kind, block: Any) -> bool:
-    """Whether a block has the layers that its class makes unless it is told otherwise."""
+    """True if a block has the layers that its class makes unless it is told otherwise."""
     convs = _convolutions(kind, block)
     if not all(type(conv) is nn.Conv2d for conv in convs):
         return False

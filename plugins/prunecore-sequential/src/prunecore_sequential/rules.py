@@ -64,7 +64,7 @@ def hold_single(channels: Channels, ids: Ids) -> Ids:
 
 
 def whole_groups(width: int, groups: int) -> bool:
-    """Whether the unit to remove is a group, rather than one position of every group.
+    """True if the unit to remove is a group, rather than one position of every group.
 
     Kept groups must be equally large. Either whole groups go, or the same positions of all of
     them; the choice here is the one that leaves more units to choose from.

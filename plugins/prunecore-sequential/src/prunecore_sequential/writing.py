@@ -99,7 +99,7 @@ def _argument(layer: Any, parameter: str, writer: Writer) -> Any:
 
 
 def _is_default_stride(layer: Any) -> bool:
-    """Whether a pooling steps by its kernel's size, which is what it does unless told."""
+    """True if a pooling steps by its kernel's size, which is what it does unless told."""
     default = inspect.signature(torch_class(layer)).parameters["stride"].default
     return default is None and _once(layer.stride) == _once(layer.kernel_size)
 

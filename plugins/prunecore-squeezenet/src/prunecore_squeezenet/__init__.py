@@ -51,7 +51,7 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
 
 
 def _is_usual_fire(block: nn.Module) -> bool:
-    """Whether a block is torchvision's with its usual layers; others are followed as they are."""
+    """True if a block is torchvision's with its usual layers; others are followed as they are."""
     is_decorated = BLOCKS.description(block) is not None  # complains about a name that is not there
     is_usual = _TORCHVISION.get(block)
     return not is_decorated and is_usual is not None and is_usual(block)

@@ -27,7 +27,7 @@ def calculate(block: Any, x: Signal, channels: Channels) -> Signal:
 
 
 def is_usual(block: Any) -> bool:
-    """Whether a block has the layers that the written class makes."""
+    """True if a block has the layers that the written class makes."""
     squeeze, *expansions = convs = _convolutions(block)
     if not all(type(conv) is nn.Conv2d for conv in convs):
         return False

@@ -115,7 +115,7 @@ def write_layer(block: Any, name: str, writer: Writer) -> BlockSource:
 
 
 def _is_usual(block: Any) -> bool:
-    """Whether a layer's parts are those that the written class makes."""
+    """True if a layer's parts are those that the written class makes."""
     branches = [block.attn_layer, block.mlp_layer]
     if [type(branch) for branch in branches] != [nn.Sequential] * 2:
         return False
@@ -133,7 +133,7 @@ def _is_usual(block: Any) -> bool:
 
 
 def _is_usual_attention(block: Any) -> bool:
-    """Whether an attention's layers are those that the written class makes."""
+    """True if an attention's layers are those that the written class makes."""
     layers = (block.to_qkv, block.merge)
     if not all(type(layer) is nn.Linear for layer in layers):
         return False

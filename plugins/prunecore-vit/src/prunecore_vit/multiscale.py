@@ -78,6 +78,6 @@ def write(block: Any, name: str, writer: Writer) -> BlockSource:
 
 
 def _is_usual(block: Any) -> bool:
-    """Whether it adds relative positions, and one plain layer makes queries, keys and values."""
+    """True if it adds relative positions, and one plain layer makes queries, keys and values."""
     has_bias = type(block.qkv) is nn.Linear and block.qkv.bias is not None
     return has_bias and block.rel_pos_h is not None

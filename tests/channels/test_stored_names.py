@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from prunecore.channels.stored import check_names
 from prunecore.errors import UnsupportedError
-from prunecore.walking.reachable import check_names
 
 
 class Holder(nn.Module):
