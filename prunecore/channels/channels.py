@@ -67,11 +67,36 @@ class Channels(ABC):
 
     @abstractmethod
     def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
-        """Follow the channels through a module's own forward, whoever owns its class."""
+        """Follow the channels through a module's own forward, whoever owns its class.
+
+        Args:
+            module: a module of the network.
+            inputs: what its forward is called with, a `Signal` for each tensor.
+            keywords: likewise, by name.
+
+        Returns:
+            What its forward returns, a `Signal` for each tensor.
+
+        Raises:
+            UnsupportedError: the forward cannot be traced, or does what no rule knows.
+        """
 
     @abstractmethod
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Follow the channels through a function call; without a tensor in it, just call it."""
+        """Follow the channels through a function call; without a tensor in it, just call it.
+
+        Args:
+            function: of torch, `torch.relu`, `Tensor.add`, or an operator of Python's.
+            args: what it is called with, a `Signal` for each tensor.
+            kwargs: likewise, by name.
+
+        Returns:
+            What it returns, a `Signal` for each tensor.
+
+        Raises:
+            UnsupportedError: there is no rule for it, or none for this form of it.
+            InputShapeError: the shapes do not fit.
+        """
 
     @abstractmethod
     def stored(self, module: nn.Module, name: str) -> Signal:
@@ -83,11 +108,17 @@ class Channels(ABC):
         Args:
             module: the module that holds it.
             name: its attribute.
+
+        Raises:
+            UnsupportedError: it is neither a parameter nor a buffer.
         """
 
     @abstractmethod
     def meeting(self, signals: Sequence[Signal]) -> list[Signal]:
-        """Tensors that meet place by place: what is computed has the channels of the others."""
+        """Tensors that meet place by place, their shapes broadcast: the same ones, in order.
+
+        Those that are computed of parameters have the channels that they meet.
+        """
 
     @abstractmethod
     def whole(self, signal: Signal) -> Signal:
@@ -123,7 +154,10 @@ class Channels(ABC):
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a torch function on meta tensors, for the shape of what it returns.
 
-        Signals among the arguments stand for their meta tensors.
+        Args:
+            function: of torch.
+            args: what it is called with; a `Signal` stands for its meta tensor.
+            kwargs: likewise, by name.
 
         Raises:
             InputShapeError: the shapes do not fit.
@@ -150,7 +184,7 @@ class Channels(ABC):
     # Handing out, binding, coupling, pinning
 
     def fresh(self, count: int) -> Ids:
-        """Hand out ids, shape `(count,)`, for channels that a layer produces."""
+        """Hand out ids that nothing has yet, shape `(count,)`, for channels that a layer makes."""
         first = self.records.count
         self.records.count += count
         return np.arange(first, first + count, dtype=np.int64)
@@ -167,6 +201,10 @@ class Channels(ABC):
             ids: shape `(tensor.shape[axis],)`; `None` where no channels lie along it, all
                 of which stays in every call, then.
             filters: whether the places along the axis are the filters that make the channels.
+
+        Raises:
+            UnsupportedError: the network does not hold the tensor.
+            ValueError: the ids are not as many as the places along the axis.
         """
         if tensor is None:
             return
@@ -197,11 +235,22 @@ class Channels(ABC):
         """Bind one axis of a weight that a forward computes."""
 
     def columns(self, weight: Tensor | Signal, axis: int) -> Ids | None:
-        """The channels on an axis of a computed weight that need not be zero where one is gone."""
+        """The channels on an axis of a computed weight that need not be zero where one is gone.
+
+        Returns:
+            Their ids, shape `(weight.shape[axis],)`; `None` where all that is gone is zero.
+        """
         return columns_of(weight, axis)
 
     def width(self, module: nn.Module, attribute: str, ids: Ids | None) -> None:
-        """Declare that a module's constructor argument counts these channels."""
+        """Declare that a module's constructor argument counts these channels.
+
+        Args:
+            module: a module of the network.
+            attribute: the argument, by the name of the attribute that holds it: `in_channels`.
+            ids: of the channels, any shape; `None` where this call gives it none, so that it stays
+                as it is.
+        """
         key = (self._paths[id(module)], attribute)
         if ids is None:
             self.records.met_whole.add(key)
@@ -209,11 +258,21 @@ class Channels(ABC):
             self.join(self.records.widths.setdefault(key, ids), ids)
 
     def holder(self, tensor: Tensor) -> nn.Module:
-        """The module that holds a parameter or buffer of the network."""
+        """The module that holds a parameter or buffer of the network; `KeyError` for another's."""
         return self._model.get_submodule(self._stored[id(tensor)].rpartition(".")[0])
 
     def couple(self, *signals: Signal) -> Signal:
-        """Couple tensors that meet place by place, after broadcasting; the result's `Signal`."""
+        """Couple tensors that meet place by place, after broadcasting.
+
+        Args:
+            signals: of shapes that broadcast together, one at least.
+
+        Returns:
+            What an addition of them returns.
+
+        Raises:
+            InputShapeError: the shapes do not broadcast.
+        """
         result = signals[0]
         for other in signals[1:]:
             result = broadcast_together(self, result, other)
@@ -234,9 +293,14 @@ class Channels(ABC):
             self.records.couplings.append((first.ravel(), second.ravel()))
 
     def axis(self, signal: Signal, axis: int) -> Ids | None:
-        """The channels along one axis, shape `(signal.shape[axis],)`; `None` where there are none.
+        """The channels along one axis; those that also differ along another are coupled across it.
 
-        Channels that also differ along another axis are coupled across it.
+        Args:
+            signal: any tensor.
+            axis: its axis; it may count from the last.
+
+        Returns:
+            Their ids, shape `(signal.shape[axis],)`; `None` where no channels lie along it.
         """
         ids = signal.ids
         if ids.shape[axis] == 1:
@@ -247,7 +311,16 @@ class Channels(ABC):
         return np.ascontiguousarray(rows[:, 0])
 
     def pin_axes(self, signal: Signal, axes: Any, operation: str) -> Signal:
-        """Keep whole what lies along axes that an operation mixes; the same tensor without it."""
+        """Keep whole what lies along axes that an operation mixes.
+
+        Args:
+            signal: any tensor.
+            axes: the axes that are mixed, by number.
+            operation: what mixes them, for the reason that is reported: `softmax`.
+
+        Returns:
+            The same tensor, without channels if some lay along one of these axes.
+        """
         ids = signal.ids
         for axis in axes:
             if ids.shape[axis] > 1:
@@ -256,7 +329,7 @@ class Channels(ABC):
         return Signal(signal.meta, ids)
 
     def reshape(self, signal: Signal, meta: Tensor) -> Signal:
-        """The signal after a row-major reshape to the shape of `meta`."""
+        """A tensor after a row-major reshape to the shape of `meta`, which has as many places."""
         ids = reshape_ids(signal.ids, signal.shape, tuple(meta.shape))
         return Signal(meta, one_channel_axis(ids, self.join))
 
@@ -266,6 +339,9 @@ class Channels(ABC):
         Args:
             signal: any tensor.
             axis: along which the channels stay apart; without one, that which has most of them.
+
+        Returns:
+            The same tensor, its channels along one axis at most.
         """
         grid = signal.origin_as(Grid)
         if grid is None:
@@ -280,7 +356,7 @@ class Channels(ABC):
         return Signal(signal.meta, settled)
 
     def hold_one(self, ids: Ids) -> None:
-        """See to it that one of these places stays, so that a part of a tensor is never empty."""
+        """See to it that one of these ids, of any shape, stays: no part of a tensor is empty."""
         self.records.parts.append(ids.ravel())
 
     # Counting and checking
@@ -290,8 +366,9 @@ class Channels(ABC):
 
         Args:
             weight: of a layer; it may be computed by a forward.
-            times: how often, in the original.
-            along: the channels, if any, among the places that it is used at; each has its share.
+            times: how often one element is used for one input, in the original.
+            along: the channels, if any, among the places that it is used at, shape `(places,)`;
+                each has its share.
         """
         if isinstance(weight, Signal):
             parameter = leaf_of(weight).parameter
@@ -306,7 +383,7 @@ class Channels(ABC):
                     self.pin(ids, "a layer that works along it is used elsewhere, too")
 
     def leave_whole(self, module: nn.Module, reason: str) -> None:
-        """Report that a layer is not cut, and why."""
+        """Report that a layer is not cut; the reason completes "left whole because ..."."""
         self.records.left_whole.setdefault(self._paths[id(module)], reason)
 
     def masked_forward(self, module: nn.Module, ids: Ids | None, forward: MaskedForward) -> None:
@@ -314,7 +391,8 @@ class Channels(ABC):
 
         Args:
             module: a module that normalises over channels, say.
-            ids: the channels along the axis that it mixes.
+            ids: the channels along the axis that it mixes, shape `(places,)`; `None` where none
+                lie along it in this call.
             forward: called with the module, the kept places of `ids` and the inputs.
         """
         path = self._paths[id(module)]
@@ -331,7 +409,8 @@ class Channels(ABC):
         channels that such a call mixes are left whole.
 
         Args:
-            ids: the channels along the axis that it mixes.
+            ids: the channels along the axis that it mixes, shape `(places,)`; `None` where none
+                lie along it in this call.
             function: called with the kept places of `ids` and the arguments of the call.
         """
         if self._call is None:
@@ -347,6 +426,10 @@ class Channels(ABC):
 
     def refuse(self, reason: str, remedy: str) -> NoReturn:
         """Stop: the module that the walk is in is not understood.
+
+        Args:
+            reason: what it does that is not understood, in the middle of a sentence.
+            remedy: what the user can do, a sentence.
 
         Raises:
             UnsupportedError: always.

@@ -58,10 +58,14 @@ class Keep:
         self._index = {array.tobytes(): i for i, array in enumerate(dependencies.axes)}
 
     def indices(self, tensor: Tensor | None, axis: int) -> NDArray[np.int64] | None:
-        """The kept indices along one axis of a parameter or buffer; `None` where all stay.
+        """The kept indices along one axis of a parameter or buffer.
+
+        Args:
+            tensor: the parameter or buffer of the original.
+            axis: its axis, from 0.
 
         Returns:
-            Sorted original indices, shape `(width,)`.
+            Sorted original indices, shape `(width,)`; `None` where all of them stay.
         """
         bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
         if axis not in bound:
@@ -77,7 +81,15 @@ class Keep:
         return Width(len(self._axes[bound[axis]]), bound[axis])
 
     def argument(self, module: nn.Module, name: str) -> int:
-        """The kept value of a constructor argument that counts channels."""
+        """The kept value of a constructor argument that counts channels.
+
+        Args:
+            module: of the original.
+            name: the argument, by the attribute that holds it, `out_channels`.
+
+        Returns:
+            A number of channels; what the attribute holds where none of them may go.
+        """
         index = self.dependencies.widths.get((self._paths[id(module)], name))
         if index is None:
             return getattr(module, name)  # type: ignore[no-any-return]
@@ -117,7 +129,7 @@ class Keep:
         return tuple(self.size(signal, axis) for axis in range(signal.ndim))
 
     def count(self, ids: Ids) -> Width:
-        """How many places of 1-d ids stay."""
+        """How many places of ids stay, shape `(places,)`."""
         channels = self.dependencies.channel_of[ids].tobytes()
         return Width(int(self.mask(ids).sum()), self._index.get(channels, channels))
 

@@ -20,19 +20,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Operation:
-    """A function call that the walk meets; a `Signal` stands for each tensor."""
+    """A function call that the walk meets; a `Signal` stands for each tensor.
+
+    Attributes:
+        function: what is called, a method as `Tensor` has it.
+        args: what it is called with, by position.
+        kwargs: likewise, by name.
+    """
 
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """The argument at a position or of a name."""
+        """The argument at a position or of a name; the default where it has neither."""
         return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
 
     @property
     def tensor(self) -> Signal:
-        """The tensor that the function works on."""
+        """The tensor that the function works on: its first argument, or `input`."""
         tensor: Signal = self.argument(0, "input")
         return tensor
 

@@ -85,11 +85,11 @@ class Writer:
         self._variants = unify(traces)
 
     def width(self, tensor: Tensor, axis: int) -> int:
-        """The kept width of one axis of a parameter or buffer."""
+        """The kept width, in places, of one axis of a parameter or buffer of the original."""
         return self.keep.width(tensor, axis)
 
     def argument(self, module: nn.Module, name: str) -> Any:
-        """The kept value of one of a module's constructor arguments."""
+        """The kept value of one of a module's constructor arguments, by its attribute's name."""
         return self.keep.argument(module, name)
 
     def first_call(self, name: str) -> Visit:
@@ -155,7 +155,15 @@ class Writer:
         return self._channels(visits[0].inputs), self._channels(visits[0].output)
 
     def trace(self, module: nn.Module, name: str) -> BlockSource:
-        """Write a module as a class of its own, its forward as it was traced."""
+        """Write a module as a class of its own, its forward as it was traced.
+
+        Args:
+            module: a block.
+            name: its path in the network.
+
+        Raises:
+            UnsupportedError: its forward does what cannot be written.
+        """
         path = self._paths[id(module)]
         variant = self._variants.get(path)
         forward = (
