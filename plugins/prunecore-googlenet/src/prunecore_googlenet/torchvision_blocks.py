@@ -7,6 +7,7 @@ Inception Architecture for Computer Vision", 2016, arXiv 1512.00567, and torchvi
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +48,16 @@ def is_usual(kind: Kind, block: Any) -> bool:
         return False
     call = _call(kind, block, getattr)
     alike = {cls: known.written for cls, known in KINDS.found().items()}
-    return is_like(block, lambda: kind.written(*call.positional, **call.keywords), alike)
+    values = (*call.positional, *call.keywords.values())
+    widths = tuple(tuple(value) if isinstance(value, list) else value for value in values)
+    return is_like(block, lambda: _made(kind, widths, tuple(call.keywords)), alike)
+
+
+@functools.lru_cache(maxsize=1024)  # a walk asks for each block twice: in eval mode and in training
+def _made(kind: Kind, values: tuple[Any, ...], keywords: tuple[str, ...]) -> nn.Module:
+    """A block to compare others with, made of what it is called with; nobody changes it."""
+    positional = values[: len(values) - len(keywords)]
+    return kind.written(*positional, **dict(zip(keywords, values[len(positional) :], strict=True)))
 
 
 def write(kind: Kind, block: Any, writer: Writer) -> BlockSource:
