@@ -12,15 +12,15 @@ from prunecore.escaping import is_name, is_number
 from prunecore.writing.expressions import self_path, singular
 from prunecore.writing.text import Call, Value
 
-_KINDS = {nn.ModuleDict: "nn.ModuleDict", nn.ModuleList: "nn.ModuleList"}
-
-
-_KINDS |= {nn.Sequential: "nn.Sequential"}
+# torch's containers of modules, as they are written.
+CONTAINERS: Mapping[type[nn.Module], str] = {
+    kind: f"nn.{kind.__name__}" for kind in (nn.ModuleDict, nn.ModuleList, nn.Sequential)
+}
 
 
 def container_of(module: nn.Module) -> str | None:
     """The container of torch's that a module is, `nn.ModuleList`; `None` for any other module."""
-    return next((name for kind, name in _KINDS.items() if isinstance(module, kind)), None)
+    return next((name for kind, name in CONTAINERS.items() if isinstance(module, kind)), None)
 
 
 def in_places(base: str, children: Mapping[str, Value]) -> dict[str, Value]:
@@ -78,9 +78,6 @@ def numbered(base: str, keys: Sequence[Sequence[str]]) -> str | None:
     if prefix or start:
         return None
     return "*{}" if base == "nn.Sequential" else "{}"
-
-
-CONTAINERS = (nn.ModuleList, nn.Sequential, nn.ModuleDict)
 
 
 @dataclass(frozen=True)

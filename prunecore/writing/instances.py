@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from prunecore.channels.keep import Width
@@ -130,9 +130,7 @@ def _grouped(instances: Sequence[Instance], by_height: bool) -> list[list[Instan
         instance: (instance.class_name, _skeleton(instance), by_height and _height(instance))
         for instance in instances
     }
-    groups: dict[Hashable, list[Instance]] = {}
-    for instance, key in keys.items():
-        groups.setdefault(key, []).append(instance)
+    groups = _by_key(instances, keys.values())
     held = {
         key: {keys[inner] for member in members for inner in _held_by(member)}
         for key, members in groups.items()
@@ -155,10 +153,17 @@ def by_structure(instances: Sequence[Instance], calls: Mapping[int, Call]) -> li
     ]
     columns = [column for column in zip(*rows, strict=True) if not any(map(_is_empty, column))]
     keys = zip(*([_structure(value) for value in column] for column in columns), strict=True)
+    return list(_by_key(instances, keys if columns else ((),) * len(rows)).values())
+
+
+def _by_key(
+    instances: Sequence[Instance], keys: Iterable[Hashable]
+) -> dict[Hashable, list[Instance]]:
+    """Instances by a key each, the keys in the order in which they come first."""
     groups: dict[Hashable, list[Instance]] = {}
-    for instance, key in zip(instances, keys if columns else ((),) * len(rows), strict=True):
+    for instance, key in zip(instances, keys, strict=True):
         groups.setdefault(key, []).append(instance)
-    return list(groups.values())
+    return groups
 
 
 def _is_empty(value: Value) -> bool:

@@ -229,7 +229,7 @@ def write_forward(
     if any(only_in(node) or node.target is choose for node in nodes):
         return BranchWriter(variant, keep, functions).write()
     reaches_in = any(node.op == "call_module" and "." in str(node.target) for node in nodes)
-    if reaches_in or isinstance(variant.trace.module, CONTAINERS):
+    if reaches_in or isinstance(variant.trace.module, tuple(CONTAINERS)):
         return LoopWriter(variant, keep, functions).write()
     return ForwardWriter(variant, keep, functions).write()
 
