@@ -166,7 +166,7 @@ def _along_dim(
             for meta, places in zip(result, parts, strict=True)
         )
 
-    return FunctionRule(calculate, understands=(Grid,), moves=True)
+    return FunctionRule(calculate, understands=(Grid,), reorders=True)
 
 
 def _settled(channels: Channels, tensor: Signal, whole: Sequence[int]) -> Signal:
@@ -236,7 +236,7 @@ def _shuffle(channels: Channels, operation: Operation) -> Signal:
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
     operator.getitem: FunctionRule(
-        _index, understands=(Grid, Computed), moves=True, sign=Sign("[]", 9, "access")
+        _index, understands=(Grid, Computed), reorders=True, sign=Sign("[]", 9, "access")
     ),
     **everywhere("chunk split split_with_sizes tensor_split", _along_dim(2)),
     **everywhere("unbind", _along_dim(1, alone=True)),

@@ -142,22 +142,22 @@ def _repeat(channels: Channels, operation: Operation) -> Signal:
     return Signal(meta, np.ascontiguousarray(ids))
 
 
-_MOVES = FunctionRule(_reshape, understands=(Grid,), moves=True)
+_REORDERS = FunctionRule(_reshape, understands=(Grid,), reorders=True)
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    **everywhere("flatten ravel squeeze unsqueeze", _MOVES),
-    **everywhere("reshape view", replace(_MOVES, rewrite=_write_sizes, infers_size=True)),
+    **everywhere("flatten ravel squeeze unsqueeze", _REORDERS),
+    **everywhere("reshape view", replace(_REORDERS, rewrite=_write_sizes, infers_size=True)),
     **everywhere("view_as reshape_as", FunctionRule(_reshape_as)),
-    **everywhere("unflatten", replace(_MOVES, rewrite=_write_unflatten, infers_size=True)),
-    **everywhere("contiguous clone detach", replace(_MOVES, calculate=_same_places)),
+    **everywhere("unflatten", replace(_REORDERS, rewrite=_write_unflatten, infers_size=True)),
+    **everywhere("contiguous clone detach", replace(_REORDERS, calculate=_same_places)),
     **everywhere("expand", FunctionRule(_expand, _write_sizes)),
     **everywhere("new_zeros new_ones new_full new_empty", FunctionRule(_new, _write_sizes)),
     **everywhere("expand_as", FunctionRule(_expand_as)),
     **everywhere("repeat tile", FunctionRule(_repeat)),
     **everywhere(
         "permute transpose swapaxes swapdims movedim moveaxis t",
-        replace(_MOVES, calculate=_rearrange),
+        replace(_REORDERS, calculate=_rearrange),
     ),
 }
 

@@ -100,7 +100,7 @@ class FunctionRule:
         rewrite: the arguments for the kept widths; `None` where no literal counts channels.
         understands: the kinds of a tensor's origin that `calculate` asks for. `Channels.plain`
             says as what others are met.
-        moves: whether it only moves or takes places, so that zeros stay zero.
+        reorders: whether it only reorders or takes places, so that zeros stay zero.
         takes: `"one"` place by its number, whose axis is gone then, or a `"run"` of places.
         infers_size: whether it finds out a size that is given as -1.
         sign: of an operator of Python.
@@ -109,7 +109,7 @@ class FunctionRule:
     calculate: Calculate
     rewrite: Rewrite | None = None
     understands: tuple[type[Origin], ...] = ()
-    moves: bool = False
+    reorders: bool = False
     takes: Literal["one", "run"] | None = None
     infers_size: bool = False
     sign: Sign | None = None

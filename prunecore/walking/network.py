@@ -39,7 +39,7 @@ from prunecore.walking.walk import Walk
 _LEAVE_OUT = f"Or leave out what only training does (--drop {TRAINING})."
 
 
-def walk_modes(
+def walk_train_eval(
     model: nn.Module, inputs: Arguments, plugins: Plugins, drop: Collection[str] = ()
 ) -> Records:
     """Follow a network in eval mode and, where that is another way, in training.
@@ -221,4 +221,4 @@ def find_dependencies(
         PluginError: a plugin answers wrongly.
         UsageError: a module cannot be dropped.
     """
-    return merge(model, walk_modes(model, (list(inputs), dict(named or {})), plugins, drop))
+    return merge(model, walk_train_eval(model, (list(inputs), dict(named or {})), plugins, drop))

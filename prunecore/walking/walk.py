@@ -185,7 +185,7 @@ class Walk(Follower):
         signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
         of_weights = all(signal.origin for signal in signals) and are_of_weights(signals)
         operation = Operation(function, args, kwargs)
-        own = Computed(function, args, kwargs, self._call, rule.moves)
+        own = Computed(function, args, kwargs, self._call, rule.reorders)
         if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
             result = trial(self)._by_rule(rule, operation)
             found = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Signal)]
