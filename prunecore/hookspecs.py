@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
+    from prunecore.channels.linear_map import LinearMap, RunningStatistics
     from prunecore.channels.signal import Signal
     from prunecore.criteria.criterion import Criterion
     from prunecore.functions.rule import FunctionRule
@@ -115,6 +116,27 @@ def prunecore_transfer_weights(block: nn.Module, name: str, keep: Keep) -> dict[
         @hookimpl
         def prunecore_transfer_weights(block, name, keep):
             return {"scale": keep.cut(block.scale).clone()}
+        ```
+    """
+
+
+@hookspec(firstresult=True)
+def prunecore_recover_layer(block: nn.Module) -> LinearMap | RunningStatistics | None:
+    """Tell how a layer that the plugin owns can be refitted on what it reads.
+
+    A plugin without this hook leaves its layers as they are cut.
+
+    Args:
+        block: a layer, of the original or of the written network.
+
+    Returns:
+        The layer as a linear map, the running statistics of a norm, or `None` for any other.
+
+    Example:
+        ```python
+        @hookimpl
+        def prunecore_recover_layer(block):
+            return Dense(block) if isinstance(block, nn.Linear) else None
         ```
     """
 

@@ -11,8 +11,9 @@ Owners of layers hand out and bind channels themselves (`channels.fresh`, `chann
 `channels.width`, and so on), lay ids `along` an axis of a `Signal`, and run `over_kept` places what
 zeros would disturb. Rules for functions are `FunctionRule`s, which calculate from an `Operation`;
 `elementwise` and `spatial` are such calculations; one that understands weights that a forward
-computes says so with `Computed`. A `Criterion` gets one `ScoringContext`, and gives one score a
-channel.
+computes says so with `Computed`. A `Criterion` gets one `ScoringContext`, with the user's
+`Scoring`, and gives one score a channel. What is refitted is a `LinearMap`, or has
+`RunningStatistics`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from __future__ import annotations
 from prunecore.channels.channels import Channels
 from prunecore.channels.ids import along
 from prunecore.channels.keep import Keep
+from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.over_kept import over_kept
 from prunecore.channels.signal import Computed, Signal
-from prunecore.criteria.criterion import Criterion, ScoringContext
+from prunecore.criteria.criterion import Criterion, Scoring, ScoringContext
 from prunecore.decorators import DecoratedBlocks
 from prunecore.errors import PluginError, UnsupportedError, UsageError
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, spatial
@@ -41,9 +43,12 @@ __all__ = [
     "FunctionRule",
     "Keep",
     "LazyClasses",
+    "LinearMap",
     "Name",
     "Operation",
     "PluginError",
+    "RunningStatistics",
+    "Scoring",
     "ScoringContext",
     "Signal",
     "UnsupportedError",

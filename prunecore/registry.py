@@ -21,10 +21,13 @@ from prunecore.errors import (
 )
 
 if TYPE_CHECKING:
+    from prunecore.channels.linear_map import LinearMap, RunningStatistics
     from prunecore.criteria.criterion import Criterion
     from prunecore.functions.rule import FunctionRule
 
 Known = TypeVar("Known")
+
+RECOVER = "prunecore_recover_layer"  # the hook; `None` is an answer of it
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,21 @@ class Plugins:
         if hyphened(name) not in self.criteria:
             raise unknown_name("mode", name, self.criteria)
         return self.criteria[hyphened(name)]
+
+    def layers(self, network: nn.Module) -> dict[str, LinearMap | RunningStatistics]:
+        """The layers of a network that can be refitted, by path, as their owners tell of them.
+
+        Raises:
+            PluginError: an owner answers wrongly.
+        """
+        found = {}
+        for path, module in network.named_modules():
+            owner = self.owner(type(module))
+            if owner is not None and RECOVER in owner.hooks:
+                layer = owner.call(RECOVER, path, block=module)
+                if layer is not None:
+                    found[path] = layer
+        return found
 
     def versions(self) -> dict[str, str]:
         """Distribution name to version, the core among them."""

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.linear_map import LinearMap
+
+Part = Literal["producers", "consumers", "norms"]
+PARTS: tuple[Part, ...] = ("producers", "consumers", "norms")
+
+Reduction = Literal["mean", "sum", "max", "first"]
+REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "max", "first")
+
+Normalization = Literal["group", "none"]
+NORMALIZATIONS: tuple[Normalization, ...] = ("group", "none")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How what is bound to a channel becomes one score. `None` leaves the choice to the criterion.
+
+    Attributes:
+        members: what counts: the layers that make the channel, those that read it, the norms
+            between them.
+        reduce: how the members' values become one.
+        normalize: `group` divides each score by the mean over its coupled group, so that groups
+            compare; `none` does not.
+    """
+
+    members: tuple[Part, ...] | None = None
+    reduce: Reduction | None = None
+    normalize: Normalization | None = None
 
 
 @dataclass(frozen=True)
@@ -21,6 +49,10 @@ class ScoringContext:
         tensors: its parameters and buffers by name, in its own dtypes and on its own devices; not
             to be changed.
         seed: of what a criterion draws; the same seed gives the same scores.
+        model: the network in eval mode, a copy that may be run; `None` where there are no images.
+        images: batches of calibration inputs, shape `(n, ...)` each; none where the user gave none.
+        linear_maps: how its layers that mix channels answer what they read, by path.
+        scoring: what of a channel counts, and how it is put together.
 
     Example:
         ```python
@@ -50,6 +82,10 @@ class ScoringContext:
     dependencies: Dependencies
     tensors: Mapping[str, Tensor]
     seed: int
+    model: nn.Module | None = None
+    images: tuple[Tensor, ...] = ()
+    linear_maps: Mapping[str, LinearMap] = field(default_factory=dict)
+    scoring: Scoring = Scoring()
 
 
 # one score a channel, shape (dependencies.count,)

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import are_handed_out
+from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.signal import Signal
 from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.functions.rule import FunctionRule, Operation
-from prunecore.registry import Plugin, hyphened
+from prunecore.registry import RECOVER, Plugin, hyphened
 from prunecore.writing.instances import Instance
 from prunecore.writing.text import BlockSource, Call
 
@@ -44,6 +45,8 @@ def checked(plugin: Plugin, hook: str, what: str, answer: Any, arguments: Mappin
     Raises:
         PluginError: it cannot be used.
     """
+    if answer is None and hook == RECOVER:
+        return None
     wrong = "returned None" if answer is None else _CHECKS[hook](answer, **arguments)
     if wrong:
         raise plugin.error(f"{what} {wrong}")
@@ -168,11 +171,18 @@ def _weights(weights: Any, block: nn.Module, name: str, keep: Keep) -> str | Non
     return None
 
 
+def _layer(answer: Any, block: nn.Module) -> str | None:
+    if not isinstance(answer, LinearMap | RunningStatistics):
+        return f"returned {type(answer).__name__}, not a LinearMap or RunningStatistics"
+    return None
+
+
 _CHECKS: Mapping[str, Callable[..., str | None]] = {
     "prunecore_block_types": _block_types,
     "prunecore_calculate_dependencies": _dependencies,
     "prunecore_write_block": _source,
     "prunecore_transfer_weights": _weights,
+    RECOVER: _layer,
     "prunecore_functions": _functions,
     "prunecore_criteria": _criteria,
 }

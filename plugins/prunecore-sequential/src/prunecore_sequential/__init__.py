@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from prunecore.plugin import BlockSource, Channels, FunctionRule, hookimpl
+from prunecore.plugin import (
+    BlockSource,
+    Channels,
+    FunctionRule,
+    LinearMap,
+    RunningStatistics,
+    hookimpl,
+)
 from prunecore_sequential import (
     activations,
     containers,
     convolution,
     embedding,
     functional,
+    linear_maps,
     normalization,
     shapes,
     writing,
@@ -54,6 +62,13 @@ def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockS
     """The constructor call, as the layer's attributes tell it."""
     source: BlockSource = _WRITERS.get(torch_class(block), writing.write_layer)(block, name, writer)
     return source
+
+
+@hookimpl
+def prunecore_recover_layer(block: nn.Module) -> LinearMap | RunningStatistics | None:
+    """Convolutions and linear layers as linear maps, batch norms by their statistics."""
+    told = linear_maps.LAYERS.get(torch_class(block))
+    return None if told is None else told(block)
 
 
 @hookimpl

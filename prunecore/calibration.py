@@ -1,0 +1,38 @@
+"""Images without labels, for criteria that read some and for getting the accuracy back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A folder of images, images of shape (n, ...), or batches of such: a list, or a DataLoader, whose
+# labels are ignored.
+Images: TypeAlias = "str | Path | Tensor | Iterable[Any]"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Images that the network is tried on; labels are not asked for.
+
+    Attributes:
+        images: a folder of images with all of its sub-folders, a tensor of shape `(n, ...)`, or
+            batches of such, as a `DataLoader` gives them; of a tuple, the first is taken.
+        number: how many images are taken, chosen by the seed.
+        size: height and width that images of a folder are resized to; those of the network's input
+            where not given.
+        mean: of each channel, taken off after values are scaled to 0 to 1.
+        std: of each channel, that the rest is divided by.
+        seed: of the choice of images, and of labels and places that are drawn.
+    """
+
+    images: Images
+    number: int = 256
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    seed: int = 0
