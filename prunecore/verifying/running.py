@@ -150,7 +150,8 @@ class Recorder:
         return projections
 
     def _project(self, tensor: Tensor) -> Projection:
-        parts = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+        dense = tensor if tensor.layout is torch.strided else tensor.to_dense()
+        parts = torch.view_as_real(dense) if dense.is_complex() else dense
         flat = parts.to(torch.float64).flatten()
         noise = self._noise.to(flat.device)
         whole = len(flat) - len(flat) % _NOISE

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunecore import VerificationError
 from prunecore.inputs import of_shape
 from prunecore.plugins.loading import load
-from prunecore.verifying.running import cared_for, telling_where
+from prunecore.verifying.running import Recorder, Run, cared_for, telling_where
 from prunecore.walking.network import walk
 
 from ..strangers import TEXT, Net, message, prune_with, writing
@@ -114,3 +114,20 @@ def test_a_difference_in_what_follows_a_block(install: Callable[..., None]) -> N
     hooks = writing("source(writer, block, text)", text=text)
     said = message(prune_with(install, verify=True, **hooks), VerificationError)
     assert "first at blocks.0 (Block, in the care of prunecore-mine 0.1)" in said
+
+
+def test_what_a_network_returns_is_compared_in_whatever_layout_it_lies() -> None:
+    x = torch.rand(2, 3, dtype=torch.float64)
+    how = Run(([x], {}), {})
+    recorded = [
+        Recorder({}, how).run(network, network, {"": ""})["", 0]
+        for network in (nn.Identity(), Sparse())
+    ]
+    assert recorded[0] == recorded[1]
+
+
+class Sparse(nn.Module):
+    """Returns its input in another layout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to_sparse()

@@ -48,6 +48,7 @@ def test_no_case_ends_in_a_traceback(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.fuzz
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a case with large files
 @pytest.mark.parametrize("part", range(1, 11))
 @pytest.mark.parametrize("kind", KINDS)
 def test_none_of_twenty_thousand_cases_does(kind: str, part: int, tmp_path: Path) -> None:
