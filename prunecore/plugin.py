@@ -24,7 +24,8 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.over_kept import over_kept
 from prunecore.channels.signal import Computed, Signal
-from prunecore.criteria.criterion import Criterion, Scoring, ScoringContext
+from prunecore.criteria.criterion import Criterion, ScoringContext
+from prunecore.criteria.scoring import Scoring
 from prunecore.decorators import DecoratedBlocks
 from prunecore.errors import PluginError, UnsupportedError, UsageError
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, spatial

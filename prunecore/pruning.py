@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
+from prunecore.channels.linear_map import LinearMap
 from prunecore.channels.stored import check_stored
 from prunecore.criteria.criterion import ScoringContext
+from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import nearest_name, shown, shown_value, visible, why_no_name
 from prunecore.files.report import build_report
@@ -28,6 +30,7 @@ from prunecore.planning.residual_blocks import ResidualBlock, find_residual_bloc
 from prunecore.plugins import loading as plugin_registry
 from prunecore.tracing.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
+from prunecore.verifying.masking import running_copy
 from prunecore.walking.network import walk
 from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
 from prunecore.writing.source_file import write_network
@@ -238,17 +241,41 @@ class TracedModel:
         check_stored(self.model, self.dependencies)
         return self.dependencies
 
-    def scores(self, mode: str = "l1-norm", seed: int = 0) -> NDArray[np.float64]:
+    def scores(
+        self,
+        mode: str = "l1-norm",
+        seed: int = 0,
+        *,
+        scoring: Scoring | None = None,
+        images: Sequence[Tensor] = (),
+    ) -> NDArray[np.float64]:
         """The importance of each channel.
 
         Args:
             mode: the criterion.
             seed: of modes that draw.
+            scoring: what of a channel counts, and how it is put together.
+            images: batches of inputs for modes that read images, shape `(n, ...)` each, on the
+                network's device and in its dtype.
 
         Returns:
             One score a channel, shape `(channels,)`; low goes first.
+
+        Raises:
+            UsageError: the mode is not known, or reads images and none are given.
         """
-        context = ScoringContext(self._checked, self._checked.tensors, seed)
+        context = ScoringContext(
+            self._checked, self._checked.tensors, seed, scoring=scoring or Scoring()
+        )
+        if images:
+            copied = running_copy(self.model, self.dependencies.left_out)
+            layers = self.plugins.layers(copied)
+            context = replace(
+                context,
+                model=copied,
+                images=tuple(images),
+                linear_maps={p: f for p, f in layers.items() if isinstance(f, LinearMap)},
+            )
         return self.plugins.criterion(mode)(context)
 
     def plan(

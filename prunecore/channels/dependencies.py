@@ -29,7 +29,7 @@ ChannelArray = NDArray[np.int64]
 
 def channels_of(records: Records) -> tuple[ChannelArray, int]:
     """The channel of each id, and of `FIXED` in the last place; the number of channels."""
-    root = _components(records.count + 1, records.couplings)
+    root = components(records.count + 1, records.couplings)
     fixed = root == root[-1]
     _, numbers = np.unique(root[~fixed], return_inverse=True)
     channel_of = np.full(records.count + 1, FIXED, dtype=np.int64)
@@ -37,7 +37,7 @@ def channels_of(records: Records) -> tuple[ChannelArray, int]:
     return channel_of, int(numbers.max(initial=-1)) + 1
 
 
-def _components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
+def components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
     """Connected components: the least member of each node's, `FIXED` being the last node."""
     root = np.arange(count)
     if not pairs:

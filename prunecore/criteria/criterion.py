@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,32 +11,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.linear_map import LinearMap
-
-Part = Literal["producers", "consumers", "norms"]
-PARTS: tuple[Part, ...] = ("producers", "consumers", "norms")
-
-Reduction = Literal["mean", "sum", "max", "first"]
-REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "max", "first")
-
-Normalization = Literal["group", "none"]
-NORMALIZATIONS: tuple[Normalization, ...] = ("group", "none")
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """How what is bound to a channel becomes one score. `None` leaves the choice to the criterion.
-
-    Attributes:
-        members: what counts: the layers that make the channel, those that read it, the norms
-            between them.
-        reduce: how the members' values become one.
-        normalize: `group` divides each score by the mean over its coupled group, so that groups
-            compare; `none` does not.
-    """
-
-    members: tuple[Part, ...] | None = None
-    reduce: Reduction | None = None
-    normalize: Normalization | None = None
+from prunecore.criteria.scoring import Scoring
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prunecore.criteria.activations import activation, reconstruction
 from prunecore.criteria.criterion import Criterion
-from prunecore.criteria.magnitude import l1_norm
+from prunecore.criteria.gates import fisher, taylor
+from prunecore.criteria.magnitude import bn_scale, fpgm, l1_norm, l2_norm, lamp, magnitude
 from prunecore.criteria.random import random, random_weighted
 from prunecore.functions.rule import FunctionRule
 from prunecore.functions.table import RULES
@@ -21,5 +23,18 @@ def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
 
 @hookimpl
 def prunecore_criteria() -> Mapping[str, Criterion]:
-    """The modes `random`, `random-weighted` and `l1-norm`."""
-    return {"random": random, "random-weighted": random_weighted, "l1-norm": l1_norm}
+    """The modes of prunecore's own."""
+    return {
+        "random": random,
+        "random-weighted": random_weighted,
+        "magnitude": magnitude,
+        "l1-norm": l1_norm,
+        "l2-norm": l2_norm,
+        "bn-scale": bn_scale,
+        "fpgm": fpgm,
+        "lamp": lamp,
+        "taylor": taylor,
+        "fisher": fisher,
+        "activation": activation,
+        "reconstruction": reconstruction,
+    }

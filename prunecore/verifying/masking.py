@@ -69,7 +69,21 @@ def called_copy(model: nn.Module, without: Collection[str], device: torch.device
         device: where the copy is to be.
     """
     stored = {id(tensor): _like(tensor, _double(tensor, device)) for tensor in _stored(model)}
-    copied = _copy(model, stored)
+    return _without_hooks(_copy(model, stored), without)
+
+
+def running_copy(model: nn.Module, without: Collection[str]) -> nn.Module:
+    """A copy in eval mode to run under hooks: it has the original's parameters, and own buffers.
+
+    Args:
+        model: the original.
+        without: whose hooks are left out, as they are named.
+    """
+    copied: nn.Module = Isolation(model, own_buffers=True, with_hooks=True).of(model)
+    return _without_hooks(copied, without)
+
+
+def _without_hooks(copied: nn.Module, without: Collection[str]) -> nn.Module:
     for path, module in copied.named_modules():
         if named_hooks(path) in without:
             _unhook(module, list(_hooks(module)))

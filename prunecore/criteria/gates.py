@@ -1,0 +1,118 @@
+"""Importance by derivatives of the loss by gates on the channels that layers read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.criteria.criterion import ScoringContext
+from prunecore.criteria.images import (
+    Reader,
+    check_finite,
+    chosen,
+    hooked,
+    network_of,
+    readers,
+)
+from prunecore.criteria.members import Values, finished, reduced
+from prunecore.criteria.scoring import Reduction
+from prunecore.errors import UsageError
+
+
+def taylor(context: ScoringContext) -> NDArray[np.float64]:
+    """The mean over images of the absolute derivative of the loss by a gate on the channel.
+
+    It reads images, and no labels: these are drawn from the network's own predictions. After
+    Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference",
+    2017, arXiv 1611.06440.
+    """
+    return _by_gates(context, "taylor", power=1)
+
+
+def fisher(context: ScoringContext) -> NDArray[np.float64]:
+    """The mean over images of the squared derivative of the loss by a gate on the channel.
+
+    The derivatives by gates at all places of a coupled channel are added before they are squared.
+    It reads images, and no labels: these are drawn from the network's own predictions, as the
+    Fisher information asks for. Where the network's output is no tensor of scores of classes, shape
+    `(n, classes)`, the loss is the sum of all outputs, each times noise of mean 0 and deviation 1.
+    After Liu et al., "Group Fisher Pruning for Practical Network Compression", 2021, arXiv
+    2108.00708.
+    """
+    return _by_gates(context, "fisher", power=2)
+
+
+def _by_gates(context: ScoringContext, mode: str, power: int) -> NDArray[np.float64]:
+    how = chosen(context, "sum", "none")
+    total = np.zeros(context.dependencies.count)
+    found: list[Values] = []
+    for found in _derivatives(context, mode):
+        joint = _joint(found, len(total), how.reduce)
+        total += (np.abs(joint) ** power).reshape(-1, len(total)).sum(0)
+    return finished(context, total / sum(map(len, context.images)), found, how)
+
+
+def _joint(found: list[Values], count: int, how: Reduction) -> NDArray[np.float64]:
+    """The derivatives by a channel, of each image: shape `(n, count)`."""
+    if how == "max":  # the largest, whichever its sign
+        found = [(channels, np.abs(values)) for channels, values in found]
+    return reduced(found, count, how)
+
+
+def _derivatives(context: ScoringContext, mode: str) -> Iterator[list[Values]]:
+    """For each batch, the derivatives by the gates of each consumer, shape `(n, places)`."""
+    model = network_of(context, mode)
+    reading = readers(context)
+    random = torch.Generator().manual_seed(context.seed)
+    for batch in context.images:
+        gates: list[tuple[Reader, Tensor]] = []
+        before = {reader.path: functools.partial(_gate, reader, gates) for reader in reading}
+        with hooked(model, before), torch.enable_grad():
+            loss = _loss(model(batch), random)
+            if gates and not loss.requires_grad:
+                raise UsageError(
+                    f"Mode {mode!r} follows gradients through the network, and it passes none on.\n"
+                    "Let its forward run without torch.no_grad, or choose another mode."
+                )
+            inner = [gate for _, gate in gates]
+            by_gate = torch.autograd.grad(loss, inner, allow_unused=True) if inner else ()
+        found = []
+        for (reader, gate), derivative in zip(gates, by_gate, strict=True):
+            values = torch.zeros_like(gate) if derivative is None else derivative
+            check_finite(values, reader.path, "The gradients at")
+            found.append((reader.channels, values.flatten(1).double().cpu().numpy()))
+        yield found
+
+
+def _gate(
+    reader: Reader, gates: list[tuple[Reader, Tensor]], _: nn.Module, inputs: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    read = inputs[0]
+    check_finite(read, reader.path, "The inputs of")
+    gate = read.new_ones((len(read), *reader.shape[1:])).requires_grad_()
+    gates.append((reader, gate))
+    return (read * gate, *inputs[1:])
+
+
+def _loss(output: Any, random: torch.Generator) -> Tensor:
+    """What gradients are of, summed over the batch."""
+    if torch.is_tensor(output) and output.ndim == 2:
+        predicted = output.detach().cpu().float().softmax(1)
+        if bool(predicted.isfinite().all()):
+            labels = torch.multinomial(predicted, 1, generator=random)[:, 0]
+            return F.cross_entropy(output, labels.to(output.device), reduction="sum")
+    leaves = [leaf for leaf in pytree.tree_leaves(output) if torch.is_tensor(leaf)]
+    noisy = [
+        (leaf * torch.randn(leaf.shape, generator=random).to(leaf)).sum()
+        for leaf in leaves
+        if leaf.is_floating_point()
+    ]
+    return torch.stack(noisy).sum()

@@ -1,0 +1,155 @@
+"""What is bound to a channel, put together: gathered, reduced to one value, normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from prunecore.channels.dependencies import ChannelArray, Dependencies
+from prunecore.channels.groups import coupled_groups
+from prunecore.criteria.criterion import ScoringContext
+from prunecore.criteria.scoring import PARTS, Choice, Normalization, Part, Reduction
+
+# The channel at each place of one member, and a value for each, shape `(..., places)`.
+Values = tuple[ChannelArray, NDArray[np.float64]]
+
+_SMALLEST = 1e-30  # in the place of a mean that nothing can be divided by
+
+
+def weight_values(
+    context: ScoringContext, value: Callable[[Tensor], Tensor], members: Sequence[Part]
+) -> list[Values]:
+    """The values of the weights that are bound to channels, member by member.
+
+    Producers are the filters that make channels, consumers the other bound axes of weights of
+    several axes, norms the bound parameters of one axis that are no biases.
+
+    Args:
+        context: what is scored.
+        value: of what lies at each place of an axis, shape `(places, numbers)`; returns one for
+            each place.
+        members: the parts that count.
+    """
+    dependencies = context.dependencies
+    makes = {(name, axis) for name, axis, _ in dependencies.filters}
+    found = []
+    for name, bound in dependencies.bound.items():
+        tensor = context.tensors.get(name)
+        if not isinstance(tensor, nn.Parameter):
+            continue
+        for axis, index in bound.items():
+            part = _part(name, axis, tensor, makes)
+            if part in members:
+                apart = tensor.detach().movedim(axis, 0)
+                rows = apart.flatten(1) if tensor.ndim > 1 else apart[:, None]
+                values = value(rows).double().cpu().numpy()
+                found.append((dependencies.axes[index], values))
+    return found
+
+
+def _part(name: str, axis: int, tensor: Tensor, makes: set[tuple[str, int]]) -> Part | None:
+    if (name, axis) in makes:
+        return "producers"
+    if tensor.ndim > 1:
+        return "consumers"
+    return None if name.rpartition(".")[2].endswith("bias") else "norms"
+
+
+def norms_of(rows: Tensor, order: int) -> Tensor:
+    """The l1 or l2 norm of each row; half-precision weights are added up in float32."""
+    exact = rows.dtype if rows.dtype in (torch.float32, torch.float64) else torch.float32
+    norms: Tensor = torch.linalg.vector_norm(rows, ord=order, dim=1, dtype=exact)
+    return norms
+
+
+def mean_absolute(rows: Tensor) -> Tensor:
+    """The mean absolute weight of each row."""
+    return norms_of(rows, 1).double() / rows.shape[1]
+
+
+def reduced(found: Sequence[Values], count: int, how: Reduction) -> NDArray[np.float64]:
+    """One value a channel of those at all of its places.
+
+    Args:
+        found: the members, in order.
+        count: how many channels there are.
+        how: `mean`, `sum` and `max` are over the places of all members; `first` is that of the
+            first place.
+
+    Returns:
+        Shape `(..., count)`; zero for channels at no place.
+    """
+    if not found:
+        return np.zeros(count)
+    channels = np.concatenate([places for places, _ in found])
+    values = np.concatenate([values for _, values in found], axis=-1)
+    order = np.argsort(channels, kind="stable")
+    order = order[channels[order] >= 0]
+    seen, starts, members = np.unique(channels[order], return_index=True, return_counts=True)
+    result = np.zeros((*values.shape[:-1], count))
+    if len(seen):
+        result[..., seen] = _REDUCTIONS[how](values[..., order], starts, members)
+    return result
+
+
+_REDUCTIONS: dict[Reduction, Callable[[Any, Any, Any], Any]] = {
+    "mean": lambda values, starts, members: np.add.reduceat(values, starts, axis=-1) / members,
+    "sum": lambda values, starts, _: np.add.reduceat(values, starts, axis=-1),
+    "max": lambda values, starts, _: np.maximum.reduceat(values, starts, axis=-1),
+    "first": lambda values, starts, _: values[..., starts],
+}
+
+
+def normalized(
+    dependencies: Dependencies, scores: NDArray[np.float64], how: Normalization
+) -> NDArray[np.float64]:
+    """Scores that compare between groups as `how` says."""
+    if how == "none" or not len(scores):
+        return scores
+    groups = coupled_groups(dependencies)
+    means = np.bincount(groups, weights=scores) / np.bincount(groups)
+    result: NDArray[np.float64] = scores / np.maximum(means, _SMALLEST)[groups]
+    return result
+
+
+def scores_of(
+    context: ScoringContext, found: Sequence[Values], how: Choice
+) -> NDArray[np.float64]:
+    """One score a channel of the values of its members, shape `(count,)`; see `finished`."""
+    return finished(context, reduced(found, context.dependencies.count, how.reduce), found, how)
+
+
+def finished(
+    context: ScoringContext,
+    scores: NDArray[np.float64],
+    found: Sequence[Values],
+    how: Choice,
+) -> NDArray[np.float64]:
+    """Scores in which no channel is without one, and which compare as the user wants it.
+
+    A channel with no member, such as one without a norm where norms are scored, or one that only a
+    product of attention reads where consumers are, is scored by its magnitude within its group,
+    times the mean of the scores that there are.
+
+    Args:
+        context: what is scored.
+        scores: one a channel, shape `(count,)`.
+        found: the members that they are of.
+        how: the choice.
+    """
+    dependencies = context.dependencies
+    seen = np.zeros(dependencies.count + 1, dtype=bool)
+    for channels, _ in found:
+        seen[channels] = True
+    lacking = dependencies.removable & ~seen[:-1]
+    if lacking.any():
+        weights = weight_values(context, mean_absolute, PARTS)
+        plain = normalized(dependencies, reduced(weights, dependencies.count, "mean"), "group")
+        typical = scores[seen[:-1]].mean() if seen[:-1].any() else 1.0
+        scores = np.where(lacking, plain * typical, scores)
+    return normalized(dependencies, scores, how.normalize)

@@ -1,0 +1,72 @@
+"""How what is bound to a channel becomes one score, as a user chooses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prunecore.errors import UsageError, unknown_name
+
+Part = Literal["producers", "consumers", "norms"]
+PARTS: tuple[Part, ...] = ("producers", "consumers", "norms")
+
+Reduction = Literal["mean", "sum", "max", "first"]
+REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "max", "first")
+
+Normalization = Literal["group", "none"]
+NORMALIZATIONS: tuple[Normalization, ...] = ("group", "none")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How what is bound to a channel becomes one score. `None` leaves the choice to the criterion.
+
+    Attributes:
+        members: what counts: the layers that make the channel, those that read it, the norms
+            between them.
+        reduce: how the members' values become one.
+        normalize: `group` divides each score by the mean over its coupled group, so that groups
+            compare; `none` does not.
+    """
+
+    members: tuple[Part, ...] | None = None
+    reduce: Reduction | None = None
+    normalize: Normalization | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is not known.
+
+        Raises:
+            UsageError: no part is named, or a name is not known.
+        """
+        for kind, names, known in (
+            ("member", self.members, PARTS),
+            ("reduction", _given(self.reduce), REDUCTIONS),
+            ("normalization", _given(self.normalize), NORMALIZATIONS),
+        ):
+            if names is not None and not names:
+                raise UsageError(f"No {kind} is named.\nGive some of {', '.join(known)}.")
+            for name in names or ():
+                if name not in known:
+                    raise unknown_name(kind, str(name), known)
+
+    def over(self, default: Choice) -> Choice:
+        """This choice, and the criterion's where this leaves it open."""
+        return Choice(
+            self.members or default.members,
+            self.reduce or default.reduce,
+            self.normalize or default.normalize,
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A choice that leaves nothing open, with the attributes of `Scoring`."""
+
+    members: tuple[Part, ...]
+    reduce: Reduction
+    normalize: Normalization
+
+
+def _given(name: str | None) -> tuple[str, ...] | None:
+    return None if name is None else (name,)
