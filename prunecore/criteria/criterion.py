@@ -59,7 +59,7 @@ class ScoringContext:
     model: nn.Module | None = None
     images: tuple[Tensor, ...] = ()
     linear_maps: Mapping[str, LinearMap] = field(default_factory=dict)
-    scoring: Scoring = Scoring()
+    scoring: Scoring = field(default_factory=Scoring)
 
 
 # one score a channel, shape (dependencies.count,)

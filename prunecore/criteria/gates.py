@@ -76,7 +76,7 @@ def _derivatives(context: ScoringContext, mode: str) -> Iterator[list[Values]]:
         gates: list[tuple[Reader, Tensor]] = []
         before = {reader.path: functools.partial(_gate, reader, gates) for reader in reading}
         with hooked(model, before), torch.enable_grad():
-            loss = _loss(model(batch), random)
+            loss = loss_of(model(batch), random)
             if gates and not loss.requires_grad:
                 raise UsageError(
                     f"Mode {mode!r} follows gradients through the network, and it passes none on.\n"
@@ -102,8 +102,13 @@ def _gate(
     return (read * gate, *inputs[1:])
 
 
-def _loss(output: Any, random: torch.Generator) -> Tensor:
-    """What gradients are of, summed over the batch."""
+def loss_of(output: Any, random: torch.Generator) -> Tensor:
+    """What gradients are of, summed over the batch.
+
+    Args:
+        output: what the network returns.
+        random: draws labels from scores of classes, shape `(n, classes)`, and else noise.
+    """
     if torch.is_tensor(output) and output.ndim == 2:
         predicted = output.detach().cpu().float().softmax(1)
         if bool(predicted.isfinite().all()):

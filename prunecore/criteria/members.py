@@ -117,9 +117,7 @@ def normalized(
     return result
 
 
-def scores_of(
-    context: ScoringContext, found: Sequence[Values], how: Choice
-) -> NDArray[np.float64]:
+def scores_of(context: ScoringContext, found: Sequence[Values], how: Choice) -> NDArray[np.float64]:
     """One score a channel of the values of its members, shape `(count,)`; see `finished`."""
     return finished(context, reduced(found, context.dependencies.count, how.reduce), found, how)
 

@@ -70,6 +70,15 @@ class Moments:
             return self._gram, True
         return torch.cat(self._rows, 1), False
 
+    def inverse(self) -> Tensor:
+        """The inverse of the mean moments with a ridge, shape `(groups, columns, columns)`."""
+        found, is_gram = self.parts()
+        gram = (found if is_gram else found.mT @ found) / self.count
+        diagonal = gram.diagonal(dim1=1, dim2=2)
+        ridge = (_RIDGE * diagonal.mean(1, keepdim=True)).clamp(min=torch.finfo(gram.dtype).tiny)
+        held = gram + torch.diag_embed(ridge.expand_as(diagonal))
+        return torch.cholesky_inverse(torch.linalg.cholesky(held))
+
 
 def removal_errors(
     moments: Moments, channels: ChannelArray
@@ -94,7 +103,7 @@ def removal_errors(
     total = weights.new_zeros(())
     for weight, given, owner, small in zip(weights, found, owners, ridge, strict=True):
         inverse = _Inverse(given, small, is_gram)
-        for own, places in _blocks(owner):
+        for own, places in column_blocks(owner):
             taken = weight[:, places].transpose(0, 1)  # (channels, outputs, columns of each)
             left = torch.linalg.solve(inverse.blocks(places), taken.mT)
             read.append(own)
@@ -115,7 +124,9 @@ class _Inverse:
         held = square + ridge * torch.eye(len(square), dtype=given.dtype, device=given.device)
         factor = torch.linalg.cholesky(held)
         self._whole = torch.cholesky_inverse(factor) if is_gram else None
-        self._halves = None if is_gram else torch.linalg.solve_triangular(factor, given, upper=False)
+        self._halves = (
+            None if is_gram else torch.linalg.solve_triangular(factor, given, upper=False)
+        )
 
     def blocks(self, places: Tensor) -> Tensor:
         """The blocks of some columns, shape `(blocks, columns of each, columns of each)`.
@@ -131,7 +142,7 @@ class _Inverse:
         return (one - halves.mT @ halves) / self._ridge
 
 
-def _blocks(owner: ChannelArray) -> list[tuple[ChannelArray, Tensor]]:
+def column_blocks(owner: ChannelArray) -> list[tuple[ChannelArray, Tensor]]:
     """The columns of each channel that may go: those of as many columns together.
 
     Returns:

@@ -10,6 +10,7 @@ from prunecore.criteria.criterion import Criterion
 from prunecore.criteria.gates import fisher, taylor
 from prunecore.criteria.magnitude import bn_scale, fpgm, l1_norm, l2_norm, lamp, magnitude
 from prunecore.criteria.random import random, random_weighted
+from prunecore.criteria.surgeon import surgeon
 from prunecore.functions.rule import FunctionRule
 from prunecore.functions.table import RULES
 from prunecore.hookspecs import hookimpl
@@ -37,4 +38,5 @@ def prunecore_criteria() -> Mapping[str, Criterion]:
         "fisher": fisher,
         "activation": activation,
         "reconstruction": reconstruction,
+        "surgeon": surgeon,
     }
