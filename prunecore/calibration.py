@@ -25,14 +25,15 @@ class Calibration:
         number: how many images are taken, chosen by the seed.
         size: height and width that images of a folder are resized to; those of the network's input
             where not given.
-        mean: of each channel, taken off after values are scaled to 0 to 1.
-        std: of each channel, that the rest is divided by.
+        mean: of each channel of a folder's images, taken off once values are scaled to 0 to 1;
+            ImageNet's for three channels where not given, else 0.
+        std: of each channel, that the rest is divided by; likewise, else 1.
         seed: of the choice of images, and of labels and places that are drawn.
     """
 
     images: Images
     number: int = 256
     size: tuple[int, int] | None = None
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     seed: int = 0

@@ -77,7 +77,8 @@ class Moments:
         diagonal = gram.diagonal(dim1=1, dim2=2)
         ridge = (_RIDGE * diagonal.mean(1, keepdim=True)).clamp(min=torch.finfo(gram.dtype).tiny)
         held = gram + torch.diag_embed(ridge.expand_as(diagonal))
-        return torch.cholesky_inverse(torch.linalg.cholesky(held))
+        inverse: Tensor = torch.cholesky_inverse(torch.linalg.cholesky(held))
+        return inverse
 
 
 def removal_errors(
@@ -139,7 +140,8 @@ class _Inverse:
         assert self._halves is not None
         halves = self._halves[:, places].transpose(0, 1)  # (blocks, rows, columns of each)
         one = torch.eye(places.shape[1], dtype=halves.dtype, device=halves.device)
-        return (one - halves.mT @ halves) / self._ridge
+        blocks: Tensor = (one - halves.mT @ halves) / self._ridge
+        return blocks
 
 
 def column_blocks(owner: ChannelArray) -> list[tuple[ChannelArray, Tensor]]:

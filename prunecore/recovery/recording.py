@@ -149,8 +149,11 @@ class Recording:
 
     def meet(self, first: Tensor, second: Tensor) -> None:
         """Note what two tensors of equal shape are that are about to be added."""
-        made = [(self._made_by.get(tensor), tensor) for tensor in (first, second)]
-        known = [(by[1], by[0], tensor) for by, tensor in made if by is not None]
+        known = [
+            (*self._made_by[tensor][::-1], tensor)
+            for tensor in (first, second)
+            if tensor in self._made_by
+        ]
         if not known:
             return
         _, path, later = max(known, key=lambda entry: entry[0])

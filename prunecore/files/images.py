@@ -1,0 +1,200 @@
+"""Calibration images: from a folder, a tensor, or batches as a data loader gives them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from prunecore.calibration import Calibration
+from prunecore.errors import UsageError
+from prunecore.escaping import shown, shown_value
+from prunecore.files.paths import is_folder
+from prunecore.inputs import Inputs
+
+_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of each channel
+_MODES = {1: "L", 3: "RGB"}
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Images as the network takes them.
+
+    Attributes:
+        tensor: shape `(n, ...)`, float32.
+        skipped: how many files of the folder could not be read.
+    """
+
+    tensor: Tensor
+    skipped: int = 0
+
+
+def calibration_images(calibration: Calibration, inputs: Inputs) -> CalibrationImages:
+    """Read the images that a network is tried on.
+
+    Args:
+        calibration: what they are taken of, and how many.
+        inputs: what the network is called with.
+
+    Raises:
+        UsageError: there are none, most cannot be read, or they are not as the network takes them.
+    """
+    number = calibration.number
+    if not isinstance(number, int) or isinstance(number, bool) or number < 2:
+        raise UsageError(
+            f"The number of calibration images is {shown_value(number)}, not a whole number of at "
+            "least 2.\nGive how many images to take, such as 256."
+        )
+    if len(inputs.shapes) > 1:
+        raise UsageError(
+            f"The network takes {len(inputs.shapes)} inputs, and calibration images are one.\n"
+            "Prune without calibration."
+        )
+    (shape,) = inputs.shapes
+    images = calibration.images
+    if isinstance(images, str | Path):
+        return _of_folder(Path(images), calibration, shape)
+    if isinstance(images, Tensor):
+        chosen = _drawn(len(images) if images.ndim else 0, number, calibration.seed)
+        return CalibrationImages(_checked(images[chosen], shape))
+    if not isinstance(images, Iterable):
+        raise UsageError(
+            f"Calibration images are a folder, a tensor or batches, not {shown_value(images)}.\n"
+            "Give a tensor of shape (n, ...), or a DataLoader."
+        )
+    return CalibrationImages(_of_batches(images, number, shape))
+
+
+def _drawn(there: int, number: int, seed: int) -> Tensor:
+    """Which of the images are taken, in ascending order."""
+    order = torch.randperm(there, generator=torch.Generator().manual_seed(seed))
+    return order[:number].sort().values
+
+
+def _of_batches(batches: Iterable[Any], number: int, shape: tuple[int, ...]) -> Tensor:
+    taken: list[Tensor] = []
+    for batch in batches:
+        first = batch
+        while isinstance(first, Sequence) and len(first):  # labels, if any, come after the images
+            first = first[0]
+        if not isinstance(first, Tensor):
+            raise UsageError(
+                f"A batch of the calibration images is {shown_value(batch)}, not a tensor.\n"
+                "Give batches of shape (n, ...), alone or as the first of a tuple."
+            )
+        taken.append(_checked(first, shape))
+        if sum(map(len, taken)) >= number:
+            break
+    if not taken:
+        raise UsageError("There are no calibration images.\nGive one batch at least.")
+    return torch.cat(taken)[:number]
+
+
+def _checked(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Images as the network takes them.
+
+    Raises:
+        UsageError: they are of another shape or type, or not finite.
+    """
+    if len(images) == 0:
+        raise UsageError("There are no calibration images.\nGive two at least.")
+    if tuple(images.shape[1:]) != shape:
+        raise UsageError(
+            f"Calibration images are of shape {tuple(images.shape[1:])}, and the network is given "
+            f"inputs of shape {shape}.\nResize them, or give that input shape."
+        )
+    if not images.is_floating_point():
+        raise UsageError(
+            f"Calibration images are of type {images.dtype}, not of floating point.\n"
+            "Scale them as the network was trained on them."
+        )
+    finite = images.detach().flatten(1).isfinite().all(1)
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0, 0])
+        raise UsageError(
+            f"Calibration image {first} holds values that are no finite numbers (NaN or "
+            "infinity).\nLeave it out."
+        )
+    return images.detach().float()
+
+
+def _of_folder(folder: Path, calibration: Calibration, shape: tuple[int, ...]) -> CalibrationImages:
+    if not is_folder(folder):
+        raise UsageError(f"There is no folder {shown(folder)}.\nGive a folder of images.")
+    if len(shape) != 3 or shape[0] not in _MODES:
+        raise UsageError(
+            f"The network takes inputs of shape {shape}, not grey or coloured images.\n"
+            "Give calibration as a tensor of such inputs, in Python."
+        )
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise UsageError(
+            f"{shown(folder)} holds no images.\nImages end in {', '.join(sorted(_SUFFIXES))}."
+        )
+    order = torch.randperm(
+        len(files), generator=torch.Generator().manual_seed(calibration.seed)
+    ).tolist()
+    size = calibration.size or (shape[1], shape[2])
+    if (shape[0], *size) != shape:
+        raise UsageError(
+            f"Images of size {size[0]} x {size[1]} do not fit the network's input of shape {shape}."
+            "\nLeave the size out, or give the input shape that goes with it."
+        )
+    mean, std = _normalization(calibration, shape[0])
+    read = ((_read(files[place], _MODES[shape[0]], size)) for place in order)
+    rows: list[Tensor] = []
+    skipped = 0
+    for image in itertools.takewhile(lambda _: len(rows) < calibration.number, read):
+        if image is None:
+            skipped += 1
+        else:
+            rows.append((image - mean) / std)
+    if not rows or skipped > len(rows):
+        raise UsageError(
+            f"{skipped} of {skipped + len(rows)} images in {shown(folder)} cannot be read.\n"
+            "Give a folder of whole images."
+        )
+    return CalibrationImages(torch.stack(rows), skipped)
+
+
+def _normalization(calibration: Calibration, channels: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel, shape `(channels, 1, 1)`."""
+    usual = _IMAGENET if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
+    rows = []
+    for name, given, default in zip(
+        ("mean", "std"), (calibration.mean, calibration.std), usual, strict=True
+    ):
+        values = default if given is None else tuple(given)
+        if len(values) != channels or (name == "std" and min(values) <= 0):
+            raise UsageError(
+                f"{name} is {shown_value(values)}, and images have {channels} channel(s).\n"
+                f"Give one {'positive ' * (name == 'std')}number for each channel."
+            )
+        rows.append(torch.tensor(values)[:, None, None])
+    mean, std = rows
+    return mean, std
+
+
+def _read(file: Path, mode: str, size: tuple[int, int]) -> Tensor | None:
+    """An image scaled to 0 to 1: its middle, as large as it can be; `None` for one that is none."""
+    try:
+        with Image.open(file) as opened:
+            image = opened.convert(mode)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None  # what Pillow raises for files that are no images, or broken ones
+    height, width = size
+    scale = max(width / image.width, height / image.height)
+    wide, high = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    resized = image.resize((wide, high), Image.Resampling.BILINEAR)
+    left, top = (wide - width) // 2, (high - height) // 2
+    middle = resized.crop((left, top, left + width, top + height))
+    values = np.asarray(middle, dtype=np.float32).reshape(height, width, -1) / 255
+    return torch.from_numpy(values).permute(2, 0, 1)

@@ -1,0 +1,163 @@
+"""The steps that give a smaller network its accuracy back, each undone where it harms."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from prunecore.channels.keep import Keep
+from prunecore.channels.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.signal import Signal
+from prunecore.isolation.random_states import OwnDraws, kept_random_states
+from prunecore.recovery.agreement import Agreement, agreement, outputs_of
+from prunecore.recovery.batch_norm import estimate_statistics
+from prunecore.recovery.least_squares import Refit
+from prunecore.recovery.recording import Recording
+
+Layers = Mapping[str, LinearMap | RunningStatistics]
+
+_VALUES = 8 * 3 * 224 * 224  # of inputs that run at a time
+_HELD_BACK = 1 / 8  # of the images: what a step brings is judged by those that it has not seen
+
+
+@dataclass(frozen=True)
+class Networks:
+    """An original, and the smaller network that is to answer as it does.
+
+    Attributes:
+        original: in eval mode; it is run, and not changed.
+        small: in eval mode; its weights change.
+        keep: what it has of the original.
+        layers: the original's linear maps and norms, by path.
+        small_layers: its own.
+    """
+
+    original: nn.Module
+    small: nn.Module
+    keep: Keep
+    layers: Layers
+    small_layers: Layers
+
+
+def recover(
+    networks: Networks, images: Tensor, steps: Sequence[str], seed: int
+) -> list[dict[str, Any]]:
+    """Take the steps one after the other, and tell what each has done.
+
+    A part of the images is held back. If on these the network agrees less with its original after
+    a step than before, the step is undone.
+
+    Args:
+        networks: both networks.
+        images: calibration inputs, shape `(n, ...)`.
+        steps: of `STEPS`, in order.
+        seed: of the places that the refit looks at.
+
+    Returns:
+        For each step what the report says of it: `step`, the `images` that it saw and those
+        `held_back`, `agreement` and `error` before and after it, `changed` tensors by name, and
+        whether it was `undone`.
+
+    Raises:
+        WeightsError: activations on the images are not finite.
+    """
+    held = max(1, math.floor(len(images) * _HELD_BACK))
+    fit, judged = (images[:-held], images[-held:]) if len(images) > 1 else (images, images)
+    batch = batch_of(images)
+    told = []
+    with torch.no_grad(), kept_random_states(), OwnDraws():
+        expected = outputs_of(networks.original, judged, batch)
+        before = agreement(expected, outputs_of(networks.small, judged, batch))
+        for step in steps:
+            saved = copy.deepcopy(networks.small.state_dict())
+            changed = STEPS[step](networks, fit, seed)
+            after = agreement(expected, outputs_of(networks.small, judged, batch))
+            undone = after.is_worse_than(before)
+            told.append(_told(step, (fit, judged), (before, after), changed, undone))
+            if undone:
+                networks.small.load_state_dict(saved)
+            else:
+                before = after
+    return told
+
+
+def batch_of(images: Tensor) -> int:
+    """How many images run at a time."""
+    return max(1, min(len(images), _VALUES // max(1, images[0].numel())))
+
+
+def _told(
+    step: str,
+    images: tuple[Tensor, Tensor],
+    agreements: tuple[Agreement, Agreement],
+    changed: Sequence[str],
+    undone: bool,
+) -> dict[str, Any]:
+    fit, judged = images
+    top1 = [None if one.top1 is None else round(one.top1, 4) for one in agreements]
+    return {
+        "step": step,
+        "images": len(fit),
+        "held_back": len(judged),
+        "agreement": top1,
+        "error": [float(f"{one.error:.4g}") for one in agreements],
+        "changed": sorted(set(changed)),
+        "undone": undone,
+    }
+
+
+def refit(networks: Networks, images: Tensor, seed: int) -> list[str]:
+    """Refit the layers of the smaller network; see `prunecore.recovery.least_squares`."""
+    columns, kept = _to_fit(networks)
+    recording = Recording(networks.original, networks.layers, columns, kept, len(images), seed)
+    for part in torch.split(images, batch_of(images)):
+        recording.run(part)
+    once = {path: told for path, told in recording.answers.items() if recording.calls[path] == 1}
+    return Refit(networks.small, networks.small_layers, once).run(images)
+
+
+def _to_fit(networks: Networks) -> tuple[dict[str, int], dict[str, Tensor | None]]:
+    """The columns and kept outputs of each layer that can be fitted, by path.
+
+    A weight that several layers have, or that answers in several calls, cannot answer as each of
+    them does: such layers stay as they are cut.
+    """
+    keep = networks.keep
+    uses = Counter(
+        id(layer.weight) for layer in networks.layers.values() if isinstance(layer, LinearMap)
+    )
+    columns: dict[str, int] = {}
+    kept: dict[str, Tensor | None] = {}
+    for path, layer in networks.small_layers.items():
+        whole = networks.layers.get(path)
+        visits = keep.dependencies.forwards.visits.get(path, ())
+        if not (isinstance(layer, LinearMap) and isinstance(whole, LinearMap) and len(visits) == 1):
+            continue
+        output = visits[0].output
+        if uses[id(whole.weight)] > 1 or not isinstance(output, Signal):
+            continue
+        groups, outputs, width = layer.matrix().shape
+        is_kept = keep.mask(output.ids.ravel())
+        places = torch.from_numpy(is_kept.nonzero()[0]) if len(is_kept) > 1 else None
+        there = whole.matrix().shape[0] * whole.matrix().shape[1]
+        if groups * outputs == (there if places is None else len(places)):
+            columns[path] = width
+            kept[path] = None if places is None or len(places) == there else places
+    return columns, kept
+
+
+def _estimate(networks: Networks, images: Tensor, _seed: int) -> list[str]:
+    return estimate_statistics(networks.small, networks.small_layers, images)
+
+
+STEPS: Mapping[str, Callable[[Networks, Tensor, int], list[str]]] = {
+    "refit": refit,
+    "batch-norm": _estimate,
+}
