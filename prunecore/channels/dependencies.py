@@ -222,6 +222,24 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     )
 
 
+def groups_of(dependencies: Dependencies) -> ChannelArray:
+    """The group of each channel: layers that make some of the same channels are of one group.
+
+    Returns:
+        Numbers of groups from 0, in the order of their first channels, shape `(count,)`; -1 where
+        no layer makes the channel.
+    """
+    made = [dependencies.axes[index] for index in set(dependencies.layers.values())]
+    free = [channels for array in made if len(channels := array[array != FIXED])]
+    pairs = [(np.repeat(channels[:1], len(channels)), channels) for channels in free]
+    root = _components(dependencies.count, pairs)
+    is_made = np.zeros(dependencies.count, dtype=bool)
+    is_made[np.concatenate([*free, _NONE])] = True
+    groups = np.full(dependencies.count, -1, dtype=np.int64)
+    groups[is_made] = np.unique(root[is_made], return_inverse=True)[1]
+    return groups
+
+
 def _bindings(
     records: Records, names: Mapping[int, str], axes: Axes
 ) -> tuple[dict[str, dict[int, int]], list[tuple[str, int, int]], dict[str, int]]:

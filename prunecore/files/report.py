@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.dependencies import Dependencies, groups_of
 from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import is_within
@@ -291,19 +291,13 @@ def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | 
 
 def _coupled(dependencies: Dependencies) -> list[list[str]]:
     """The paths of layers that share channels, group by group."""
-    latest = np.full(dependencies.count, -1)  # of each channel, the last layer's group
-    groups = np.arange(len(dependencies.layers))
-    for number, index in enumerate(dependencies.layers.values()):
+    groups = groups_of(dependencies)
+    members: dict[int | str, list[str]] = {}
+    for path, index in dependencies.layers.items():
         array = dependencies.axes[index]
         channels = array[array != FIXED]
-        for met in np.unique(latest[channels]).tolist():
-            if met >= 0:
-                groups[groups == met] = number
-                latest[latest == met] = number
-        latest[channels] = number
-    members: dict[int, list[str]] = {}
-    for path, group in zip(dependencies.layers, groups.tolist(), strict=True):
-        members.setdefault(group, []).append(path)
+        # a layer of which everything always stays shares nothing
+        members.setdefault(int(groups[channels[0]]) if len(channels) else path, []).append(path)
     return list(members.values())
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from prunecore import UnsupportedError
-from prunecore.channels.dependencies import OUTPUT, UNMADE, merge
+from prunecore.channels.dependencies import OUTPUT, UNMADE, groups_of, merge
 from prunecore.channels.ids import FIXED
 from prunecore.channels.records import Records
 
@@ -296,3 +297,43 @@ def test_a_network_that_cannot_be_followed_is_refused_by_path(find: Callable[...
         find(nn.Sequential(nn.Linear(3, 4), nn.Sequential(nn.ReLU(), Odd())), (2, 3))
     assert (caught.value.path, caught.value.class_name) == ("1.1", "Odd")
     assert "Cannot prune through 1.1 (Odd): its forward calls fft_fft" in str(caught.value)
+
+
+class Coupled(nn.Module):
+    """`a` and `b` meet in the layer that reads both side by side; `c` is apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.sum = nn.Linear(3, 2), nn.Linear(3, 3), nn.Linear(3, 5)
+        self.c, self.d = nn.Linear(5, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.d(self.c(torch.cat([self.a(x), self.b(x)], 1) + self.sum(x)))
+
+
+def test_layers_that_share_channels_are_one_group(find: Callable[..., Any]) -> None:
+    found = find(Coupled(), (2, 3))
+    groups = groups_of(found)
+    made = {path: groups[found.axes[index]].tolist() for path, index in found.layers.items()}
+    assert made == {"a": [0] * 2, "b": [0] * 3, "sum": [0] * 5, "c": [1] * 4, "d": [2] * 2}
+
+
+def test_places_that_always_stay_join_no_groups(find: Callable[..., Any]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(2, 4), nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.cat([x, F.pad(x, (0, 2))], 1)[:, :4] + self.a(x)
+            return self.c(torch.cat([x, y], 1) + self.b(y))
+
+    found = find(Net(), (2, 2))
+    groups = groups_of(found)
+    for index in found.layers.values():
+        array = found.axes[index]
+        assert len(set(groups[array[array != FIXED]].tolist())) <= 1
+
+
+def test_without_layers_there_are_no_groups(find: Callable[..., Any]) -> None:
+    assert groups_of(find(nn.ReLU(), (2, 3))).tolist() == []
