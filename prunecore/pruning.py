@@ -24,8 +24,9 @@ from prunecore.escaping import nearest_name, shown, shown_value, visible, why_no
 from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
+from prunecore.planning.goal import TARGETS, Goal, Target, read_goal
 from prunecore.planning.plan import Plan, make_plan
-from prunecore.planning.request import TARGETS, Limits, Request, Target
+from prunecore.planning.request import Limits, Request
 from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
 from prunecore.plugins import loading as plugin_registry
 from prunecore.tracing.patches import beside_others
@@ -79,8 +80,9 @@ class PrunedModel:
 def prune(
     model: nn.Module,
     example_inputs: ExampleInputs,
-    level: float,
+    level: float | None = None,
     *,
+    to: str | None = None,
     example_kwargs: Mapping[str, Tensor] | None = None,
     mode: str = "l1-norm",
     target: Target = "params",
@@ -96,7 +98,8 @@ def prune(
 def prune(
     model: nn.Module,
     *,
-    level: float,
+    level: float | None = None,
+    to: str | None = None,
     input_shape: InputShape | None = None,
     example_kwargs: Mapping[str, Tensor] | None = None,
     mode: str = "l1-norm",
@@ -114,6 +117,7 @@ def prune(
     example_inputs: ExampleInputs | None = None,
     level: float | None = None,
     *,
+    to: str | None = None,
     input_shape: InputShape | None = None,
     example_kwargs: Mapping[str, Tensor] | None = None,
     mode: str = "l1-norm",
@@ -132,11 +136,13 @@ def prune(
         example_inputs: what the network is called with, as `torch.export` takes it: a tensor of
             floating point numbers, or a tuple of a tensor for each input; the batch is axis 0.
         level: percentage of the target to remove, within (0, 100).
+        to: in the place of a level, what is to be left: `5M-params`, `1.5G-macs`, `12MB`, or
+            `500-channels` of those that may go.
         input_shape: in the place of examples, the shape of one input without the batch; of several
             inputs, the shape of each: `[(3, 32, 32), (8,)]`.
         example_kwargs: example inputs that the network is given by name.
         mode: how channels are scored: `l1-norm`, `random`, `random-weighted`, or a plugin's.
-        target: what the level is a percentage of: `params`, `macs` or `channels`.
+        target: what the level is a percentage of: `params`, `macs`, `bytes` or `channels`.
         seed: of modes that draw.
         limits: what has to stay.
         drop: paths of modules that only training reaches and that are to be left out, such as an
@@ -155,14 +161,12 @@ def prune(
         >>> small = prunecore.prune(model, torch.rand(1, 3, 224, 224), level=50)
         >>> small.save("smaller_50.py")
     """
-    level = checked_level(level)
+    asked = _asked(level, to)
     _checked_target(target)
     traced = trace(
         model, example_inputs, input_shape=input_shape, example_kwargs=example_kwargs, drop=drop
     )
-    return traced.prune(
-        level, mode=mode, target=target, seed=seed, limits=limits, name=name, verify=verify
-    )
+    return traced.carry_out(Request(asked, mode, target, seed, limits or Limits(), name, verify))
 
 
 def trace(
@@ -280,8 +284,9 @@ class TracedModel:
 
     def plan(
         self,
-        level: float,
+        level: float | None = None,
         *,
+        to: str | None = None,
         mode: str = "l1-norm",
         scores: NDArray[np.float64] | None = None,
         target: Target = "params",
@@ -292,29 +297,35 @@ class TracedModel:
 
         Args:
             level: percentage of the target to remove, within (0, 100).
+            to: in the place of a level, what is to be left, as for `prunecore.prune`.
             mode: how channels are scored.
             scores: one's own in place of the mode's, shape `(channels,)`; low goes first.
-            target: what the level is a percentage of: `params`, `macs` or `channels`.
+            target: what the level is a percentage of: `params`, `macs`, `bytes` or `channels`.
             seed: of modes that draw.
             limits: what has to stay.
 
         Raises:
             LevelError: the level cannot be reached.
         """
-        limits = limits or Limits()
+        request = Request(_asked(level, to), mode, target, seed, limits or Limits())
+        return self._plan(request, None if scores is None else self._checked_scores(scores))
+
+    def _plan(self, request: Request, scores: NDArray[np.float64] | None = None) -> Plan:
+        limits = request.limits
         return make_plan(
             self.dependencies,
-            self.scores(mode, seed) if scores is None else self._checked_scores(scores),
-            checked_level(level),
-            _checked_target(target),
-            limits.min_channels,
+            self.scores(request.mode, request.seed) if scores is None else scores,
+            request.level,
+            _checked_target(request.target),
+            limits,
             self._blocks if limits.remove_blocks else (),
         )
 
     def prune(
         self,
-        level: float | Plan,
+        level: float | Plan | None = None,
         *,
+        to: str | None = None,
         mode: str = "l1-norm",
         target: Target = "params",
         seed: int = 0,
@@ -327,6 +338,7 @@ class TracedModel:
         Args:
             level: percentage of the target to remove, within (0, 100), or a plan that was made
                 with `plan`, which holds target and limits.
+            to: in the place of either, what is to be left, as for `prunecore.prune`.
             mode: how channels are scored; of a plan, how the report is to call its scores.
             target: as for `prunecore.prune`.
             seed: as for `prunecore.prune`.
@@ -338,10 +350,12 @@ class TracedModel:
             PrunecoreError: with what is wrong, where, and what to do.
         """
         limits = limits or Limits()
-        if isinstance(level, Plan):
-            request = Request(level.asked, mode, level.target, seed, limits, name, verify)
-            return self.carry_out(request, level)
-        return self.carry_out(Request(level, mode, target, seed, limits, name, verify))
+        plan = level if isinstance(level, Plan) and to is None else None
+        if plan:
+            asked, target = plan.goal or plan.asked, plan.target
+        else:
+            asked = _asked(level, to)
+        return self.carry_out(Request(asked, mode, target, seed, limits, name, verify), plan)
 
     @beside_others()
     def carry_out(self, request: Request, plan: Plan | None = None) -> PrunedModel:
@@ -356,13 +370,7 @@ class TracedModel:
         """
         model, dependencies = self.model, self._checked
         name = checked_name(request.name or _default_name(model))
-        plan = plan or self.plan(
-            request.level,
-            mode=request.mode,
-            target=request.target,
-            seed=request.seed,
-            limits=request.limits,
-        )
+        plan = plan or self._plan(request)
         keep = Keep(model, dependencies, plan.kept, plan.removed_blocks)
         docstring = _docstring(model, request, plan)
         weights = transfer_weights(model, keep, self.plugins)
@@ -419,7 +427,7 @@ def full_name(model: nn.Module) -> str:
     return f"{type(model).__module__}.{type(model).__qualname__}"
 
 
-def checked_level(level: float | None) -> float:
+def checked_level(level: object) -> float:
     """A level, if it is one.
 
     Raises:
@@ -431,6 +439,20 @@ def checked_level(level: float | None) -> float:
             "Give the share of the target to remove, such as level=50."
         )
     return level
+
+
+def _asked(level: object, to: str | None) -> float | Goal:
+    """A level, or what is to be left in its place.
+
+    Raises:
+        UsageError: neither is given, or both, or it is none.
+    """
+    if (level is None) == (to is None):
+        raise UsageError(
+            f"{'Neither' if to is None else 'Both'} a level and what is to be left are given.\n"
+            "Give one of them: level=50, or to='5M-params'."
+        )
+    return checked_level(level) if to is None else read_goal(to)
 
 
 def _checked_target(target: Target) -> Target:
@@ -466,14 +488,15 @@ def _default_name(model: nn.Module) -> str:
 def _docstring(model: nn.Module, request: Request, plan: Plan) -> str:
     """What the written file says of itself; nothing that another run would not say."""
     before, after = plan.before, plan.after
-    counted = {"params": "parameters", "macs": "MACs", "channels": "channels"}[plan.target]
+    counted = {"params": "parameters", "macs": "MACs"}.get(plan.target, plan.target)
     params = _amounts(before.params, after.params) + " parameters" * (plan.target != "params")
     figures = f"{params}, {_amounts(before.macs, after.macs)}MACs"
+    asked = f"to {plan.goal.text}" if plan.goal else f"level {plan.asked:g}"
     origin = visible(request.origin or full_name(model))
     name = nearest_name(type(model).__name__, "Module")
     return (
         f"{name} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
-        f"Written by prunecore ({request.mode}, level {plan.asked:g}) from {origin}. "
+        f"Written by prunecore ({request.mode}, {asked}) from {origin}. "
         "Edit freely.\n"
     )
 

@@ -30,6 +30,7 @@ traced.prune(plan).save("net_40")
 macs: int = prunecore.inspect(net, image).macs
 difference: float = prunecore.verify(files[0], net).max_relative_difference
 
-prunecore.prune(net, image)  # type: ignore[call-overload]
+prunecore.prune(net, image, to="1k-params")
+prunecore.prune(net, image, to=1000)  # type: ignore[call-overload]
 prunecore.prune(net, image, 50, target="flops")  # type: ignore[call-overload]
 weights: Path = small.save("net")  # type: ignore[assignment]

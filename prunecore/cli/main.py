@@ -21,7 +21,7 @@ from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore.files import values
 from prunecore.files.paths import is_file
-from prunecore.planning.request import TARGETS
+from prunecore.planning.goal import TARGETS
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -15,7 +15,7 @@ from prunecore.files import values
 from prunecore.files.paths import read_text
 
 if TYPE_CHECKING:
-    from prunecore.planning.request import Target
+    from prunecore.planning.goal import Target
 
 
 LONGEST = 1_000_000  # bytes of a file

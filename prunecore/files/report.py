@@ -63,10 +63,11 @@ def build_report(
         "model": name,
         "mode": mode,
         "target": plan.target,
-        "scope": "global",  # all channels are ranked together
+        "scope": plan.scope,
         "seed": seed,
         "fingerprint": fingerprint,
         "inputs": inputs.as_dict(),
+        "goal": plan.goal and plan.goal.text,
         "level": {"asked": plan.asked, "achieved": round(plan.achieved, 4)},
         "before": plan.before.as_dict(),
         "after": plan.after.as_dict(),

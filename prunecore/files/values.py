@@ -10,7 +10,7 @@ from typing import Any
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown_value, why_no_name
 from prunecore.files.paths import check_path
-from prunecore.planning.request import TARGETS, Target
+from prunecore.planning.goal import TARGETS, Target
 
 # Python would take more for a number: the digits of other scripts, and underscores among them.
 _WHOLE = re.compile(r"\+?[0-9]{1,18}")

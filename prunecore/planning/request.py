@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from prunecore.errors import UsageError
+from prunecore.errors import UsageError, unknown_name
+from prunecore.escaping import shown_value
+from prunecore.planning.goal import Goal, Target
 
-Target = Literal["params", "macs", "channels"]
+Scope = Literal["global", "group"]
 
-TARGETS: tuple[Target, ...] = ("params", "macs", "channels")
+SCOPES: tuple[Scope, ...] = ("global", "group")
+
+KEEP = "keep"  # in place of the limits of a layer: none of its channels goes
+
+LayerLimits = str | Mapping[str, float]  # KEEP, or max_level and min_channels, either or both
 
 
 @dataclass(frozen=True)
@@ -20,23 +27,101 @@ class Limits:
         min_channels: how many channels every layer keeps at least.
         remove_blocks: whether a residual block may go as a whole, when its inner width has come
             down to the minimum and its shortcut is the identity.
+        scope: `global` ranks the channels of the whole network together; `group` takes the same
+            share of every group of coupled layers.
+        max_level: how many percent of any one layer's channels may go; `None` for any number.
+        round_to: every width that is cut becomes a multiple of this. A layer that is narrower stays
+            whole.
+        layers: limits of single layers in place of `min_channels` and `max_level`, by a pattern
+            of paths such as `layer4.*`: `"keep"`, or `{"max_level": 30, "min_channels": 16}`,
+            either or both.
     """
 
     min_channels: int = 2
     remove_blocks: bool = False
+    scope: Scope = "global"
+    max_level: float | None = None
+    round_to: int = 1
+    layers: Mapping[str, LayerLimits] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what is no number of channels.
+        """Refuse what is no limit.
 
         Raises:
-            UsageError: `min_channels` is not a whole number of at least 1.
+            UsageError: a value is out of its range, or names no scope or limit.
         """
-        least = self.min_channels
-        if not isinstance(least, int) or isinstance(least, bool) or least < 1:
+        check_count("min_channels", self.min_channels, "how many channels every layer keeps, as 2")
+        check_count("round_to", self.round_to, "what widths are to be multiples of, as 8")
+        if self.scope not in SCOPES:
+            raise unknown_name("scope", str(self.scope), SCOPES)
+        if self.max_level is not None:
+            check_max_level("max_level", self.max_level)
+        check_layers(self.layers)
+        plain = {
+            pattern: limits if isinstance(limits, str) else dict(limits)
+            for pattern, limits in self.layers.items()
+        }
+        object.__setattr__(self, "layers", plain)
+
+
+def check_count(name: str, value: object, what: str) -> None:
+    """See whether a limit is a number of channels.
+
+    Args:
+        name: of the limit.
+        value: what was given.
+        what: it is, and an example.
+
+    Raises:
+        UsageError: it is not a whole number of at least 1.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(
+            f"{name} is {shown_value(value)}, not a whole number of at least 1.\nGive {what}."
+        )
+
+
+def check_max_level(name: str, value: object) -> None:
+    """See whether a limit is a percentage of what may go.
+
+    Raises:
+        UsageError: it is not above 0 and at most 100.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 100:
+        raise UsageError(
+            f"{name} is {shown_value(value)}, not a percentage above 0, and of at most 100.\n"
+            "Give how many percent of a layer's channels may go, as 80."
+        )
+
+
+def check_layers(layers: object) -> None:
+    """See whether limits of single layers are such.
+
+    Raises:
+        UsageError: they are no mapping of patterns to limits, or a limit is unknown or no number.
+    """
+    if not isinstance(layers, Mapping):
+        raise UsageError(f"layers is {shown_value(layers)}.\n{_LAYERS}")
+    for pattern, limits in layers.items():
+        if not isinstance(pattern, str) or not (limits == KEEP or _is_mapping(limits)):
             raise UsageError(
-                f"min_channels is {least!r}, not a whole number of at least 1.\n"
-                "Give how many channels every layer keeps, such as 2."
+                f"The limit of {shown_value(pattern)} is {shown_value(limits)}.\n{_LAYERS}"
             )
+        for name, value in {} if limits == KEEP else limits.items():
+            whose = f"{name} of {shown_value(pattern)}"
+            if name == "max_level":
+                check_max_level(whose, value)
+            elif name == "min_channels":
+                check_count(whose, value, "how many channels the layer keeps, as 16")
+            else:
+                raise unknown_name("limit", str(name), ("max_level", "min_channels"))
+
+
+def _is_mapping(limits: Any) -> bool:
+    return isinstance(limits, Mapping) and bool(limits)
+
+
+_LAYERS = "Give patterns with limits: {'stem*': 'keep', 'layer4.*': {'max_level': 30}}."
 
 
 @dataclass(frozen=True)
@@ -44,9 +129,9 @@ class Request:
     """What is asked of one smaller network.
 
     Attributes:
-        level: percentage of the target to remove, within (0, 100).
+        level: percentage of the target to remove, within (0, 100), or what is to be left.
         mode: the importance criterion.
-        target: what the level is a percentage of.
+        target: what the level is a percentage of; a goal has its own.
         seed: of modes that draw.
         limits: what has to stay.
         name: of the factory in the written file; made from the class's name where not given.
@@ -55,7 +140,7 @@ class Request:
         fingerprint: of all that the written set depends on; the report holds it.
     """
 
-    level: float
+    level: float | Goal
     mode: str = "l1-norm"
     target: Target = "params"
     seed: int = 0

@@ -21,8 +21,8 @@ from prunecore.channels.keep import Keep
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.inputs import of_shape
 from prunecore.planning.cost import Counter
+from prunecore.planning.goal import Target
 from prunecore.planning.plan import Plan, make_plan
-from prunecore.planning.request import Target
 from prunecore.plugins.loading import load
 from prunecore.registry import Plugins
 from prunecore.verifying.comparison import verify

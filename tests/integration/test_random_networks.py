@@ -25,6 +25,7 @@ from prunecore.channels.keep import Keep
 from prunecore.inputs import of_shape
 from prunecore.planning.cost import Counter as Counting
 from prunecore.planning.plan import Plan, make_plan
+from prunecore.planning.request import Limits
 from prunecore.plugins.loading import load
 from prunecore.verifying.comparison import verify
 from prunecore.walking.network import find_dependencies
@@ -76,7 +77,7 @@ def check(
 def planned(dependencies: Dependencies, scores: NDArray[np.float64], level: float) -> Plan | None:
     """A plan for a level; `None` where it cannot be reached."""
     try:
-        return make_plan(dependencies, scores, level, min_channels=1)
+        return make_plan(dependencies, scores, level, limits=Limits(min_channels=1))
     except LevelError:
         return None
 

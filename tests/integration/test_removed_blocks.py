@@ -7,8 +7,8 @@ import pytest
 import torchvision
 
 from prunecore.inputs import of_shape
+from prunecore.planning.goal import TARGETS, Target
 from prunecore.planning.plan import make_plan
-from prunecore.planning.request import TARGETS, Target
 from prunecore.planning.residual_blocks import find_residual_blocks
 
 from .conftest import Cut

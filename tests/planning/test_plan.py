@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from prunecore import LevelError, PrunecoreError
 from prunecore.channels.ids import FIXED
 from prunecore.planning.cost import Counter
+from prunecore.planning.goal import TARGETS
 from prunecore.planning.plan import make_plan
-from prunecore.planning.request import TARGETS
+from prunecore.planning.request import Limits
 
 
 def chain(*widths: int) -> nn.Sequential:
@@ -84,7 +85,7 @@ def test_more_goes_at_every_higher_level(found: Any) -> None:
 @pytest.mark.parametrize("least", [1, 2, 5])
 def test_every_layer_keeps_its_best_channels(found: Any, least: int) -> None:
     highest = float(str(error_of(found, 99.9, least)).rpartition("level of ")[2].split(" or ")[0])
-    plan = make_plan(found, scores(found), highest, min_channels=least)
+    plan = make_plan(found, scores(found), highest, limits=Limits(min_channels=least))
     for index in list(found.layers.values())[:2]:
         array = found.axes[index]
         left = array[plan.kept[array]]
@@ -94,13 +95,13 @@ def test_every_layer_keeps_its_best_channels(found: Any, least: int) -> None:
 
 def error_of(found: Any, level: float, least: int = 2) -> LevelError:
     with pytest.raises(LevelError) as caught:
-        make_plan(found, scores(found), level, min_channels=least)
+        make_plan(found, scores(found), level, limits=Limits(min_channels=least))
     return caught.value
 
 
 def test_a_layer_that_is_narrower_than_the_minimum_stays_whole(find: Callable[..., Any]) -> None:
     found = find(chain(5, 3, 20, 4), (2, 5))
-    plan = make_plan(found, scores(found), 30, min_channels=4)
+    plan = make_plan(found, scores(found), 30, limits=Limits(min_channels=4))
     assert plan.kept[:3].all()
 
 
@@ -174,9 +175,9 @@ def test_channels_that_always_stay_count_towards_the_minimum(
     assert (made == FIXED).tolist() == [True] * 2 + [False] * 6
     best_first = -np.arange(found.count, dtype=float)
     with pytest.raises(LevelError) as caught:
-        make_plan(found, best_first, 99, min_channels=least)
+        make_plan(found, best_first, 99, limits=Limits(min_channels=least))
     highest = str(caught.value).rpartition("level of ")[2].split(" or ")[0]
-    plan = make_plan(found, best_first, float(highest), min_channels=least)
+    plan = make_plan(found, best_first, float(highest), limits=Limits(min_channels=least))
     assert plan.kept[made[2:]].sum() == left
 
 
