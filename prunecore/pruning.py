@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from prunecore.calibration import Calibration, Images
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.linear_map import LinearMap
@@ -21,14 +22,23 @@ from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import nearest_name, shown, shown_value, visible, why_no_name
+from prunecore.files.images import CalibrationImages, calibration_images
 from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.planning.goal import TARGETS, Goal, Target, read_goal
 from prunecore.planning.plan import Plan, make_plan
-from prunecore.planning.request import Limits, Request
+from prunecore.planning.request import (
+    CALIBRATED_MODE,
+    DEFAULT_MODE,
+    RECOVERY_STEPS,
+    Limits,
+    Request,
+)
 from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
 from prunecore.plugins import loading as plugin_registry
+from prunecore.recovery.steps import Networks
+from prunecore.recovery.steps import recover as recover_accuracy
 from prunecore.tracing.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.verifying.masking import running_copy
@@ -84,13 +94,16 @@ def prune(
     *,
     to: str | None = None,
     example_kwargs: Mapping[str, Tensor] | None = None,
-    mode: str = "l1-norm",
+    mode: str | None = None,
     target: Target = "params",
     seed: int = 0,
     limits: Limits | None = None,
     drop: Sequence[str] = (),
     name: str | None = None,
     verify: bool = True,
+    calibration: Calibration | Images | None = None,
+    recover: Sequence[str] | None = None,
+    scoring: Scoring | None = None,
 ) -> PrunedModel: ...
 
 
@@ -102,13 +115,16 @@ def prune(
     to: str | None = None,
     input_shape: InputShape | None = None,
     example_kwargs: Mapping[str, Tensor] | None = None,
-    mode: str = "l1-norm",
+    mode: str | None = None,
     target: Target = "params",
     seed: int = 0,
     limits: Limits | None = None,
     drop: Sequence[str] = (),
     name: str | None = None,
     verify: bool = True,
+    calibration: Calibration | Images | None = None,
+    recover: Sequence[str] | None = None,
+    scoring: Scoring | None = None,
 ) -> PrunedModel: ...
 
 
@@ -120,13 +136,16 @@ def prune(
     to: str | None = None,
     input_shape: InputShape | None = None,
     example_kwargs: Mapping[str, Tensor] | None = None,
-    mode: str = "l1-norm",
+    mode: str | None = None,
     target: Target = "params",
     seed: int = 0,
     limits: Limits | None = None,
     drop: Sequence[str] = (),
     name: str | None = None,
     verify: bool = True,
+    calibration: Calibration | Images | None = None,
+    recover: Sequence[str] | None = None,
+    scoring: Scoring | None = None,
 ) -> PrunedModel:
     """Remove whole channels from a network and write the smaller one as source.
 
@@ -141,7 +160,8 @@ def prune(
         input_shape: in the place of examples, the shape of one input without the batch; of several
             inputs, the shape of each: `[(3, 32, 32), (8,)]`.
         example_kwargs: example inputs that the network is given by name.
-        mode: how channels are scored: `l1-norm`, `random`, `random-weighted`, or a plugin's.
+        mode: how channels are scored, `magnitude`, `l1-norm`, `random` and others, or a plugin's;
+            `surgeon` where there are calibration images, and else `magnitude`.
         target: what the level is a percentage of: `params`, `macs`, `bytes` or `channels`.
         seed: of modes that draw.
         limits: what has to stay.
@@ -150,6 +170,12 @@ def prune(
             hooks of the module `a.b`, `hooks` for those of all.
         name: of the factory in the written file; made from the class's name where not given.
         verify: whether to prove the written network right; see `prunecore.verify`.
+        calibration: images without labels, for modes that read some and to get the accuracy back:
+            a tensor of shape `(n, ...)`, batches as a `DataLoader` gives them, a folder, or a
+            `Calibration`, which says how many and how they are read.
+        recover: what gives the accuracy back, in order: `refit` solves each layer's weights anew,
+            `batch-norm` estimates statistics anew. With calibration images `refit` where not given.
+        scoring: what of a channel counts for the mode, and how it is put together.
 
     Returns:
         The smaller network: the model, its source, weights, report and plan.
@@ -164,9 +190,26 @@ def prune(
     asked = _asked(level, to)
     _checked_target(target)
     traced = trace(
-        model, example_inputs, input_shape=input_shape, example_kwargs=example_kwargs, drop=drop
+        model,
+        example_inputs,
+        input_shape=input_shape,
+        example_kwargs=example_kwargs,
+        drop=drop,
+        calibration=calibration,
     )
-    return traced.carry_out(Request(asked, mode, target, seed, limits or Limits(), name, verify))
+    return traced.carry_out(
+        traced.request(
+            asked,
+            mode=mode,
+            target=target,
+            seed=seed,
+            limits=limits,
+            name=name,
+            verify=verify,
+            scoring=scoring,
+            recover=recover,
+        )
+    )
 
 
 def trace(
@@ -176,6 +219,7 @@ def trace(
     input_shape: InputShape | None = None,
     example_kwargs: Mapping[str, Tensor] | None = None,
     drop: Sequence[str] = (),
+    calibration: Calibration | Images | None = None,
 ) -> TracedModel:
     """Follow the channels of a network once, to prune it at several levels or by own scores.
 
@@ -185,6 +229,7 @@ def trace(
         input_shape: as for `prune`.
         example_kwargs: as for `prune`.
         drop: as for `prune`.
+        calibration: as for `prune`.
 
     Raises:
         PrunecoreError: with what is wrong, where, and what to do.
@@ -203,7 +248,8 @@ def trace(
         raise UsageError(
             f"drop is a list of modules, not {shown_value(drop)}.\nGive [{shown_value(drop)}]."
         )
-    return TracedModel(model, inputs_of(example_inputs, example_kwargs, input_shape), drop)
+    inputs = inputs_of(example_inputs, example_kwargs, input_shape)
+    return TracedModel(model, inputs, drop, calibration)
 
 
 class TracedModel:
@@ -213,17 +259,31 @@ class TracedModel:
         model: the network; it is left exactly as it is.
         inputs: what it is called with.
         drop: paths of modules that training is to do without; `training` for all of them.
+        calibration: images without labels, to score by and to refit on.
 
     Attributes:
         model: the network.
         inputs: what it is called with.
+        images: the calibration images, shape `(n, ...)`; `None` without.
         dependencies: its channels, and all that is bound to them.
     """
 
-    def __init__(self, model: nn.Module, inputs: Inputs, drop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        drop: Sequence[str] = (),
+        calibration: Calibration | Images | None = None,
+    ) -> None:
         self.model = model
         self.inputs = inputs
         self.drop = tuple(drop)
+        self.images: CalibrationImages | None = None
+        if calibration is not None:
+            given = (
+                calibration if isinstance(calibration, Calibration) else Calibration(calibration)
+            )
+            self.images = calibration_images(given, inputs).like(model)
         self.plugins = plugin_registry.load()
         self.dependencies = walk(model, inputs, self.plugins, drop)
 
@@ -246,21 +306,14 @@ class TracedModel:
         return self.dependencies
 
     def scores(
-        self,
-        mode: str = "l1-norm",
-        seed: int = 0,
-        *,
-        scoring: Scoring | None = None,
-        images: Sequence[Tensor] = (),
+        self, mode: str | None = None, seed: int = 0, *, scoring: Scoring | None = None
     ) -> NDArray[np.float64]:
         """The importance of each channel.
 
         Args:
-            mode: the criterion.
+            mode: the criterion; `surgeon` where there are calibration images, and else `magnitude`.
             seed: of modes that draw.
             scoring: what of a channel counts, and how it is put together.
-            images: batches of inputs for modes that read images, shape `(n, ...)` each, on the
-                network's device and in its dtype.
 
         Returns:
             One score a channel, shape `(channels,)`; low goes first.
@@ -271,27 +324,54 @@ class TracedModel:
         context = ScoringContext(
             self._checked, self._checked.tensors, seed, scoring=scoring or Scoring()
         )
-        if images:
-            copied = running_copy(self.model, self.dependencies.left_out)
-            layers = self.plugins.layers(copied)
+        if self.images is not None:
+            layers = self.plugins.layers(self._original)
             context = replace(
                 context,
-                model=copied,
-                images=tuple(images),
+                model=self._original,
+                images=self.images.batches,
                 linear_maps={p: f for p, f in layers.items() if isinstance(f, LinearMap)},
             )
-        return self.plugins.criterion(mode)(context)
+        return self.plugins.criterion(self._mode(mode))(context)
+
+    @functools.cached_property
+    def _original(self) -> nn.Module:
+        """A copy of the network in eval mode, to be run."""
+        return running_copy(self.model, self.dependencies.left_out)
+
+    def _mode(self, mode: str | None) -> str:
+        return mode or (DEFAULT_MODE if self.images is None else CALIBRATED_MODE)
+
+    def _steps(self, recover: Sequence[str] | None) -> tuple[str, ...]:
+        """The steps of recovery that are asked for.
+
+        Raises:
+            UsageError: one is not known, or there are no images for them.
+        """
+        if recover is None:
+            return () if self.images is None else ("refit",)
+        steps = (recover,) if isinstance(recover, str) else tuple(recover)
+        for step in steps:
+            if step not in RECOVERY_STEPS:
+                raise unknown_name("step of recovery", step, RECOVERY_STEPS)
+        if steps and self.images is None:
+            raise UsageError(
+                f"The step {steps[0]} reads images, and none are given.\n"
+                "Give some: --calibrate FOLDER, or calibration= in Python."
+            )
+        return steps
 
     def plan(
         self,
         level: float | None = None,
         *,
         to: str | None = None,
-        mode: str = "l1-norm",
+        mode: str | None = None,
         scores: NDArray[np.float64] | None = None,
         target: Target = "params",
         seed: int = 0,
         limits: Limits | None = None,
+        scoring: Scoring | None = None,
     ) -> Plan:
         """Which channels stay at a level, and what that comes to; nothing is written.
 
@@ -303,18 +383,30 @@ class TracedModel:
             target: what the level is a percentage of: `params`, `macs`, `bytes` or `channels`.
             seed: of modes that draw.
             limits: what has to stay.
+            scoring: what of a channel counts, and how it is put together.
 
         Raises:
             LevelError: the level cannot be reached.
         """
-        request = Request(_asked(level, to), mode, target, seed, limits or Limits())
+        request = self.request(
+            _asked(level, to),
+            mode=mode,
+            target=target,
+            seed=seed,
+            limits=limits,
+            scoring=scoring,
+            recover=(),
+        )
         return self._plan(request, None if scores is None else self._checked_scores(scores))
+
+    def _scores_of(self, request: Request) -> NDArray[np.float64]:
+        return self.scores(request.mode, request.seed, scoring=request.scoring)
 
     def _plan(self, request: Request, scores: NDArray[np.float64] | None = None) -> Plan:
         limits = request.limits
         return make_plan(
             self.dependencies,
-            self.scores(request.mode, request.seed) if scores is None else scores,
+            self._scores_of(request) if scores is None else scores,
             request.level,
             _checked_target(request.target),
             limits,
@@ -326,12 +418,14 @@ class TracedModel:
         level: float | Plan | None = None,
         *,
         to: str | None = None,
-        mode: str = "l1-norm",
+        mode: str | None = None,
         target: Target = "params",
         seed: int = 0,
         limits: Limits | None = None,
         name: str | None = None,
         verify: bool = True,
+        scoring: Scoring | None = None,
+        recover: Sequence[str] | None = None,
     ) -> PrunedModel:
         """Write the smaller network of a level, or of a plan.
 
@@ -345,21 +439,65 @@ class TracedModel:
             limits: as for `prunecore.prune`.
             name: as for `prunecore.prune`.
             verify: as for `prunecore.prune`.
+            scoring: as for `prunecore.prune`.
+            recover: as for `prunecore.prune`.
 
         Raises:
             PrunecoreError: with what is wrong, where, and what to do.
         """
-        limits = limits or Limits()
         plan = level if isinstance(level, Plan) and to is None else None
         if plan:
             asked, target = plan.goal or plan.asked, plan.target
         else:
             asked = _asked(level, to)
-        return self.carry_out(Request(asked, mode, target, seed, limits, name, verify), plan)
+        request = self.request(
+            asked,
+            mode=mode,
+            target=target,
+            seed=seed,
+            limits=limits,
+            name=name,
+            verify=verify,
+            scoring=scoring,
+            recover=recover,
+        )
+        return self.carry_out(request, plan)
+
+    def request(
+        self,
+        asked: float | Goal,
+        *,
+        mode: str | None = None,
+        recover: Sequence[str] | None = None,
+        scoring: Scoring | None = None,
+        limits: Limits | None = None,
+        **others: Any,
+    ) -> Request:
+        """What is asked, with the defaults for a network with or without calibration images.
+
+        Args:
+            asked: the level or goal.
+            mode: how channels are scored.
+            recover: the steps that give the accuracy back.
+            scoring: what of a channel counts.
+            limits: what has to stay.
+            others: further attributes of a `Request`.
+
+        Raises:
+            UsageError: a step is not known, or there are no images for it.
+        """
+        return Request(
+            asked,
+            self._mode(mode),
+            limits=limits or Limits(),
+            scoring=scoring or Scoring(),
+            recover=self._steps(recover),
+            **others,
+        )
 
     @beside_others()
     def carry_out(self, request: Request, plan: Plan | None = None) -> PrunedModel:
-        """Score, plan, write, transfer, verify.
+        """Score, plan, write, transfer, verify, recover.
 
         Args:
             request: what is asked.
@@ -378,6 +516,8 @@ class TracedModel:
             source = write_network(model, keep, self.plugins, name, docstring)
             small = build(source, name, weights)
             check_kinds(model, small)
+        verified = verify_network(model, keep, small, self.inputs) if request.verify else None
+        recovered = self._recovered(small, keep, weights, request)
         small.train(model.training)
         _freeze_like(model, small)
         report = build_report(
@@ -387,12 +527,35 @@ class TracedModel:
             plan=plan,
             keep=keep,
             dependencies=dependencies,
-            verified=verify_network(model, keep, small, self.inputs) if request.verify else None,
+            verified=verified,
+            recovered=recovered,
             plugins=self.plugins.versions(),
             fingerprint=request.fingerprint,
             inputs=self.inputs,
         )
         return PrunedModel(small, source, weights, report, plan)
+
+    def _recovered(
+        self, small: nn.Module, keep: Keep, weights: dict[str, Tensor], request: Request
+    ) -> list[dict[str, Any]]:
+        """Get the accuracy back; the weights become those of the smaller network.
+
+        It comes after the proof, so that it hides no fault of what has been cut and written.
+        """
+        if not request.recover or self.images is None:
+            return []
+        networks = Networks(
+            self._original,
+            small.eval(),
+            keep,
+            self.plugins.layers(self._original),
+            self.plugins.layers(small),
+        )
+        told = recover_accuracy(networks, self.images.tensor, request.recover, request.seed)
+        stored = small.state_dict()
+        for name in weights:
+            weights[name].copy_(stored[name])
+        return told
 
     def _checked_scores(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         array = np.asarray(scores, dtype=np.float64)

@@ -24,7 +24,7 @@ from prunecore.tracing.patches import beside_others
 from prunecore.tracing.scopes import hooks_to_drop, named_hooks
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.walking.network import walk
-from prunecore.writing.building import network_of
+from prunecore.writing.building import network_of, transfer_weights
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,13 @@ class Verification:
         max_relative_difference: between the written network and the masked original, rounded up to
             a power of ten of at least 1e-12.
         inputs: how many inputs they were compared on.
+        recovered: the names of the tensors that were refitted or estimated anew after the proof; in
+            their places the original's cut ones are compared.
     """
 
     max_relative_difference: float
     inputs: int
+    recovered: tuple[str, ...] = ()
 
 
 @beside_others()
@@ -89,7 +92,26 @@ def verify(
     check_stored(model, dependencies)
     keep = _keep(model, dependencies, report, file)
     network = network_of(file, report["model"], weights)
-    return Verification(**verify_network(model, keep, network, inputs))
+    changed = _recovered(report, weights, file)
+    if changed:  # the file is proven with what was cut; the weights fit it, and are other ones
+        cut = transfer_weights(model, keep, plugins)
+        proven = {name: cut[name] if name in changed else weights[name] for name in weights}
+        network = network_of(file, report["model"], proven)
+    found = verify_network(model, keep, network, inputs)
+    return Verification(**found, recovered=tuple(sorted(changed)))
+
+
+def _recovered(report: Mapping[str, Any], weights: Mapping[str, Tensor], file: Path) -> set[str]:
+    """The names of the tensors that were refitted or estimated anew after the proof.
+
+    Raises:
+        PrunecoreError: the weights have none of such a name.
+    """
+    steps = [step for step in report["recovered"] if not step["undone"]]
+    changed = {name for step in steps for name in step["changed"]}
+    for name in sorted(changed - weights.keys()):
+        raise _made_from_another(file, name)
+    return changed
 
 
 def _keep(

@@ -232,7 +232,7 @@ def groups_of(dependencies: Dependencies) -> ChannelArray:
     made = [dependencies.axes[index] for index in set(dependencies.layers.values())]
     free = [channels for array in made if len(channels := array[array != FIXED])]
     pairs = [(np.repeat(channels[:1], len(channels)), channels) for channels in free]
-    root = _components(dependencies.count, pairs)
+    root = components(dependencies.count, pairs)
     is_made = np.zeros(dependencies.count, dtype=bool)
     is_made[np.concatenate([*free, _NONE])] = True
     groups = np.full(dependencies.count, -1, dtype=np.int64)

@@ -114,6 +114,11 @@ def loss_of(output: Any, random: torch.Generator) -> Tensor:
         if bool(predicted.isfinite().all()):
             labels = torch.multinomial(predicted, 1, generator=random)[:, 0]
             return F.cross_entropy(output, labels.to(output.device), reduction="sum")
+    return _noisy(output, random)
+
+
+def _noisy(output: Any, random: torch.Generator) -> Tensor:
+    """All outputs, each times noise, added up."""
     leaves = [leaf for leaf in pytree.tree_leaves(output) if torch.is_tensor(leaf)]
     noisy = [
         (leaf * torch.randn(leaf.shape, generator=random).to(leaf)).sum()
@@ -121,3 +126,24 @@ def loss_of(output: Any, random: torch.Generator) -> Tensor:
         if leaf.is_floating_point()
     ]
     return torch.stack(noisy).sum()
+
+
+def projected(output: Any, random: torch.Generator) -> Tensor:
+    """What has squared derivatives whose mean is the Fisher information of the predictions.
+
+    For scores of classes, shape `(n, classes)`, with probabilities p, that is their product with
+    `sqrt(p) e - p (sqrt(p) . e)` for noise e: its covariance is `diag(p) - p p^T`, as that of the
+    derivatives by labels that are drawn, which vary far more from one draw to the next. Of another
+    output it is the product with noise.
+
+    Args:
+        output: what the network returns.
+        random: draws the noise.
+    """
+    if torch.is_tensor(output) and output.ndim == 2 and output.shape[1] > 1:
+        roots = output.detach().float().softmax(1).sqrt()
+        if bool(roots.isfinite().all()):
+            noise = roots * torch.randn(roots.shape, generator=random).to(roots)
+            slope = noise - roots.square() * noise.sum(1, keepdim=True)
+            return (output * slope.to(output)).sum()
+    return _noisy(output, random)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from prunecore.channels.dependencies import ChannelArray
 from prunecore.channels.groups import coupled_groups
 from prunecore.criteria.criterion import ScoringContext
-from prunecore.criteria.gates import loss_of
+from prunecore.criteria.gates import projected
 from prunecore.criteria.images import (
     Reader,
     check_finite,
@@ -26,6 +26,8 @@ from prunecore.criteria.images import (
 from prunecore.criteria.members import finished
 from prunecore.criteria.moments import Moments, column_blocks
 
+_DRAWS = 4  # of the outputs' noise for each image
+
 _STEP = 1 / 32  # of a group's channels that go at a time
 
 
@@ -35,8 +37,8 @@ def surgeon(context: ScoringContext) -> NDArray[np.float64]:
     Each time the channel goes whose consumers answer least wrongly without it once the weights of
     the channels that are left make up for it; they are then what they would be made, so that of two
     channels alike one goes for nothing, and not both. What a consumer answers wrongly counts by the
-    mean squared derivative of the loss by its outputs, which makes the scores of all groups
-    compare. It reads images, and no labels: these are drawn from the network's own predictions.
+    Fisher information of the predictions in its outputs, which makes the scores of all groups
+    compare. It reads images, and no labels.
     After Hassibi and Stork, "Second Order Derivatives for Network Pruning: Optimal Brain Surgeon",
     1993, channel by channel as in Kurtic et al., "ZipLM: Inference-Aware Structured Pruning of
     Language Models", 2023, arXiv 2302.04089.
@@ -80,8 +82,8 @@ class _Consumer:
         owners: the channel of each of its columns.
         weights: shape `(outputs, columns)`.
         inverse: of the second moments of its rows, shape `(columns, columns)`.
-        steepness: the mean over images of the squared derivatives of the loss by each output, added
-            up over its places; shape `(outputs,)`.
+        steepness: the mean over images of the Fisher information in each output, added up over its
+            places; shape `(outputs,)`.
     """
 
     owners: ChannelArray
@@ -140,13 +142,18 @@ def _consumers(context: ScoringContext) -> list[_Consumer]:
             path: functools.partial(_look, path, known, nudges) for path, known in moments.items()
         }
         with hooked(model, after=after), torch.enable_grad():
-            loss = loss_of(model(batch), random)
-            derivatives = torch.autograd.grad(loss, list(nudges.values()), allow_unused=True)
-        for path, derivative in zip(nudges, derivatives, strict=True):
-            if derivative is not None:
-                check_finite(derivative, path, "The gradients at")
-                squares = context.linear_maps[path].channels_last(derivative).double().square()
-                steepness[path] = steepness.get(path, 0) + squares.sum(0) / number
+            output = model(batch)
+            for _ in range(_DRAWS):
+                loss = projected(output, random)
+                derivatives = torch.autograd.grad(
+                    loss, list(nudges.values()), retain_graph=True, allow_unused=True
+                )
+                for path, derivative in zip(nudges, derivatives, strict=True):
+                    if derivative is not None:
+                        check_finite(derivative, path, "The gradients at")
+                        layer = context.linear_maps[path]
+                        squares = layer.channels_last(derivative).double().square().sum(0)
+                        steepness[path] = steepness.get(path, 0) + squares / (number * _DRAWS)
     return [
         consumer
         for reader in reading

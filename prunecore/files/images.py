@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunecore.calibration import Calibration
 from prunecore.errors import UsageError
@@ -21,6 +22,8 @@ from prunecore.inputs import Inputs
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of each channel
+_MOST_AT_ONCE = 64
+_MOST_VALUES = 8 * 3 * 224 * 224  # of the images that run at a time
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -35,6 +38,23 @@ class CalibrationImages:
 
     tensor: Tensor
     skipped: int = 0
+
+    def like(self, model: nn.Module) -> CalibrationImages:
+        """The same where a network is, in the type of its weights."""
+        weight = next((p for p in model.parameters() if p.is_floating_point()), None)
+        return self if weight is None else replace(self, tensor=self.tensor.to(weight))
+
+    @property
+    def batches(self) -> tuple[Tensor, ...]:
+        """The images in parts that run at a time, with gradients too."""
+        number = max(1, min(_MOST_AT_ONCE, _MOST_VALUES // max(1, self.tensor[0].numel())))
+        return torch.split(self.tensor, number)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the images, for jobs that resume."""
+        values = self.tensor.float().cpu().contiguous().numpy()
+        return hashlib.sha256(values.tobytes()).hexdigest()
 
 
 def calibration_images(calibration: Calibration, inputs: Inputs) -> CalibrationImages:

@@ -35,6 +35,7 @@ def build_report(
     keep: Keep,
     dependencies: Dependencies,
     verified: Mapping[str, Any] | None,
+    recovered: Sequence[Mapping[str, Any]],
     plugins: Mapping[str, str],
     fingerprint: str | None,
     inputs: Inputs,
@@ -49,6 +50,7 @@ def build_report(
         keep: the kept indices.
         dependencies: the network's channels.
         verified: what the check found, `None` where it was not asked for.
+        recovered: the steps that were taken after it, and what each has done.
         plugins: distribution name to version.
         fingerprint: of all that the written set depends on, for jobs that resume.
         inputs: what the network is called with.
@@ -77,6 +79,7 @@ def build_report(
             for layers, places in groups
         ],
         "verified": None if verified is None else dict(verified),
+        "recovered": [dict(step) for step in recovered],
         "left_out": list(keep.left_out),
         "left_whole": _left_whole(dependencies, keep.removed_blocks),
         "plugins": dict(plugins),
@@ -160,6 +163,10 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_number(value: Any) -> bool:
     return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
@@ -227,6 +234,10 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
     "kept": (
         "a list for each tensor, with null or ascending indices for each axis",
         _maps_names_to(_is_list(_or_null(_are_places))),
+    ),
+    "recovered": (
+        "a list of steps, each with its name under step and names of tensors under changed",
+        _is_list(_has(step=_is_text, changed=_is_list(_is_text), undone=_is_flag)),
     ),
     "groups": (
         "a list of layers with channels",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown_value
 from prunecore.planning.goal import Goal, Target
@@ -15,6 +16,12 @@ Scope = Literal["global", "group"]
 SCOPES: tuple[Scope, ...] = ("global", "group")
 
 KEEP = "keep"  # in place of the limits of a layer: none of its channels goes
+
+DEFAULT_MODE = "magnitude"  # the best of those that read no images
+
+CALIBRATED_MODE = "surgeon"  # and of those that do
+
+RECOVERY_STEPS = ("refit", "batch-norm")
 
 LayerLimits = str | Mapping[str, float]  # KEEP, or max_level and min_channels, either or both
 
@@ -138,10 +145,12 @@ class Request:
         verify: whether to prove the written network right.
         origin: what the written file says it was made from.
         fingerprint: of all that the written set depends on; the report holds it.
+        scoring: what of a channel counts, and how it is put together.
+        recover: the steps that give the accuracy back, in order.
     """
 
     level: float | Goal
-    mode: str = "l1-norm"
+    mode: str = DEFAULT_MODE
     target: Target = "params"
     seed: int = 0
     limits: Limits = Limits()
@@ -149,6 +158,8 @@ class Request:
     verify: bool = True
     origin: str | None = None
     fingerprint: str | None = None
+    scoring: Scoring = field(default_factory=Scoring)
+    recover: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Name the mode as reports and files do, whichever way it was written."""
