@@ -21,6 +21,8 @@ ExampleInputs: TypeAlias = Tensor | tuple[Tensor, ...]
 
 Arguments: TypeAlias = tuple[list[Tensor], dict[str, Tensor]]  # by place and by name
 
+BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
+
 _PLACES = 3 * 224 * 224  # input values to verify with: small inputs come several at a time
 _MOST_INPUTS = 8
 

@@ -9,7 +9,8 @@ own are `DecoratedBlocks`; other libraries' classes are found by their paths in 
 
 Owners of layers hand out and bind channels themselves (`channels.fresh`, `channels.bind`,
 `channels.width`, and so on), lay ids `along` an axis of a `Signal`, and run `over_kept` places what
-zeros would disturb. Rules for functions are `FunctionRule`s, which calculate from an `Operation`;
+zeros would disturb. `count_product` counts what tensors multiply with one another. Rules for
+functions are `FunctionRule`s, which calculate from an `Operation`;
 `elementwise` and `spatial` are such calculations; one that understands weights that a forward
 computes says so with `Computed`. A `Criterion` gets one `ScoringContext`, with the user's
 `Scoring`, and gives one score a channel. What is refitted is a `LinearMap`, or has
@@ -23,6 +24,7 @@ from prunecore.channels.ids import along
 from prunecore.channels.keep import Keep
 from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.over_kept import over_kept
+from prunecore.channels.products import count_product
 from prunecore.channels.signal import Computed, Signal
 from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.criteria.scoring import Scoring
@@ -56,6 +58,7 @@ __all__ = [
     "UsageError",
     "Writer",
     "along",
+    "count_product",
     "elementwise",
     "hookimpl",
     "is_like",

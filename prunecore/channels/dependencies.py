@@ -114,6 +114,21 @@ class ComputedWeight:
 
 
 @dataclass(frozen=True)
+class ProductMacs:
+    """The multiply-accumulates of tensors that meet in a product, such as attention's.
+
+    Attributes:
+        of: the path of the module that multiplies them.
+        macs: their number for one input, in the original.
+        bound: the indices into axes of the axes with channels.
+    """
+
+    of: str
+    macs: int
+    bound: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Dependencies:
     """The channels of a network and all that is bound to them.
 
@@ -131,6 +146,7 @@ class Dependencies:
         macs: tensor name to the uses of each of its elements for one input.
         used_along: tensor name to the index into axes of the places that it is used at.
         computed: the weights that forwards compute, for each layer that is given one.
+        products: the products of tensors, such as attention's.
         left_out: paths of the modules that are not reached, the outermost of each; `training` where
             what only training does is left out.
         left_whole: path of a layer that is not cut at all to the reason.
@@ -154,6 +170,7 @@ class Dependencies:
     macs: Mapping[str, int]
     used_along: Mapping[str, int]
     computed: tuple[ComputedWeight, ...]
+    products: tuple[ProductMacs, ...]
     left_out: tuple[str, ...]
     left_whole: Mapping[str, str]
     protected: tuple[str, ...]
@@ -203,6 +220,10 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         },
         computed=tuple(
             _computed_weight(use, names[id(use.parameter)], axes) for use in records.uses
+        ),
+        products=tuple(
+            ProductMacs(one.path, one.macs, tuple(map(axes.index, one.along)))
+            for one in records.products
         ),
         left_out=(
             *left_out,

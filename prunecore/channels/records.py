@@ -90,6 +90,21 @@ class Use:
     along: Ids | None
 
 
+@dataclass(frozen=True)
+class Product:
+    """Multiply-accumulates of tensors that meet in a product, such as attention's.
+
+    Attributes:
+        path: of the module that multiplies them.
+        macs: their number for one input, in the original.
+        along: the channels along each axis that has some.
+    """
+
+    path: str
+    macs: int
+    along: tuple[Ids, ...]
+
+
 @dataclass
 class Forwards:
     """What the forwards of a network do; a walk fills it while it goes.
@@ -140,6 +155,7 @@ class Records:
     macs: dict[int, int] = field(default_factory=dict)  # id of tensor to uses of each element
     used_along: dict[int, Ids | None] = field(default_factory=dict)  # ... for each of these places
     uses: list[Use] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
     # tensors that forwards compute of parameters and others meet, with the paths of the modules
     computed: list[tuple[str, Signal]] = field(default_factory=list)
     open: list[tuple[str, Visit]] = field(default_factory=list)  # calls that have not returned

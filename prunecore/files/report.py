@@ -341,5 +341,6 @@ def _layer_cost(dependencies: Dependencies, path: str) -> dict[str, int]:
     }
     macs = sum(dependencies.macs.get(name, 0) * tensor.numel() for name, tensor in own.items())
     macs += sum(weight.macs * weight.size for weight in dependencies.computed if weight.of in own)
+    macs += sum(product.macs for product in dependencies.products if product.of == path)
     params = sum(t.numel() for t in own.values() if isinstance(t, nn.Parameter))
     return {"params": params, "macs": macs}

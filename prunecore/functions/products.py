@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.computed import is_open
 from prunecore.channels.ids import Ids, along, without_channels
+from prunecore.channels.products import count_product
 from prunecore.channels.signal import Computed, Grid, Signal
 from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 
@@ -70,6 +72,7 @@ def multiply(channels: Channels, operation: Operation, product: Product, meta: T
     for number, factor in enumerate(product.factors):
         if _is_weight(factor):
             carried |= _weighted(channels, product, number, carried)
+    _count(channels, product, carried)
     summed = [label for label in carried if label not in product.result]
     left = [label for label in carried if label in product.result]
     for label in [*summed[1:], *(left if len(left) > 1 else [])]:
@@ -85,6 +88,23 @@ def multiply(channels: Channels, operation: Operation, product: Product, meta: T
     if len(left) != 1:
         return Signal(meta, without_channels(meta.ndim))
     return Signal(meta, along(product.result.index(left[0]), meta.ndim, carried[left[0]]))
+
+
+def _count(channels: Channels, product: Product, carried: Mapping[str, Ids]) -> None:
+    """Count the multiply-accumulates, factor after factor, as attention multiplies its three."""
+    if channels.follows_weights:  # once for all inputs
+        return
+    sizes: dict[str, int] = {}
+    for factor, labels in zip(product.factors, product.labels, strict=True):
+        for label, size in zip(labels, factor.shape, strict=True):
+            sizes[label] = max(size, sizes.get(label, 1))
+    present = product.labels[0]
+    for number, labels in enumerate(product.labels[1:], start=2):
+        met = tuple(dict.fromkeys((*present, *labels)))
+        along_met = (carried[label] for label in met if label in carried)
+        count_product(channels, math.prod(sizes[label] for label in met), *along_met)
+        needed = {*product.result, *(label for later in product.labels[number:] for label in later)}
+        present = tuple(label for label in met if label in needed)
 
 
 def _is_weight(factor: Signal) -> bool:

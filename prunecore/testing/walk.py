@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.dependencies import ChannelArray, Dependencies, merge
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.signal import Signal
+from prunecore.inputs import BATCH
 from prunecore.registry import Plugins
-from prunecore.walking.network import BATCH
 from prunecore.walking.walk import Walk
 
 PATH = "block"  # of the block in its network

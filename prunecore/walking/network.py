@@ -26,7 +26,7 @@ from prunecore.errors import (
     UnsupportedError,
     unknown_name,
 )
-from prunecore.inputs import Arguments, Inputs
+from prunecore.inputs import BATCH, Arguments, Inputs
 from prunecore.isolation.random_states import kept_random_states
 from prunecore.registry import Plugins
 from prunecore.tracing.patches import beside_others
@@ -175,9 +175,6 @@ def _pin_met_whole(records: Records) -> None:
     for key, ids in met.items():
         if key in records.met_whole:
             records.pins.append((ids.ravel(), "a layer that is given it is given what stays, too"))
-
-
-BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
 
 
 @beside_others()

@@ -81,6 +81,7 @@ class Walk(Follower):
             macs={},
             used_along={},
             uses=[],
+            products=[],
             open=[],
             forwards=replace(self.records.forwards, traces={}, visits={}),
         )

@@ -140,3 +140,65 @@ def test_a_network_of_which_nothing_is_bound(find: Callable[..., Any]) -> None:
             return x * self.scale
 
     assert Counter(find(Net(), (2, 4, 4))).cost(np.ones(0, dtype=bool)) == Cost(16, 0, 64)
+
+
+class Attention(nn.Module):
+    """Attention by two products of tensors; a head of two goes as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(6, 12) for _ in range(3))
+        self.out = nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            layer(x).unflatten(2, (4, 3)).transpose(1, 2) for layer in (self.q, self.k, self.v)
+        )
+        mixed = (q @ k.transpose(2, 3)).softmax(3) @ v
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Fused(Attention):
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            layer(x).unflatten(2, (4, 3)).transpose(1, 2) for layer in (self.q, self.k, self.v)
+        )
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("make", [Attention, Fused])
+@pytest.mark.parametrize("heads", [4, 2])
+def test_products_of_attention_count_for_the_heads_that_stay(
+    find: Callable[..., Any], make: Callable[[], nn.Module], heads: int
+) -> None:
+    found = find(make(), (2, 7, 6))
+    made = found.axes[found.layers["v"]]
+    kept = np.ones(found.count, dtype=bool)
+    kept[np.unique(made[heads * 3 :])] = False
+    width = heads * 3
+    layers = 7 * (3 * 6 * width + width * 5)
+    assert Counter(found).cost(kept).macs == layers + 2 * 7 * 7 * width
+
+
+class Pooled(nn.Module):
+    """Two tensors meet in a product that sums over the places, and the channels stay apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.fc = nn.Linear(3, 8), nn.Linear(3, 1), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.einsum("blc,blk->bc", self.a(x), self.b(x)))
+
+
+def test_a_product_counts_the_channels_that_stay(find: Callable[..., Any]) -> None:
+    found = find(Pooled(), (2, 5, 3))
+    kept = np.ones(found.count, dtype=bool)
+    kept[found.axes[found.layers["a"]][:3]] = False
+    assert Counter(found).cost(kept).macs == 5 * 3 * (5 + 1) + 5 * 5 + 5 * 2
+
+
+def test_a_product_of_a_block_that_goes_is_not_counted(find: Callable[..., Any]) -> None:
+    found = find(nn.Sequential(Attention(), nn.Linear(5, 2)), (2, 7, 6))
+    everything = np.ones(found.count, dtype=bool)
+    assert Counter(found).cost(everything, ["0"]).macs == 7 * 5 * 2

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from prunecore.plugin import Channels, Signal, Writer, along
+from prunecore.plugin import Channels, Signal, Writer, along, count_product
 
 Ids = NDArray[np.int64]
 
 
 def follow(
-    channels: Channels, x: Signal, heads: int, qkv: nn.Linear, proj: nn.Linear
+    channels: Channels, x: Signal, heads: int, window: int, qkv: nn.Linear, proj: nn.Linear
 ) -> tuple[Signal, Ids]:
     """Follow the attention: a head goes with its rows of `qkv` and its columns of `proj`.
 
@@ -22,6 +23,7 @@ def follow(
         channels: the walk.
         x: what is attended, its channels along the last axis.
         heads: how many there are.
+        window: how many places each one is attended from.
         qkv: makes all heads' queries, then their keys, then their values.
         proj: reads the heads one after another.
 
@@ -36,6 +38,8 @@ def follow(
     if heads == 1:
         channels.pin(head_ids, "it is the only head")
     inner = np.repeat(head_ids, by_head.shape[2])
+    # queries meet keys, and what comes of that meets values
+    count_product(channels, 2 * math.prod(x.shape[:-1]) * window * len(inner), inner)
     meta = x.meta.new_empty((*x.shape[:-1], len(inner)))
     return channels.through(proj, Signal(meta, along(-1, x.ndim, inner))), head_ids
 

@@ -27,7 +27,9 @@ def follow_attention(block: Any, channels: Channels, x: Signal) -> Signal:
     if not _is_usual_attention(block):
         return channels.trace(block, x)  # type: ignore[no-any-return]
     x = attention.last_alone(channels, x, "attention in windows")
-    out, heads = attention.follow(channels, x, block.n_heads, block.to_qkv, block.merge)
+    out, heads = attention.follow(
+        channels, x, block.n_heads, x.shape[-2], block.to_qkv, block.merge
+    )
     channels.bind(block.relative_position_bias_table, 1, heads)
     return out
 

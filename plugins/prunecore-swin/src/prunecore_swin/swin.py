@@ -6,6 +6,7 @@ arXiv 2103.14030, and torchvision's `swin_transformer.py`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -52,7 +53,8 @@ def follow_windows(
     added = [-side % part for side, part in zip(sides, window, strict=True)]
     padding = [places for after in reversed(added) for places in (0, after)]
     padded = channels.apply(F.pad, x, (0, 0, *padding))
-    out, heads = attention.follow(channels, padded, block.num_heads, block.qkv, block.proj)
+    places = math.prod(window)
+    out, heads = attention.follow(channels, padded, block.num_heads, places, block.qkv, block.proj)
     meta = out.meta[(slice(None), *map(slice, sides))]
     return Signal(meta, out.ids), heads
 

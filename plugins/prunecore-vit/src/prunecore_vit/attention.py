@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along, count_product
 from prunecore_vit.written.transformers import MultiheadAttention
 
 _DEFAULTS = {"dropout": 0.0, "bias": True, "batch_first": False, "out_width": None}
@@ -45,6 +45,9 @@ def calculate(block: Any, inputs: tuple[Any, ...], channels: Channels) -> tuple[
     # each of the three parts has its own length; the same for all in self-attention
     used = sum(signal.shape[length] for signal in sources) // 3
     channels.count_macs(block.in_proj_weight, used)
+    # queries meet keys, and what comes of that meets values
+    compared = x.shape[0] * x.shape[1] * key.shape[length] * len(inner)
+    count_product(channels, 2 * compared, inner)
 
     meta = x.meta.new_empty((*x.shape[:2], len(inner)))
     out = channels.through(block.out_proj, Signal(meta, along(2, 3, inner)))

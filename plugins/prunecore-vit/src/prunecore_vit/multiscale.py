@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along
+from prunecore.plugin import BlockSource, Call, Channels, Signal, Writer, along, count_product
 from prunecore_vit.written.multiscale import MultiscaleAttention
 
 _DEFAULTS = {
@@ -49,8 +49,12 @@ def follow(block: Any, inputs: tuple[Any, ...], channels: Channels) -> tuple[Sig
         channels.bind(table, 1, place)
 
     q, thw = pooled[0]
+    inner = np.tile(place, block.num_heads)
+    # queries meet keys, and what comes of that meets values
+    compared = q.shape[0] * q.shape[2] * pooled[1][0].shape[2] * len(inner)
+    count_product(channels, 2 * compared, inner)
     meta = x.meta.new_empty((batch, q.shape[2], len(place) * block.num_heads))
-    out = Signal(meta, along(2, 3, np.tile(place, block.num_heads)))
+    out = Signal(meta, along(2, 3, inner))
     return channels.through(block.project, out), thw
 
 
