@@ -21,6 +21,7 @@ from prunecore.errors import (
 )
 
 if TYPE_CHECKING:
+    from prunecore.criteria.scoring import Scoring
     from prunecore.decorators import skip
     from prunecore.inspection import inspect
     from prunecore.planning.plan import Plan
@@ -32,6 +33,7 @@ _HOMES = {
     "Limits": "planning.request",
     "Plan": "planning.plan",
     "PrunedModel": "pruning",
+    "Scoring": "criteria.scoring",
     "inspect": "inspection",
     "prune": "pruning",
     "skip": "decorators",
@@ -46,6 +48,7 @@ __all__ = [
     "Plan",
     "PrunecoreError",
     "PrunedModel",
+    "Scoring",
     "UnsupportedError",
     "UsageError",
     "VerificationError",

@@ -13,6 +13,7 @@ from rich.progress import Progress
 
 from prunecore import pruning
 from prunecore.cli import options
+from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore.files import models, paths, storage, values, weights
@@ -157,6 +158,7 @@ def _tasks(
 ) -> list[_Task]:
     pruner = config.pruner
     network = fingerprint_network(traced.model, config.model.arguments, traced.plugins.versions())
+    scoring = Scoring(pruner.members, pruner.reduce, pruner.normalize)
     tasks = []
     for place in places:
         request = Request(
@@ -168,6 +170,7 @@ def _tasks(
             name,
             verify,
             origin,
+            scoring=scoring,
         )
         mark = fingerprint_set(network, traced.inputs, traced.drop, request)
         tasks.append(_Task(place.path, replace(request, fingerprint=mark)))

@@ -17,6 +17,7 @@ import click
 from prunecore.cli import options
 from prunecore.cli.plugin_commands import PluginCommands
 from prunecore.cli.plugins import plugins
+from prunecore.criteria.scoring import NORMALIZATIONS, PARTS, REDUCTIONS
 from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore.files import values
@@ -57,7 +58,26 @@ def main() -> None:
     help="How much to remove, above 0 and below 100. May be repeated.",
 )
 @click.option(
-    "--mode", help="How channels are scored: l1-norm, random, random-weighted.  [default: l1-norm]"
+    "--mode",
+    help="How channels are scored: l1-norm, random and so on; see the docs.  [default: l1-norm]",
+)
+@click.option(
+    "--members",
+    metavar=",".join(PARTS),
+    callback=options.checked(values.read_members),
+    help="What of a channel counts: some of these.  [default: the mode's]",
+)
+@click.option(
+    "--reduce",
+    metavar="|".join(REDUCTIONS),
+    callback=options.checked(values.read_reduction),
+    help="How the members' values become one.  [default: the mode's]",
+)
+@click.option(
+    "--normalize",
+    metavar="|".join(NORMALIZATIONS),
+    callback=options.checked(values.read_normalization),
+    help="How groups of coupled layers compare.  [default: the mode's]",
 )
 @click.option(
     "--target",

@@ -15,9 +15,9 @@ from prunecore.criteria.images import (
     Reader,
     check_finite,
     chosen,
-    hooked,
     network_of,
     readers,
+    run,
 )
 from prunecore.criteria.members import scores_of
 from prunecore.criteria.moments import Moments, removal_errors
@@ -44,9 +44,9 @@ def activation(context: ScoringContext) -> NDArray[np.float64]:
         calls[reader.path] = calls.get(reader.path, 0) + read.numel() // len(sizes)
 
     before = {reader.path: functools.partial(look, reader) for reader in reading}
-    with hooked(model, before), torch.no_grad():
+    with torch.no_grad():
         for batch in context.images:
-            model(batch)
+            run(model, batch, before)
     found = [
         (reader.channels, sums[reader.path] / calls[reader.path])
         for reader in reading
@@ -78,9 +78,9 @@ def reconstruction(context: ScoringContext) -> NDArray[np.float64]:
         moments[path].add(inputs[0], output)
 
     after = {reader.path: functools.partial(look, reader.path) for reader in reading}
-    with hooked(model, after=after), torch.no_grad():
+    with torch.no_grad():
         for batch in context.images:
-            model(batch)
+            run(model, batch, after=after)
         errors = [
             removal_errors(moments[reader.path], reader.channels)
             for reader in reading

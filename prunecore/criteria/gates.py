@@ -18,9 +18,9 @@ from prunecore.criteria.images import (
     Reader,
     check_finite,
     chosen,
-    hooked,
     network_of,
     readers,
+    run,
 )
 from prunecore.criteria.members import Values, finished, reduced
 from prunecore.criteria.scoring import Reduction
@@ -75,8 +75,8 @@ def _derivatives(context: ScoringContext, mode: str) -> Iterator[list[Values]]:
     for batch in context.images:
         gates: list[tuple[Reader, Tensor]] = []
         before = {reader.path: functools.partial(_gate, reader, gates) for reader in reading}
-        with hooked(model, before), torch.enable_grad():
-            loss = loss_of(model(batch), random)
+        with torch.enable_grad():
+            loss = loss_of(run(model, batch, before), random)
             if gates and not loss.requires_grad:
                 raise UsageError(
                     f"Mode {mode!r} follows gradients through the network, and it passes none on.\n"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,18 +82,22 @@ def readers(context: ScoringContext) -> list[Reader]:
     return found
 
 
-@contextmanager
-def hooked(
+def run(
     model: nn.Module,
+    batch: Tensor,
     before: Mapping[str, Callable[..., Any]] | None = None,
     after: Mapping[str, Callable[..., Any]] | None = None,
-) -> Iterator[None]:
-    """Run a network with hooks, which are gone afterwards; what it draws is the same each time.
+) -> Any:
+    """Run a network under hooks, which are gone afterwards; what it draws is the same each time.
 
     Args:
         model: the network.
+        batch: what it is called with, shape `(n, ...)`.
         before: by path, called with a module and its inputs; may return others.
         after: by path, called with a module, its inputs and its output.
+
+    Returns:
+        The network's output.
     """
     with ExitStack() as stack:
         for path, hook in (before or {}).items():
@@ -102,9 +106,8 @@ def hooked(
         for path, hook in (after or {}).items():
             handle = model.get_submodule(path).register_forward_hook(hook)
             stack.callback(handle.remove)
-        stack.enter_context(kept_random_states())
-        stack.enter_context(OwnDraws())
-        yield
+        with kept_random_states(), OwnDraws():
+            return model(batch)
 
 
 def check_finite(tensor: Tensor, path: str, what: str) -> None:

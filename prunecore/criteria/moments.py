@@ -36,7 +36,7 @@ class Moments:
         columns = layer.matrix().shape[2]
         self._a_image = -(-max(_FEWEST, _PER_COLUMN * columns) // images)  # places of each
         self._images, self._columns = images, columns
-        self._random = torch.Generator().manual_seed(seed)
+        self._random = np.random.default_rng(seed)  # not torch's, which a run draws from anew
         self._rows: list[Tensor] = []
         self._gram: Tensor | None = None
 
@@ -49,9 +49,9 @@ class Moments:
         """
         size = self.layer.places(answered)
         places = int(np.prod(size))
-        drawn = torch.rand((len(read), places), generator=self._random)
         wanted = min(places, self._a_image)
-        chosen = drawn.argsort(1)[:, :wanted].to(read.device)
+        drawn = self._random.random((len(read), places)).argsort(1)[:, :wanted]
+        chosen = torch.from_numpy(drawn).to(read.device)
         rows = self.layer.rows(read, size, chosen).double()
         self.count += rows.shape[1]
         if wanted * self._images < self._columns:
@@ -120,13 +120,14 @@ class _Inverse:
     """The inverse of moments with a ridge, of which only blocks along the diagonal are asked."""
 
     def __init__(self, given: Tensor, ridge: Tensor, is_gram: bool) -> None:
-        self._ridge = ridge
         square = given if is_gram else given @ given.mT
-        held = square + ridge * torch.eye(len(square), dtype=given.dtype, device=given.device)
-        factor = torch.linalg.cholesky(held)
-        self._whole = torch.cholesky_inverse(factor) if is_gram else None
-        self._halves = (
-            None if is_gram else torch.linalg.solve_triangular(factor, given, upper=False)
+        one = torch.eye(len(square), dtype=given.dtype, device=given.device)
+        factor = torch.linalg.cholesky(square + ridge * one)
+        self._ridge, self._is_gram = ridge, is_gram
+        self._of = (
+            torch.cholesky_inverse(factor)
+            if is_gram
+            else torch.linalg.solve_triangular(factor, given, upper=False)
         )
 
     def blocks(self, places: Tensor) -> Tensor:
@@ -135,13 +136,12 @@ class _Inverse:
         Args:
             places: the columns, shape `(blocks, columns of each)`.
         """
-        if self._whole is not None:
-            return self._whole[places[:, :, None], places[:, None, :]]
-        assert self._halves is not None
-        halves = self._halves[:, places].transpose(0, 1)  # (blocks, rows, columns of each)
+        if self._is_gram:
+            return self._of[places[:, :, None], places[:, None, :]]
+        halves = self._of[:, places].transpose(0, 1)  # (blocks, rows, columns of each)
         one = torch.eye(places.shape[1], dtype=halves.dtype, device=halves.device)
-        blocks: Tensor = (one - halves.mT @ halves) / self._ridge
-        return blocks
+        block: Tensor = (one - halves.mT @ halves) / self._ridge  # by Woodbury's identity
+        return block
 
 
 def column_blocks(owner: ChannelArray) -> list[tuple[ChannelArray, Tensor]]:

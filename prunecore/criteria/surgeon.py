@@ -19,9 +19,9 @@ from prunecore.criteria.images import (
     Reader,
     check_finite,
     chosen,
-    hooked,
     network_of,
     readers,
+    run,
 )
 from prunecore.criteria.members import finished
 from prunecore.criteria.moments import Moments, column_blocks
@@ -141,8 +141,8 @@ def _consumers(context: ScoringContext) -> list[_Consumer]:
         after = {
             path: functools.partial(_look, path, known, nudges) for path, known in moments.items()
         }
-        with hooked(model, after=after), torch.enable_grad():
-            output = model(batch)
+        with torch.enable_grad():
+            output = run(model, batch, after=after)
             for _ in range(_DRAWS):
                 loss = projected(output, random)
                 derivatives = torch.autograd.grad(

@@ -15,6 +15,7 @@ from prunecore.files import values
 from prunecore.files.paths import read_text
 
 if TYPE_CHECKING:
+    from prunecore.criteria.scoring import Normalization, Part, Reduction
     from prunecore.planning.goal import Target
 
 
@@ -53,6 +54,9 @@ class PrunerConfig:
         subset_name: a folder in it.
         net_name: the written network's name, where it is not the factory's.
         mode: the importance criterion.
+        members: what of a channel it counts; where not given, that is left to it.
+        reduce: how the members' values become one, likewise.
+        normalize: how the scores of groups compare, likewise.
         target: what the levels are percentages of.
         seed: for random scores and for weights that no file gives.
         remove_blocks: whether residual blocks may go as a whole.
@@ -66,6 +70,9 @@ class PrunerConfig:
     subset_name: str | None = None
     net_name: str | None = None
     mode: str = "l1-norm"
+    members: tuple[Part, ...] | None = None
+    reduce: Reduction | None = None
+    normalize: Normalization | None = None
     target: Target = "params"
     seed: int = 0
     remove_blocks: bool = False
@@ -193,6 +200,9 @@ _PRUNER: dict[str, _Reader] = {
     "subset_name": values.read_folder_name,
     "net_name": values.read_net_name,
     "mode": values.read_text,
+    "members": values.read_members,
+    "reduce": values.read_reduction,
+    "normalize": values.read_normalization,
     "target": values.read_target,
     "seed": values.read_seed,
     "remove_blocks": values.read_switch,
@@ -208,4 +218,6 @@ _OF_TEXT = (
     values.read_folder_name,
     values.read_net_name,
     values.read_target,
+    values.read_reduction,
+    values.read_normalization,
 )

@@ -5,12 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, TypeVar
 
+from prunecore.criteria.scoring import (
+    NORMALIZATIONS,
+    PARTS,
+    REDUCTIONS,
+    Normalization,
+    Part,
+    Reduction,
+)
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown_value, why_no_name
 from prunecore.files.paths import check_path
 from prunecore.planning.goal import TARGETS, Target
+
+Known = TypeVar("Known", bound=str)
 
 # Python would take more for a number: the digits of other scripts, and underscores among them.
 _WHOLE = re.compile(r"\+?[0-9]{1,18}")
@@ -88,10 +98,29 @@ def read_switch(value: object) -> bool:
 
 def read_target(value: object) -> Target:
     """What levels are percentages of."""
-    for target in TARGETS:
-        if value == target:
-            return target
-    raise unknown_name("target", read_text(value), TARGETS)
+    return _known("target", value, TARGETS)
+
+
+def read_members(value: object) -> tuple[Part, ...]:
+    """What of a channel counts: one part, a list of them, or text with commas between them."""
+    return tuple(dict.fromkeys(_known("member", item, PARTS) for item in _items(value)))
+
+
+def read_reduction(value: object) -> Reduction:
+    """How the values of a channel's members become one."""
+    return _known("reduction", value, REDUCTIONS)
+
+
+def read_normalization(value: object) -> Normalization:
+    """How the scores of groups compare."""
+    return _known("normalization", value, NORMALIZATIONS)
+
+
+def _known(kind: str, value: object, names: tuple[Known, ...]) -> Known:
+    for name in names:
+        if value == name:
+            return name
+    raise unknown_name(kind, read_text(value), names)
 
 
 def read_net_name(value: object) -> str:

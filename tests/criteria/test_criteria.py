@@ -16,9 +16,12 @@ from prunecore.channels.records import Records
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.magnitude import l1_norm
 from prunecore.criteria.random import random, random_weighted
+from prunecore.criteria.scoring import Scoring
 from prunecore.planning.plan import make_plan
 
 from .. import toy
+
+PLAIN = Scoring(normalize="none")
 
 
 def seeded(found: Any, seed: int) -> ScoringContext:
@@ -26,7 +29,7 @@ def seeded(found: Any, seed: int) -> ScoringContext:
 
 
 def score(found: Any) -> Any:
-    return l1_norm(seeded(found, 0))
+    return l1_norm(ScoringContext(found, found.tensors, 0, scoring=PLAIN))
 
 
 def test_a_filter_scores_its_mean_absolute_weight(find: Callable[..., Any]) -> None:
