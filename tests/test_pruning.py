@@ -265,7 +265,10 @@ def test_an_unknown_mode_and_target(model: Net) -> None:
     text = message(
         lambda: prunecore.prune(model, level=50, input_shape=SHAPE, mode="l1-nrom"), UsageError
     )
-    known = "Known: l1-norm, random, random-weighted."
+    known = (
+        "Known: activation, bn-scale, fisher, fpgm, l1-norm, l2-norm, lamp, magnitude, random, "
+        "random-weighted, reconstruction, taylor."
+    )
     assert text == f"Unknown mode 'l1-nrom'. Did you mean 'l1-norm'?\n{known}"
     target: Any = "parms"
     text = message(

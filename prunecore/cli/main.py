@@ -59,7 +59,7 @@ def main() -> None:
 )
 @click.option(
     "--mode",
-    help="How channels are scored: l1-norm, random and so on; see the docs.  [default: l1-norm]",
+    help="How channels are scored: magnitude, fisher, random and others.  [default: magnitude]",
 )
 @click.option(
     "--members",

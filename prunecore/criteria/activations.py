@@ -31,7 +31,7 @@ def activation(context: ScoringContext) -> NDArray[np.float64]:
     """
     model = network_of(context, "activation")
     how = chosen(context, "mean", "group")
-    reading = readers(context)
+    reading = readers(context, "activation")
     sums: dict[str, NDArray[np.float64]] = {}
     calls: dict[str, int] = {}
 
@@ -66,7 +66,7 @@ def reconstruction(context: ScoringContext) -> NDArray[np.float64]:
     """
     model = network_of(context, "reconstruction")
     how = chosen(context, "sum", "group")
-    reading = readers(context)
+    reading = readers(context, "reconstruction")
     number = sum(map(len, context.images))
     moments = {
         reader.path: Moments(context.linear_maps[reader.path], number, context.seed)

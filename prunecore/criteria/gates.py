@@ -70,7 +70,7 @@ def _joint(found: list[Values], count: int, how: Reduction) -> NDArray[np.float6
 def _derivatives(context: ScoringContext, mode: str) -> Iterator[list[Values]]:
     """For each batch, the derivatives by the gates of each consumer, shape `(n, places)`."""
     model = network_of(context, mode)
-    reading = readers(context)
+    reading = readers(context, mode)
     random = torch.Generator().manual_seed(context.seed)
     for batch in context.images:
         gates: list[tuple[Reader, Tensor]] = []

@@ -58,10 +58,13 @@ def chosen(context: ScoringContext, reduce: Any, normalize: Any) -> Choice:
     return context.scoring.over(Choice(("consumers",), reduce, normalize))
 
 
-def readers(context: ScoringContext) -> list[Reader]:
+def readers(context: ScoringContext, mode: str) -> list[Reader]:
     """The layers that mix channels which they read: consumers, with one that may go at least.
 
     One that only passes each channel on, as a depthwise convolution, is none.
+
+    Raises:
+        UsageError: there is none, so that nothing could be told of any channel.
     """
     dependencies = context.dependencies
     makes = {(name, axis) for name, axis, _ in dependencies.filters}
@@ -79,6 +82,11 @@ def readers(context: ScoringContext) -> list[Reader]:
                 channels = dependencies.channel_of[read.ids].ravel()
                 if (channels >= 0).any():
                     found.append(Reader(path, read.ids.shape, channels))
+    if not found and dependencies.removable.any():
+        raise UsageError(
+            f"Mode {shown(repr(mode))} looks at layers that read channels, and no plugin tells of "
+            "one (prunecore_recover_layer).\nChoose a mode that reads weights, such as magnitude."
+        )
     return found
 
 

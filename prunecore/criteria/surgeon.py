@@ -129,7 +129,7 @@ def _consumers(context: ScoringContext) -> list[_Consumer]:
     """The layers that mix channels, as images run through the network and back."""
     model = network_of(context, "surgeon")
     number = sum(map(len, context.images))
-    reading = readers(context)
+    reading = readers(context, "surgeon")
     moments = {
         reader.path: Moments(context.linear_maps[reader.path], number, context.seed)
         for reader in reading

@@ -69,7 +69,7 @@ class PrunerConfig:
     model_path: Path = Path()
     subset_name: str | None = None
     net_name: str | None = None
-    mode: str = "l1-norm"
+    mode: str = "magnitude"
     members: tuple[Part, ...] | None = None
     reduce: Reduction | None = None
     normalize: Normalization | None = None

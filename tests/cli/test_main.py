@@ -127,7 +127,7 @@ def test_prune_writes_the_set_and_shows_a_table(
 def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
     arguments = (
         "--level 12.5 --mode random --target macs --seed 3 --no-verify --name small --remove-blocks"
-        " --drop aux1 --drop aux2"
+        " --drop aux1 --drop aux2 --members norms,producers --reduce max --normalize none"
     )
     shape = "--input-shape 3 --model-arg width=7 --output out/deep"
     assert invoke("prune", "nets.py:tiny", *arguments.split(), *shape.split()).exit_code == 0
@@ -137,6 +137,11 @@ def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, A
         "level": 12.5,
         "input_shape": ((3,),),
         "mode": "random",
+        "scoring": {
+            "members": ("norms", "producers"),
+            "reduce": "max",
+            "normalize": "none",
+        },
         "target": "macs",
         "seed": 3,
         "verify": False,
@@ -155,7 +160,8 @@ def test_defaults(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
     assert call == {
         "level": 50.0,
         "input_shape": ((3, 224, 224),),
-        "mode": "l1-norm",
+        "mode": "magnitude",
+        "scoring": {"members": None, "reduce": None, "normalize": None},
         "target": "params",
         "seed": 0,
         "verify": True,

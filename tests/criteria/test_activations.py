@@ -131,9 +131,11 @@ def test_what_no_layer_reads_is_scored_by_its_magnitude(find: Callable[..., Any]
     class Product(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.a, self.b, self.last = nn.Linear(3, 4), nn.Linear(3, 4), nn.Linear(3, 1)
+            self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+            self.a, self.b = nn.Linear(3, 4), nn.Linear(3, 4)
 
         def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
             query, key = self.a(x), self.b(x)
             return self.last((query @ key.transpose(1, 2)) @ x)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,15 @@ def test_without_images(find: Callable[..., Any], criterion: Criterion) -> None:
         f"Mode '{mode}' reads images, and none are given.\n"
         "Give some: --calibrate FOLDER, or calibration= in Python."
     )
+
+
+@pytest.mark.parametrize("criterion", READ_IMAGES)
+def test_layers_that_no_plugin_tells_of(
+    find: Callable[..., Any], images: Tensor, criterion: Criterion
+) -> None:
+    context = replace(reading(find, Stream(), images), linear_maps={})
+    with pytest.raises(UsageError, match="no plugin tells of one"):
+        criterion(context)
 
 
 @pytest.mark.parametrize("criterion", READ_IMAGES)

@@ -21,6 +21,9 @@ pruner:
   model_path: models/pruned
   subset_name: aquatic
   mode: random
+  members: [consumers, norms]
+  reduce: sum
+  normalize: group
   pruning_perc: [10, 30, 50]
 """
 
@@ -46,6 +49,9 @@ def test_a_whole_configuration(tmp_path: Path) -> None:
             model_path=Path("models/pruned"),
             subset_name="aquatic",
             mode="random",
+            members=("consumers", "norms"),
+            reduce="sum",
+            normalize="group",
             pruning_perc=(10.0, 30.0, 50.0),
         ),
     )
@@ -80,6 +86,8 @@ subset_name = 100
 net_name = small
 seed = 3
 remove_blocks = true
+members = norms,producers
+normalize = none
 count = 2
 pruning_perc = {levels}  ; in percent
 [training]
@@ -95,6 +103,8 @@ epochs = 5
             net_name="small",
             seed=3,
             remove_blocks=True,
+            members=("norms", "producers"),
+            normalize="none",
             pruning_perc=(10.0, 30.0, 50.0),
             count=2,
         ),
@@ -127,6 +137,9 @@ def test_an_ini_file_may_name_the_model_too(tmp_path: Path) -> None:
         ("pruner: {net_name: a/b}", "net_name: a network's name is a Python name"),
         ("pruner: {mode: [l1]}", "mode: text belongs here"),
         ("pruner: {target: flops}", r"target: Unknown target 'flops'"),
+        ("pruner: {members: [norm]}", r"members: Unknown member 'norm'.*'norms'"),
+        ("pruner: {reduce: median}", r"reduce: Unknown reduction 'median'"),
+        ("pruner: {normalize: [group]}", "normalize: text belongs here"),
         ("pruner: {seed: x}", "seed: a seed is a whole number"),
         ("pruner: {remove_blocks: maybe}", "remove_blocks: it is either true or false"),
         ("pruner: {count: 0}", "count: a count is a whole number from 1 to 10,000, not 0"),

@@ -510,12 +510,13 @@ def test_a_plugin_gives_criteria(install: Callable[..., None], name: str, mode: 
         (
             "{'l2': lambda dependencies, tensors, seed: 0}",
             "gives l2 with the arguments (dependencies, tensors, seed); a criterion takes one, a "
-            "ScoringContext, and reads dependencies, tensors and seed of it",
+            "ScoringContext, and reads dependencies, tensors, seed, model, images, linear_maps and "
+            "scoring of it",
         ),
         (
             "{'l2': lambda: 0}",
             "gives l2 with the arguments (); a criterion takes one, a ScoringContext, and reads "
-            "dependencies, tensors and seed of it",
+            "dependencies, tensors, seed, model, images, linear_maps and scoring of it",
         ),
         ("{'l2-norm': len, 'l2_norm': len}", "gives l2-norm twice"),
         ("{'l2-norm': len, 'L2-norm': len}", "gives l2-norm twice"),
@@ -582,9 +583,9 @@ def test_what_the_core_gives_no_plugin_gives(
 @pytest.mark.parametrize(
     ("name", "first", "second", "shown"),
     [
-        ("prunecore_criteria", {"l2-norm": len}, {"l2-norm": len}, "gives l2-norm"),
-        ("prunecore_criteria", {"l2-norm": len}, {"l2_norm": len}, "gives l2-norm"),
-        ("prunecore_criteria", {"l2-norm": len}, {"L2-norm": len}, "gives L2-norm"),
+        ("prunecore_criteria", {"l3-norm": len}, {"l3-norm": len}, "gives l3-norm"),
+        ("prunecore_criteria", {"l3-norm": len}, {"l3_norm": len}, "gives l3-norm"),
+        ("prunecore_criteria", {"l3-norm": len}, {"L3-norm": len}, "gives L3-norm"),
         (
             "prunecore_functions",
             {torch.special.expit: FunctionRule(elementwise)},
