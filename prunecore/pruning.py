@@ -332,14 +332,15 @@ class TracedModel:
                 images=self.images.batches,
                 linear_maps={p: f for p, f in layers.items() if isinstance(f, LinearMap)},
             )
-        return self.plugins.criterion(self._mode(mode))(context)
+        return self.plugins.criterion(self.mode(mode))(context)
 
     @functools.cached_property
     def _original(self) -> nn.Module:
         """A copy of the network in eval mode, to be run."""
         return running_copy(self.model, self.dependencies.left_out)
 
-    def _mode(self, mode: str | None) -> str:
+    def mode(self, mode: str | None = None) -> str:
+        """A mode, or where none is given that which suits what there is to read."""
         return mode or (DEFAULT_MODE if self.images is None else CALIBRATED_MODE)
 
     def _steps(self, recover: Sequence[str] | None) -> tuple[str, ...]:
@@ -488,7 +489,7 @@ class TracedModel:
         """
         return Request(
             asked,
-            self._mode(mode),
+            self.mode(mode),
             limits=limits or Limits(),
             scoring=scoring or Scoring(),
             recover=self._steps(recover),

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from prunecore import pruning
+from prunecore.calibration import Calibration
 from prunecore.cli import options
 from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError
@@ -70,11 +71,15 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
         may_be_ours = len(places) > 1 and storage.read_fingerprint(place.path) is not None
         storage.check_target(place.path, force or may_be_ours)
     model, pruner = config.model, config.pruner
-    loading.load().criterion(pruner.mode)
+    if pruner.mode:
+        loading.load().criterion(pruner.mode)
     loaded = load(str(model.name), model.arguments, model.weights, pruner.seed)
     loaded = part_of(loaded, model.module)
     shape = model.input_shape or loaded.input_shape
-    traced = pruning.TracedModel(loaded.model, of_shape(shape), pruner.drop)
+    images = _images(config)
+    traced = pruning.TracedModel(loaded.model, of_shape(shape), pruner.drop, images)
+    if traced.images is not None and (skipped := traced.images.skipped):
+        options.say(f"Warning: {skipped} calibration images cannot be read: left out.", err=True)
     if pruner.count:
         _check_draws(traced, pruner.mode, pruner.seed)
     tasks = _tasks(config, places, traced, loaded.origin, name, verify)
@@ -97,6 +102,14 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
                 small.save(task.path, force)
                 yield Result(small.report, task.path, resumed=False)
             bar.advance(running)
+
+
+def _images(config: Config) -> Calibration | None:
+    """The calibration images that are asked for; those of a function are made by it."""
+    calibration = config.calibration
+    if calibration is None or ":" not in str(calibration.images):
+        return calibration
+    return replace(calibration, images=models.load_images(str(calibration.images)))
 
 
 def _net_name(config: Config) -> str:
@@ -161,18 +174,20 @@ def _tasks(
     scoring = Scoring(pruner.members, pruner.reduce, pruner.normalize)
     tasks = []
     for place in places:
-        request = Request(
+        request = traced.request(
             place.level,
-            pruner.mode,
-            pruner.target,
-            place.seed,
-            Limits(remove_blocks=pruner.remove_blocks),
-            name,
-            verify,
-            origin,
+            mode=pruner.mode,
+            target=pruner.target,
+            seed=place.seed,
+            limits=Limits(remove_blocks=pruner.remove_blocks),
+            name=name,
+            verify=verify,
+            origin=origin,
             scoring=scoring,
+            recover=pruner.recover,
         )
-        mark = fingerprint_set(network, traced.inputs, traced.drop, request)
+        images = traced.images.digest if traced.images else None
+        mark = fingerprint_set(network, traced.inputs, traced.drop, request, images)
         tasks.append(_Task(place.path, replace(request, fingerprint=mark)))
     return tasks
 
@@ -181,11 +196,11 @@ def _is_there(task: _Task) -> bool:
     return storage.read_fingerprint(task.path) == task.request.fingerprint
 
 
-def _check_draws(traced: pruning.TracedModel, mode: str, seed: int) -> None:
+def _check_draws(traced: pruning.TracedModel, mode: str | None, seed: int) -> None:
     """Refuse several networks of a mode that scores alike whatever the seed."""
     if np.array_equal(traced.scores(mode, seed), traced.scores(mode, seed + 1)):
         raise UsageError(
-            f"Mode {mode} draws nothing: all networks of --count would be the same.\n"
+            f"Mode {traced.mode(mode)} draws nothing: all networks of --count would be the same.\n"
             "Give --mode random-weighted or random, or leave --count out."
         )
 

@@ -23,6 +23,7 @@ from prunecore.escaping import shown
 from prunecore.files import values
 from prunecore.files.paths import is_file
 from prunecore.planning.goal import TARGETS
+from prunecore.planning.request import RECOVERY_STEPS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,7 +60,8 @@ def main() -> None:
 )
 @click.option(
     "--mode",
-    help="How channels are scored: magnitude, fisher, random and others.  [default: magnitude]",
+    help="How channels are scored: magnitude, fisher, random and others.  [default: magnitude, or "
+    "surgeon with --calibrate]",
 )
 @click.option(
     "--members",
@@ -78,6 +80,20 @@ def main() -> None:
     metavar="|".join(NORMALIZATIONS),
     callback=options.checked(values.read_normalization),
     help="How groups of coupled layers compare.  [default: the mode's]",
+)
+@options.path_option(
+    "--calibrate",
+    "calibrate",
+    "FOLDER",
+    "Images without labels to score channels by, and to refit the smaller network on.",
+)
+@click.option(
+    "--recover",
+    metavar="|".join((*RECOVERY_STEPS, "none")),
+    multiple=True,
+    callback=options.checked(lambda steps: values.read_steps(steps) if steps else None),
+    help="What gives the accuracy back, after the proof; may be repeated.  [default: refit, with "
+    "--calibrate]",
 )
 @click.option(
     "--target",
@@ -134,6 +150,7 @@ def prune(
     force: bool,
     no_verify: bool,
     as_json: bool,
+    calibrate: Path | None,
     **flags: Any,
 ) -> None:
     """Remove channels of MODEL; write the smaller network, its weights and a report.
@@ -141,6 +158,7 @@ def prune(
     The files NET_LEVEL.py, NET_LEVEL.safetensors and NET_LEVEL.json belong together. Of several
     sets, those that are there already, written with the same inputs, are left as they are.
     """
+    from prunecore.calibration import Calibration
     from prunecore.cli import jobs
     from prunecore.files.config import Config, read_config
 
@@ -153,6 +171,9 @@ def prune(
         model=_overridden(config.model, {**flags, "name": model}),
         pruner=_overridden(config.pruner, flags),
     )
+    if calibrate:
+        given = config.calibration or Calibration(calibrate)
+        config = replace(config, calibration=replace(given, images=str(calibrate)))
     results: list[jobs.Result] = []
     try:
         with redirect_stdout(sys.stderr):  # what the user's own code prints is no result

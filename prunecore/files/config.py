@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prunecore.calibration import Calibration
 from prunecore.errors import UsageError, reason_of, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.files import values
@@ -53,10 +54,13 @@ class PrunerConfig:
         model_path: the folder of all written sets.
         subset_name: a folder in it.
         net_name: the written network's name, where it is not the factory's.
-        mode: the importance criterion.
+        mode: the importance criterion; where not given, that is left to whether there are
+            calibration images.
         members: what of a channel it counts; where not given, that is left to it.
         reduce: how the members' values become one, likewise.
         normalize: how the scores of groups compare, likewise.
+        recover: the steps that give the accuracy back, in order; `refit` where not given, if there
+            are calibration images.
         target: what the levels are percentages of.
         seed: for random scores and for weights that no file gives.
         remove_blocks: whether residual blocks may go as a whole.
@@ -69,10 +73,11 @@ class PrunerConfig:
     model_path: Path = Path()
     subset_name: str | None = None
     net_name: str | None = None
-    mode: str = "magnitude"
+    mode: str | None = None
     members: tuple[Part, ...] | None = None
     reduce: Reduction | None = None
     normalize: Normalization | None = None
+    recover: tuple[str, ...] | None = None
     target: Target = "params"
     seed: int = 0
     remove_blocks: bool = False
@@ -88,6 +93,7 @@ class Config:
     model: ModelConfig = ModelConfig()
     dataset: str | None = None
     pruner: PrunerConfig = PrunerConfig()
+    calibration: Calibration | None = None
 
     @property
     def folder(self) -> Path:
@@ -109,8 +115,16 @@ def read_config(file: Path) -> Config:
     where = shown(file)
     model = ModelConfig(**_section(raw.pop("model", None), _MODEL, f"{where}: model"))
     pruner = PrunerConfig(**_section(raw.pop("pruner", None), _PRUNER, f"{where}: pruner"))
-    top = _section(raw, {"dataset": values.read_folder_name}, where, others=("model", "pruner"))
+    images = _section(raw.pop("calibration", None), _CALIBRATION, f"{where}: calibration")
+    others = ("model", "pruner", "calibration")
+    top = _section(raw, {"dataset": values.read_folder_name}, where, others)
     folder = file.parent
+    if images and "images" not in images:
+        raise UsageError(
+            f"{where}: calibration: images are missing: a folder, or package.module:function."
+        )
+    if images and ":" not in images["images"]:
+        images["images"] = str(folder / images["images"])
     name = model.name
     if name and name.rpartition(":")[0].endswith(".py"):
         name = str(folder / name)
@@ -119,6 +133,7 @@ def read_config(file: Path) -> Config:
         replace(model, name=name, weights=weights),
         top.get("dataset"),
         replace(pruner, project_dir=folder / pruner.project_dir),
+        Calibration(**images) if images else None,
     )
 
 
@@ -203,12 +218,23 @@ _PRUNER: dict[str, _Reader] = {
     "members": values.read_members,
     "reduce": values.read_reduction,
     "normalize": values.read_normalization,
+    "recover": values.read_steps,
     "target": values.read_target,
     "seed": values.read_seed,
     "remove_blocks": values.read_switch,
     "drop": values.read_modules,
     "pruning_perc": values.read_levels,
     "count": values.read_count,
+}
+
+
+_CALIBRATION: dict[str, _Reader] = {
+    "images": values.read_images,
+    "number": values.read_image_count,
+    "size": values.read_size,
+    "mean": values.read_numbers,
+    "std": values.read_numbers,
+    "seed": values.read_seed,
 }
 
 

@@ -38,7 +38,13 @@ def fingerprint_network(
     return digest.hexdigest()
 
 
-def fingerprint_set(network: str, inputs: Inputs, drop: Sequence[str], request: Request) -> str:
+def fingerprint_set(
+    network: str,
+    inputs: Inputs,
+    drop: Sequence[str],
+    request: Request,
+    images: str | None = None,
+) -> str:
     """Hash all that one written set depends on.
 
     Args:
@@ -46,8 +52,10 @@ def fingerprint_set(network: str, inputs: Inputs, drop: Sequence[str], request: 
         inputs: what the network is called with.
         drop: the modules that training is to do without.
         request: what was asked of it.
+        images: the hash of the calibration images, if there are any.
     """
-    return hashlib.sha256(_text([network, inputs.shapes, list(drop), asdict(request)])).hexdigest()
+    asked = [network, inputs.shapes, list(drop), asdict(request), images]
+    return hashlib.sha256(_text(asked)).hexdigest()
 
 
 def _text(values: Any) -> bytes:

@@ -107,6 +107,29 @@ def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
     return Loaded(model, origin, DEFAULT_INPUT_SHAPE)
 
 
+def load_images(spec: str) -> Any:
+    """Calibration images that a function of the user's gives.
+
+    Args:
+        spec: `package.module:function` or `file.py:function`; it is called without arguments.
+
+    Raises:
+        UsageError: there is no such function.
+        PrunecoreError: its code raises.
+    """
+    name = factory_name(spec)
+    place = spec.removesuffix(name).removesuffix(":")
+    file = Path(place) if place.endswith(".py") else None
+    if file and not is_file(file):
+        raise UsageError(f"There is no file {shown(file)}.")
+    folder = file.parent.resolve() if file else Path.cwd()
+    with _importable(folder), torch.random.fork_rng(devices=[]):
+        module = _run_file(file, folder) if file else _import(place)
+        function = _factory(module, name, place, folder)
+        with _telling(shown(spec), folder):
+            return function()
+
+
 def load_structure(spec: str, arguments: Mapping[str, Any]) -> Loaded:
     """Make a network whose weights do not matter: without storage, where its factory lets that be.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -19,6 +20,7 @@ from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown_value, why_no_name
 from prunecore.files.paths import check_path
 from prunecore.planning.goal import TARGETS, Target
+from prunecore.planning.request import RECOVERY_STEPS
 
 Known = TypeVar("Known", bound=str)
 
@@ -30,6 +32,9 @@ _DECIMAL = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+
 
 
 MOST_SETS = 10_000  # of a job; as many of a small network take a day, and fill a disk
+
+
+MOST_IMAGES = 1_000_000  # for calibration
 
 
 def read_level(value: object) -> float:
@@ -87,6 +92,52 @@ def read_count(value: object) -> int:
             f"a count is a whole number from 1 to {MOST_SETS:,}, not {shown_value(value)}."
         )
     return value
+
+
+def read_images(value: object) -> str:
+    """Where calibration images come from: a folder, or `package.module:function`."""
+    text = read_text(value)
+    check_path(Path(text))
+    return text
+
+
+def read_image_count(value: object) -> int:
+    """How many calibration images are taken."""
+    number = _number(value)
+    if not isinstance(number, int) or not 2 <= number <= MOST_IMAGES:
+        raise UsageError(
+            f"a number of images is a whole number from 2 to {MOST_IMAGES:,}, not "
+            f"{shown_value(value)}."
+        )
+    return number
+
+
+def read_size(value: object) -> tuple[int, int]:
+    """Height and width of images: `224`, or two numbers."""
+    sizes = read_shape(value)
+    if len(sizes) > 2:
+        raise UsageError(f"a size is a height and a width, not {shown_value(value)}.")
+    return sizes[0], sizes[-1]
+
+
+def read_numbers(value: object) -> tuple[float, ...]:
+    """Numbers, one for each channel of an image."""
+    numbers = tuple(_number(item) for item in _items(value))
+    found = tuple(float(number) for number in numbers if number is not None)
+    if len(found) != len(numbers) or not found or not all(map(math.isfinite, found)):
+        raise UsageError(
+            f"numbers belong here, one for each channel, such as 0.5, 0.5, 0.5, not "
+            f"{shown_value(value)}."
+        )
+    return found
+
+
+def read_steps(value: object) -> tuple[str, ...]:
+    """The steps that give the accuracy back, in order; `none` for none."""
+    names = [read_text(item).strip() for item in _items(value)]
+    return (
+        () if names == ["none"] else tuple(_known("step", name, RECOVERY_STEPS) for name in names)
+    )
 
 
 def read_switch(value: object) -> bool:
