@@ -288,6 +288,11 @@ def verify(
         f"{file} computes what {model} does without the removed channels: largest relative "
         f"difference {found.max_relative_difference:.1e} over {found.inputs} inputs."
     )
+    if found.recovered:
+        options.say(
+            f"That is with the weights as they were cut: {len(found.recovered)} tensors were "
+            "refitted or estimated anew afterwards."
+        )
 
 
 main.add_command(plugins)

@@ -17,7 +17,10 @@ def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
     """One row a level: asked and achieved, costs before and after, and what the check found."""
     first = reports[0]
     table = _table(f"{first['model']}, {first['mode']}, level in percent of the {first['target']}")
-    for heading in ("asked", "achieved", "parameters", "MACs", "difference"):
+    headings = ["asked", "achieved", "parameters", "MACs", "difference"]
+    if any(report["recovered"] for report in reports):
+        headings.append("agreement")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for report in reports:
         before, after, verified = report["before"], report["after"], report["verified"]
@@ -27,8 +30,19 @@ def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
             f"{amount(before['params'])} -> {amount(after['params'])}",
             f"{amount(before['macs'])} -> {amount(after['macs'])}",
             f"{verified['max_relative_difference']:.1e}" if verified else "not verified",
+            *[_agreement(report["recovered"])] * (len(headings) - 5),
         )
     return table
+
+
+def _agreement(steps: Sequence[Mapping[str, Any]]) -> str:
+    """The share of the original's predictions on held-back images, before the steps and after."""
+    if not steps:
+        return ""
+    first, *_, last = [steps[0]["agreement"][0]] + [
+        step["agreement"][0 if step["undone"] else 1] for step in steps
+    ]
+    return " -> ".join("-" if share is None else f"{share:.1%}" for share in (first, last))
 
 
 def inspection_table(inspection: Mapping[str, Any]) -> Table:
