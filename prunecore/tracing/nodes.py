@@ -39,6 +39,7 @@ def is_in_place(node: fx.Node) -> bool:
         (name.endswith("_") and not is_method_of_operators)
         or (node.target in SIGNS and SIGNS[node.target].kind == "in place")
         or node.kwargs.get("inplace") is True
+        or node.kwargs.get("out") is not None
     )
 
 

@@ -220,6 +220,8 @@ class Walk(Follower):
                 follow_rest(self, signal)
 
     def _by_rule(self, rule: FunctionRule, operation: Operation) -> Any:
+        if operation.kwargs.get("out") is not None:
+            return self._into(operation.kwargs["out"], rule, operation)
         args, kwargs = self._plain((operation.args, operation.kwargs), rule.understands)
         operation = Operation(operation.function, args, kwargs)
         try:
@@ -230,6 +232,18 @@ class Walk(Follower):
                 "Call it in the form that torch documents first, or give a rule for it in a "
                 "plugin (hook prunecore_functions).",
             )
+
+    def _into(self, out: Any, rule: FunctionRule, operation: Operation) -> Signal:
+        """Follow a call that writes its result into a tensor that there is."""
+        rest = {name: value for name, value in operation.kwargs.items() if name != "out"}
+        made = self._by_rule(rule, replace(operation, kwargs=rest))
+        fits = isinstance(out, Signal) and isinstance(made, Signal) and out.shape == made.shape
+        if not fits:
+            self.refuse(
+                f"its forward lets {operation.name} write into what is no tensor of that shape",
+                "Use what the function returns.",
+            )
+        return Signal(out.meta, self.couple(*self.meeting([out, made])).ids)
 
     def comes_to(self, node: fx.Node) -> None:
         """Note the line of a traced forward that the walk has come to."""
