@@ -16,7 +16,7 @@ from prunecore.channels.signal import Picked, Signal
 from prunecore.channels.sizes import counted
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import function_of
-from prunecore.tracing.train_eval import alike
+from prunecore.tracing.train_eval import alike, choose
 
 Functions = Mapping[Callable[..., Any], FunctionRule]
 
@@ -32,6 +32,36 @@ def picking(trace: Trace, node: fx.Node) -> list[tuple[Signal, Picked]]:
         if (picked := signal.origin_as(Picked))
         and not any(signal is other for other in given)  # it is only passed on
     ]
+
+
+def way(trace: Trace, node: fx.Node, tensor: Signal, place: int = 1) -> list[fx.Node]:
+    """The calls that lead to one that takes places, from the tensor that they moved the places of.
+
+    Args:
+        trace: the forward.
+        node: the call.
+        tensor: what it takes them of.
+        place: among the arguments of what `choose` stands for, the one that is taken.
+    """
+    steps = [node]
+    while len(steps) == 1 or trace.values[steps[0]].meta is not tensor.meta:
+        if steps[0].target is choose:
+            steps.insert(0, chosen(steps[0], place))
+            continue
+        tensors = [
+            source
+            for source in steps[0].all_input_nodes
+            if isinstance(trace.values[source], Signal)
+        ]
+        steps.insert(0, tensors[0])
+    return steps
+
+
+def chosen(choice: fx.Node, place: int) -> fx.Node:
+    """What `choose` stands for in one mode: the argument at this place."""
+    node = choice.args[place]
+    assert isinstance(node, fx.Node)
+    return node
 
 
 def _signals(values: Any) -> list[Signal]:

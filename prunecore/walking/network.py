@@ -32,6 +32,7 @@ from prunecore.registry import Plugins
 from prunecore.tracing.patches import beside_others
 from prunecore.tracing.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
 from prunecore.tracing.train_eval import in_both, merged
+from prunecore.walking.aliases import pin_aliases
 from prunecore.walking.calls import couple_stated
 from prunecore.walking.diagnosis import find_wrong_answer
 from prunecore.walking.walk import Walk
@@ -101,6 +102,7 @@ def _both(
     """Both walks, the one of training where that is another one."""
     try:
         _follow(walk, model, signals)
+        pin_aliases(walk, model, inputs, in_training=False)
     except PrunecoreError as error:
         if not (
             isinstance(error, UnsupportedError) and error.__context__ is None
@@ -114,6 +116,7 @@ def _both(
     training = walk.in_training()
     try:
         _follow(training, model, signals)
+        pin_aliases(training, model, inputs, in_training=True)
     except UnsupportedError as error:
         raise UnsupportedError(
             error.path, error.class_name, error.reason, f"{error.remedy} {_LEAVE_OUT}", error.line

@@ -18,6 +18,7 @@ from prunecore.functions.rule import FunctionRule
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.tracing.nodes import function_of
 from prunecore.tracing.train_eval import choose
+from prunecore.walking.calls import chosen, way
 
 Functions = Mapping[Callable[..., Any], FunctionRule]
 
@@ -53,7 +54,7 @@ class Rehearsal:
 
     def source(self, node: fx.Node, tensor: Signal) -> fx.Node:
         """What computes the tensor whose places a call takes."""
-        return self._way(node, tensor)[0]
+        return way(self.trace, node, tensor, self._place)[0]
 
     def takes(
         self, node: fx.Node, tensor: Signal, signals: Sequence[Signal], parts: Sequence[Ids]
@@ -66,14 +67,14 @@ class Rehearsal:
             signals: the tensors that it returns.
             parts: the numbers of the places that each should have, among the kept ones.
         """
-        source, *way = self._way(node, tensor)
+        source, *steps = way(self.trace, node, tensor, self._place)
         (axis,) = tensor.channel_axes
         shape = self._keep.shape(tensor)
         layout = [-1 if other == axis else 1 for other in range(tensor.ndim)]
         numbers = torch.arange(shape[axis], dtype=torch.float32).view(layout)
         self._known[source] = numbers.expand(shape).contiguous()
         try:
-            for step in way:
+            for step in steps:
                 self._known[step] = self._run(step)
                 values = as_followed(self.trace.values[step])
                 if not any(_fits(self._known[step], value) for value in values):
@@ -83,30 +84,9 @@ class Rehearsal:
         results = pytree.tree_leaves(self._known[node])
         return len(results) == len(parts) and all(map(_has, results, signals, parts))
 
-    def _way(self, node: fx.Node, tensor: Signal) -> list[fx.Node]:
-        """The calls that lead to this one, from the tensor that they moved the places of."""
-        way = [node]
-        while len(way) == 1 or self.trace.values[way[0]].meta is not tensor.meta:
-            if way[0].target is choose:
-                way.insert(0, self._chosen(way[0]))
-                continue
-            tensors = [
-                source
-                for source in way[0].all_input_nodes
-                if isinstance(self.trace.values[source], Signal)
-            ]
-            way.insert(0, tensors[0])
-        return way
-
-    def _chosen(self, choice: fx.Node) -> fx.Node:
-        """What `choose` stands for in the mode that is tried."""
-        chosen = choice.args[self._place]
-        assert isinstance(chosen, fx.Node)
-        return chosen
-
     def _run(self, node: fx.Node) -> Any:
         if node.target is choose:
-            return self.value(self._chosen(node))
+            return self.value(chosen(node, self._place))
         target = function_of(node)
         arguments: Any = (node.args, dict(node.kwargs))
         rule = self._functions.get(target)

@@ -1,0 +1,238 @@
+"""Tensors that share memory, or are copies, and are changed in place: what has to stay so.
+
+`y[:, ::2]` is a view of `y`; what is written for the kept places may be an index, which copies.
+The other way round, an index may become a slice, and a reshape of what lies in order is a view, as
+of which one of two widths that is depends. As long as nothing is changed in place, that is all the
+same. Where something is, and the other of the two is read afterwards, the channels are left whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.ids import Ids
+from prunecore.channels.records import Trace
+from prunecore.channels.signal import Signal
+from prunecore.inputs import Arguments
+from prunecore.tracing.nodes import function_of
+from prunecore.walking.calls import picking, way
+from prunecore.walking.memory import Memory, Replay, Watched, overlap, place
+from prunecore.walking.walk import Walk
+
+_REASON = "what a function takes of it shares its memory or does not, and one is changed in place"
+
+
+# A view or a copy of a tensor, as it lies in memory.
+_BY_LAYOUT = frozenset(
+    function
+    for name in ("reshape", "reshape_as", "flatten", "ravel", "contiguous")
+    for function in (getattr(torch, name, None), getattr(Tensor, name))
+    if function is not None
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call whose result may be a view of a tensor, or a copy.
+
+    Attributes:
+        node: the call.
+        way: the nodes that lead to it, from the tensor to the call.
+        ids: of the tensor.
+        is_run: whether it takes places that lie next to each other of the very tensor.
+    """
+
+    node: fx.Node
+    way: Sequence[fx.Node]
+    ids: Sequence[Ids]
+    is_run: bool
+
+
+# the calls that take places in the forwards of one class: for each place in it, those of all paths
+Columns = list[list[tuple[str, Call]]]
+
+
+def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bool) -> None:
+    """Leave whole what would no longer share memory that is changed in place, or begin to.
+
+    Args:
+        walk: the walk, when it has followed the network.
+        model: the network.
+        inputs: what the walk was for, on the meta device.
+        in_training: whether it was followed as it trains.
+    """
+    traces = walk.records.forwards.traces
+    columns = _taking(traces)
+    taking = {(path, call.node): call for column in columns for path, call in column}
+    by_layout = {
+        (path, call.node): call
+        for path, trace in (traces.items() if taking or _is_strided(traces) else ())
+        for call in _by_layout(trace)
+    }
+    calls = {**by_layout, **taking}
+    if not calls:
+        return
+    ways: dict[str, dict[fx.Node, Sequence[fx.Node]]] = {}
+    for (path, node), call in calls.items():
+        ways.setdefault(path, {})[node] = call.way
+    as_in_eval = walk.traced.as_in_eval if in_training else ()
+    replay = Replay(model, traces, ways, in_training, as_in_eval)
+    replay.run(inputs)
+    for ids in _found(replay, columns, taking, by_layout):
+        walk.pin(ids, _REASON)
+
+
+def _found(
+    replay: Replay,
+    columns: Columns,
+    taking: Mapping[tuple[str, fx.Node], Call],
+    by_layout: Mapping[tuple[str, fx.Node], Call],
+) -> Iterator[Ids]:
+    """The ids of what has to stay.
+
+    Args:
+        replay: the network, when it has run.
+        columns: the calls that take places.
+        taking: the same, by path and node.
+        by_layout: the calls whose result depends on how a tensor lies in memory.
+    """
+    in_memory: dict[int, list[Ids]] = {}  # what places are taken of, by where these lie
+    wrong = set()
+    stay_runs = {
+        key: all(call.is_run for _, call in column)
+        for column in columns
+        for key in ((path, call.node) for path, call in column)
+    }
+    for one in replay.calls:
+        key = (one.path, one.node)
+        if key in taking:
+            for tensor in (*_leaves(one.values[0]), *_leaves(one.values[-1])):
+                in_memory.setdefault(place(tensor), []).extend(taking[key].ids)
+            if _is_seen(one, replay.memory, stay_runs[key]):
+                wrong.add(key)
+    for column in columns:  # what one of them is written as, the others are, too
+        if any((path, call.node) in wrong for path, call in column):
+            yield from (ids for _, call in column for ids in call.ids)
+    for one in replay.calls:
+        (source,) = _leaves(one.values[0])[:1]
+        around = in_memory.get(place(source), [])
+        if (one.path, one.node) in taking or (source.is_contiguous() and not around):
+            continue
+        if _is_seen(one, replay.memory, False):
+            yield from (*by_layout[one.path, one.node].ids, *around)
+
+
+def _taking(traces: Mapping[str, Trace]) -> Columns:
+    """The calls that take places of a tensor's channels by their number."""
+    alike: dict[Hashable, list[list[tuple[str, Call]]]] = {}
+    for path, trace in traces.items():
+        if not trace.takes_places:
+            continue
+        row = []
+        for node in trace.graph.nodes:
+            if picks := picking(trace, node):
+                sources = {id(picked.source): picked.source for _, picked in picks}
+                steps = way(trace, node, picks[0][1].source)
+                is_run = len(steps) == 2 and all(
+                    (np.diff(picked.places) == 1).all() for _, picked in picks
+                )
+                ids = [source.ids for source in sources.values()]
+                row.append((path, Call(node, steps, ids, is_run)))
+        key = (type(trace.module), tuple((call.node.op, call.node.target) for _, call in row))
+        alike.setdefault(key, []).append(row)
+    return [list(column) for rows in alike.values() for column in zip(*rows, strict=True)]
+
+
+def _by_layout(trace: Trace) -> Iterator[Call]:
+    """The calls whose result is a view or a copy, as the tensor lies in memory."""
+    for node in trace.graph.nodes:
+        if node.op not in ("call_function", "call_method"):
+            continue
+        if function_of(node) in _BY_LAYOUT:
+            (source, *_) = node.all_input_nodes
+            signal = trace.values[source]
+            if isinstance(signal, Signal) and signal.channel_axes:
+                yield Call(node, [source, node], [signal.ids], is_run=False)
+
+
+def _is_strided(traces: Mapping[str, Trace]) -> bool:
+    """True if places of a tensor that lie next to each other need not do so in memory."""
+    return any(
+        isinstance(value, Signal) and not value.meta.is_contiguous()
+        for trace in traces.values()
+        for value in trace.values.values()
+    )
+
+
+def _is_seen(call: Watched, memory: Memory, stays_view: bool) -> bool:
+    """True if it makes a difference whether the result of a call is a view or a copy.
+
+    Args:
+        call: the call.
+        memory: what was done to memory.
+        stays_view: whether what is a view now is written as one in any case.
+    """
+    (source,) = _leaves(call.values[0])[:1]
+    before = [leaf for value in call.values[:-1] for leaf in _leaves(value)]
+    copied = [
+        time
+        for value, time in zip(call.values[:-1], call.times, strict=False)
+        for leaf in _leaves(value)
+        if place(leaf) != place(source)
+    ]
+    if copied and _is_changed(before, memory, copied[0], call.times[-1]):
+        return True
+    for part in _leaves(call.values[-1]):
+        if place(part) == place(source) and stays_view:
+            continue
+        if _is_shared(part, memory, call.times[-1]):
+            return True
+        if place(part) != place(source) and _is_parted(part, source, memory, call.times[-1]):
+            return True
+    return False
+
+
+def _is_changed(tensors: Sequence[Tensor], memory: Memory, after: int, until: int) -> bool:
+    """True if any of these tensors is changed in a time."""
+    return any(
+        one.is_write and one.time <= until
+        for tensor in tensors
+        for one in memory.accesses(tensor, after)
+    )
+
+
+def _is_shared(part: Tensor, memory: Memory, after: int) -> bool:
+    """True if a change of a view is read in what it is a view of, or the other way round."""
+    accesses = memory.accesses(part, after)
+    return any(
+        memory.is_of(write.tensor, part) != memory.is_of(read.tensor, part)
+        and overlap(write.tensor, read.tensor)
+        for number, write in enumerate(accesses)
+        if write.is_write
+        for read in accesses[number + 1 :]
+        if not read.is_write
+    )
+
+
+def _is_parted(part: Tensor, source: Tensor, memory: Memory, after: int) -> bool:
+    """True if a copy or its original is changed, and the other read afterwards."""
+    of_copy = memory.accesses(part, after)
+    of_source = [one for one in memory.accesses(source, after) if overlap(one.tensor, source)]
+    return any(
+        write.is_write and not read.is_write and read.time > write.time
+        for writes, reads in ((of_copy, of_source), (of_source, of_copy))
+        for write in writes
+        for read in reads
+    )
+
+
+def _leaves(value: Any) -> list[Tensor]:
+    """The tensors of what a node computes."""
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
