@@ -21,12 +21,18 @@ from prunecore.channels.ids import Ids
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
-from prunecore.tracing.nodes import function_of
+from prunecore.tracing.nodes import function_of, is_in_place
 from prunecore.walking.calls import picking, way
 from prunecore.walking.memory import Memory, Replay, Watched, overlap, place
 from prunecore.walking.walk import Walk
 
 _REASON = "what a function takes of it shares its memory or does not, and one is changed in place"
+
+_UNKNOWN = "a function takes places of it, and what is changed in place is not known"
+
+
+# what is raised where a forward asks for the numbers in a tensor that has none
+_BY_NUMBERS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 # A view or a copy of a tensor, as it lies in memory.
@@ -84,9 +90,22 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
         ways.setdefault(path, {})[node] = call.way
     as_in_eval = walk.traced.as_in_eval if in_training else ()
     replay = Replay(model, traces, ways, in_training, as_in_eval)
-    replay.run(inputs)
+    try:
+        replay.run(inputs)
+    except _BY_NUMBERS:
+        for call in taking.values() if _changes_any(model, traces) else ():
+            for ids in () if call.is_run else call.ids:
+                walk.pin(ids, _UNKNOWN)
+        return
     for ids in _found(replay, columns, taking, by_layout):
         walk.pin(ids, _REASON)
+
+
+def _changes_any(model: nn.Module, traces: Mapping[str, Trace]) -> bool:
+    """True if a network seems to change any tensor in place."""
+    return any(getattr(module, "inplace", False) is True for module in model.modules()) or any(
+        is_in_place(node) for trace in traces.values() for node in trace.graph.nodes
+    )
 
 
 def _found(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from prunecore.errors import UnsupportedError
+from prunecore.functions.rule import FunctionRule, elementwise
+from prunecore.plugin import hookimpl
+from prunecore.plugins.loading import register
+from prunecore.registry import Plugins
+from prunecore.walking.network import find_dependencies
 
 REASON = "what a function takes of it shares its memory or does not, and one is changed in place"
 
@@ -342,3 +348,38 @@ def test_a_function_writes_into_a_tensor_of_another_shape(find: Callable[..., An
 
     with pytest.raises(UnsupportedError, match="lets add write into what is no tensor of that"):
         find(Net(function), (2, 3))
+
+
+def by_numbers(x: Tensor) -> Tensor:
+    """Asks for the numbers in a tensor, which none without storage can tell."""
+    return x * (1.0 if float(x.sum()) > 0 else 2.0)
+
+
+fx.wrap("by_numbers")
+
+
+class Asking(nn.Module):
+    """Calls a function that asks for numbers, and may change a tensor in place."""
+
+    def __init__(self, changes: bool) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(4, 2)
+        self.changes = changes
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = by_numbers(self.first(x))
+        if self.changes:
+            y.add_(1.5)
+        return self.last(y[:, ::2]) + self.last(y[:, 4:])
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_what_is_changed_is_not_known_where_numbers_are_asked_for(
+    toys: Plugins, changes: bool
+) -> None:
+    rules = {by_numbers: FunctionRule(elementwise)}
+    given = SimpleNamespace(prunecore_functions=hookimpl(lambda: rules))
+    plugins = Plugins([*toys.all, register(given, "given", "given 1")])
+    found = find_dependencies(Asking(changes), [torch.empty(2, 3, device="meta")], plugins)
+    reason = "a function takes places of it, and what is changed in place is not known"
+    assert found.left_whole == ({"first": reason} if changes else {})
