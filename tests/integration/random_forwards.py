@@ -60,6 +60,25 @@ class Pair(nn.Module):
         return torch.tanh(self.layer(x)) + identity
 
 
+class Writing(nn.Module):
+    """Changes what it is given, or every second place of it, and may return another tensor."""
+
+    def __init__(self, form: str, axis: int) -> None:
+        super().__init__()
+        self.form, self.axis = form, axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "all":
+            x.add_(0.5)
+        elif self.form == "a part":
+            part = x[:, 1::2] if self.axis == 1 else x[..., 1::2]
+            part.mul_(2.0)
+        elif self.form == "a view":
+            x.unsqueeze(1).mul_(1.5)
+            return x.view_as(x)
+        return torch.sigmoid(x) if self.form == "a part" else x
+
+
 class Drawing:
     """Draws the statements of a forward.
 
@@ -226,6 +245,7 @@ class Drawing:
             lambda: self.assign(*self.variable()),  # another name for it
             lambda: self.add(self.through(self.expression(1))[0]),
             self.in_place,
+            self.viewed,
             self.unpacked,
             self.swapped,
             self.sizes,
@@ -258,6 +278,39 @@ class Drawing:
         if "{2}" in form:
             self.variables[target] = width
         self.add(form.format(name, other, target))
+
+    def viewed(self) -> None:
+        """A view or copy of a variable, and one of the two changed."""
+        name, width = self.variable()
+        step = self.draw(steps(width, self.axis))
+        text = step.text.format(name) if "{" in step.text else f"{name}{step.text}"
+        form = self.among(["{}", "{}", "{}.contiguous()", "{}.view_as({})", "({}).clone()"])
+        target = self.name(step.width)
+        self.add(f"{target} = {form.format(text, text)}")
+        self.variables[target] = step.width
+        for _ in range(self.draw(st.integers(0, 2))):
+            self.changed(self.among([name, target]))
+
+    def changed(self, name: str) -> None:
+        """A variable changed in place, here or by a child."""
+        forms = [
+            "{0} *= 0.5",
+            "{0}.add_(1.5)",
+            "{0}.mul_(torch.sigmoid({0}))",
+            "F.relu({0}, inplace=True)",
+            "torch.mul({0}, 1.5, out={0})",
+        ]
+        if self.draw(st.booleans()):
+            kind = self.among(["all", "a part", "a view", "relu"])
+            child = nn.ReLU(inplace=True) if kind == "relu" else Writing(kind, self.axis)
+            writing = self.child("writing", child)
+            target, width = self.among(NAMES), self.variables[name]
+            may = target not in self.lists and self.locked.get(target, width) == width
+            self.add(f"{target} = {writing}({name})" if may else f"{writing}({name})")
+            if may:
+                self.variables[target] = width
+        else:
+            self.add(self.among(forms).format(name))
 
     def unpacked(self) -> None:
         text, width = self.expression(1)
