@@ -448,7 +448,7 @@ class Drawing:
 
 @st.composite
 def moves(draw: Draw) -> tuple[nn.Module, list[tuple[int, ...]]]:
-    """A network that moves channels about between its layers, and takes some of them."""
+    """A network that moves channels about between its layers, takes some and changes some."""
     drawing = Drawing(draw, draw(st.booleans()))
     width = drawing.among([6, 8, 12])
     drawing.children["first"] = drawing.layer(2, width)
@@ -461,6 +461,8 @@ def moves(draw: Draw) -> tuple[nn.Module, list[tuple[int, ...]]]:
         text = step.text.format(name) if "{" in step.text else f"{name}{step.text}"
         text = drawing.among(["{}", "{}", "{}", "torch.tanh({})"]).format(text)
         drawing.assign(text, step.width)
+        if drawing.among([False, False, True]):
+            drawing.changed(drawing.variable()[0])
     returned = []
     for name, width in drawing.variables.items():
         out = drawing.child("last", drawing.layer(width, 2))
