@@ -25,7 +25,10 @@ def picking(trace: Trace, node: fx.Node) -> list[tuple[Signal, Picked]]:
     """The tensors that a call has taken places for, and these; none if it takes none."""
     if node.op not in ("call_function", "call_method"):
         return []
-    given = _signals([trace.values[source] for source in node.all_input_nodes])
+    values = [trace.values[source] for source in node.all_input_nodes]
+    if not any(isinstance(value, Signal) for value in values):
+        return []  # an item of several tensors, which training may have of another call
+    given = _signals(values)
     return [
         (signal, picked)
         for signal in _signals(trace.values[node])

@@ -273,3 +273,22 @@ def test_a_dictionary_that_a_module_returns_is_gone_through(
     assert '["high"]' in forward
     assert '["low"]' in forward
     assert f".{go}()" not in forward
+
+
+def test_what_eval_mode_alone_takes_apart_comes_before_what_both_do(
+    cut: Callable[..., Any],
+) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.aside = nn.Linear(4, 6), nn.Linear(4, 4)
+            self.second, self.last = nn.Linear(3, 4), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            _, y = torch.split(self.first(x), 3, 1)
+            if not self.training:
+                _, _ = self.aside(x).chunk(2, 1)
+            _, y = torch.split(self.second(y), 2, 1)
+            return self.last(y)
+
+    cut(Block(), 4)
