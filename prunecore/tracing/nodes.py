@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from prunecore.functions.table import SIGNS
 
 OF_HOOK = "hook"  # what a node's meta calls that a hook has made it
+IS_COPY = "copy"  # ... that what it returns has to stay a copy of the tensor whose places it takes
 
 
 def without_dead_hooks(graph: fx.Graph) -> None:

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Computed, Picked, Signal
 from prunecore.tracing.attributes import TrainingFlag
+from prunecore.tracing.nodes import IS_COPY
 
 ONLY = "only"  # in a node's meta: the one of training and eval that alone computes it
 
@@ -177,6 +178,7 @@ class _Merger:
         copy.args, copy.kwargs = fx.node.map_arg(
             (pair[IN_EVAL].args, pair[IN_EVAL].kwargs), lambda _: next(given)
         )
+        copy.meta[IS_COPY] = any(node.meta.get(IS_COPY, False) for node in pair.values())
         values = {phase: self.traces[phase].values[node] for phase, node in pair.items()}
         self.values[copy] = values[IN_EVAL]
         leaves = (pytree.tree_leaves(values[phase]) for phase in (IN_TRAINING, IN_EVAL))

@@ -3,11 +3,13 @@
 `y[:, ::2]` is a view of `y`; what is written for the kept places may be an index, which copies.
 The other way round, an index may become a slice, and a reshape of what lies in order is a view, as
 of which one of two widths that is depends. As long as nothing is changed in place, that is all the
-same. Where something is, and the other of the two is read afterwards, the channels are left whole.
+same. Where something is, and the other of the two is read afterwards, a copy stays a copy, or the
+channels are left whole.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +23,7 @@ from prunecore.channels.ids import Ids
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
-from prunecore.tracing.nodes import function_of, is_in_place
+from prunecore.tracing.nodes import IS_COPY, function_of, is_in_place
 from prunecore.walking.calls import picking, way
 from prunecore.walking.memory import Memory, Replay, Watched, overlap, place
 from prunecore.walking.walk import Walk
@@ -44,6 +46,12 @@ _BY_LAYOUT = frozenset(
 )
 
 
+# The functions whose copies stay copies, whatever widths there are.
+_LISTING = frozenset(
+    [operator.getitem, torch.index_select, Tensor.index_select, torch.roll, Tensor.roll]
+)
+
+
 @dataclass(frozen=True)
 class Call:
     """A call whose result may be a view of a tensor, or a copy.
@@ -53,12 +61,14 @@ class Call:
         way: the nodes that lead to it, from the tensor to the call.
         ids: of the tensor.
         is_run: whether it takes places that lie next to each other of the very tensor.
+        can_copy: whether it can be written as an index with a list, which copies.
     """
 
     node: fx.Node
     way: Sequence[fx.Node]
     ids: Sequence[Ids]
     is_run: bool
+    can_copy: bool
 
 
 # the calls that take places in the forwards of one class: for each place in it, those of all paths
@@ -134,8 +144,13 @@ def _found(
         if key in taking:
             for tensor in (*_leaves(one.values[0]), *_leaves(one.values[-1])):
                 in_memory.setdefault(place(tensor), []).extend(taking[key].ids)
-            if _is_seen(one, replay.memory, stay_runs[key]):
+            if _is_wrong_as_other(one, replay.memory, stay_runs[key]):
                 wrong.add(key)
+            elif _is_wrong_as_view(one, replay.memory):
+                if taking[key].can_copy:
+                    one.node.meta[IS_COPY] = True
+                else:
+                    wrong.add(key)
     for column in columns:  # what one of them is written as, the others are, too
         if any((path, call.node) in wrong for path, call in column):
             yield from (ids for _, call in column for ids in call.ids)
@@ -144,7 +159,8 @@ def _found(
         around = in_memory.get(place(source), [])
         if (one.path, one.node) in taking or (source.is_contiguous() and not around):
             continue
-        if _is_seen(one, replay.memory, False):
+        is_wrong = _is_wrong_as_other(one, replay.memory, False)
+        if is_wrong or _is_wrong_as_view(one, replay.memory):
             yield from (*by_layout[one.path, one.node].ids, *around)
 
 
@@ -163,7 +179,8 @@ def _taking(traces: Mapping[str, Trace]) -> Columns:
                     (np.diff(picked.places) == 1).all() for _, picked in picks
                 )
                 ids = [source.ids for source in sources.values()]
-                row.append((path, Call(node, steps, ids, is_run)))
+                can_copy = len(steps) == 2 and function_of(node) in _LISTING
+                row.append((path, Call(node, steps, ids, is_run, can_copy)))
         key = (type(trace.module), tuple((call.node.op, call.node.target) for _, call in row))
         alike.setdefault(key, []).append(row)
     return [list(column) for rows in alike.values() for column in zip(*rows, strict=True)]
@@ -178,7 +195,7 @@ def _by_layout(trace: Trace) -> Iterator[Call]:
             (source, *_) = node.all_input_nodes
             signal = trace.values[source]
             if isinstance(signal, Signal) and signal.channel_axes:
-                yield Call(node, [source, node], [signal.ids], is_run=False)
+                yield Call(node, [source, node], [signal.ids], is_run=False, can_copy=False)
 
 
 def _is_strided(traces: Mapping[str, Trace]) -> bool:
@@ -190,8 +207,8 @@ def _is_strided(traces: Mapping[str, Trace]) -> bool:
     )
 
 
-def _is_seen(call: Watched, memory: Memory, stays_view: bool) -> bool:
-    """True if it makes a difference whether the result of a call is a view or a copy.
+def _is_wrong_as_other(call: Watched, memory: Memory, stays_view: bool) -> bool:
+    """True if a change in place would be lost if a call were written as an index of the tensor.
 
     Args:
         call: the call.
@@ -208,14 +225,21 @@ def _is_seen(call: Watched, memory: Memory, stays_view: bool) -> bool:
     ]
     if copied and _is_changed(before, memory, copied[0], call.times[-1]):
         return True
-    for part in _leaves(call.values[-1]):
-        if place(part) == place(source) and stays_view:
-            continue
-        if _is_shared(part, memory, call.times[-1]):
-            return True
-        if place(part) != place(source) and _is_parted(part, source, memory, call.times[-1]):
-            return True
-    return False
+    return any(
+        _is_shared(part, memory, call.times[-1])
+        for part in _leaves(call.values[-1])
+        if place(part) != place(source) or not stays_view
+    )
+
+
+def _is_wrong_as_view(call: Watched, memory: Memory) -> bool:
+    """True if a call returns a copy, and a change in place would be seen in a view."""
+    (source,) = _leaves(call.values[0])[:1]
+    return any(
+        _is_parted(part, source, memory, call.times[-1])
+        for part in _leaves(call.values[-1])
+        if place(part) != place(source)
+    )
 
 
 def _is_changed(tensors: Sequence[Tensor], memory: Memory, after: int, until: int) -> bool:

@@ -189,9 +189,6 @@ def of_a_part_in_order_itself(net: Any, y: Tensor) -> Any:
         a_child_returns_a_part,
         children_in_a_row,
         through_a_layer_that_returns_its_input,
-        a_copy_changed,
-        a_copy_of_places_in_a_row,
-        another_order_changed,
         a_shuffle_changed,
         changed_before_a_shuffle_ends,
         changed_within_a_shuffle,
@@ -275,6 +272,9 @@ def a_view_of_all(net: Any, y: Tensor) -> Any:
         a_clone,
         before_it_is_taken,
         a_view_of_all,
+        a_copy_changed,
+        a_copy_of_places_in_a_row,
+        another_order_changed,
     ],
 )
 def test_what_stays_as_it_is_or_is_not_seen_is_cut(
@@ -283,6 +283,36 @@ def test_what_stays_as_it_is_or_is_not_seen_is_cut(
     for seed in range(6):
         result = cut(Net(function), 3, seed=seed, share=(0.3, 0.5, 0.75)[seed % 3])
         assert result.dependencies.left_whole == {}
+
+
+def test_a_copy_stays_one_where_all_that_stays_lies_in_order(cut_to: Callable[..., Any]) -> None:
+    def function(net: Any, y: Tensor) -> Any:
+        rolled = y.roll(2, 1)
+        rolled.add_(1.5)
+        return net.last(rolled) + net.adds(net.second(y)[:, :2])
+
+    kept = {"first": [0, 1, 2, 3, 4, 5]}
+    result = cut_to(Net(function), kept, 3)
+    assert "self.order" in result.forward
+    assert result.small.first.out_features == 6
+
+
+def test_a_copy_that_training_alone_changes_stays_one(cut: Callable[..., Any]) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.other, self.last = nn.Linear(3, 8), nn.Linear(4, 2), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            part = x[:, [0, 1, 2, 3]]
+            if self.training:
+                part.add_(1.5)
+            return self.last(x) + self.other(part)
+
+    result = cut(Block(), 3)
+    assert result.dependencies.left_whole == {}
+    assert "self.order" in result.forward
 
 
 def test_what_is_returned_is_read(cut: Callable[..., Any]) -> None:

@@ -20,7 +20,7 @@ from prunecore.channels.ids import Ids
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Picked, Signal
-from prunecore.tracing.nodes import function_of
+from prunecore.tracing.nodes import IS_COPY, function_of
 from prunecore.walking.calls import Functions, picking
 from prunecore.writing.passes.rehearsal import Rehearsal, rehearsals
 from prunecore.writing.text import LONGEST_ROW, Call, Name, Value, free_name
@@ -42,6 +42,7 @@ class Selection:
         starts: how many kept places lie before the first of each.
         stands: whether the call as it stands takes these places.
         takes: what its function takes, as `FunctionRule` has it.
+        copies: whether what it returns has to be a copy.
     """
 
     node: fx.Node
@@ -55,6 +56,7 @@ class Selection:
     starts: tuple[int, ...]
     stands: bool
     takes: str | None
+    copies: bool
 
     @property
     def is_split(self) -> bool:
@@ -63,14 +65,14 @@ class Selection:
 
     @property
     def is_run(self) -> bool:
-        """True if the places lie next to each other and keep their order."""
-        return bool((np.diff(self.parts[0]) == 1).all())
+        """True if it may be a slice: the places lie next to each other and keep their order."""
+        return not self.copies and bool((np.diff(self.parts[0]) == 1).all())
 
     @property
     def is_all(self) -> bool:
         """True if it takes every place, in order."""
         all_places = np.array_equal(self.parts[0], np.arange(self.width))
-        return self.alone and not self.is_split and all_places
+        return self.alone and not self.is_split and not self.copies and all_places
 
 
 def with_kept_selections(
@@ -140,6 +142,7 @@ def _selection(
         starts=tuple(keep.count(ids[: places[0]]) if places[:1].any() else 0 for places in kept),
         stands=all(rehearsal.takes(node, tensor, signals, parts) for rehearsal in tried),
         takes=takes,
+        copies=node.meta.get(IS_COPY, False),
     )
 
 
