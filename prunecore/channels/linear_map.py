@@ -52,10 +52,6 @@ class LinearMap(ABC):
         """
 
     @abstractmethod
-    def channels_last(self, output: Tensor) -> Tensor:
-        """What the layer returns at all places, shape `(n * places, outputs)`."""
-
-    @abstractmethod
     def matrix(self) -> Tensor:
         """The weight as a matrix a group, shape `(groups, outputs / groups, columns)`."""
 

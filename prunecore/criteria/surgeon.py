@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import ChannelArray
 from prunecore.channels.groups import coupled_groups
+from prunecore.channels.linear_map import LinearMap
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.gates import projected
 from prunecore.criteria.images import (
@@ -151,8 +153,7 @@ def _consumers(context: ScoringContext) -> list[_Consumer]:
                 for path, derivative in zip(nudges, derivatives, strict=True):
                     if derivative is not None:
                         check_finite(derivative, path, "The gradients at")
-                        layer = context.linear_maps[path]
-                        squares = layer.channels_last(derivative).double().square().sum(0)
+                        squares = _squares(context.linear_maps[path], derivative)
                         steepness[path] = steepness.get(path, 0) + squares / (number * _DRAWS)
     return [
         consumer
@@ -160,6 +161,13 @@ def _consumers(context: ScoringContext) -> list[_Consumer]:
         if reader.path in steepness
         for consumer in _groups_of(moments[reader.path], reader, steepness[reader.path])
     ]
+
+
+def _squares(layer: LinearMap, derivative: Tensor) -> Tensor:
+    """The squared derivatives by a layer's outputs, added up over all places of all images."""
+    places = math.prod(layer.places(derivative))
+    everywhere = torch.arange(places, device=derivative.device).expand(len(derivative), places)
+    return layer.answers(derivative, everywhere).double().square().sum(0)
 
 
 def _look(

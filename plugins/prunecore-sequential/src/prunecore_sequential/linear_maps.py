@@ -30,10 +30,6 @@ class Dense(LinearMap):
         """The features that are made of them, shape `(n * places, out_features)`."""
         return _at(output.reshape(len(output), -1, output.shape[-1]), chosen)
 
-    def channels_last(self, output: Tensor) -> Tensor:
-        """The features of all tokens, shape `(n * places, out_features)`."""
-        return output.reshape(-1, output.shape[-1])
-
     def matrix(self) -> Tensor:
         """The weight itself, shape `(1, out_features, in_features)`."""
         return self.weight[None]
@@ -57,10 +53,6 @@ class _OverMap(LinearMap):
     def answers(self, output: Tensor, chosen: Tensor) -> Tensor:
         """The channels at each place, shape `(n * places, out)`."""
         return _at(output.flatten(2).transpose(1, 2), chosen)
-
-    def channels_last(self, output: Tensor) -> Tensor:
-        """The channels at all places, shape `(n * places, out)`."""
-        return output.movedim(1, -1).flatten(0, -2)
 
     def _patches(
         self, padded: Tensor, stride: Sequence[int], size: tuple[int, ...], chosen: Tensor
