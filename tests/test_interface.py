@@ -52,7 +52,7 @@ def test_one_walk_serves_several_levels(model: nn.Module) -> None:
 
 def test_own_scores_decide(model: nn.Module) -> None:
     traced = prunecore.trace(model, input_shape=(3,))
-    scores = traced.scores("l1-norm")
+    scores = traced.scores("magnitude")
     first, last = (traced.plan(40, scores=each) for each in (scores, -scores))
     assert np.array_equal(first.kept, traced.plan(40).kept)
     assert not np.array_equal(first.kept, last.kept)
@@ -74,7 +74,7 @@ def test_limits_hold(model: nn.Module) -> None:
 
 def test_results_read_well(model: nn.Module, tmp_path: Path) -> None:
     small = prunecore.prune(model, torch.rand(1, 3), 40, name="net")
-    assert repr(small).startswith("PrunedModel(net, l1-norm, Plan(4")
+    assert repr(small).startswith("PrunedModel(net, magnitude, Plan(3")
     assert repr(small).endswith("exact to 1e-12)")
     found = prunecore.inspect(model, torch.rand(1, 3))
     assert repr(found).splitlines()[0] == "Sequential: 100 parameters, 84 MACs"

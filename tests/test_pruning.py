@@ -198,7 +198,7 @@ def test_the_file_says_what_it_is(model: Net) -> None:
     assert small.report["fingerprint"] == "abc"
     docstring = small.source.split('"""')[1]
     assert docstring.startswith(f"Net without {small.report['level']['achieved']:.0f} % of its ")
-    assert "Written by prunecore (l1-norm, level 30) from somewhere:net." in docstring
+    assert "Written by prunecore (magnitude, level 30) from somewhere:net." in docstring
     assert "def my_net(weights: str | None = None, **arguments: int) -> Net:" in small.source
 
 

@@ -342,14 +342,14 @@ def test_what_is_not_the_source_of_a_block(
         (
             "{'linear.weight': block.linear.weight}",
             "gives linear.weight in shape (4, 4) of torch.float32; kept of it is the shape "
-            "(3, 2) of torch.float32",
+            "(2, 3) of torch.float32",
         ),
         (
             "{'linear.bias': keep.cut(block.linear.bias).double()}",
-            "gives linear.bias in shape (3,) of torch.float64; kept of it is the shape (3,) of "
+            "gives linear.bias in shape (2,) of torch.float64; kept of it is the shape (2,) of "
             "torch.float32",
         ),
-        ("{'linear.bias': keep.cut(block.linear.bias)[None]}", "in shape (1, 3) of torch.float32"),
+        ("{'linear.bias': keep.cut(block.linear.bias)[None]}", "in shape (1, 2) of torch.float32"),
     ],
 )
 def test_what_are_not_the_weights_of_a_block(
