@@ -55,7 +55,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             self.drop = drop
 
         def scores(self, mode: str, seed: int) -> Any:
-            return np.full(3, 0 if mode == "l1-norm" else seed)
+            return np.full(3, 0 if mode == "magnitude" else seed)
 
         def carry_out(self, request: Request) -> pruning.PrunedModel:
             print("the user's forward prints")
@@ -309,7 +309,7 @@ def test_a_count_of_a_mode_that_draws_nothing_is_refused(
     invoke: Invoke, calls: list[dict[str, Any]]
 ) -> None:
     result = invoke("prune", "nets.py:tiny", "--level", "50", "--count", "2")
-    assert_fails(result, 2, "Mode l1-norm draws nothing.*\n.*random-weighted")
+    assert_fails(result, 2, "Mode magnitude draws nothing.*\n.*random-weighted")
 
 
 def test_levels_before_one_that_cannot_be_reached_are_kept_and_shown(
