@@ -613,7 +613,7 @@ def _asked(level: object, to: str | None) -> float | Goal:
     """
     if (level is None) == (to is None):
         raise UsageError(
-            f"{'Neither' if to is None else 'Both'} a level and what is to be left are given.\n"
+            f"{'Neither a level nor' if to is None else 'Both a level and'} a goal are given.\n"
             "Give one of them: level=50, or to='5M-params'."
         )
     return checked_level(level) if to is None else read_goal(to)

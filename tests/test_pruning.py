@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -155,7 +156,7 @@ def test_another_seed_is_another_choice_of_mode_random_alone(model: Net) -> None
     assert kept[2] == kept[3]
 
 
-@pytest.mark.parametrize("target", ["params", "macs", "channels"])
+@pytest.mark.parametrize("target", ["params", "macs", "bytes", "channels"])
 def test_every_target_is_reached(model: Net, target: Any) -> None:
     small = prunecore.prune(model, level=50, input_shape=SHAPE, target=target)
     assert small.report["target"] == target
@@ -241,10 +242,58 @@ def message(job: Callable[[], Any], error: type[PrunecoreError]) -> str:
     return text
 
 
-@pytest.mark.parametrize("level", [0, 100, -5, 100.5, math.nan, math.inf, "50", None, True])
+@pytest.mark.parametrize("level", [0, 100, -5, 100.5, math.nan, math.inf, "50", True])
 def test_a_level_that_is_no_percentage(model: Net, level: Any) -> None:
     text = message(lambda: prunecore.prune(model, level=level, input_shape=SHAPE), UsageError)
     assert text.startswith(f"Level {level!r} is not a percentage between 0 and 100.")
+
+
+def test_a_goal_is_asked_for_in_the_place_of_a_level(model: Net) -> None:
+    image = torch.rand(1, 3, 6, 6)
+    traced = prunecore.trace(model, image)
+    goal = f"{traced.plan(50).before.params // 2}-params"
+    small = prunecore.prune(model, image, to=goal, target="macs")
+    assert small.report["goal"] == goal
+    assert small.report["target"] == "params"
+    assert small.report["level"]["asked"] == pytest.approx(50, abs=0.1)
+    assert small.report["level"]["achieved"] == pytest.approx(50, abs=3)  # it is tiny
+    assert f"Written by prunecore (l1-norm, to {goal}) from" in small.source
+    again = traced.prune(traced.plan(to=goal))
+    assert again.source == small.source
+    assert traced.prune(to=goal).report == again.report == small.report
+    assert prunecore.prune(model, image, 50).report["goal"] is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, "Neither a level nor a goal are given"),
+        ({"level": 50, "to": "1k-params"}, "Both a level and a goal are given"),
+        ({"to": "1k"}, "Unknown unit 'k' of the goal '1k'"),
+        ({"to": 1000}, "1000 is no goal"),
+        ({"to": "9G-params"}, "Nothing has to go for the goal 9G-params"),
+    ],
+)
+def test_what_is_asked_is_a_level_or_a_goal(
+    model: Net, asked: dict[str, Any], message: str
+) -> None:
+    image = torch.rand(1, 3, 6, 6)
+    traced = prunecore.trace(model, image)
+    for job in (functools.partial(prunecore.prune, model, image), traced.plan, traced.prune):
+        with pytest.raises(PrunecoreError, match=message):
+            job(**asked)
+
+
+def test_a_plan_is_given_without_a_goal(model: Net) -> None:
+    traced = prunecore.trace(model, torch.rand(1, 3, 6, 6))
+    with pytest.raises(UsageError, match="Both a level and a goal are given"):
+        traced.prune(traced.plan(50), to="1k-params")
+
+
+def test_the_scope_is_in_the_report(model: Net) -> None:
+    limits = prunecore.Limits(scope="group", round_to=2)
+    small = prunecore.prune(model, torch.rand(1, 3, 6, 6), 40, limits=limits)
+    assert small.report["scope"] == "group"
 
 
 @pytest.mark.parametrize("shape", [(), (3, 0, 6), (3, -6, 6), (3, 6.0, 6), "3,6,6"])

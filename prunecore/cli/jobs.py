@@ -21,7 +21,8 @@ from prunecore.files import models, paths, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
 from prunecore.inputs import of_shape
-from prunecore.planning.request import Limits, Request
+from prunecore.planning.goal import Goal
+from prunecore.planning.request import Request
 from prunecore.plugins import loading
 
 
@@ -45,7 +46,7 @@ class _Place:
     """Where one set goes, and what tells it from the others of the job."""
 
     path: Path
-    level: float
+    level: float | Goal
     seed: int
 
 
@@ -115,8 +116,10 @@ def _images(config: Config) -> Calibration | None:
 def _net_name(config: Config) -> str:
     if not config.model.name:
         raise UsageError("Which MODEL? Give one, or a --config with a model's name.")
-    if not config.pruner.pruning_perc:
-        raise UsageError("Which level? Give --level 50, or a --config with pruning_perc.")
+    if not config.pruner.asked:
+        raise UsageError(
+            "Which level? Give --level 50 or --to 5M-params, or a --config with pruning_perc or to."
+        )
     return pruning.checked_name(
         config.pruner.net_name or name_of(config.model.name, config.model.module)
     )
@@ -144,7 +147,7 @@ def _places(config: Config, name: str) -> list[_Place]:
     """Where each set goes: of a counted job several a level, each with a seed of its own."""
     pruner = config.pruner
     numbers = range(1, pruner.count + 1) if pruner.count else [None]
-    if (count := len(numbers) * len(pruner.pruning_perc)) > values.MOST_SETS:
+    if (count := len(numbers) * len(pruner.asked)) > values.MOST_SETS:
         raise UsageError(
             f"That makes {count:,} sets, and a job writes {values.MOST_SETS:,} at most.\n"
             "Give fewer levels, or a smaller --count."
@@ -156,7 +159,7 @@ def _places(config: Config, name: str) -> list[_Place]:
             level,
             pruner.seed + (number or 1) - 1,
         )
-        for level in pruner.pruning_perc
+        for level in pruner.asked
         for number in numbers
     ]
 
@@ -179,7 +182,7 @@ def _tasks(
             mode=pruner.mode,
             target=pruner.target,
             seed=place.seed,
-            limits=Limits(remove_blocks=pruner.remove_blocks),
+            limits=pruner.limits,
             name=name,
             verify=verify,
             origin=origin,

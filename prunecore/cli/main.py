@@ -59,6 +59,14 @@ def main() -> None:
     help="How much to remove, above 0 and below 100. May be repeated.",
 )
 @click.option(
+    "--to",
+    metavar="GOAL",
+    multiple=True,
+    callback=options.checked(lambda texts: values.read_goals(texts) if texts else None),
+    help="In the place of a level, what is to be left: 5M-params, 1.5G-macs, 12MB, 500-channels. "
+    "May be repeated.",
+)
+@click.option(
     "--mode",
     help="How channels are scored: magnitude, fisher, random and others.  [default: magnitude, or "
     "surgeon with --calibrate]",
@@ -107,6 +115,7 @@ def main() -> None:
     callback=options.checked(lambda text: values.read_count(values.read_yaml(text))),
     help="Write N networks a level, NET_LEVEL_1 to NET_LEVEL_N, each from the next seed.",
 )
+@options.limits
 @click.option(
     "--remove-blocks",
     is_flag=True,
@@ -165,6 +174,8 @@ def prune(
     config = read_config(config_file) if config_file else Config()
     if output:
         flags |= {"project_dir": output, "model_path": Path()}
+    if flags["to"] or flags["pruning_perc"]:  # in place of all that the file asks for
+        flags |= {name: flags[name] or () for name in ("to", "pruning_perc")}
     flags["arguments"] = {**config.model.arguments, **flags["arguments"]}
     config = replace(
         config,

@@ -12,6 +12,7 @@ import click
 from prunecore.errors import PrunecoreError, UsageError, one_line, unknown_name
 from prunecore.escaping import visible
 from prunecore.files import values
+from prunecore.planning.request import SCOPES, Limits
 
 T = TypeVar("T")
 
@@ -147,6 +148,51 @@ seed = click.option(
     callback=checked(lambda text: values.read_seed(values.read_yaml(text))),
     help="Of random scores, and of weights that no file gives.  [default: 0]",
 )
+
+
+_LIMITS = (
+    click.option(
+        "--scope",
+        metavar="|".join(SCOPES),
+        callback=checked(values.read_scope),
+        help="Rank channels over the network, or take the same share of every group of coupled "
+        f"layers.  [default: {Limits.scope}]",
+    ),
+    click.option(
+        "--limit",
+        "layers",
+        metavar="GLOB=keep|PERCENT%",
+        multiple=True,
+        callback=checked(lambda texts: values.read_limits(texts) if texts else None),
+        help="How much of the layers of these paths may go: stem*=keep, layer4.*=30%. May be "
+        "repeated.",
+    ),
+    click.option(
+        "--max-level",
+        metavar="PERCENT",
+        callback=checked(values.read_max_level),
+        help="How much of any one layer may go.  [default: any number]",
+    ),
+    click.option(
+        "--min-channels",
+        metavar="N",
+        callback=checked(lambda text: values.read_min_channels(values.read_yaml(text))),
+        help=f"How many channels every layer keeps.  [default: {Limits.min_channels}]",
+    ),
+    click.option(
+        "--round-to",
+        metavar="N",
+        callback=checked(lambda text: values.read_round_to(values.read_yaml(text))),
+        help="Cut widths to multiples of N, such as 8.",
+    ),
+)
+
+
+def limits(command: Command) -> Command:
+    """The options that say what has to stay."""
+    for option in reversed(_LIMITS):
+        command = option(command)
+    return command
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON alone.")

@@ -16,7 +16,10 @@ from prunecore.inputs import of_shape
 def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
     """One row a level: asked and achieved, costs before and after, and what the check found."""
     first = reports[0]
-    table = _table(f"{first['model']}, {first['mode']}, level in percent of the {first['target']}")
+    targets = dict.fromkeys(report["target"] for report in reports)
+    table = _table(
+        f"{first['model']}, {first['mode']}, level in percent of the {' or '.join(targets)}"
+    )
     headings = ["asked", "achieved", "parameters", "MACs", "difference"]
     if any(report["recovered"] for report in reports):
         headings.append("agreement")
@@ -25,7 +28,7 @@ def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
     for report in reports:
         before, after, verified = report["before"], report["after"], report["verified"]
         table.add_row(
-            f"{report['level']['asked']:g}",
+            report["goal"] or f"{report['level']['asked']:g}",
             f"{report['level']['achieved']:.2f}",
             f"{amount(before['params'])} -> {amount(after['params'])}",
             f"{amount(before['macs'])} -> {amount(after['macs'])}",

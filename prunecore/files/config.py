@@ -14,10 +14,12 @@ from prunecore.errors import UsageError, reason_of, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.files import values
 from prunecore.files.paths import read_text
+from prunecore.planning.request import Limits
 
 if TYPE_CHECKING:
     from prunecore.criteria.scoring import Normalization, Part, Reduction
-    from prunecore.planning.goal import Target
+    from prunecore.planning.goal import Goal, Target
+    from prunecore.planning.request import LayerLimits, Scope
 
 
 LONGEST = 1_000_000  # bytes of a file
@@ -64,8 +66,14 @@ class PrunerConfig:
         target: what the levels are percentages of.
         seed: for random scores and for weights that no file gives.
         remove_blocks: whether residual blocks may go as a whole.
+        scope: whether channels are ranked over the network, or within each group.
+        min_channels: how many channels every layer keeps at least.
+        max_level: how many percent of a layer's channels may go.
+        round_to: what widths become multiples of.
+        layers: limits of single layers, by patterns of their paths.
         drop: the modules that training is to do without.
         pruning_perc: the levels, in percent.
+        to: what is to be left, beside the levels.
         count: how many networks to write for each level, each from a seed of its own.
     """
 
@@ -81,9 +89,32 @@ class PrunerConfig:
     target: Target = "params"
     seed: int = 0
     remove_blocks: bool = False
+    scope: Scope = Limits.scope
+    min_channels: int = Limits.min_channels
+    max_level: float | None = Limits.max_level
+    round_to: int = Limits.round_to
+    layers: Mapping[str, LayerLimits] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     pruning_perc: tuple[float, ...] = ()
+    to: tuple[Goal, ...] = ()
     count: int | None = None
+
+    @property
+    def asked(self) -> tuple[float | Goal, ...]:
+        """The levels, and what is to be left."""
+        return (*self.pruning_perc, *self.to)
+
+    @property
+    def limits(self) -> Limits:
+        """What has to stay."""
+        return Limits(
+            self.min_channels,
+            self.remove_blocks,
+            self.scope,
+            self.max_level,
+            self.round_to,
+            self.layers,
+        )
 
 
 @dataclass(frozen=True)
@@ -222,8 +253,14 @@ _PRUNER: dict[str, _Reader] = {
     "target": values.read_target,
     "seed": values.read_seed,
     "remove_blocks": values.read_switch,
+    "scope": values.read_scope,
+    "min_channels": values.read_min_channels,
+    "max_level": values.read_max_level,
+    "round_to": values.read_round_to,
+    "layers": values.read_layers,
     "drop": values.read_modules,
     "pruning_perc": values.read_levels,
+    "to": values.read_goals,
     "count": values.read_count,
 }
 
@@ -246,4 +283,5 @@ _OF_TEXT = (
     values.read_target,
     values.read_reduction,
     values.read_normalization,
+    values.read_scope,
 )

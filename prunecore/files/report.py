@@ -228,6 +228,7 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
         "the shape of an input at least, by place under shapes or by name under named",
         _are_inputs,
     ),
+    "goal": ("text or null", _or_null(_is_text)),
     "level": ("numbers under asked and achieved", _has(asked=_is_number, achieved=_is_number)),
     "before": (_COST, _IS_COST),
     "after": (_COST, _IS_COST),

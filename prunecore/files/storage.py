@@ -20,6 +20,7 @@ from prunecore.errors import PrunecoreError, UsageError, reason_of
 from prunecore.escaping import shown
 from prunecore.files.paths import is_file, is_folder, is_there, read_text
 from prunecore.files.report import report_text, what_is_wrong
+from prunecore.planning.goal import Goal
 
 SUFFIXES = (".safetensors", ".json", ".py")  # the source last: where it is, the set is whole
 
@@ -27,17 +28,20 @@ SUFFIXES = (".safetensors", ".json", ".py")  # the source last: where it is, the
 LONGEST_REPORT = 2**28  # bytes
 
 
-def set_path(folder: Path, name: str, level: float, number: int | None = None) -> Path:
+def set_path(folder: Path, name: str, level: float | Goal, number: int | None = None) -> Path:
     """Where the source of a written set goes, by a name that can be imported.
 
     Args:
         folder: the folder of the set.
         name: the network's name.
-        level: in percent; 12.5 is written `12_5`.
+        level: in percent, 12.5 is written `12_5`; or what is to be left, `5M_params`.
         number: of the set among several of this level.
     """
-    percent = format(Decimal(repr(level)).normalize(), "f").replace(".", "_")
-    return folder / f"{name}_{percent}{'' if number is None else f'_{number}'}.py"
+    if isinstance(level, Goal):
+        asked = level.name
+    else:
+        asked = format(Decimal(repr(level)).normalize(), "f").replace(".", "_")
+    return folder / f"{name}_{asked}{'' if number is None else f'_{number}'}.py"
 
 
 def check_target(path: Path, force: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
@@ -19,8 +19,17 @@ from prunecore.criteria.scoring import (
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown_value, why_no_name
 from prunecore.files.paths import check_path
-from prunecore.planning.goal import TARGETS, Target
-from prunecore.planning.request import RECOVERY_STEPS
+from prunecore.planning.goal import TARGETS, Goal, Target, read_goal
+from prunecore.planning.request import (
+    KEEP,
+    RECOVERY_STEPS,
+    SCOPES,
+    LayerLimits,
+    Scope,
+    check_count,
+    check_layers,
+    check_max_level,
+)
 
 Known = TypeVar("Known", bound=str)
 
@@ -53,6 +62,14 @@ def read_levels(value: object) -> tuple[float, ...]:
     if not levels:
         raise UsageError("there is no level in the list; give for instance [30, 50].")
     return levels
+
+
+def read_goals(value: object) -> tuple[Goal, ...]:
+    """What is to be left: one goal, a list of them, or text with commas between them; each once."""
+    goals = tuple(dict.fromkeys(read_goal(item) for item in _items(value)))
+    if not goals:
+        raise UsageError("there is no goal in the list; give for instance [5M-params, 1G-macs].")
+    return goals
 
 
 def read_shape(value: object) -> tuple[int, ...]:
@@ -172,6 +189,52 @@ def _known(kind: str, value: object, names: tuple[Known, ...]) -> Known:
         if value == name:
             return name
     raise unknown_name(kind, read_text(value), names)
+
+
+def read_scope(value: object) -> Scope:
+    """Which channels are ranked together."""
+    for scope in SCOPES:
+        if value == scope:
+            return scope
+    raise unknown_name("scope", read_text(value), SCOPES)
+
+
+def read_min_channels(value: object) -> int:
+    """How many channels every layer keeps."""
+    return check_count("min_channels", value, "how many channels every layer keeps, as 2")
+
+
+def read_round_to(value: object) -> int:
+    """What widths are to be multiples of."""
+    return check_count("round_to", value, "what widths are to be multiples of, as 8")
+
+
+def read_max_level(value: object) -> float:
+    """How many percent of a layer's channels may go."""
+    number = _number(value)
+    return check_max_level("max_level", value if number is None else number)
+
+
+def read_layers(value: object) -> dict[str, LayerLimits]:
+    """Limits of single layers, by patterns of their paths."""
+    return check_layers(value)
+
+
+def read_limits(texts: Sequence[str]) -> dict[str, LayerLimits]:
+    """`GLOB=keep` or `GLOB=30%`, each once."""
+    limits: dict[str, LayerLimits] = {}
+    for text in texts:
+        pattern, equals, what = text.rpartition("=")
+        percent = _number(what.removesuffix("%")) if what.endswith("%") else None
+        if not equals or not pattern or (what != KEEP and percent is None):
+            raise UsageError(
+                "a limit is GLOB=keep, or GLOB=30% for how much of a layer may go, such as "
+                f"layer4.*=30%, not {shown_value(text)}."
+            )
+        given: LayerLimits = KEEP if percent is None else {"max_level": percent}
+        if limits.setdefault(pattern, given) != given:
+            raise UsageError(f"{shown_value(pattern)} is given two limits; give one.")
+    return check_layers(limits)
 
 
 def read_net_name(value: object) -> str:

@@ -67,7 +67,8 @@ def read_goal(text: object) -> Goal:
         raise UsageError(f"{shown_value(text)} is no goal.\n{_REMEDY}")
     unit = match[2].strip()
     if unit not in _UNITS:
-        near = get_close_matches(unit, _UNITS, n=1, cutoff=0.5)
+        near = [known for known in _UNITS if known.lower() == unit.lower()]
+        near = near or get_close_matches(unit, _UNITS, n=1, cutoff=0.5)
         hint = f" Did you mean {shown_value(match[1] + near[0])}?" if near else ""
         raise UsageError(
             f"Unknown unit {shown_value(unit)} of the goal {shown_value(text)}.{hint}\n{_REMEDY}"

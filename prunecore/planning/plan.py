@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -154,7 +153,7 @@ def _unreachable(
     if isinstance(level, Goal):
         what, ask = (
             f"The goal {level.text}",
-            f"{math.ceil(total * (1 - highest / 100))}-{target} or more",
+            f"{round(total * (1 - highest / 100))}-{target} or more",
         )
     else:
         what, ask = f"Level {level:g}", f"a level of {reachable:g} or less"

@@ -63,16 +63,11 @@ class Limits:
             raise unknown_name("scope", str(self.scope), SCOPES)
         if self.max_level is not None:
             check_max_level("max_level", self.max_level)
-        check_layers(self.layers)
-        plain = {
-            pattern: limits if isinstance(limits, str) else dict(limits)
-            for pattern, limits in self.layers.items()
-        }
-        object.__setattr__(self, "layers", plain)
+        object.__setattr__(self, "layers", check_layers(self.layers))
 
 
-def check_count(name: str, value: object, what: str) -> None:
-    """See whether a limit is a number of channels.
+def check_count(name: str, value: object, what: str) -> int:
+    """A limit, if it is a number of channels.
 
     Args:
         name: of the limit.
@@ -86,10 +81,11 @@ def check_count(name: str, value: object, what: str) -> None:
         raise UsageError(
             f"{name} is {shown_value(value)}, not a whole number of at least 1.\nGive {what}."
         )
+    return value
 
 
-def check_max_level(name: str, value: object) -> None:
-    """See whether a limit is a percentage of what may go.
+def check_max_level(name: str, value: object) -> float:
+    """A limit, if it is a percentage of what may go.
 
     Raises:
         UsageError: it is not above 0 and at most 100.
@@ -99,10 +95,11 @@ def check_max_level(name: str, value: object) -> None:
             f"{name} is {shown_value(value)}, not a percentage above 0, and of at most 100.\n"
             "Give how many percent of a layer's channels may go, as 80."
         )
+    return value
 
 
-def check_layers(layers: object) -> None:
-    """See whether limits of single layers are such.
+def check_layers(layers: object) -> dict[str, LayerLimits]:
+    """Limits of single layers, if they are such, by pattern.
 
     Raises:
         UsageError: they are no mapping of patterns to limits, or a limit is unknown or no number.
@@ -122,6 +119,7 @@ def check_layers(layers: object) -> None:
                 check_count(whose, value, "how many channels the layer keeps, as 16")
             else:
                 raise unknown_name("limit", str(name), ("max_level", "min_channels"))
+    return {pattern: KEEP if limits == KEEP else dict(limits) for pattern, limits in layers.items()}
 
 
 def _is_mapping(limits: Any) -> bool:

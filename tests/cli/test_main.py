@@ -18,7 +18,8 @@ from torch import nn
 from prunecore import pruning
 from prunecore.cli.main import main
 from prunecore.errors import LevelError
-from prunecore.planning.request import Request
+from prunecore.planning.goal import Goal
+from prunecore.planning.request import Limits, Request
 from prunecore.plugins.loading import load
 
 NETS = """
@@ -64,6 +65,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             shape = {"input_shape": self.inputs.shapes, "drop": self.drop}
             made.append({"model": self.model, **shape, **asdict(request)})
             mark = made[-1].pop("fingerprint")
+            goal = request.level if isinstance(request.level, Goal) else None
+            level = 50.0 if goal else request.level
             report = {
                 "schema": 1,
                 "model": request.name,
@@ -72,7 +75,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "scope": "global",
                 "seed": request.seed,
                 "inputs": self.inputs.as_dict(),
-                "level": {"asked": request.level, "achieved": request.level},
+                "goal": goal and goal.text,
+                "level": {"asked": level, "achieved": level},
                 "before": COST,
                 "after": COST,
                 "kept": {},
@@ -145,7 +149,7 @@ def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, A
         "target": "macs",
         "seed": 3,
         "verify": False,
-        "limits": {"min_channels": 2, "remove_blocks": True},
+        "limits": asdict(Limits(remove_blocks=True)),
         "drop": ("aux1", "aux2"),
         "name": "small",
         "origin": "nets.py:tiny",
@@ -165,11 +169,49 @@ def test_defaults(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
         "target": "params",
         "seed": 0,
         "verify": True,
-        "limits": {"min_channels": 2, "remove_blocks": False},
+        "limits": asdict(Limits()),
         "drop": (),
         "name": "tiny",
         "origin": "nets.py:tiny",
     }
+
+
+def test_goals_and_limits(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
+    arguments = (
+        "--to 5M-params --to 12MB --scope group --limit layer4.*=30% --limit stem*=keep "
+        "--max-level 75 --min-channels 4 --round-to 8"
+    )
+    result = invoke("prune", "nets.py:tiny", *arguments.split())
+    assert result.exit_code == 0
+    assert [call["level"]["text"] for call in calls] == ["5M-params", "12M-bytes"]
+    for call in calls:
+        assert call["limits"] == {
+            "min_channels": 4,
+            "remove_blocks": False,
+            "scope": "group",
+            "max_level": 75,
+            "round_to": 8,
+            "layers": {"layer4.*": {"max_level": 30}, "stem*": "keep"},
+        }
+    assert [name for name in files() if name.endswith(".py")] == [
+        "tiny_12M_bytes.py",
+        "tiny_5M_params.py",
+    ]
+    assert "5M-params" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "asked"),
+    [("", [30.0, "1k-macs"]), ("--level 50", [50.0]), ("--to 2k-macs", ["2k-macs"])],
+)
+def test_flags_ask_in_place_of_all_that_a_file_asks(
+    invoke: Invoke, calls: list[dict[str, Any]], flags: str, asked: list[Any]
+) -> None:
+    text = "model: {name: nets.py:tiny}\npruner: {pruning_perc: 30, to: 1k-macs}"
+    Path("run.yaml").write_text(text, encoding="utf-8")
+    assert invoke("prune", "--config", "run.yaml", *flags.split()).exit_code == 0
+    levels = [call["level"] for call in calls]
+    assert [one["text"] if isinstance(one, dict) else one for one in levels] == asked
 
 
 def test_json_is_alone_on_stdout_a_line_a_level(
@@ -341,7 +383,20 @@ def test_weights_are_loaded(invoke: Invoke, calls: list[dict[str, Any]]) -> None
     ("arguments", "message"),
     [
         ("prune", "Which MODEL"),
-        ("prune nets.py:tiny", r"Which level\? Give --level 50"),
+        ("prune nets.py:tiny", r"Which level\? Give --level 50 or --to"),
+        ("prune nets.py:tiny --to 5", "--to: '5' is no goal"),
+        ("prune nets.py:tiny --to 0-params", "--to: The goal '0-params' leaves nothing"),
+        ("prune nets.py:tiny --to 5M-parms", "--to: Unknown unit .* Did you mean '5M-params'"),
+        ("prune nets.py:tiny --level 50 --scope all", "--scope: Unknown scope 'all'"),
+        ("prune nets.py:tiny --level 50 --limit fc", "--limit: a limit is GLOB=keep, .* not 'fc'"),
+        ("prune nets.py:tiny --level 50 --limit fc=30", "--limit: a limit is .* not 'fc=30'"),
+        ("prune nets.py:tiny --level 50 --limit =keep", "--limit: a limit is .* not '=keep'"),
+        ("prune nets.py:tiny --level 50 --limit fc=0%", "--limit: max_level of 'fc' is 0"),
+        ("prune nets.py:tiny --level 50 --limit a=keep --limit a=3%", "--limit: 'a' .* two limits"),
+        ("prune nets.py:tiny --level 50 --max-level 0", "--max-level: max_level is 0"),
+        ("prune nets.py:tiny --level 50 --max-level x", "--max-level: max_level is 'x'"),
+        ("prune nets.py:tiny --level 50 --min-channels 0", "--min-channels: min_channels is 0"),
+        ("prune nets.py:tiny --level 50 --round-to 1.5", "--round-to: round_to is 1.5"),
         ("prune nets.py --level 50", r"Which factory of nets.py\?"),
         ("prune resnet81 --level 50", r"Unknown model 'resnet81'. Did you mean 'resnet18'\?"),
         ("prune nets.py:tyni --level 50", r"Unknown factory of nets.py 'tyni'.*'tiny'"),

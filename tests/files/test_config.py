@@ -8,6 +8,8 @@ import pytest
 
 from prunecore.errors import UsageError
 from prunecore.files.config import Config, ModelConfig, PrunerConfig, read_config
+from prunecore.planning.goal import read_goal
+from prunecore.planning.request import Limits
 
 WHOLE = """
 model:
@@ -56,6 +58,35 @@ def test_a_whole_configuration(tmp_path: Path) -> None:
         ),
     )
     assert config.folder == tmp_path / "models/pruned/cifar100/aquatic"
+
+
+def test_goals_and_limits(tmp_path: Path) -> None:
+    text = """
+    pruner:
+      pruning_perc: 30
+      to: [5M-params, 1G-macs, 5M-params]
+      scope: group
+      min_channels: 4
+      max_level: 70
+      round_to: 8
+      layers: {"layer4.*": {max_level: 30, min_channels: 16}, "stem*": keep}
+    """
+    pruner = read_config(written(tmp_path, text)).pruner
+    assert pruner.asked == (30.0, read_goal("5M-params"), read_goal("1G-macs"))
+    assert pruner.limits == Limits(
+        min_channels=4,
+        scope="group",
+        max_level=70,
+        round_to=8,
+        layers={"layer4.*": {"max_level": 30, "min_channels": 16}, "stem*": "keep"},
+    )
+
+
+def test_goals_in_an_ini_file(tmp_path: Path) -> None:
+    text = "[pruner]\nto = 5M-params, 12MB\nscope = group\nlayers = {fc: keep}\n"
+    pruner = read_config(written(tmp_path, text, "run.ini")).pruner
+    assert pruner.asked == (read_goal("5M-params"), read_goal("12MB"))
+    assert (pruner.scope, pruner.layers) == ("group", {"fc": "keep"})
 
 
 def test_an_empty_configuration_is_the_default_one_in_its_own_folder(tmp_path: Path) -> None:
@@ -140,6 +171,21 @@ def test_an_ini_file_may_name_the_model_too(tmp_path: Path) -> None:
         ("pruner: {members: [norm]}", r"members: Unknown member 'norm'.*'norms'"),
         ("pruner: {reduce: median}", r"reduce: Unknown reduction 'median'"),
         ("pruner: {normalize: [group]}", "normalize: text belongs here"),
+        ("pruner: {to: []}", "to: there is no goal in the list"),
+        ("pruner: {to: 5000000}", "to: 5000000 is no goal"),
+        ("pruner: {to: [5M-params, 5M-flops]}", "to: Unknown unit '-flops'|to: Unknown unit 'M-fl"),
+        ("pruner: {scope: local}", "scope: Unknown scope 'local'"),
+        ("pruner: {scope: 3}", "scope: text belongs here"),
+        ("pruner: {min_channels: 0}", "min_channels: min_channels is 0"),
+        ("pruner: {max_level: 101}", "max_level: max_level is 101"),
+        ("pruner: {round_to: true}", "round_to: round_to is True"),
+        ("pruner: {layers: [a]}", r"layers: layers is \['a'\]"),
+        ("pruner: {layers: {a: 30}}", "layers: The limit of 'a' is 30"),
+        ("pruner: {layers: {a: {}}}", "layers: The limit of 'a' is {}"),
+        ("pruner: {layers: {3: keep}}", "layers: The limit of 3 is 'keep'"),
+        ("pruner: {layers: {a: {max_lvl: 3}}}", "layers: Unknown limit 'max_lvl'.*'max_level'"),
+        ("pruner: {layers: {a: {max_level: 0}}}", "layers: max_level of 'a' is 0"),
+        ("pruner: {layers: {a: {min_channels: x}}}", "layers: min_channels of 'a' is 'x'"),
         ("pruner: {seed: x}", "seed: a seed is a whole number"),
         ("pruner: {remove_blocks: maybe}", "remove_blocks: it is either true or false"),
         ("pruner: {count: 0}", "count: a count is a whole number from 1 to 10,000, not 0"),

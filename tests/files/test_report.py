@@ -21,8 +21,19 @@ from prunecore.inputs import of_shape
 from prunecore.planning.cost import Cost
 from prunecore.planning.plan import Plan
 
-KEYS = {"schema", "model", "mode", "target", "scope", "seed", "level", "before", "after"}
-KEYS |= {"fingerprint", "inputs", "kept", "groups", "verified", "left_out", "left_whole", "plugins"}
+KEYS = {"schema", "model", "mode", "target", "scope", "seed", "goal", "level"}
+KEYS |= {
+    "before",
+    "after",
+    "fingerprint",
+    "inputs",
+    "kept",
+    "groups",
+    "verified",
+    "left_out",
+    "left_whole",
+    "plugins",
+}
 
 
 class Net(nn.Module):
@@ -162,6 +173,7 @@ def test_a_key_that_is_missing_is_named(built: dict[str, Any], key: str) -> None
         ("inputs", [{"shapes": [[size]], "named": {}} for size in (0, True, None, "3", [3])]),
         ("inputs", [{"shapes": [[]], "named": {}}, {"shapes": [], "named": {"x": 3}}]),
         ("inputs", [{"shapes": [], "named": {}}]),
+        ("goal", [3, [], True]),
         ("level", [50, None, [], {}, {"asked": 50}, {"asked": "50", "achieved": 50}]),
         ("level", [{"asked": float("nan"), "achieved": 50}, {"asked": 50, "achieved": True}]),
         ("before", [None, {}, {"params": 1, "macs": 2}, {"params": 1, "macs": 2, "bytes": [3]}]),

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from prunecore.errors import PrunecoreError, UsageError
 from prunecore.files import storage
+from prunecore.planning.goal import read_goal
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3).t(), "a.bias": torch.ones(2).half()}
 REPORT = {"schema": 1}
@@ -27,6 +28,7 @@ WHOLE_REPORT = {
     "mode": "random",
     "target": "params",
     "scope": "global",
+    "goal": None,
     "seed": 0,
     "fingerprint": "abc",
     "inputs": {"shapes": [[3]], "named": {}},
@@ -57,6 +59,21 @@ def everything_in(folder: Path) -> dict[str, bytes]:
 )
 def test_a_level_is_written_so_that_the_file_can_be_imported(level: float, name: str) -> None:
     assert storage.set_path(Path("out"), "net", level) == Path("out", name)
+
+
+@pytest.mark.parametrize(
+    ("goal", "name"),
+    [
+        ("5M-params", "net_5M_params.py"),
+        ("1.50G-macs", "net_1_5G_macs.py"),
+        ("12MB", "net_12M_bytes.py"),
+        ("500-channels", "net_500_channels.py"),
+    ],
+)
+def test_a_set_of_a_goal_can_be_imported(goal: str, name: str) -> None:
+    path = storage.set_path(Path("out"), "net", read_goal(goal))
+    assert path == Path("out", name)
+    assert path.stem.isidentifier()
 
 
 def test_several_sets_of_a_level_are_numbered() -> None:
