@@ -19,7 +19,7 @@ from prunecore.planning.residual_blocks import ResidualBlock, closed_residual_bl
 NEAR = 0.5  # percentage points: a level that is met so closely is not looked for further
 
 
-_PAIRS = 16  # of sets whose numbers are tried together
+_GUESSES = 64  # of the numbers of two sets, each of which is tried
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Choices:
     def _closer(self, choice: Choice, level: float) -> Choice:
         """A choice that comes closer to a level, where widths go in large steps.
 
-        Of one set of channels, or of two, another step goes or stays, as long as that helps.
+        Of one set of channels, or of two, a few more or fewer go, as long as that helps.
         """
         gone = self.gone(choice)
         while abs(gone - level) > NEAR and len(choice.counts) > 1:
@@ -129,20 +129,31 @@ class Choices:
         return choice
 
     def _nearby(self, choice: Choice, gone: float, level: float) -> Iterator[Choice]:
-        """The choices that are a step of one set away, and of two that together come close."""
-        steps = self._steps
-        moves = np.concatenate([np.diag(steps.step), -np.diag(steps.step)])
-        counts = choice.counts + moves
-        moves = moves[((counts >= steps.first) & (counts <= steps.most)).all(axis=1)]
+        """The choices that are a step of one set away, and those of more that may come closer.
+
+        The latter are two steps of one set, and one or two of each of two sets. How far they come
+        is guessed from the single steps; the best guesses are given.
+        """
+        steps = np.diag(self._steps.step)
+        moves = np.array(
+            [move for move in (*steps, *-steps) if self._is_allowed(choice.counts + move)]
+        )
         single = [self._choice(choice.counts + move, choice.blocks) for move in moves]
         yield from single
+        if not single:
+            return
         gains = np.array([self.gone(other) - gone for other in single])
-        sums = np.abs(gains[:, None] + gains[None, :] - (level - gone))
-        closest = np.argsort(sums, axis=None, kind="stable")[: 2 * _PAIRS]
-        for first, second in zip(*np.unravel_index(closest, sums.shape), strict=True):
-            both = choice.counts + moves[first] + moves[second]
-            if first < second and ((both >= steps.first) & (both <= steps.most)).all():
-                yield self._choice(both, choice.blocks)
+        moves = np.concatenate([0 * moves[:1], moves, 2 * moves])
+        gains = np.concatenate([[0], gains, 2 * gains])
+        misses = np.abs(gains[:, None] + gains[None, :] - (level - gone))
+        closest = np.argsort(misses, axis=None, kind="stable")[:_GUESSES]
+        for first, second in zip(*np.unravel_index(closest, misses.shape), strict=True):
+            counts = choice.counts + moves[first] + moves[second]
+            if first < second and self._is_allowed(counts):
+                yield self._choice(counts, choice.blocks)
+
+    def _is_allowed(self, counts: ChannelArray) -> bool:
+        return bool(((counts >= self._steps.first) & (counts <= self._steps.most)).all())
 
 
 def _closest(gone: Callable[[int], float], level: float, most: int) -> int:
