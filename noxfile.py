@@ -155,6 +155,13 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def quality(session: nox.Session) -> None:
+    """Measure accuracy after pruning, side by side with Torch-Pruning, and write its page."""
+    install(session, list(FAMILIES), "demo", "bench")
+    session.run("python", "benchmarks/quality.py", *(session.posargs or ["--write"]))
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed and memory, side by side with Torch-Pruning."""
     install(session, list(FAMILIES), "bench")

@@ -152,7 +152,8 @@ def read_config(file: Path) -> Config:
     folder = file.parent
     if images and "images" not in images:
         raise UsageError(
-            f"{where}: calibration: images are missing: a folder, or package.module:function."
+            f"{where}: calibration: images are missing.\n"
+            "Give images: FOLDER, or images: package.module:function."
         )
     if images and ":" not in images["images"]:
         images["images"] = str(folder / images["images"])

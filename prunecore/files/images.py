@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def _of_batches(batches: Iterable[Any], number: int, shape: tuple[int, ...]) -> 
     taken: list[Tensor] = []
     for batch in batches:
         first = batch
-        while isinstance(first, Sequence) and len(first):  # labels, if any, come after the images
+        while isinstance(first, list | tuple) and first:  # labels, if any, come after the images
             first = first[0]
         if not isinstance(first, Tensor):
             raise UsageError(

@@ -11,7 +11,7 @@ import prunecore
 from prunecore.errors import UsageError
 
 SHAPE = (3, 8, 8)
-READ_IMAGES = ["activation", "fisher", "reconstruction", "taylor"]
+READ_IMAGES = ["activation", "fisher", "reconstruction", "surgeon", "taylor"]
 
 
 class Network(nn.Module):
@@ -38,20 +38,20 @@ def model() -> Network:
 
 
 @pytest.fixture
-def images() -> tuple[Tensor, ...]:
-    return torch.randn(24, *SHAPE, generator=torch.Generator().manual_seed(1)).split(9)
+def images() -> Tensor:
+    return torch.randn(24, *SHAPE, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("mode", READ_IMAGES)
 def test_what_reads_images_leaves_the_network_as_it_was(
-    model: Network, images: tuple[Tensor, ...], mode: str
+    model: Network, images: Tensor, mode: str
 ) -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    traced = prunecore.trace(model, input_shape=SHAPE)
-    scores = traced.scores(mode, images=images)
+    traced = prunecore.trace(model, input_shape=SHAPE, calibration=images)
+    scores = traced.scores(mode)
     assert np.isfinite(scores).all()
     assert (scores[traced.dependencies.removable] > 0).all()
-    assert scores.tolist() == traced.scores(mode, images=images).tolist()
+    assert scores.tolist() == traced.scores(mode).tolist()
     assert model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -73,10 +73,8 @@ def test_a_repeated_channel_of_a_convolution_costs_nothing() -> None:
     )
     with torch.no_grad():
         model[0].weight[3], model[0].bias[3] = model[0].weight[1], model[0].bias[1]
-    traced = prunecore.trace(model, input_shape=SHAPE)
-    chosen = prunecore.Scoring(normalize="none")
-    images = torch.randn(64, *SHAPE).split(32)
-    scores = traced.scores("reconstruction", scoring=chosen, images=images)
+    traced = prunecore.trace(model, input_shape=SHAPE, calibration=torch.randn(64, *SHAPE))
+    scores = traced.scores("reconstruction", scoring=prunecore.Scoring(normalize="none"))
     made = scores[traced.dependencies.axes[traced.dependencies.layers["0"]]]
     assert made[[1, 3]].max() < 2e-3
     assert made[[0, 2]].min() > 0.02

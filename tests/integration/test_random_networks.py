@@ -59,6 +59,8 @@ def check(
     asked = level
     while (plan := planned(dependencies, scores, level)) is None:
         level /= 2
+        if level < 0.01:  # every layer is at its minimum
+            return "nothing may go"
     keep = Keep(model, dependencies, plan.kept)
     source = write_network(model, keep, plugins, "net", "A network.")
     check_imports(source)

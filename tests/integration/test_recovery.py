@@ -79,7 +79,7 @@ def test_a_refit_makes_up_for_most(model: nn.Module) -> None:
     refitted = traced.prune(40)
     assert cut.source == refitted.source
     assert cut.weights.keys() == refitted.weights.keys()
-    assert error(model, refitted.model) < 0.5 * error(model, cut.model)
+    assert error(model, refitted.model) < 0.7 * error(model, cut.model)
     (step,) = refitted.report["recovered"]
     assert step["step"] == "refit"
     assert (step["images"], step["held_back"], step["undone"]) == (140, 20, False)
@@ -97,13 +97,13 @@ def test_the_same_images_and_seed_give_the_same_bytes(model: nn.Module, tmp_path
         small = prunecore.prune(
             model, level=40, input_shape=SHAPE, calibration=images(64), name="net"
         )
-        files = small.save(tmp_path / f"{number}.py")
+        files = small.save(tmp_path / str(number) / "net.py")
         texts.append([file.read_bytes() for file in files])
     assert texts[0] == texts[1]
 
 
 def test_a_refitted_set_is_still_proven(model: nn.Module, tmp_path: Path) -> None:
-    small = prunecore.prune(model, level=40, input_shape=SHAPE, calibration=images(64), name="net")
+    small = prunecore.prune(model, level=40, input_shape=SHAPE, calibration=images(160), name="net")
     file = tmp_path / "net_40.py"
     small.save(file)
     found = prunecore.verify(file, model)
@@ -122,7 +122,7 @@ def test_a_step_that_harms_is_undone(model: nn.Module, monkeypatch: pytest.Monke
         return ["fc.weight"]
 
     monkeypatch.setitem(steps.STEPS, "batch-norm", harm)  # type: ignore[arg-type]
-    traced = prunecore.trace(model, input_shape=SHAPE, calibration=images(64))
+    traced = prunecore.trace(model, input_shape=SHAPE, calibration=images(160))
     small = traced.prune(40, recover=["refit", "batch-norm"])
     first, second = small.report["recovered"]
     assert (first["undone"], second["undone"]) == (False, True)
