@@ -11,16 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from prunecore.errors import (
-    InputShapeError,
     LevelError,
     PrunecoreError,
     UnsupportedError,
     UsageError,
     VerificationError,
-    WeightsError,
 )
 
 if TYPE_CHECKING:
+    from prunecore.calibration import Calibration
     from prunecore.criteria.scoring import Scoring
     from prunecore.decorators import skip
     from prunecore.inspection import inspect
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from prunecore.verification import verify
 
 _HOMES = {
+    "Calibration": "calibration",
     "Limits": "planning.request",
     "Plan": "planning.plan",
     "PrunedModel": "pruning",
@@ -42,7 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
-    "InputShapeError",
+    "Calibration",
     "LevelError",
     "Limits",
     "Plan",
@@ -52,7 +52,6 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "VerificationError",
-    "WeightsError",
     "inspect",
     "prune",
     "skip",

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 import prunecore
 import prunecore.plugin
-from prunecore import LevelError, PrunecoreError, UnsupportedError, UsageError, WeightsError
+from prunecore import LevelError, PrunecoreError, UnsupportedError, UsageError
+from prunecore.errors import InputShapeError, WeightsError
 from prunecore.files.report import report_text
 from prunecore.inputs import of_shape
 from prunecore.planning.request import Request
@@ -304,9 +305,7 @@ def test_a_shape_that_is_none(model: Net, shape: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(3,), (4, 6, 6), (3, 6)])
 def test_a_shape_that_the_network_cannot_take(model: Net, shape: Any) -> None:
-    text = message(
-        lambda: prunecore.prune(model, level=50, input_shape=shape), prunecore.InputShapeError
-    )
+    text = message(lambda: prunecore.prune(model, level=50, input_shape=shape), InputShapeError)
     assert text.startswith("stem (Conv2d) cannot take a tensor of shape (")
 
 

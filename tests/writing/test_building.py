@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import prunecore
-from prunecore import PrunecoreError, VerificationError, WeightsError
+from prunecore import PrunecoreError, VerificationError
+from prunecore.errors import WeightsError
 from prunecore.inputs import of_shape
 from prunecore.verification import Verification
 from prunecore.walking.network import BATCH, walk
