@@ -27,7 +27,20 @@ import prunecore
 PAGE = Path("docs/quality.md")
 RESULTS = Path("build/quality/results.json")
 IMAGES = 256
-OURS = ("l1-norm", "magnitude", "surgeon")
+OURS = (
+    "random",
+    "l1-norm",
+    "l2-norm",
+    "bn-scale",
+    "fpgm",
+    "lamp",
+    "magnitude",
+    "taylor",
+    "fisher",
+    "activation",
+    "reconstruction",
+    "surgeon",
+)
 THEIRS: Mapping[str, Callable[[], Any]] = {
     "random": torch_pruning.importance.RandomImportance,
     "magnitude l1": lambda: torch_pruning.importance.MagnitudeImportance(p=1),
