@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from prunecore.channels.groups import coupled_groups
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.members import (
     finished,
     mean_absolute,
     norms_of,
+    numbered_groups,
     reduced,
     scores_of,
     weight_values,
@@ -78,7 +78,7 @@ def lamp(context: ScoringContext) -> NDArray[np.float64]:
     count = context.dependencies.count
     found = weight_values(context, lambda rows: norms_of(rows, 2) ** 2, how.members)
     squares = reduced(found, count, how.reduce)
-    return finished(context, _shares(squares, coupled_groups(context.dependencies)), found, how)
+    return finished(context, _shares(squares, numbered_groups(context.dependencies)), found, how)
 
 
 def _by_weights(

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunecore.channels.dependencies import ChannelArray, Dependencies
-from prunecore.channels.groups import coupled_groups
+from prunecore.channels.dependencies import ChannelArray, Dependencies, groups_of
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import PARTS, Choice, Normalization, Part, Reduction
 
@@ -111,10 +110,16 @@ def normalized(
     """Scores that compare between groups as `how` says."""
     if how == "none" or not len(scores):
         return scores
-    groups = coupled_groups(dependencies)
+    groups = numbered_groups(dependencies)
     means = np.bincount(groups, weights=scores) / np.bincount(groups)
     result: NDArray[np.float64] = scores / np.maximum(means, _SMALLEST)[groups]
     return result
+
+
+def numbered_groups(dependencies: Dependencies) -> NDArray[np.int64]:
+    """The group of each channel, numbered from 0; what no layer makes is one group, too."""
+    groups: NDArray[np.int64] = np.unique(groups_of(dependencies), return_inverse=True)[1]
+    return groups
 
 
 def scores_of(context: ScoringContext, found: Sequence[Values], how: Choice) -> NDArray[np.float64]:

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunecore.channels.dependencies import ChannelArray
-from prunecore.channels.groups import coupled_groups
+from prunecore.channels.dependencies import ChannelArray, groups_of
 from prunecore.channels.linear_map import LinearMap
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.gates import projected
@@ -47,7 +46,7 @@ def surgeon(context: ScoringContext) -> NDArray[np.float64]:
     """
     consumers = _consumers(context)
     scores = np.zeros(context.dependencies.count)
-    groups = coupled_groups(context.dependencies)
+    groups = groups_of(context.dependencies)
     for group in np.unique(groups[context.dependencies.removable]):
         members = np.flatnonzero(groups == group)
         concerned = [
