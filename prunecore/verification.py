@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Verification:
 
     max_relative_difference: float
     inputs: int
-    recovered: tuple[str, ...] = ()
+    recovered: tuple[str, ...] = field(default=(), repr=False)  # there may be hundreds
 
 
 @beside_others()

@@ -258,7 +258,7 @@ def test_a_goal_is_asked_for_in_the_place_of_a_level(model: Net) -> None:
     assert small.report["target"] == "params"
     assert small.report["level"]["asked"] == pytest.approx(50, abs=0.1)
     assert small.report["level"]["achieved"] == pytest.approx(50, abs=3)  # it is tiny
-    assert f"Written by prunecore (l1-norm, to {goal}) from" in small.source
+    assert f"Written by prunecore (magnitude, to {goal}) from" in small.source
     again = traced.prune(traced.plan(to=goal))
     assert again.source == small.source
     assert traced.prune(to=goal).report == again.report == small.report
@@ -315,7 +315,7 @@ def test_an_unknown_mode_and_target(model: Net) -> None:
     )
     known = (
         "Known: activation, bn-scale, fisher, fpgm, l1-norm, l2-norm, lamp, magnitude, random, "
-        "random-weighted, reconstruction, taylor."
+        "random-weighted, reconstruction, surgeon, ...."
     )
     assert text == f"Unknown mode 'l1-nrom'. Did you mean 'l1-norm'?\n{known}"
     target: Any = "parms"

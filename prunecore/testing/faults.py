@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunecore.channels.keep import Keep
 from prunecore.hookspecs import hookimpl
 from prunecore.plugins.loading import register
-from prunecore.registry import Plugin, Plugins
+from prunecore.registry import RECOVER, Plugin, Plugins
 from prunecore.testing.walk import PATH, Network
 from prunecore.walking.network import find_dependencies
 from prunecore.writing.building import transfer_weights
@@ -48,6 +48,10 @@ def _transfer(block: Any, name: Any, keep: Any) -> dict[str, Tensor]:
     return {}
 
 
+def _recover(block: Any) -> None:
+    return None
+
+
 def _gives_none() -> dict[str, Any]:
     return {}
 
@@ -57,6 +61,7 @@ _STAND_INS: dict[str, Callable[..., Any]] = {
     "prunecore_calculate_dependencies": _calculate,
     "prunecore_write_block": _write,
     "prunecore_transfer_weights": _transfer,
+    "prunecore_recover_layer": _recover,
     "prunecore_functions": _gives_none,
     "prunecore_criteria": _gives_none,
 }
@@ -84,6 +89,8 @@ def check_errors(plugin: Plugin) -> None:
         if "block" in inspect.signature(_STAND_INS[hook]).parameters:
             parts.append(_PATH)
         for what, fault in _FAULTS.items():
+            if hook == RECOVER and what == "returns None":
+                continue  # which is what it answers for most layers
             message = _message(plugin, hook, fault)
             for part in parts:
                 if part not in message:
@@ -118,3 +125,4 @@ def _use_all_hooks(plugins: Plugins) -> None:
     keep = Keep(network, found, np.ones(found.count, dtype=bool))
     Writer(network, keep, plugins).child(network.get_submodule(_PATH), _PATH)
     transfer_weights(network, keep, plugins)
+    plugins.layers(network)

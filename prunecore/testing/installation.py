@@ -19,7 +19,7 @@ from prunecore.walking.walk import Walk
 _FOR_OWNERS = ("prunecore_calculate_dependencies", "prunecore_write_block")
 
 
-_OF_BLOCKS = (*_FOR_OWNERS, "prunecore_transfer_weights")
+_OF_BLOCKS = (*_FOR_OWNERS, "prunecore_transfer_weights", "prunecore_recover_layer")
 
 
 _WITHOUT_BLOCK = ("prunecore_block_types", "prunecore_functions", "prunecore_criteria")

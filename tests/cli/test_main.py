@@ -51,12 +51,20 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = []
 
     class Traced:
-        def __init__(self, model: nn.Module, inputs: Any, drop: Any) -> None:
+        images = None
+
+        def __init__(self, model: nn.Module, inputs: Any, drop: Any, images: None) -> None:
             self.model, self.inputs, self.plugins = model, inputs, load()
             self.drop = drop
 
-        def scores(self, mode: str, seed: int) -> Any:
-            return np.full(3, 0 if mode == "magnitude" else seed)
+        def mode(self, mode: str | None = None) -> str:
+            return mode or "magnitude"
+
+        def request(self, level: Any, mode: Any, recover: Any, **asked: Any) -> Request:
+            return Request(level, self.mode(mode), recover=recover or (), **asked)
+
+        def scores(self, mode: str | None, seed: int) -> Any:
+            return np.full(3, 0 if self.mode(mode) == "magnitude" else seed)
 
         def carry_out(self, request: Request) -> pruning.PrunedModel:
             print("the user's forward prints")
@@ -82,6 +90,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "kept": {},
                 "fingerprint": mark,
                 "verified": None,
+                "recovered": [],
                 "left_whole": [{"layer": "fc", "reason": "it is shy"}],
                 "left_out": [],
                 "groups": [],
@@ -141,6 +150,7 @@ def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, A
         "level": 12.5,
         "input_shape": ((3,),),
         "mode": "random",
+        "recover": (),
         "scoring": {
             "members": ("norms", "producers"),
             "reduce": "max",
@@ -165,6 +175,7 @@ def test_defaults(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
         "level": 50.0,
         "input_shape": ((3, 224, 224),),
         "mode": "magnitude",
+        "recover": (),
         "scoring": {"members": None, "reduce": None, "normalize": None},
         "target": "params",
         "seed": 0,

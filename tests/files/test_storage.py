@@ -23,6 +23,7 @@ WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3).t(), "a.bias": torch.ones
 REPORT = {"schema": 1}
 COST = {"params": 2, "macs": 3, "bytes": 5}
 WHOLE_REPORT = {
+    "recovered": [],
     "schema": 1,
     "model": "net",
     "mode": "random",

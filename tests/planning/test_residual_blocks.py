@@ -305,6 +305,8 @@ class TestEndToEnd:
             level=45,
             input_shape=SHAPE,
             name="net",
+            mode="l1-norm",
+            scoring=prunecore.Scoring(normalize="none"),
             limits=prunecore.Limits(remove_blocks=True),
             **arguments,
         )

@@ -463,7 +463,7 @@ def test_right_plugins_pass(use: Any) -> None:
     use(
         transfer_weights=lambda block, name, keep: {},
         functions=lambda: {torch.special.expit: FunctionRule(elementwise)},
-        criteria=lambda: {"l2-norm": l2},
+        criteria=lambda: {"l2-of-gates": l2},
     )
     check_plugin("gated")
     check_plugin("toy")

@@ -194,7 +194,12 @@ def test_blocks_go_as_a_whole():
     torch.manual_seed(0)
     model = mobilenet_v3_small(num_classes=10)
     small = prunecore.prune(
-        model, level=97, input_shape=(3, 32, 32), limits=prunecore.Limits(remove_blocks=True)
+        model,
+        level=97,
+        input_shape=(3, 32, 32),
+        mode="l1-norm",
+        scoring=prunecore.Scoring(normalize="none"),
+        limits=prunecore.Limits(remove_blocks=True),
     )
     gone = [model.get_submodule(path) for path in small.report["left_out"]]
     assert gone

@@ -226,6 +226,8 @@ def test_whole_blocks_may_go(level: float) -> None:
         level=level,
         input_shape=SHAPE,
         name="vit",
+        mode="l1-norm",
+        scoring=prunecore.Scoring(normalize="none"),
         limits=prunecore.Limits(remove_blocks=True),
     )
     assert small.report["verified"]
