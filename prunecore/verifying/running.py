@@ -150,6 +150,8 @@ class Recorder:
         return projections
 
     def _project(self, tensor: Tensor) -> Projection:
+        if tensor.is_meta or tensor.is_nested:  # there are no values, or none to put beside others
+            return Projection(math.nan, math.nan, ())
         dense = tensor if tensor.layout is torch.strided else tensor.to_dense()
         parts = torch.view_as_real(dense) if dense.is_complex() else dense
         flat = parts.to(torch.float64).flatten()

@@ -126,6 +126,18 @@ def test_what_a_network_returns_is_compared_in_whatever_layout_it_lies() -> None
     assert recorded[0] == recorded[1]
 
 
+def test_what_has_no_values_is_like_nothing() -> None:
+    class Meta(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.to("meta")
+
+    network = Meta()
+    how = Run(([torch.rand(2, 3)], {}), {})
+    found = Recorder({}, how).run(network, network, {"": ""})["", 0]
+    assert found.value != found.value
+    assert found.size != found.size
+
+
 class Sparse(nn.Module):
     """Returns its input in another layout."""
 
