@@ -221,10 +221,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         computed=tuple(
             _computed_weight(use, names[id(use.parameter)], axes) for use in records.uses
         ),
-        products=tuple(
-            ProductMacs(one.path, one.macs, tuple(map(axes.index, one.along)))
-            for one in records.products
-        ),
+        products=_products(records, axes),
         left_out=(
             *left_out,
             *records.forwards.without_hooks,
@@ -307,6 +304,14 @@ def _masked_functions(
     for (path, call), (ids, function) in records.masked_functions.items():
         masked.setdefault(path, {})[call] = (axes.index(ids), function)
     return masked
+
+
+def _products(records: Records, axes: Axes) -> tuple[ProductMacs, ...]:
+    """The products in which tensors meet, with the axes that their channels lie along."""
+    return tuple(
+        ProductMacs(one.path, one.macs, tuple(map(axes.index, one.along)))
+        for one in records.products
+    )
 
 
 def _computed_weight(use: Use, name: str, axes: Axes) -> ComputedWeight:
