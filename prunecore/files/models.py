@@ -94,10 +94,7 @@ def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
         if isinstance(side, int):
             shape = (3, side, side)
         return Loaded(model, f"{package}.{builder.__name__}", shape)
-    file = Path(place) if place.endswith(".py") else None
-    if file and not is_file(file):
-        raise UsageError(f"There is no file {shown(file)}.")
-    folder = file.parent.resolve() if file else Path.cwd()
+    file, folder = _code_of(place)
     with _importable(folder), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # a file may make its network while it is imported
         module = _run_file(file, folder) if file else _import(place)
@@ -119,15 +116,24 @@ def load_images(spec: str) -> Any:
     """
     name = factory_name(spec)
     place = spec.removesuffix(name).removesuffix(":")
-    file = Path(place) if place.endswith(".py") else None
-    if file and not is_file(file):
-        raise UsageError(f"There is no file {shown(file)}.")
-    folder = file.parent.resolve() if file else Path.cwd()
+    file, folder = _code_of(place)
     with _importable(folder), torch.random.fork_rng(devices=[]):
         module = _run_file(file, folder) if file else _import(place)
         function = _factory(module, name, place, folder)
         with _telling(shown(spec), folder):
             return function()
+
+
+def _code_of(place: str) -> tuple[Path | None, Path]:
+    """The file that a place is, `None` for a module, and the folder that its imports start from.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    file = Path(place) if place.endswith(".py") else None
+    if file and not is_file(file):
+        raise UsageError(f"There is no file {shown(file)}.")
+    return file, file.parent.resolve() if file else Path.cwd()
 
 
 def load_structure(spec: str, arguments: Mapping[str, Any]) -> Loaded:
