@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,7 +50,7 @@ def surgeon(context: ScoringContext) -> NDArray[np.float64]:
     for group in np.unique(groups[context.dependencies.removable]):
         members = np.flatnonzero(groups == group)
         concerned = [
-            consumer.copied() for consumer in consumers if np.isin(consumer.owners, members).any()
+            replace(consumer) for consumer in consumers if np.isin(consumer.owners, members).any()
         ]
         _take_away(concerned, members, scores)
     found = [(consumer.owners, scores) for consumer in consumers]
@@ -91,10 +91,6 @@ class _Consumer:
     weights: Tensor
     inverse: Tensor
     steepness: Tensor
-
-    def copied(self) -> _Consumer:
-        """One that can go without channels while this one stays."""
-        return _Consumer(self.owners, self.weights, self.inverse, self.steepness)
 
     def errors(self, members: ChannelArray) -> tuple[ChannelArray, NDArray[np.float64]]:
         """What the loss rises by without each of the channels that it reads.
