@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from prunecore.calibration import Calibration, Images
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
-from prunecore.channels.linear_map import LinearMap
+from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.stored import check_stored
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import Scoring
@@ -187,7 +187,7 @@ def prune(
         >>> small = prunecore.prune(model, torch.rand(1, 3, 224, 224), level=50)
         >>> small.save("smaller_50.py")
     """
-    asked = _asked(level, to)
+    _asked(level, to)  # what is wrong with it is told before the network is followed
     _checked_target(target)
     traced = trace(
         model,
@@ -197,18 +197,17 @@ def prune(
         drop=drop,
         calibration=calibration,
     )
-    return traced.carry_out(
-        traced.request(
-            asked,
-            mode=mode,
-            target=target,
-            seed=seed,
-            limits=limits,
-            name=name,
-            verify=verify,
-            scoring=scoring,
-            recover=recover,
-        )
+    return traced.prune(
+        level,
+        to=to,
+        mode=mode,
+        target=target,
+        seed=seed,
+        limits=limits,
+        name=name,
+        verify=verify,
+        scoring=scoring,
+        recover=recover,
     )
 
 
@@ -325,7 +324,7 @@ class TracedModel:
             self._checked, self._checked.tensors, seed, scoring=scoring or Scoring()
         )
         if self.images is not None:
-            layers = self.plugins.layers(self._original)
+            layers = self._layers
             context = replace(
                 context,
                 model=self._original,
@@ -337,7 +336,12 @@ class TracedModel:
     @functools.cached_property
     def _original(self) -> nn.Module:
         """A copy of the network in eval mode, to be run."""
-        return running_copy(self.model, self.dependencies.left_out)
+        return running_copy(self.model, self.dependencies.forwards.without_hooks)
+
+    @functools.cached_property
+    def _layers(self) -> dict[str, LinearMap | RunningStatistics]:
+        """What owners tell of its layers, by path."""
+        return self.plugins.layers(self._original)
 
     def mode(self, mode: str | None = None) -> str:
         """A mode, or where none is given that which suits what there is to read."""
@@ -400,14 +404,13 @@ class TracedModel:
         )
         return self._plan(request, None if scores is None else self._checked_scores(scores))
 
-    def _scores_of(self, request: Request) -> NDArray[np.float64]:
-        return self.scores(request.mode, request.seed, scoring=request.scoring)
-
     def _plan(self, request: Request, scores: NDArray[np.float64] | None = None) -> Plan:
         limits = request.limits
+        if scores is None:
+            scores = self.scores(request.mode, request.seed, scoring=request.scoring)
         return make_plan(
             self.dependencies,
-            self._scores_of(request) if scores is None else scores,
+            scores,
             request.level,
             _checked_target(request.target),
             limits,
@@ -549,7 +552,7 @@ class TracedModel:
             self._original,
             small.eval(),
             keep,
-            self.plugins.layers(self._original),
+            self._layers,
             self.plugins.layers(small),
         )
         told = recover_accuracy(networks, self.images.tensor, request.recover, request.seed)
