@@ -214,6 +214,8 @@ def _watched(folder: Path) -> Iterator[list[str]]:
 
 _OPENING = {"subprocess.Popen", "os.system", "os.exec", "os.fork", "socket.connect"}
 _CHANGING = {"os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod"}
+# The first is `tempfile`'s own; the second the cache that torch makes once on a machine.
+_TEMPORARY = ("tmp", "torchinductor_")
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -223,6 +225,6 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open" and (not arguments[2] & _WRITING or isinstance(arguments[0], int)):
         return
     place = os.path.abspath(os.fsdecode(arguments[0])) if event not in _OPENING else ""
-    beginnings = (_watch["folder"] + os.sep, os.path.join(tempfile.gettempdir(), "tmp"))
-    if not f"{place}{os.sep}".startswith(beginnings):
+    beginnings = [os.path.join(tempfile.gettempdir(), name) for name in _TEMPORARY]
+    if not f"{place}{os.sep}".startswith((_watch["folder"] + os.sep, *beginnings)):
         _watch["seen"].append(f"{event} {arguments[0]}")
