@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 Known = TypeVar("Known")
 
 RECOVER = "prunecore_recover_layer"  # the hook; `None` is an answer of it
+
+FUNCTIONS, CRITERIA = "prunecore_functions", "prunecore_criteria"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,26 @@ class Plugin(Provider):
         """
         return self._answer(hook, hook, {}) if hook in self.hooks else {}
 
+    @functools.cached_property
+    def functions(self) -> Mapping[Callable[..., Any], FunctionRule]:
+        """Its rules for functions, asked for once.
+
+        Raises:
+            PluginError: the hook raises, or answers with what cannot be used.
+        """
+        rules: Mapping[Callable[..., Any], FunctionRule] = self.gather(FUNCTIONS)
+        return rules
+
+    @functools.cached_property
+    def criteria(self) -> Mapping[str, Criterion]:
+        """Its importance criteria by name, asked for once.
+
+        Raises:
+            PluginError: the hook raises, or answers with what cannot be used.
+        """
+        criteria: Mapping[str, Criterion] = self.gather(CRITERIA)
+        return criteria
+
     def _answer(self, hook: str, what: str, arguments: Mapping[str, Any]) -> Any:
         answer = self.guarded(what, getattr(self.relay, hook), **arguments)
         return self.checked(self, hook, what, answer, arguments)
@@ -102,8 +125,9 @@ class Plugins:
                 _claim(self._owners, block_type, plugin, what)
         # the rules for functions, and the importance criteria, of all plugins together
         self.functions: Mapping[Callable[..., Any], FunctionRule]
-        self.functions = self._gathered("prunecore_functions")
-        self.criteria: Mapping[str, Criterion] = self._gathered("prunecore_criteria")
+        self.functions = _together([(plugin, plugin.functions) for plugin in plugins], FUNCTIONS)
+        self.criteria: Mapping[str, Criterion]
+        self.criteria = _together([(plugin, plugin.criteria) for plugin in plugins], CRITERIA)
 
     def owner(self, block_type: type[nn.Module]) -> Plugin | None:
         """The plugin that owns a class.
@@ -143,17 +167,6 @@ class Plugins:
     def versions(self) -> dict[str, str]:
         """Distribution name to version, the core among them."""
         return dict(plugin.label.split(" ") for plugin in self.all)
-
-    def _gathered(self, hook: str) -> dict[Any, Any]:
-        gathered: dict[Any, Any] = {}
-        givers: dict[Any, Plugin] = {}
-        for plugin in self.all:
-            for key, value in plugin.gather(hook).items():
-                name = getattr(key, "__name__", key)
-                same = key.lower() if isinstance(key, str) else key  # what a person takes for one
-                _claim(givers, same, plugin, f"{hook} gives {name}")
-                gathered[key] = value
-        return gathered
 
 
 class LazyClasses(Generic[Known]):
@@ -197,6 +210,18 @@ class LazyClasses(Generic[Known]):
 def hyphened(name: str) -> str:
     """A mode's name; a hyphen or an underscore, either is read."""
     return name.replace("_", "-")
+
+
+def _together(answers: Sequence[tuple[Plugin, Mapping[Any, Any]]], hook: str) -> dict[Any, Any]:
+    together: dict[Any, Any] = {}
+    givers: dict[Any, Plugin] = {}
+    for plugin, answer in answers:
+        for key, value in answer.items():
+            name = getattr(key, "__name__", key)
+            same = key.lower() if isinstance(key, str) else key  # what a person takes for one
+            _claim(givers, same, plugin, f"{hook} gives {name}")
+            together[key] = value
+    return together
 
 
 def _claim(claims: dict[Any, Plugin], key: Any, plugin: Plugin, what: str) -> None:

@@ -16,7 +16,7 @@ from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.signal import Signal
 from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.functions.rule import FunctionRule, Operation
-from prunecore.registry import RECOVER, Plugin, hyphened
+from prunecore.registry import CRITERIA, FUNCTIONS, RECOVER, Plugin, hyphened
 from prunecore.writing.instances import Instance
 from prunecore.writing.text import BlockSource, Call
 
@@ -50,9 +50,9 @@ def checked(plugin: Plugin, hook: str, what: str, answer: Any, arguments: Mappin
     wrong = "returned None" if answer is None else _CHECKS[hook](answer, **arguments)
     if wrong:
         raise plugin.error(f"{what} {wrong}")
-    if hook == "prunecore_functions" and not plugin.is_core:
+    if hook == FUNCTIONS and not plugin.is_core:
         return {key: _checked_rule(plugin, key, rule) for key, rule in answer.items()}
-    if hook == "prunecore_criteria" and not plugin.is_core:
+    if hook == CRITERIA and not plugin.is_core:
         return {hyphened(key): _checked_criterion(plugin, key, answer[key]) for key in answer}
     return answer
 

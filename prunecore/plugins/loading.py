@@ -159,6 +159,13 @@ def _implementations(manager: pluggy.PluginManager, module: Any) -> list[str]:
 
 
 @functools.cache
+def _load_own() -> Plugin:
+    from prunecore.plugins import builtin
+
+    return register(builtin, "builtin", f"prunecore {version('prunecore')}")
+
+
+@functools.cache
 def _load_installed(blocked: frozenset[str]) -> tuple[Plugin, ...]:
     return tuple(load_one(plugin) for plugin in installed() if plugin.name not in blocked)
 
@@ -169,9 +176,6 @@ def load() -> Plugins:
     Raises:
         PluginError: a plugin that is broken, or two that own the same class.
     """
-    from prunecore.plugins import builtin
     from prunecore.registry import Plugins
 
-    label = f"prunecore {version('prunecore')}"
-    own = register(builtin, "builtin", label)
-    return Plugins([own, *_load_installed(blocked_names())])
+    return Plugins([_load_own(), *_load_installed(blocked_names())])
