@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from prunecore.channels.dependencies import Dependencies
 from prunecore.errors import LevelError, PrunecoreError
 from prunecore.escaping import shown_value
-from prunecore.planning.bounds import removal_order
-from prunecore.planning.choices import Choices
+from prunecore.planning.choices import Choices, removal_order
 from prunecore.planning.cost import Cost
 from prunecore.planning.goal import Goal, Target
 from prunecore.planning.request import Limits, Scope
