@@ -19,7 +19,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.stored import check_stored
 from prunecore.criteria.criterion import ScoringContext
-from prunecore.criteria.scoring import Scoring
+from prunecore.criteria.scoring import OPEN, Scoring
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import nearest_name, shown, shown_value, visible, why_no_name
 from prunecore.files.images import CalibrationImages, calibration_images
@@ -321,7 +321,7 @@ class TracedModel:
             UsageError: the mode is not known, or reads images and none are given.
         """
         context = ScoringContext(
-            self._checked, self._checked.tensors, seed, scoring=scoring or Scoring()
+            self._checked, self._checked.tensors, seed, scoring=scoring or OPEN
         )
         if self.images is not None:
             layers = self._layers
@@ -494,7 +494,7 @@ class TracedModel:
             asked,
             self.mode(mode),
             limits=limits or Limits(),
-            scoring=scoring or Scoring(),
+            scoring=scoring or OPEN,
             recover=self._steps(recover),
             **others,
         )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.linear_map import LinearMap
-from prunecore.criteria.scoring import Scoring
+from prunecore.criteria.scoring import OPEN, Scoring
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ScoringContext:
     model: nn.Module | None = None
     images: tuple[Tensor, ...] = ()
     linear_maps: Mapping[str, LinearMap] = field(default_factory=dict)
-    scoring: Scoring = field(default_factory=Scoring)
+    scoring: Scoring = OPEN
 
 
 # one score a channel, shape (dependencies.count,)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from prunecore.channels.dependencies import ChannelArray
 from prunecore.channels.signal import Signal
 from prunecore.criteria.criterion import ScoringContext
-from prunecore.criteria.scoring import Choice
+from prunecore.criteria.members import Choice, completed
 from prunecore.errors import PrunecoreError, UsageError
 from prunecore.escaping import shown
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
@@ -55,7 +55,7 @@ def network_of(context: ScoringContext, mode: str) -> nn.Module:
 
 def chosen(context: ScoringContext, reduce: Any, normalize: Any) -> Choice:
     """The choice of a criterion that reads what consumers do."""
-    return context.scoring.over(Choice(("consumers",), reduce, normalize))
+    return completed(context.scoring, Choice(("consumers",), reduce, normalize))
 
 
 def readers(context: ScoringContext, mode: str) -> list[Reader]:

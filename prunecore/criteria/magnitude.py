@@ -11,6 +11,8 @@ from torch import Tensor
 
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.members import (
+    Choice,
+    completed,
     finished,
     mean_absolute,
     norms_of,
@@ -19,7 +21,7 @@ from prunecore.criteria.members import (
     scores_of,
     weight_values,
 )
-from prunecore.criteria.scoring import PARTS, Choice
+from prunecore.criteria.scoring import PARTS
 
 _FILTERS = Choice(members=("producers",), reduce="mean", normalize="group")
 
@@ -74,7 +76,7 @@ def lamp(context: ScoringContext) -> NDArray[np.float64]:
     between groups, so that it is not normalised unless told. After Lee et al., "Layer-adaptive
     Sparsity for the Magnitude-based Pruning", 2021, arXiv 2010.07611.
     """
-    how = context.scoring.over(Choice(PARTS, "mean", "none"))
+    how = completed(context.scoring, Choice(PARTS, "mean", "none"))
     count = context.dependencies.count
     found = weight_values(context, lambda rows: norms_of(rows, 2) ** 2, how.members)
     squares = reduced(found, count, how.reduce)
@@ -84,7 +86,7 @@ def lamp(context: ScoringContext) -> NDArray[np.float64]:
 def _by_weights(
     context: ScoringContext, value: Callable[[Tensor], Tensor], default: Choice
 ) -> NDArray[np.float64]:
-    how = context.scoring.over(default)
+    how = completed(context.scoring, default)
     return scores_of(context, weight_values(context, value, how.members), how)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,29 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import ChannelArray, Dependencies, groups_of
 from prunecore.criteria.criterion import ScoringContext
-from prunecore.criteria.scoring import PARTS, Choice, Normalization, Part, Reduction
+from prunecore.criteria.scoring import PARTS, Normalization, Part, Reduction, Scoring
 
 # The channel at each place of one member, and a value for each, shape `(..., places)`.
 Values = tuple[ChannelArray, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A `Scoring` that leaves nothing open."""
+
+    members: tuple[Part, ...]
+    reduce: Reduction
+    normalize: Normalization
+
+
+def completed(scoring: Scoring, default: Choice) -> Choice:
+    """What a user chose, and the criterion's own where that leaves it open."""
+    return Choice(
+        scoring.members or default.members,
+        scoring.reduce or default.reduce,
+        scoring.normalize or default.normalize,
+    )
+
 
 _SMALLEST = 1e-30  # in the place of a mean that nothing can be divided by
 

@@ -50,23 +50,9 @@ class Scoring:
                 if name not in known:
                     raise unknown_name(kind, str(name), known)
 
-    def over(self, default: Choice) -> Choice:
-        """This choice, and the criterion's where this leaves it open."""
-        return Choice(
-            self.members or default.members,
-            self.reduce or default.reduce,
-            self.normalize or default.normalize,
-        )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A choice that leaves nothing open, with the attributes of `Scoring`."""
-
-    members: tuple[Part, ...]
-    reduce: Reduction
-    normalize: Normalization
-
 
 def _given(name: str | None) -> tuple[str, ...] | None:
     return None if name is None else (name,)
+
+
+OPEN = Scoring()  # which leaves all to the criterion

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from prunecore.criteria.scoring import Scoring
+from prunecore.criteria.scoring import OPEN, Scoring
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown_value
 from prunecore.planning.goal import Goal, Target
@@ -156,7 +156,7 @@ class Request:
     verify: bool = True
     origin: str | None = None
     fingerprint: str | None = None
-    scoring: Scoring = field(default_factory=Scoring)
+    scoring: Scoring = OPEN
     recover: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -6,19 +6,20 @@ from typing import Any
 
 import pytest
 
-from prunecore.criteria.scoring import Choice, Scoring
+from prunecore.criteria.members import Choice, completed
+from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError
 
 DEFAULT = Choice(("producers",), "mean", "group")
 
 
 def test_what_is_left_open_is_the_criterions() -> None:
-    assert Scoring().over(DEFAULT) == DEFAULT
+    assert completed(Scoring(), DEFAULT) == DEFAULT
 
 
 def test_what_is_chosen_wins() -> None:
     chosen = Scoring(("norms", "consumers"), "max", "none")
-    assert chosen.over(DEFAULT) == Choice(("norms", "consumers"), "max", "none")
+    assert completed(chosen, DEFAULT) == Choice(("norms", "consumers"), "max", "none")
 
 
 @pytest.mark.parametrize(
