@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
-from prunecore.channels.records import TRAINING, is_within
+from prunecore.channels.names import is_within
+from prunecore.channels.records import TRAINING
 from prunecore.channels.stored import check_stored
 from prunecore.errors import PrunecoreError
 from prunecore.escaping import shown

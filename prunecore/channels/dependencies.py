@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore.channels.ids import FIXED, Ids
-from prunecore.channels.names import tensor_names
+from prunecore.channels.names import is_within, tensor_names
 from prunecore.channels.records import (
     TRAINING,
     Forwards,
@@ -18,7 +18,6 @@ from prunecore.channels.records import (
     MaskedFunction,
     Records,
     Use,
-    is_within,
 )
 from prunecore.errors import PrunecoreError
 

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.ids import Ids
-from prunecore.channels.names import module_paths, tensor_names
-from prunecore.channels.records import is_within
+from prunecore.channels.names import is_within, module_paths, tensor_names
 from prunecore.channels.signal import Signal
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import nn
 
 
@@ -24,3 +26,8 @@ def is_of_torch(cls: type) -> bool:
 def join(path: str, key: str) -> str:
     """The path of what a module holds under a key; the network's own path is empty."""
     return f"{path}.{key}" if path else key
+
+
+def is_within(name: str, paths: Collection[str]) -> bool:
+    """True if the path of a module or tensor is one of `paths`, or lies below one."""
+    return any(name == path or name.startswith(f"{path}.") for path in paths)

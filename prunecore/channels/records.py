@@ -170,9 +170,4 @@ class Records:
     )
 
 
-def is_within(name: str, paths: Collection[str]) -> bool:
-    """True if the path of a module or tensor is one of `paths`, or lies below one."""
-    return any(name == path or name.startswith(f"{path}.") for path in paths)
-
-
 TRAINING = "training"  # stands for all that only training does, where modules are named

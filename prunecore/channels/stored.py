@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
-from prunecore.channels.records import is_within
+from prunecore.channels.names import is_within
 from prunecore.errors import UnsupportedError, WeightsError
 from prunecore.escaping import is_number, shown
 

@@ -15,7 +15,7 @@ from torch import nn
 from prunecore.channels.dependencies import Dependencies, groups_of
 from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
-from prunecore.channels.records import is_within
+from prunecore.channels.names import is_within
 from prunecore.escaping import shown_value
 from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter

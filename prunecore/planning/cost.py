@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prunecore.channels.dependencies import Dependencies
-from prunecore.channels.records import is_within
+from prunecore.channels.names import is_within
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from torch.func import functional_call
 from prunecore.channels.dependencies import ChannelArray, Dependencies
 from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_of_torch
-from prunecore.channels.records import Visit, is_within
+from prunecore.channels.names import is_of_torch, is_within
+from prunecore.channels.records import Visit
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Inputs, tensors
 from prunecore.isolation.state import kept_contents

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from prunecore.channels.names import join, module_paths
-from prunecore.channels.records import TRAINING, is_within
+from prunecore.channels.names import is_within, join, module_paths
+from prunecore.channels.records import TRAINING
 from prunecore.errors import UnsupportedError
 from prunecore.inputs import Arguments
 from prunecore.tracing.module_hooks import (

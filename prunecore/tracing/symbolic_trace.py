@@ -11,8 +11,8 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.names import join, module_paths
-from prunecore.channels.records import TRAINING, is_within
+from prunecore.channels.names import is_within, join, module_paths
+from prunecore.channels.records import TRAINING
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UsageError, told
 from prunecore.isolation.copies import Isolation

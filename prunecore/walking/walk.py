@@ -19,8 +19,8 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.channels import Channels
 from prunecore.channels.computed import are_of_weights, is_open, open_parts
 from prunecore.channels.ids import Ids, along, without_channels
-from prunecore.channels.names import is_of_torch
-from prunecore.channels.records import Trace, Visit, is_within
+from prunecore.channels.names import is_of_torch, is_within
+from prunecore.channels.records import Trace, Visit
 from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, shaped
 from prunecore.channels.sizes import Count, counted, depending
 from prunecore.decorators import protected_layers

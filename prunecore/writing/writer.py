@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_of_torch, join, module_paths
-from prunecore.channels.records import Visit, is_within
+from prunecore.channels.names import is_of_torch, is_within, join, module_paths
+from prunecore.channels.records import Visit
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UnwritableError
 from prunecore.escaping import is_name

@@ -9,7 +9,8 @@ from typing import Any
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.records import Trace, is_within
+from prunecore.channels.names import is_within
+from prunecore.channels.records import Trace
 from prunecore.tracing.attributes import HeldFloat, HeldInt
 from prunecore.tracing.train_eval import only_in
 from prunecore.writing.passes.original_names import disagreeing, local_names
