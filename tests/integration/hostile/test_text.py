@@ -22,12 +22,12 @@ import prunecore
 from prunecore.errors import PrunecoreError, UnsupportedError, UsageError, WeightsError
 from prunecore.plugins import loading
 
-from .hostile.constants import ALL_HOLDERS, HOLDERS, Holder
-from .hostile.names import CANARY, NAMES, described
-from .hostile.nets import SHAPE
-from .hostile.places import ALL_PLACES, PLACES, Place
-from .hostile.texts import layer_option
-from .oracle import check_imports
+from ..oracle import check_imports
+from .constants import ALL_HOLDERS, HOLDERS, Holder
+from .names import CANARY, NAMES, described
+from .nets import SHAPE
+from .places import ALL_PLACES, PLACES, Place
+from .texts import layer_option
 
 # What Python and torch themselves say of a name that cannot stand in a place.
 _REFUSED = (AttributeError, KeyError, SyntaxError, TypeError, UnicodeEncodeError, ValueError)

@@ -29,7 +29,7 @@ from prunecore.inputs import of_shape
 from prunecore.plugins import loading
 from prunecore.walking.network import walk
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PICTURED = ROOT / "docs/how-it-works.md"
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.MULTILINE | re.DOTALL

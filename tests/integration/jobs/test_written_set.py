@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import prunecore
 
-from .networks import network
+from ..networks import network
 
 
 @pytest.fixture

@@ -25,11 +25,11 @@ from prunecore.escaping import is_name, visible
 from prunecore.files.weights import load_weights
 from prunecore.pruning import module_of
 
-from .hostile.attributes import child, dictionary
-from .hostile.names import CANARY, FEW, MARKUP, RUNS, described
-from .hostile.nets import SHAPE, Net
-from .hostile.texts import class_name
-from .oracle import check_style
+from ..oracle import check_style
+from .attributes import child, dictionary
+from .names import CANARY, FEW, MARKUP, RUNS, described
+from .nets import SHAPE, Net
+from .texts import class_name
 
 NAMES = [pytest.param(name, id=described(name)) for name in (*FEW, "[bold]", ":fire:", "${block}")]
 FOLDED = ("\ufb01", "\u017felf")  # which ruff takes for names that an attribute can have

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 import prunecore
 
-from .own import attention, blocks, detector, generative, maps, rearranged, sequences
+from . import attention, blocks, detector, generative, maps, rearranged, sequences
 
 IMAGE = (3, 32, 32)
 

@@ -18,7 +18,7 @@ from prunecore.cli.main import main
 from prunecore.errors import UsageError
 from prunecore.recovery import steps
 
-from ..strangers import message
+from ...strangers import message
 
 SHAPE = (3, 8, 8)
 

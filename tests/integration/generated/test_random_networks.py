@@ -32,9 +32,9 @@ from prunecore.walking.network import find_dependencies
 from prunecore.writing.building import build, transfer_weights
 from prunecore.writing.source_file import write_network
 
-from ..conftest import masked
-from .networks import filled
-from .oracle import check_imports, check_style
+from ...conftest import masked
+from ..networks import filled
+from ..oracle import check_imports, check_style
 from .random_networks import Drawn, Shapes, networks
 
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]

@@ -1,1 +1,0 @@
-"""Names and constants that would be taken for code, and the places where they can stand."""
