@@ -8,9 +8,10 @@ output is added to a narrowed stream makes up for what the stream has lost.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,18 +19,23 @@ from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.errors import WeightsError
 from prunecore.escaping import shown
 from prunecore.recovery.recording import Answers, Key
+from prunecore.recovery.side_by_side import SideBySide
+
+_BLOCK = 256  # columns that are multiplied at a time, at least
+_BLOCKS = 4  # at most
 
 RIDGE = 1e-2  # of the mean diagonal: towards the cut weights
 _FLATTEST = 0.05  # of a norm's mean slope: a channel below takes up nothing of its stream's loss
 
 
 class Refit:
-    """Refits a smaller network while images run through it once, all together.
+    """Refits a smaller network while batches of images run through it, once and side by side.
 
     Args:
         small: the network, in eval mode; its weights change.
         layers: its linear maps and norms, by path.
         answers: what the original's layers answer on the same images, by path.
+        batches: the images that the answers are of, in their order.
     """
 
     def __init__(
@@ -37,115 +43,163 @@ class Refit:
         small: nn.Module,
         layers: Mapping[str, LinearMap | RunningStatistics],
         answers: Mapping[str, Answers],
+        batches: Sequence[Tensor],
     ) -> None:
-        self._small, self._layers, self._answers = small, layers, answers
-        self._beside = {known.beside for known in answers.values()}
-        self._there: dict[Key, Tensor] = {}  # what has been computed of these
+        self._small, self._layers = small, layers
+        self._answers = dict(answers)
+        self._runs = SideBySide(small, batches)
+        ends = np.cumsum([len(batch) for batch in batches])
+        self._parts = [
+            slice(end - len(batch), end) for batch, end in zip(batches, ends, strict=True)
+        ]
+        # of what streams were before something is added to them: what they are, by batch
+        self._streams: dict[Key, dict[int, Tensor]] = {
+            known.beside: {} for known in answers.values() if known.beside is not None
+        }
+        self._changed: list[str] = []
 
     @torch.no_grad()
-    def run(self, images: Tensor) -> list[str]:
+    def run(self) -> list[str]:
         """Refit, and return the names of the tensors that have changed.
-
-        Args:
-            images: those that the answers are of, in their order.
 
         Raises:
             WeightsError: activations of a layer are not finite.
         """
-        changed: list[str] = []
-        handles = [
-            handle
-            for path, module in self._small.named_modules()
-            for handle in (
-                module.register_forward_pre_hook(functools.partial(self._enter, path, changed)),
-                module.register_forward_hook(functools.partial(self._leave, path)),
-            )
-        ]
+        handles = []
+        for path, kind in self._streams:
+            module, keep = self._small.get_submodule(path), functools.partial(self._keep, path)
+            if kind == "input":
+                handles.append(module.register_forward_pre_hook(keep))
+            else:
+                handles.append(module.register_forward_hook(keep))
         try:
-            self._small(images)
+            self._runs.run([*self._answers], self._solve)
         finally:
             for handle in handles:
                 handle.remove()
-            self._there.clear()
-        return changed
+            self._streams.clear()
+        return self._changed
 
-    def _enter(
-        self, path: str, changed: list[str], _module: nn.Module, inputs: tuple[Any, ...]
-    ) -> None:
-        if (path, "input") in self._beside:
-            self._there[path, "input"] = inputs[0]
-        if path in self._answers:
-            changed += self._solve(path, inputs[0])
+    def _keep(self, path: str, _module: nn.Module, inputs: tuple[Any, ...], *output: Any) -> None:
+        """Keep what a module reads, or returns where it has done so."""
+        kind, value = ("output", output[0]) if output else ("input", inputs[0])
+        self._streams[path, kind][self._runs.now] = value
 
-    def _leave(self, path: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        if (path, "output") in self._beside:
-            self._there[path, "output"] = output
-
-    def _solve(self, path: str, input: Tensor) -> list[str]:
+    def _solve(self, path: str, inputs: Sequence[Tensor]) -> None:
         """Fit one layer on what it is about to read."""
-        layer, known = self._layers[path], self._answers[path]
+        layer, known = self._layers[path], self._answers.pop(path)
         assert isinstance(layer, LinearMap)
-        chosen = torch.cat(known.chosen)
-        wanted = torch.cat(known.values).double()
-        if known.beside is not None and known.beside in self._there:
-            stream = layer.answers(self._there[known.beside], chosen)
-            wanted = wanted + self._before_norm(known, torch.cat(known.addends) - stream)
-        rows = layer.rows(input, known.size, chosen).double()
-        matrix = layer.matrix().double()
         norm = self._layers[known.norm] if known.norm is not None else None
-        wanted = wanted.reshape(len(wanted), len(matrix), -1).transpose(0, 1)
-        fitted, shift = _fitted(
-            rows, wanted, matrix, has_intercept=layer.bias is not None or norm is not None
-        )
+        has_intercept = layer.bias is not None or norm is not None
+        errors = Errors(layer.matrix(), has_intercept)
+        stream = self._streams[known.beside] if known.beside is not None else {}
+        for number, (part, input) in enumerate(zip(self._parts, inputs, strict=True)):
+            chosen, wanted = known.chosen[part], known.values[part].flatten(0, 1)
+            if number in stream and known.addends is not None:
+                lost = known.addends[part].flatten(0, 1) - layer.answers(stream[number], chosen)
+                wanted = wanted + self._before_norm(known, lost)
+            errors.add(layer.rows(input, known.size, chosen), wanted)
+        if all(other.beside != known.beside for other in self._answers.values()):
+            stream.clear()  # or it would be in memory to the end
+        fitted, shift = errors.fitted()
         if not fitted.isfinite().all():
             raise WeightsError(
                 f"What {shown(path)} reads on the calibration images is not finite.\n"
                 "Look for images with NaN or infinity, or for weights that are too large."
             )
         layer.weight.copy_(layer.as_weight(fitted))
-        changed = [f"{path}.weight"]
+        self._changed.append(f"{path}.weight")
         if layer.bias is not None:
             layer.bias.copy_(shift)
-            changed.append(f"{path}.bias")
+            self._changed.append(f"{path}.bias")
         elif isinstance(norm, RunningStatistics):
             norm.mean.sub_(shift)
-            changed.append(f"{known.norm}.running_mean")
-        return changed
+            self._changed.append(f"{known.norm}.running_mean")
 
     def _before_norm(self, known: Answers, lost: Tensor) -> Tensor:
         """What a layer has to add so that its norm, if it has one, adds what a stream has lost."""
         norm = self._layers[known.norm] if known.norm is not None else None
         if not isinstance(norm, RunningStatistics):
-            return lost.double()
-        slope = (norm.variance.double() + norm.eps).rsqrt()
-        slope = slope if norm.scale is None else slope * norm.scale.double()
+            return lost
+        slope = (norm.variance + norm.eps).rsqrt()
+        slope = slope if norm.scale is None else slope * norm.scale
         is_steep = slope.abs() > _FLATTEST * slope.abs().mean()
-        return torch.where(is_steep, lost.double() / torch.where(is_steep, slope, 1.0), 0.0)
+        return torch.where(is_steep, lost / torch.where(is_steep, slope, 1.0), 0.0)
 
 
-def _fitted(
-    rows: Tensor, wanted: Tensor, matrix: Tensor, has_intercept: bool
-) -> tuple[Tensor, Tensor]:
-    """Ridge regression towards the matrix that is there, in each group.
+class Errors:
+    """What a matrix answers wrongly on rows that come part by part, and the one that answers best.
+
+    Products are in float32 for a network in float32, and summed in float64: taken from the mean of
+    the first rows, and with the ridge, they are as good as in float64 throughout.
 
     Args:
-        rows: what is read, shape `(groups, rows, columns)`.
-        wanted: what is to be answered, shape `(groups, rows, outputs)`.
         matrix: shape `(groups, outputs, columns)`.
         has_intercept: whether a constant may be added to each output.
-
-    Returns:
-        The matrix, and the constant of each output, shape `(groups * outputs,)`.
     """
-    mean_read = rows.mean(1, keepdim=True) if has_intercept else torch.zeros_like(rows[:, :1])
-    mean_wanted = wanted.mean(1, keepdim=True) if has_intercept else torch.zeros_like(wanted[:, :1])
-    centred = rows - mean_read
-    lacking = wanted - mean_wanted - centred @ matrix.mT
-    moments = centred.mT @ centred
-    diagonal = moments.diagonal(dim1=1, dim2=2)  # a view: the ridge is added in place
-    diagonal += RIDGE * diagonal.mean(1, keepdim=True) + torch.finfo(moments.dtype).tiny
-    factor, _ = torch.linalg.cholesky_ex(moments)
-    change = torch.cholesky_solve(centred.mT @ lacking, factor)
-    fitted = matrix + change.mT
-    shift = mean_wanted - mean_read @ fitted.mT
-    return fitted, shift.flatten()
+
+    def __init__(self, matrix: Tensor, has_intercept: bool) -> None:
+        self._matrix = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+        self._has_intercept = has_intercept
+        self._count = 0
+        groups, outputs, columns = matrix.shape
+        zeros = functools.partial(torch.zeros, dtype=torch.float64, device=matrix.device)
+        self._waiting: list[Tensor] = []
+        self._origin: Tensor | None = None  # that rows and errors are taken from
+        self._sums = zeros(groups, 1, columns + outputs)
+        # of columns with columns, where the first comes no later, and with errors
+        self._products = zeros(groups, columns, columns + outputs)
+
+    def add(self, rows: Tensor, wanted: Tensor) -> None:
+        """Take in some rows.
+
+        Args:
+            rows: what is read, shape `(groups, rows, columns)`.
+            wanted: what is to be answered, shape `(rows, groups * outputs)`.
+        """
+        rows = rows.to(self._matrix.dtype)
+        apart = wanted.reshape(len(wanted), len(rows), -1).transpose(0, 1)
+        both = torch.cat([rows, apart - rows @ self._matrix.mT], 2)
+        if self._origin is None:
+            mean = both.mean(1, keepdim=True)
+            self._origin = mean if self._has_intercept else torch.zeros_like(mean)
+        both -= self._origin
+        self._count += rows.shape[1]
+        self._sums += both.sum(1, keepdim=True, dtype=torch.float64)
+        self._waiting.append(both)
+        if sum(part.shape[1] for part in self._waiting) >= self._matrix.shape[2]:
+            self._multiply()
+
+    def _multiply(self) -> None:
+        """Add the products of what waits, block by block and none twice."""
+        both = torch.cat(self._waiting, 1)
+        self._waiting.clear()
+        columns = self._matrix.shape[2]
+        step = max(_BLOCK, -(-columns // _BLOCKS))
+        for first in range(0, columns, step):
+            block = both[:, :, first : min(first + step, columns)]
+            self._products[:, first : first + step, first:] += block.mT @ both[:, :, first:]
+
+    def fitted(self) -> tuple[Tensor, Tensor]:
+        """Ridge regression towards the matrix that is there, in each group.
+
+        Returns:
+            The matrix, and the constant of each output, shape `(groups * outputs,)`.
+        """
+        if self._waiting:
+            self._multiply()
+        assert self._origin is not None
+        columns = self._matrix.shape[2]
+        mean = self._sums / self._count
+        read, lacking = mean.tensor_split([columns], 2)
+        products = self._products
+        if self._has_intercept:
+            products -= self._count * read.mT @ mean
+        moments, products = products.tensor_split([columns], 2)
+        moments = moments.triu() + moments.triu(1).mT
+        diagonal = moments.diagonal(dim1=1, dim2=2)  # a view: the ridge is added in place
+        diagonal += RIDGE * diagonal.mean(1, keepdim=True) + torch.finfo(moments.dtype).tiny
+        factor, _ = torch.linalg.cholesky_ex(moments)
+        change = torch.cholesky_solve(products, factor)
+        read, lacking = (mean + self._origin).tensor_split([columns], 2)
+        return self._matrix + change.mT, (lacking - read @ change).flatten()

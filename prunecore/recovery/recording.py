@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from prunecore.channels.linear_map import LinearMap, RunningStatistics
 
 # Rows that a layer is fitted on: this many for each of its columns, and no fewer than that.
-_PER_COLUMN = 8
+_PER_COLUMN = 4
 _LEAST_ROWS = 4096
 
 # A tensor of the forward pass: what a module is called with, or what it returns.
@@ -38,19 +38,19 @@ class Answers:
 
     Attributes:
         size: the axes of its output that it answers along.
-        chosen: the places, a tensor of shape `(n, places)` for each batch.
-        values: what it answers there for its kept outputs, `(n * places, kept)` for each batch.
+        chosen: the places, shape `(images, places)`.
+        values: what it answers there for its kept outputs, shape `(images, places, kept)`.
         norm: the path of the norm that reads its output as it is.
         beside: what its output, or the norm's, is added to afterwards and was there before it.
-        addends: that at the same places.
+        addends: that at the same places; `None` where there is nothing.
     """
 
     size: tuple[int, ...]
-    chosen: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    chosen: Tensor
+    values: Tensor
     norm: str | None = None
     beside: Key | None = None
-    addends: list[Tensor] = field(default_factory=list)
+    addends: Tensor | None = None
 
 
 class Recording:
@@ -80,6 +80,7 @@ class Recording:
         self._original, self._layers = original, layers
         self._columns, self._kept, self._count = columns, kept, count
         self._random = torch.Generator().manual_seed(seed)
+        self._now = slice(0, 0)  # the images of the batch
         self._forget()
 
     def _forget(self) -> None:
@@ -87,11 +88,12 @@ class Recording:
         self.calls = {}
         self._keys = WeakTensorKeyDictionary()  # tensors of the forward pass to what they are
         self._made_by = WeakTensorKeyDictionary()  # to the layer and the last of it and its norm
-        self._number = 0
+        self._number = 0  # of calls of modules so far
 
     def run(self, images: Tensor) -> Any:
         """Run one batch, and return what the network does."""
         self._forget()
+        self._now = slice(self._now.stop, self._now.stop + len(images))
         handles = [
             handle
             for path, module in self._original.named_modules()
@@ -132,20 +134,33 @@ class Recording:
     def _record(self, path: str, layer: LinearMap, output: Tensor) -> None:
         size = layer.places(output)
         there = math.prod(size)
-        rows = max(_LEAST_ROWS, _PER_COLUMN * self._columns[path])
-        number = min(there, -(-rows // self._count))
-        known = self.answers.setdefault(path, Answers(size))
-        chosen = torch.arange(there).expand(len(output), there)
-        if number < there:
+        known = self.answers.get(path)
+        if known is None:
+            rows = max(_LEAST_ROWS, _PER_COLUMN * self._columns[path])
+            number = min(there, -(-rows // self._count))
+            # room for all images at once, lest small pieces lie between what comes and goes
+            known = self.answers[path] = Answers(
+                size,
+                torch.arange(number, device=output.device).repeat(self._count, 1),
+                output.new_empty(self._count, number, self._width(path, layer)),
+            )
+        chosen = known.chosen[self._now]
+        if chosen.shape[1] < there:
             drawn = torch.rand(len(output), there, generator=self._random)
-            chosen = drawn.topk(number, dim=1).indices
-        chosen = chosen.to(output.device)
-        known.chosen.append(chosen)
-        known.values.append(self._kept_of(path, layer.answers(output, chosen)))
+            chosen.copy_(drawn.topk(chosen.shape[1], dim=1).indices)
+        known.values[self._now] = self._answered(path, output, chosen)
 
-    def _kept_of(self, path: str, values: Tensor) -> Tensor:
+    def _width(self, path: str, layer: LinearMap) -> int:
         kept = self._kept[path]
-        return values.clone() if kept is None else values[:, kept]
+        groups, outputs, _ = layer.matrix().shape
+        return groups * outputs if kept is None else len(kept)
+
+    def _answered(self, path: str, output: Tensor, chosen: Tensor) -> Tensor:
+        """What a layer answers at some places for its kept outputs, `(n, places, kept)`."""
+        layer, kept = self._layers[path], self._kept[path]
+        assert isinstance(layer, LinearMap)
+        values = layer.answers(output, chosen)
+        return (values if kept is None else values[:, kept]).reshape(*chosen.shape, -1)
 
     def meet(self, first: Tensor, second: Tensor) -> None:
         """Note what two tensors of equal shape are that are about to be added."""
@@ -158,11 +173,13 @@ class Recording:
             return
         _, path, later = max(known, key=lambda entry: entry[0])
         other = second if later is first else first
-        answers, layer = self.answers[path], self._layers[path]
-        if other is later or other not in self._keys or not isinstance(layer, LinearMap):
+        if other is later or other not in self._keys:
             return
+        answers = self.answers[path]
         answers.beside = self._keys[other]
-        answers.addends.append(self._kept_of(path, layer.answers(other, answers.chosen[-1])))
+        if answers.addends is None:
+            answers.addends = torch.empty_like(answers.values)
+        answers.addends[self._now] = self._answered(path, other, answers.chosen[self._now])
 
 
 class _Additions(TorchFunctionMode):

@@ -117,10 +117,11 @@ def refit(networks: Networks, images: Tensor, seed: int) -> list[str]:
     """Refit the layers of the smaller network; see `prunecore.recovery.least_squares`."""
     columns, kept = _to_fit(networks)
     recording = Recording(networks.original, networks.layers, columns, kept, len(images), seed)
-    for part in torch.split(images, batch_of(images)):
-        recording.run(part)
+    batches = torch.split(images, batch_of(images))
+    for batch in batches:
+        recording.run(batch)
     once = {path: told for path, told in recording.answers.items() if recording.calls[path] == 1}
-    return Refit(networks.small, networks.small_layers, once).run(images)
+    return Refit(networks.small, networks.small_layers, once, batches).run()
 
 
 def _to_fit(networks: Networks) -> tuple[dict[str, int], dict[str, Tensor | None]]:

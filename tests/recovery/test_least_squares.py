@@ -42,7 +42,7 @@ def refit(
     with torch.no_grad():
         for batch in images.split(16):
             recording.run(batch)
-    return Refit(small, layers, recording.answers).run(images)
+    return Refit(small, layers, recording.answers, images.split(16)).run()
 
 
 class Pair(nn.Module):
