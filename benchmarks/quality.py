@@ -3,8 +3,9 @@
 python benchmarks/quality.py [--networks resnet20,vgg,mobilenet] [--levels 30,50,70,80] \
 [--seeds 0,1,2] [--write]
 
-Each cell is the percentage of 3,000 test images that are read right: right after pruning, with the
-statistics of batch norms estimated anew, and refitted, on the same 256 images without labels.
+Each cell is the percentage of 3,000 test images that are read right: right after pruning, refitted
+without images, and on the same 256 images without labels with the statistics of batch norms
+estimated anew, and refitted.
 """
 
 from __future__ import annotations
@@ -27,14 +28,9 @@ import prunecore
 PAGE = Path("docs/quality.md")
 RESULTS = Path("build/quality/results.json")
 IMAGES = 256
+WITHOUT_IMAGES = ("random", "l1-norm", "l2-norm", "bn-scale", "fpgm", "lamp", "magnitude")
 OURS = (
-    "random",
-    "l1-norm",
-    "l2-norm",
-    "bn-scale",
-    "fpgm",
-    "lamp",
-    "magnitude",
+    *WITHOUT_IMAGES,
     "taylor",
     "fisher",
     "activation",
@@ -84,6 +80,9 @@ def ours(
             "statistics": accuracy(with_statistics(plain, images), *test),
             "refit": accuracy(refitted, *test),
         }
+        if mode in WITHOUT_IMAGES:
+            free = traced.prune(plan, name="net", verify=False, recover="data-free").model.eval()
+            cells[level]["data-free"] = accuracy(free, *test)
     return cells
 
 
@@ -148,8 +147,9 @@ def page(rows: list[dict[str, Any]], levels: list[float]) -> str:
         "",
         f"Networks that read pairs of handwritten digits ({CLASSES} classes), the mean of "
         f"{len(seeds)} seed(s), in percent of 3,000 test images. Each cell: right after pruning / "
-        f"with the batch norms' statistics estimated anew / refitted, on the same {IMAGES} images "
-        "without labels. Nothing is trained. Levels are percentages of the MACs. "
+        "refitted without images (the step `data-free`) / with the batch norms' statistics "
+        f"estimated anew / refitted, the last two on the same {IMAGES} images without labels. "
+        "Nothing is trained. Levels are percentages of the MACs. "
         "`python -m nox -s quality` writes this page.",
     ]
     for name in dict.fromkeys(row["network"] for row in rows):
@@ -168,7 +168,10 @@ def page(rows: list[dict[str, Any]], levels: list[float]) -> str:
 def _cell(cells: list[dict[str, float]]) -> str:
     if not cells:
         return "not reached"
-    return " / ".join(f"{mean(cell[kind] for cell in cells):.1f}" for kind in cells[0])
+    return " / ".join(
+        f"{mean(cell[kind] for cell in cells):.1f}" if kind in cells[0] else "-"
+        for kind in ("plain", "data-free", "statistics", "refit")
+    )
 
 
 def main() -> None:

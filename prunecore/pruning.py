@@ -37,6 +37,7 @@ from prunecore.planning.request import (
 )
 from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
 from prunecore.plugins import loading as plugin_registry
+from prunecore.recovery.data_free import DATA_FREE, recover_without_images
 from prunecore.recovery.steps import Networks
 from prunecore.recovery.steps import recover as recover_accuracy
 from prunecore.tracing.patches import beside_others
@@ -174,7 +175,8 @@ def prune(
             a tensor of shape `(n, ...)`, batches as a `DataLoader` gives them, a folder, or a
             `Calibration`, which says how many and how they are read.
         recover: what gives the accuracy back, in order: `refit` solves each layer's weights anew,
-            `batch-norm` estimates statistics anew. With calibration images `refit` where not given.
+            `batch-norm` estimates statistics anew, `data-free` refits without images, for networks
+            with batch norms. With calibration images `refit` where not given.
         scoring: what of a channel counts for the mode, and how it is put together.
 
     Returns:
@@ -359,7 +361,12 @@ class TracedModel:
         for step in steps:
             if step not in RECOVERY_STEPS:
                 raise unknown_name("step of recovery", step, RECOVERY_STEPS)
-        if steps and self.images is None:
+        if DATA_FREE in steps and len(steps) > 1:
+            raise UsageError(
+                f"The step {DATA_FREE} is for networks without images, and goes with no other.\n"
+                "Leave it or the others out."
+            )
+        if steps and DATA_FREE not in steps and self.images is None:
             raise UsageError(
                 f"The step {steps[0]} reads images, and none are given.\n"
                 "Give some: --calibrate FOLDER, or calibration= in Python."
@@ -546,7 +553,7 @@ class TracedModel:
 
         It comes after the proof, so that it hides no fault of what has been cut and written.
         """
-        if not request.recover or self.images is None:
+        if not request.recover:
             return []
         networks = Networks(
             self._original,
@@ -555,7 +562,10 @@ class TracedModel:
             self._layers,
             self.plugins.layers(small),
         )
-        told = recover_accuracy(networks, self.images.tensor, request.recover, request.seed)
+        if self.images is None or DATA_FREE in request.recover:
+            told = recover_without_images(networks, self.inputs.shapes, request.seed)
+        else:
+            told = recover_accuracy(networks, self.images.tensor, request.recover, request.seed)
         stored = small.state_dict()
         for name in weights:
             weights[name].copy_(stored[name])

@@ -21,7 +21,7 @@ DEFAULT_MODE = "magnitude"  # the best of those that read no images
 
 CALIBRATED_MODE = "surgeon"  # and of those that do
 
-RECOVERY_STEPS = ("refit", "batch-norm")
+RECOVERY_STEPS = ("refit", "batch-norm", "data-free")  # the last without images
 
 LayerLimits = str | Mapping[str, float]  # KEEP, or max_level and min_channels, either or both
 

@@ -36,6 +36,7 @@ class Refit:
         layers: its linear maps and norms, by path.
         answers: what the original's layers answer on the same images, by path.
         batches: the images that the answers are of, in their order.
+        ridge: how much layers are held to their cut weights, in mean squares of what they read.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Refit:
         layers: Mapping[str, LinearMap | RunningStatistics],
         answers: Mapping[str, Answers],
         batches: Sequence[Tensor],
+        ridge: float = RIDGE,
     ) -> None:
         self._small, self._layers = small, layers
-        self._answers = dict(answers)
+        self._answers, self._ridge = dict(answers), ridge
         self._runs = SideBySide(small, batches)
         ends = np.cumsum([len(batch) for batch in batches])
         self._parts = [
@@ -101,7 +103,7 @@ class Refit:
             errors.add(layer.rows(input, known.size, chosen), wanted)
         if all(other.beside != known.beside for other in self._answers.values()):
             stream.clear()  # or it would be in memory to the end
-        fitted, shift = errors.fitted()
+        fitted, shift = errors.fitted(self._ridge)
         if not fitted.isfinite().all():
             raise WeightsError(
                 f"What {shown(path)} reads on the calibration images is not finite.\n"
@@ -180,8 +182,11 @@ class Errors:
             block = both[:, :, first : min(first + step, columns)]
             self._products[:, first : first + step, first:] += block.mT @ both[:, :, first:]
 
-    def fitted(self) -> tuple[Tensor, Tensor]:
+    def fitted(self, ridge: float) -> tuple[Tensor, Tensor]:
         """Ridge regression towards the matrix that is there, in each group.
+
+        Args:
+            ridge: a share of the mean diagonal of the moments.
 
         Returns:
             The matrix, and the constant of each output, shape `(groups * outputs,)`.
@@ -198,7 +203,7 @@ class Errors:
         moments, products = products.tensor_split([columns], 2)
         moments = moments.triu() + moments.triu(1).mT
         diagonal = moments.diagonal(dim1=1, dim2=2)  # a view: the ridge is added in place
-        diagonal += RIDGE * diagonal.mean(1, keepdim=True) + torch.finfo(moments.dtype).tiny
+        diagonal += ridge * diagonal.mean(1, keepdim=True) + torch.finfo(moments.dtype).tiny
         factor, _ = torch.linalg.cholesky_ex(moments)
         change = torch.cholesky_solve(products, factor)
         read, lacking = (mean + self._origin).tensor_split([columns], 2)

@@ -18,7 +18,7 @@ from prunecore.channels.signal import Signal
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 from prunecore.recovery.agreement import Agreement, agreement, outputs_of
 from prunecore.recovery.batch_norm import estimate_statistics
-from prunecore.recovery.least_squares import Refit
+from prunecore.recovery.least_squares import RIDGE, Refit
 from prunecore.recovery.recording import Recording
 
 Layers = Mapping[str, LinearMap | RunningStatistics]
@@ -68,6 +68,20 @@ def recover(
     Raises:
         WeightsError: activations on the images are not finite.
     """
+    return taken(networks, images, {step: STEPS[step] for step in steps}, seed)
+
+
+def taken(
+    networks: Networks, images: Tensor, steps: Mapping[str, Step], seed: int
+) -> list[dict[str, Any]]:
+    """Take steps one after the other, and tell what each has done; see `recover`.
+
+    Args:
+        networks: both networks.
+        images: calibration inputs, shape `(n, ...)`.
+        steps: by name, in order.
+        seed: of the places that they look at.
+    """
     held = max(1, math.floor(len(images) * _HELD_BACK))
     fit, judged = (images[:-held], images[-held:]) if len(images) > 1 else (images, images)
     batch = batch_of(images)
@@ -75,12 +89,12 @@ def recover(
     with torch.no_grad(), kept_random_states(), OwnDraws():
         expected = outputs_of(networks.original, judged, batch)
         before = agreement(expected, outputs_of(networks.small, judged, batch))
-        for step in steps:
+        for name, step in steps.items():
             saved = copy.deepcopy(networks.small.state_dict())
-            changed = STEPS[step](networks, fit, seed)
+            changed = step(networks, fit, seed)
             after = agreement(expected, outputs_of(networks.small, judged, batch))
             undone = after.is_worse_than(before)
-            told.append(_told(step, (fit, judged), (before, after), changed, undone))
+            told.append(_told(name, (fit, judged), (before, after), changed, undone))
             if undone:
                 networks.small.load_state_dict(saved)
             else:
@@ -91,6 +105,11 @@ def recover(
 def batch_of(images: Tensor) -> int:
     """How many images run at a time."""
     return max(1, min(len(images), _VALUES // max(1, images[0].numel())))
+
+
+def batches_of(images: Tensor) -> tuple[Tensor, ...]:
+    """Images in parts that run at a time."""
+    return torch.split(images, batch_of(images))
 
 
 def _told(
@@ -113,15 +132,15 @@ def _told(
     }
 
 
-def refit(networks: Networks, images: Tensor, seed: int) -> list[str]:
+def refit(networks: Networks, images: Tensor, seed: int, ridge: float = RIDGE) -> list[str]:
     """Refit the layers of the smaller network; see `prunecore.recovery.least_squares`."""
     columns, kept = _to_fit(networks)
     recording = Recording(networks.original, networks.layers, columns, kept, len(images), seed)
-    batches = torch.split(images, batch_of(images))
+    batches = batches_of(images)
     for batch in batches:
         recording.run(batch)
     once = {path: told for path, told in recording.answers.items() if recording.calls[path] == 1}
-    return Refit(networks.small, networks.small_layers, once, batches).run()
+    return Refit(networks.small, networks.small_layers, once, batches, ridge).run()
 
 
 def _to_fit(networks: Networks) -> tuple[dict[str, int], dict[str, Tensor | None]]:
@@ -155,10 +174,13 @@ def _to_fit(networks: Networks) -> tuple[dict[str, int], dict[str, Tensor | None
 
 
 def _estimate(networks: Networks, images: Tensor, _seed: int) -> list[str]:
-    return estimate_statistics(networks.small, networks.small_layers, images)
+    return estimate_statistics(networks.small, networks.small_layers, batches_of(images))
 
 
-STEPS: Mapping[str, Callable[[Networks, Tensor, int], list[str]]] = {
+# Called with both networks, images and the seed; returns the names of the tensors it has changed.
+Step = Callable[[Networks, Tensor, int], list[str]]
+
+STEPS: Mapping[str, Step] = {
     "refit": refit,
     "batch-norm": _estimate,
 }

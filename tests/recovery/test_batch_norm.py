@@ -19,7 +19,7 @@ def test_one_norm_after_the_other() -> None:
     first, second = nn.BatchNorm1d(3), nn.BatchNorm1d(3, affine=False)
     network = nn.Sequential(first, nn.Tanh(), second).eval()
     x = 5 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0)) + 2
-    changed = estimate_statistics(network, {"0": told(first), "2": told(second)}, x)
+    changed = estimate_statistics(network, {"0": told(first), "2": told(second)}, x.split(8))
     assert changed == ["0.running_mean", "0.running_var", "2.running_mean", "2.running_var"]
     torch.testing.assert_close(first.running_mean, x.mean(0))
     torch.testing.assert_close(first.running_var, x.var(0))
@@ -32,4 +32,4 @@ def test_one_norm_after_the_other() -> None:
 
 def test_one_value_has_no_variance() -> None:
     norm = nn.BatchNorm1d(2).eval()
-    assert estimate_statistics(nn.Sequential(norm), {"0": told(norm)}, torch.rand(1, 2)) == []
+    assert estimate_statistics(nn.Sequential(norm), {"0": told(norm)}, [torch.rand(1, 2)]) == []

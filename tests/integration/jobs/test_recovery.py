@@ -212,3 +212,84 @@ def test_a_calibration_section_without_images(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("calibration: {number: 16}\n")
     told = message(lambda: read_config(tmp_path / "job.yaml"), UsageError)
     assert "images are missing" in told
+
+
+@pytest.fixture
+def normed() -> nn.Module:
+    """A network with batch norms that has seen some data."""
+    torch.manual_seed(0)
+    network = Net().train()
+    with torch.no_grad():
+        for _ in range(60):
+            network(images(64, seed=5))
+    return network.eval()
+
+
+def test_without_images_statistics_make_up_for_some(normed: nn.Module) -> None:
+    before = copy.deepcopy(normed.state_dict())
+    traced = prunecore.trace(normed, input_shape=SHAPE)
+    cut, free = traced.prune(30), traced.prune(30, recover=["data-free"])
+    assert error(normed, free.model) < 0.7 * error(normed, cut.model)
+    (step,) = free.report["recovered"]
+    assert (step["step"], step["undone"]) == ("data-free", False)
+    assert "conv1.weight" in step["changed"]
+    for name, tensor in cut.weights.items():
+        if name.endswith(("running_var", "bn1.weight", "bn1.bias")):
+            assert tensor.equal(free.weights[name])
+    assert all(before[name].equal(tensor) for name, tensor in normed.state_dict().items())
+    again = traced.prune(30, recover="data-free")  # nothing of the first is left in the original
+    assert all(tensor.equal(free.weights[name]) for name, tensor in again.weights.items())
+
+
+def test_a_step_without_images_that_harms_leaves_the_cut_weights(
+    normed: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def harm(networks: steps.Networks, _images: Tensor, _seed: int, ridge: float) -> list[str]:
+        with torch.no_grad():
+            networks.small.get_parameter("fc.weight").fill_(ridge)
+            networks.small.get_buffer("bn1.running_mean").fill_(100)
+        return ["fc.weight", "bn1.running_mean"]
+
+    monkeypatch.setattr("prunecore.recovery.data_free.refit", harm)
+    traced = prunecore.trace(normed, input_shape=SHAPE)
+    cut, free = traced.prune(30), traced.prune(30, recover="data-free")
+    assert free.report["recovered"][0]["undone"]
+    assert all(tensor.equal(free.weights[name]) for name, tensor in cut.weights.items())
+
+
+def test_without_batch_norms_images_are_asked_for() -> None:
+    said = message(
+        lambda: prunecore.prune(Net(norms=False), level=30, input_shape=SHAPE, recover="data-free"),
+        UsageError,
+    )
+    assert said == (
+        "The step data-free reads the statistics of batch norms, and the network has none.\n"
+        "Give images: --calibrate FOLDER, or calibration= in Python."
+    )
+
+
+def test_a_step_without_images_goes_with_no_other(normed: nn.Module) -> None:
+    with pytest.raises(UsageError, match="goes with no other"):
+        prunecore.prune(
+            normed,
+            level=30,
+            input_shape=SHAPE,
+            calibration=images(16),
+            recover=["data-free", "refit"],
+        )
+
+
+def test_a_step_without_images_is_for_one_input() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 8), nn.Linear(4, 8)
+            self.norm, self.last = nn.BatchNorm1d(8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.last(self.norm(self.first(x) + self.second(y)))
+
+    with pytest.raises(UsageError, match="takes 2 inputs"):
+        prunecore.prune(
+            Two().eval(), level=30, input_shape=[(4,), (4,)], recover="data-free", verify=False
+        )
