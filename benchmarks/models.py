@@ -38,7 +38,7 @@ def pruned(name: str, folder: Path) -> dict[str, Any]:
     from prunecore.files.models import load_model
     from prunecore.inputs import of_shape
     from prunecore.planning.request import Request
-    from prunecore.pruning import TracedModel
+    from prunecore.traced_model import TracedModel
 
     warnings.simplefilter("ignore")
     loaded = load_model(name, {}, seed=0)

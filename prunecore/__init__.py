@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from prunecore.inspection import inspect
     from prunecore.planning.plan import Plan
     from prunecore.planning.request import Limits
-    from prunecore.pruning import PrunedModel, prune, trace
+    from prunecore.pruning import prune, trace
+    from prunecore.traced_model import PrunedModel
     from prunecore.verification import verify
 
 _HOMES = {
     "Calibration": "calibration",
     "Limits": "planning.request",
     "Plan": "planning.plan",
-    "PrunedModel": "pruning",
+    "PrunedModel": "traced_model",
     "Scoring": "criteria.scoring",
     "inspect": "inspection",
     "prune": "pruning",

@@ -23,7 +23,7 @@ from prunecore.files.report import report_text
 from prunecore.inputs import of_shape
 from prunecore.planning.request import Request
 from prunecore.plugin import hookimpl
-from prunecore.pruning import TracedModel
+from prunecore.traced_model import TracedModel
 
 pytestmark = pytest.mark.usefixtures("toys_installed")
 

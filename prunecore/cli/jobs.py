@@ -11,7 +11,6 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from prunecore import pruning
 from prunecore.calibration import Calibration
 from prunecore.cli import options
 from prunecore.criteria.scoring import Scoring
@@ -20,10 +19,12 @@ from prunecore.escaping import shown
 from prunecore.files import models, paths, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
+from prunecore.heading import checked_name
 from prunecore.inputs import of_shape
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import Request
 from prunecore.plugins import loading
+from prunecore.traced_model import TracedModel, module_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
     loaded = part_of(loaded, model.module)
     shape = model.input_shape or loaded.input_shape
     images = _images(config)
-    traced = pruning.TracedModel(loaded.model, of_shape(shape), pruner.drop, images)
+    traced = TracedModel(loaded.model, of_shape(shape), pruner.drop, images)
     if traced.images is not None and (skipped := traced.images.skipped):
         options.say(f"Warning: {skipped} calibration images cannot be read: left out.", err=True)
     if pruner.count:
@@ -120,9 +121,7 @@ def _net_name(config: Config) -> str:
         raise UsageError(
             "Which level? Give --level 50 or --to 5M-params, or a --config with pruning_perc or to."
         )
-    return pruning.checked_name(
-        config.pruner.net_name or name_of(config.model.name, config.model.module)
-    )
+    return checked_name(config.pruner.net_name or name_of(config.model.name, config.model.module))
 
 
 def name_of(spec: str, module: str | None) -> str:
@@ -139,7 +138,7 @@ def part_of(loaded: models.Loaded, module: str | None) -> models.Loaded:
     """
     if module is None:
         return loaded
-    part = pruning.module_of(loaded.model, module)
+    part = module_of(loaded.model, module)
     return models.Loaded(part, f"{loaded.origin}, {module}", loaded.input_shape)
 
 
@@ -167,7 +166,7 @@ def _places(config: Config, name: str) -> list[_Place]:
 def _tasks(
     config: Config,
     places: list[_Place],
-    traced: pruning.TracedModel,
+    traced: TracedModel,
     origin: str,
     name: str,
     verify: bool,
@@ -199,7 +198,7 @@ def _is_there(task: _Task) -> bool:
     return storage.read_fingerprint(task.path) == task.request.fingerprint
 
 
-def _check_draws(traced: pruning.TracedModel, mode: str | None, seed: int) -> None:
+def _check_draws(traced: TracedModel, mode: str | None, seed: int) -> None:
     """Refuse several networks of a mode that scores alike whatever the seed."""
     if np.array_equal(traced.scores(mode, seed), traced.scores(mode, seed + 1)):
         raise UsageError(

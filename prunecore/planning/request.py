@@ -9,7 +9,7 @@ from typing import Any, Literal
 from prunecore.criteria.scoring import OPEN, Scoring
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown_value
-from prunecore.planning.goal import Goal, Target
+from prunecore.planning.goal import TARGETS, Goal, Target, read_goal
 
 Scope = Literal["global", "group"]
 
@@ -127,6 +127,45 @@ def _is_mapping(limits: Any) -> bool:
 
 
 _LAYERS = "Give patterns with limits: {'stem*': 'keep', 'layer4.*': {'max_level': 30}}."
+
+
+def checked_level(level: object) -> float:
+    """A level, if it is one.
+
+    Raises:
+        UsageError: it is not a percentage between 0 and 100.
+    """
+    if not isinstance(level, int | float) or isinstance(level, bool) or not 0 < level < 100:
+        raise UsageError(
+            f"Level {shown_value(level)} is not a percentage between 0 and 100.\n"
+            "Give the share of the target to remove, such as level=50."
+        )
+    return level
+
+
+def asked_level(level: object, to: str | None) -> float | Goal:
+    """A level, or what is to be left in its place.
+
+    Raises:
+        UsageError: neither is given, or both, or it is none.
+    """
+    if (level is None) == (to is None):
+        raise UsageError(
+            f"{'Neither a level nor' if to is None else 'Both a level and'} a goal are given.\n"
+            "Give one of them: level=50, or to='5M-params'."
+        )
+    return checked_level(level) if to is None else read_goal(to)
+
+
+def checked_target(target: Target) -> Target:
+    """A target, if it is one.
+
+    Raises:
+        UsageError: it is not known.
+    """
+    if target not in TARGETS:
+        raise unknown_name("target", target, TARGETS)
+    return target
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ import torch
 from click.testing import CliRunner, Result
 from torch import nn
 
-from prunecore import pruning
+from prunecore.cli import jobs
 from prunecore.cli.main import main
 from prunecore.errors import LevelError
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import Limits, Request
 from prunecore.plugins.loading import load
+from prunecore.traced_model import PrunedModel
 
 NETS = """
 from torch import nn
@@ -66,7 +67,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         def scores(self, mode: str | None, seed: int) -> Any:
             return np.full(3, 0 if self.mode(mode) == "magnitude" else seed)
 
-        def carry_out(self, request: Request) -> pruning.PrunedModel:
+        def carry_out(self, request: Request) -> PrunedModel:
             print("the user's forward prints")
             if request.level == 99:
                 raise LevelError("Level 99 cannot be reached.\nAsk for less.")
@@ -98,9 +99,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             }
             weights = {"a": torch.ones(1)}
             made_plan: Any = None  # nobody looks at it
-            return pruning.PrunedModel(self.model, "x = 1\n", weights, report, made_plan)
+            return PrunedModel(self.model, "x = 1\n", weights, report, made_plan)
 
-    monkeypatch.setattr(pruning, "TracedModel", Traced)
+    monkeypatch.setattr(jobs, "TracedModel", Traced)
     return made
 
 

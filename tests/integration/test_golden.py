@@ -13,7 +13,7 @@ import pytest
 
 from prunecore.inputs import of_shape
 from prunecore.planning.request import Request
-from prunecore.pruning import TracedModel
+from prunecore.traced_model import TracedModel
 
 from .detector import SHAPES, Detector
 from .networks import NETWORKS, filled, network

@@ -23,7 +23,7 @@ from prunecore.cli.main import main
 from prunecore.errors import PrunecoreError
 from prunecore.escaping import is_name, visible
 from prunecore.files.weights import load_weights
-from prunecore.pruning import module_of
+from prunecore.traced_model import module_of
 
 from ..oracle import check_style
 from .attributes import child, dictionary

@@ -1,0 +1,434 @@
+"""A network whose channels have been followed, and the smaller networks made of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from prunecore.calibration import Calibration, Images
+from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.keep import Keep
+from prunecore.channels.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.stored import check_stored
+from prunecore.criteria.criterion import ScoringContext
+from prunecore.criteria.scoring import OPEN, Scoring
+from prunecore.errors import UsageError, unknown_name
+from prunecore.escaping import shown
+from prunecore.files.images import CalibrationImages, calibration_images
+from prunecore.files.report import build_report
+from prunecore.files.storage import save_set
+from prunecore.heading import checked_name, default_name, docstring_of
+from prunecore.inputs import Inputs
+from prunecore.planning.goal import Goal, Target
+from prunecore.planning.plan import Plan, make_plan
+from prunecore.planning.request import (
+    CALIBRATED_MODE,
+    DEFAULT_MODE,
+    RECOVERY_STEPS,
+    Limits,
+    Request,
+    asked_level,
+    checked_target,
+)
+from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
+from prunecore.plugins import loading as plugin_registry
+from prunecore.recovery.data_free import DATA_FREE, recover_without_images
+from prunecore.recovery.steps import Networks
+from prunecore.recovery.steps import recover as recover_accuracy
+from prunecore.tracing.patches import beside_others
+from prunecore.verifying.comparison import verify as verify_network
+from prunecore.verifying.masking import running_copy
+from prunecore.walking.network import walk
+from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
+from prunecore.writing.source_file import write_network
+
+
+@dataclass(frozen=True)
+class PrunedModel:
+    """A smaller network.
+
+    Attributes:
+        model: built from the written source, with its weights.
+        source: the text of the written file.
+        weights: its state dict, with the original's keys.
+        report: what was asked, what came of it, and the proof; contract keys, schema 1.
+        plan: which channels stay, and what that comes to.
+    """
+
+    model: nn.Module
+    source: str
+    weights: dict[str, Tensor]
+    report: dict[str, Any]
+    plan: Plan
+
+    def save(self, path: str | Path, force: bool = False) -> tuple[Path, Path, Path]:
+        """Write the three files that belong together; all or none appear.
+
+        Args:
+            path: of the .py file; the weights and the report lie beside it.
+            force: whether to replace a set that is there.
+
+        Returns:
+            The paths of the .py, .safetensors and .json file.
+        """
+        return save_set(Path(path), self.source, self.weights, self.report, force)
+
+    def __repr__(self) -> str:
+        verified = self.report["verified"]
+        proof = (
+            f"exact to {verified['max_relative_difference']:.0e}" if verified else "not verified"
+        )
+        return f"PrunedModel({self.report['model']}, {self.report['mode']}, {self.plan}, {proof})"
+
+
+class TracedModel:
+    """A network whose channels have been followed; `prunecore.trace` makes it.
+
+    Args:
+        model: the network; it is left exactly as it is.
+        inputs: what it is called with.
+        drop: paths of modules that training is to do without; `training` for all of them.
+        calibration: images without labels, to score by and to refit on.
+
+    Attributes:
+        model: the network.
+        inputs: what it is called with.
+        images: the calibration images, shape `(n, ...)`; `None` without.
+        dependencies: its channels, and all that is bound to them.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        drop: Sequence[str] = (),
+        calibration: Calibration | Images | None = None,
+    ) -> None:
+        self.model = model
+        self.inputs = inputs
+        self.drop = tuple(drop)
+        self.images: CalibrationImages | None = None
+        if calibration is not None:
+            given = (
+                calibration if isinstance(calibration, Calibration) else Calibration(calibration)
+            )
+            self.images = calibration_images(given, inputs).like(model)
+        self.plugins = plugin_registry.load()
+        self.dependencies = walk(model, inputs, self.plugins, drop)
+
+    def __repr__(self) -> str:
+        removable = int(self.dependencies.removable.sum())
+        return (
+            f"TracedModel({shown(type(self.model).__name__)}: {removable} of "
+            f"{self.dependencies.count} channels may go, in {len(self.dependencies.layers)} layers)"
+        )
+
+    @functools.cached_property
+    @beside_others()
+    def _blocks(self) -> list[ResidualBlock]:
+        return find_residual_blocks(self.model, self.dependencies, self.inputs)
+
+    @functools.cached_property
+    def _checked(self) -> Dependencies:
+        """The channels, of a network whose stored values can be scored and cut."""
+        check_stored(self.model, self.dependencies)
+        return self.dependencies
+
+    def scores(
+        self, mode: str | None = None, seed: int = 0, *, scoring: Scoring | None = None
+    ) -> NDArray[np.float64]:
+        """The importance of each channel.
+
+        Args:
+            mode: the criterion; `surgeon` where there are calibration images, and else `magnitude`.
+            seed: of modes that draw.
+            scoring: what of a channel counts, and how it is put together.
+
+        Returns:
+            One score a channel, shape `(channels,)`; low goes first.
+
+        Raises:
+            UsageError: the mode is not known, or reads images and none are given.
+        """
+        context = ScoringContext(
+            self._checked, self._checked.tensors, seed, scoring=scoring or OPEN
+        )
+        if self.images is not None:
+            layers = self._layers
+            context = replace(
+                context,
+                model=self._original,
+                images=self.images.batches,
+                linear_maps={p: f for p, f in layers.items() if isinstance(f, LinearMap)},
+            )
+        return self.plugins.criterion(self.mode(mode))(context)
+
+    @functools.cached_property
+    def _original(self) -> nn.Module:
+        """A copy of the network in eval mode, to be run."""
+        return running_copy(self.model, self.dependencies.forwards.without_hooks)
+
+    @functools.cached_property
+    def _layers(self) -> dict[str, LinearMap | RunningStatistics]:
+        """What owners tell of its layers, by path."""
+        return self.plugins.layers(self._original)
+
+    def mode(self, mode: str | None = None) -> str:
+        """A mode, or where none is given that which suits what there is to read."""
+        return mode or (DEFAULT_MODE if self.images is None else CALIBRATED_MODE)
+
+    def _steps(self, recover: Sequence[str] | None) -> tuple[str, ...]:
+        """The steps of recovery that are asked for.
+
+        Raises:
+            UsageError: one is not known, or there are no images for them.
+        """
+        if recover is None:
+            return () if self.images is None else ("refit",)
+        steps = (recover,) if isinstance(recover, str) else tuple(recover)
+        for step in steps:
+            if step not in RECOVERY_STEPS:
+                raise unknown_name("step of recovery", step, RECOVERY_STEPS)
+        if DATA_FREE in steps and len(steps) > 1:
+            raise UsageError(
+                f"The step {DATA_FREE} is for networks without images, and goes with no other.\n"
+                "Leave it or the others out."
+            )
+        if steps and DATA_FREE not in steps and self.images is None:
+            raise UsageError(
+                f"The step {steps[0]} reads images, and none are given.\n"
+                "Give some: --calibrate FOLDER, or calibration= in Python."
+            )
+        return steps
+
+    def plan(
+        self,
+        level: float | None = None,
+        *,
+        to: str | None = None,
+        mode: str | None = None,
+        scores: NDArray[np.float64] | None = None,
+        target: Target = "params",
+        seed: int = 0,
+        limits: Limits | None = None,
+        scoring: Scoring | None = None,
+    ) -> Plan:
+        """Which channels stay at a level, and what that comes to; nothing is written.
+
+        Args:
+            level: percentage of the target to remove, within (0, 100).
+            to: in the place of a level, what is to be left, as for `prunecore.prune`.
+            mode: how channels are scored.
+            scores: one's own in place of the mode's, shape `(channels,)`; low goes first.
+            target: what the level is a percentage of: `params`, `macs`, `bytes` or `channels`.
+            seed: of modes that draw.
+            limits: what has to stay.
+            scoring: what of a channel counts, and how it is put together.
+
+        Raises:
+            LevelError: the level cannot be reached.
+        """
+        request = self.request(
+            asked_level(level, to),
+            mode=mode,
+            target=target,
+            seed=seed,
+            limits=limits,
+            scoring=scoring,
+            recover=(),
+        )
+        return self._plan(request, None if scores is None else self._checked_scores(scores))
+
+    def _plan(self, request: Request, scores: NDArray[np.float64] | None = None) -> Plan:
+        limits = request.limits
+        if scores is None:
+            scores = self.scores(request.mode, request.seed, scoring=request.scoring)
+        return make_plan(
+            self.dependencies,
+            scores,
+            request.level,
+            checked_target(request.target),
+            limits,
+            self._blocks if limits.remove_blocks else (),
+        )
+
+    def prune(
+        self,
+        level: float | Plan | None = None,
+        *,
+        to: str | None = None,
+        mode: str | None = None,
+        target: Target = "params",
+        seed: int = 0,
+        limits: Limits | None = None,
+        name: str | None = None,
+        verify: bool = True,
+        scoring: Scoring | None = None,
+        recover: Sequence[str] | None = None,
+    ) -> PrunedModel:
+        """Write the smaller network of a level, or of a plan.
+
+        Args:
+            level: percentage of the target to remove, within (0, 100), or a plan that was made
+                with `plan`, which holds target and limits.
+            to: in the place of either, what is to be left, as for `prunecore.prune`.
+            mode: how channels are scored; of a plan, how the report is to call its scores.
+            target: as for `prunecore.prune`.
+            seed: as for `prunecore.prune`.
+            limits: as for `prunecore.prune`.
+            name: as for `prunecore.prune`.
+            verify: as for `prunecore.prune`.
+            scoring: as for `prunecore.prune`.
+            recover: as for `prunecore.prune`.
+
+        Raises:
+            PrunecoreError: with what is wrong, where, and what to do.
+        """
+        plan = level if isinstance(level, Plan) and to is None else None
+        if plan:
+            asked, target = plan.goal or plan.asked, plan.target
+        else:
+            asked = asked_level(level, to)
+        request = self.request(
+            asked,
+            mode=mode,
+            target=target,
+            seed=seed,
+            limits=limits,
+            name=name,
+            verify=verify,
+            scoring=scoring,
+            recover=recover,
+        )
+        return self.carry_out(request, plan)
+
+    def request(
+        self,
+        asked: float | Goal,
+        *,
+        mode: str | None = None,
+        recover: Sequence[str] | None = None,
+        scoring: Scoring | None = None,
+        limits: Limits | None = None,
+        **others: Any,
+    ) -> Request:
+        """What is asked, with the defaults for a network with or without calibration images.
+
+        Args:
+            asked: the level or goal.
+            mode: how channels are scored.
+            recover: the steps that give the accuracy back.
+            scoring: what of a channel counts.
+            limits: what has to stay.
+            others: further attributes of a `Request`.
+
+        Raises:
+            UsageError: a step is not known, or there are no images for it.
+        """
+        return Request(
+            asked,
+            self.mode(mode),
+            limits=limits or Limits(),
+            scoring=scoring or OPEN,
+            recover=self._steps(recover),
+            **others,
+        )
+
+    @beside_others()
+    def carry_out(self, request: Request, plan: Plan | None = None) -> PrunedModel:
+        """Score, plan, write, transfer, verify, recover.
+
+        Args:
+            request: what is asked.
+            plan: what stays, where that is decided already.
+
+        Raises:
+            PrunecoreError: with what is wrong, where, and what to do.
+        """
+        model, dependencies = self.model, self._checked
+        name = checked_name(request.name or default_name(model))
+        plan = plan or self._plan(request)
+        keep = Keep(model, dependencies, plan.kept, plan.removed_blocks)
+        docstring = docstring_of(model, request, plan)
+        weights = transfer_weights(model, keep, self.plugins)
+        with naming_the_writer(model, keep, self.plugins, weights):
+            source = write_network(model, keep, self.plugins, name, docstring)
+            small = build(source, name, weights)
+            check_kinds(model, small)
+        verified = verify_network(model, keep, small, self.inputs) if request.verify else None
+        recovered = self._recovered(small, keep, weights, request)
+        small.train(model.training)
+        _freeze_like(model, small)
+        report = build_report(
+            name=name,
+            mode=request.mode,
+            seed=request.seed,
+            plan=plan,
+            keep=keep,
+            dependencies=dependencies,
+            verified=verified,
+            recovered=recovered,
+            plugins=self.plugins.versions(),
+            fingerprint=request.fingerprint,
+            inputs=self.inputs,
+        )
+        return PrunedModel(small, source, weights, report, plan)
+
+    def _recovered(
+        self, small: nn.Module, keep: Keep, weights: dict[str, Tensor], request: Request
+    ) -> list[dict[str, Any]]:
+        """Get the accuracy back; the weights become those of the smaller network.
+
+        It comes after the proof, so that it hides no fault of what has been cut and written.
+        """
+        if not request.recover:
+            return []
+        networks = Networks(
+            self._original,
+            small.eval(),
+            keep,
+            self._layers,
+            self.plugins.layers(small),
+        )
+        if self.images is None or DATA_FREE in request.recover:
+            told = recover_without_images(networks, self.inputs.shapes, request.seed)
+        else:
+            told = recover_accuracy(networks, self.images.tensor, request.recover, request.seed)
+        stored = small.state_dict()
+        for name in weights:
+            weights[name].copy_(stored[name])
+        return told
+
+    def _checked_scores(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        array = np.asarray(scores, dtype=np.float64)
+        if array.shape != (self.dependencies.count,) or not np.isfinite(array).all():
+            raise UsageError(
+                f"Scores of shape {array.shape} do not fit: there are {self.dependencies.count} "
+                "channels, each with one finite score.\nStart from those of `scores`."
+            )
+        return array
+
+
+def _freeze_like(model: nn.Module, small: nn.Module) -> None:
+    originals = dict(model.named_parameters())
+    for name, parameter in small.named_parameters():
+        parameter.requires_grad_(originals[name].requires_grad)
+
+
+def module_of(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path of a network.
+
+    Raises:
+        UsageError: there is none.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    if path not in modules:
+        raise unknown_name("module", path, (name for name in modules if name))
+    return modules[path]
