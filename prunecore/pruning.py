@@ -12,6 +12,7 @@ from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError
 from prunecore.escaping import shown_value
 from prunecore.inputs import ExampleInputs, InputShape, inputs_of
+from prunecore.iterative import OnStep, carry_out
 from prunecore.planning.goal import Target
 from prunecore.planning.request import Limits, asked_level, checked_target
 from prunecore.traced_model import PrunedModel, TracedModel
@@ -35,6 +36,8 @@ def prune(
     calibration: Calibration | Images | None = None,
     recover: Sequence[str] | None = None,
     scoring: Scoring | None = None,
+    steps: int = 1,
+    on_step: OnStep | None = None,
 ) -> PrunedModel: ...
 
 
@@ -56,6 +59,8 @@ def prune(
     calibration: Calibration | Images | None = None,
     recover: Sequence[str] | None = None,
     scoring: Scoring | None = None,
+    steps: int = 1,
+    on_step: OnStep | None = None,
 ) -> PrunedModel: ...
 
 
@@ -77,6 +82,8 @@ def prune(
     calibration: Calibration | Images | None = None,
     recover: Sequence[str] | None = None,
     scoring: Scoring | None = None,
+    steps: int = 1,
+    on_step: OnStep | None = None,
 ) -> PrunedModel:
     """Remove whole channels from a network and write the smaller one as source.
 
@@ -108,6 +115,10 @@ def prune(
             `batch-norm` estimates statistics anew, `data-free` refits without images, for networks
             with batch norms. With calibration images `refit` where not given.
         scoring: what of a channel counts for the mode, and how it is put together.
+        steps: in how many steps the level is reached; channels are scored anew in each, and what is
+            left is recovered.
+        on_step: called after each step but the last with the smaller network of that step and the
+            step's number, from 1. It may train `small.model`: weights are gone on with.
 
     Returns:
         The smaller network: the model, its source, weights, report and plan.
@@ -119,7 +130,7 @@ def prune(
         >>> small = prunecore.prune(model, torch.rand(1, 3, 224, 224), level=50)
         >>> small.save("smaller_50.py")
     """
-    asked_level(level, to)  # what is wrong with it is told before the network is followed
+    asked = asked_level(level, to)  # what is wrong with it is told before the network is followed
     checked_target(target)
     traced = trace(
         model,
@@ -129,9 +140,12 @@ def prune(
         drop=drop,
         calibration=calibration,
     )
-    return traced.prune(
-        level,
-        to=to,
+    if on_step is not None and steps == 1:
+        raise UsageError(
+            "on_step is called between steps, and there is one.\nGive steps=2 or more."
+        )
+    request = traced.request(
+        asked,
         mode=mode,
         target=target,
         seed=seed,
@@ -140,7 +154,9 @@ def prune(
         verify=verify,
         scoring=scoring,
         recover=recover,
+        steps=steps,
     )
+    return carry_out(traced, request, on_step)
 
 
 def trace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,12 @@ class TracedModel:
             f"{self.dependencies.count} channels may go, in {len(self.dependencies.layers)} layers)"
         )
 
+    def like(self, model: nn.Module) -> TracedModel:
+        """Another network, followed for the same inputs, and with the same images."""
+        other = TracedModel(model, self.inputs)
+        other.images = self.images
+        return other
+
     @functools.cached_property
     @beside_others()
     def _blocks(self) -> list[ResidualBlock]:
@@ -244,9 +250,15 @@ class TracedModel:
             scoring=scoring,
             recover=(),
         )
-        return self._plan(request, None if scores is None else self._checked_scores(scores))
+        return self.plan_for(request, None if scores is None else self._checked_scores(scores))
 
-    def _plan(self, request: Request, scores: NDArray[np.float64] | None = None) -> Plan:
+    def plan_for(self, request: Request, scores: NDArray[np.float64] | None = None) -> Plan:
+        """Which channels stay for what is asked; see `plan`.
+
+        Args:
+            request: what is asked.
+            scores: one's own in place of the mode's, shape `(channels,)`.
+        """
         limits = request.limits
         if scores is None:
             scores = self.scores(request.mode, request.seed, scoring=request.scoring)
@@ -342,19 +354,26 @@ class TracedModel:
         )
 
     @beside_others()
-    def carry_out(self, request: Request, plan: Plan | None = None) -> PrunedModel:
+    def carry_out(
+        self,
+        request: Request,
+        plan: Plan | None = None,
+        carried: Mapping[str, Tensor] | None = None,
+    ) -> PrunedModel:
         """Score, plan, write, transfer, verify, recover.
 
         Args:
             request: what is asked.
             plan: what stays, where that is decided already.
+            carried: weights of the smaller network, by name, that take the place of the cut ones
+                after the proof.
 
         Raises:
             PrunecoreError: with what is wrong, where, and what to do.
         """
         model, dependencies = self.model, self._checked
         name = checked_name(request.name or default_name(model))
-        plan = plan or self._plan(request)
+        plan = plan or self.plan_for(request)
         keep = Keep(model, dependencies, plan.kept, plan.removed_blocks)
         docstring = docstring_of(model, request, plan)
         weights = transfer_weights(model, keep, self.plugins)
@@ -363,6 +382,10 @@ class TracedModel:
             small = build(source, name, weights)
             check_kinds(model, small)
         verified = verify_network(model, keep, small, self.inputs) if request.verify else None
+        if carried is not None:
+            small.load_state_dict(carried)
+            for key, value in weights.items():
+                value.copy_(carried[key])
         recovered = self._recovered(small, keep, weights, request)
         small.train(model.training)
         _freeze_like(model, small)

@@ -21,6 +21,7 @@ from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
 from prunecore.heading import checked_name
 from prunecore.inputs import of_shape
+from prunecore.iterative import carry_out
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import Request
 from prunecore.plugins import loading
@@ -100,7 +101,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
             if is_there:
                 yield Result(storage.read_report(task.path), task.path, resumed=True)
             else:
-                small = traced.carry_out(task.request)
+                small = carry_out(traced, task.request)
                 small.save(task.path, force)
                 yield Result(small.report, task.path, resumed=False)
             bar.advance(running)
@@ -187,6 +188,7 @@ def _tasks(
             origin=origin,
             scoring=scoring,
             recover=pruner.recover,
+            steps=pruner.steps,
         )
         images = traced.images.digest if traced.images else None
         mark = fingerprint_set(network, traced.inputs, traced.drop, request, images)

@@ -115,6 +115,12 @@ def main() -> None:
     callback=options.checked(lambda text: values.read_count(values.read_yaml(text))),
     help="Write N networks a level, NET_LEVEL_1 to NET_LEVEL_N, each from the next seed.",
 )
+@click.option(
+    "--steps",
+    metavar="N",
+    callback=options.checked(lambda text: values.read_step_count(values.read_yaml(text))),
+    help="Reach the level in N steps, and score channels anew in each.  [default: 1]",
+)
 @options.limits
 @click.option(
     "--remove-blocks",

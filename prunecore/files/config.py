@@ -75,6 +75,7 @@ class PrunerConfig:
         pruning_perc: the levels, in percent.
         to: what is to be left, beside the levels.
         count: how many networks to write for each level, each from a seed of its own.
+        steps: in how many steps each level is reached.
     """
 
     project_dir: Path = Path()
@@ -98,6 +99,7 @@ class PrunerConfig:
     pruning_perc: tuple[float, ...] = ()
     to: tuple[Goal, ...] = ()
     count: int | None = None
+    steps: int = 1
 
     @property
     def asked(self) -> tuple[float | Goal, ...]:
@@ -263,6 +265,7 @@ _PRUNER: dict[str, _Reader] = {
     "pruning_perc": values.read_levels,
     "to": values.read_goals,
     "count": values.read_count,
+    "steps": values.read_step_count,
 }
 
 

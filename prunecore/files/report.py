@@ -80,6 +80,7 @@ def build_report(
         ],
         "verified": None if verified is None else dict(verified),
         "recovered": [dict(step) for step in recovered],
+        "steps": 1,
         "left_out": list(keep.left_out),
         "left_whole": _left_whole(dependencies, keep.removed_blocks),
         "plugins": dict(plugins),

@@ -43,6 +43,8 @@ _DECIMAL = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+
 MOST_SETS = 10_000  # of a job; as many of a small network take a day, and fill a disk
 
 
+MOST_STEPS = 100  # of one level
+
 MOST_IMAGES = 1_000_000  # for calibration
 
 
@@ -107,6 +109,16 @@ def read_count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_SETS:
         raise UsageError(
             f"a count is a whole number from 1 to {MOST_SETS:,}, not {shown_value(value)}."
+        )
+    return value
+
+
+def read_step_count(value: object) -> int:
+    """In how many steps a level is reached, from 1 to `MOST_STEPS`."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_STEPS:
+        raise UsageError(
+            f"steps are a whole number of at least 1 and at most {MOST_STEPS}, not "
+            f"{shown_value(value)}."
         )
     return value
 

@@ -68,14 +68,30 @@ def _shares(dependencies: Dependencies, scores: NDArray[np.float64]) -> NDArray[
 def _least_places(dependencies: Dependencies, limits: Limits) -> dict[int, int]:
     """How many places stay of an array of channels, by index into axes."""
     least = dict.fromkeys(dependencies.parts, 1)
+    for path, places in least_widths(dependencies, limits).items():
+        index = dependencies.layers[path]
+        least[index] = max(least.get(index, 0), places)
+    return least
+
+
+def least_widths(dependencies: Dependencies, limits: Limits) -> dict[str, int]:
+    """The width that limits leave of each layer at least, by its path.
+
+    Args:
+        dependencies: the network's channels.
+        limits: what has to stay.
+
+    Raises:
+        UsageError: a pattern matches no layer, or two limits contradict one another.
+    """
     own = _own_limits(dependencies, limits)
+    least = {}
     for path, index in dependencies.layers.items():
-        width = len(dependencies.axes[index])
         given = own.get(path, {})
         highest = given.get("max_level", limits.max_level)
+        width = len(dependencies.axes[index])
         share = 0 if highest is None else math.ceil(width * (100 - highest) / 100 - 1e-9)
-        places = max(int(given.get("min_channels", limits.min_channels)), share)
-        least[index] = max(least.get(index, 0), places)
+        least[path] = max(int(given.get("min_channels", limits.min_channels)), share)
     return least
 
 
@@ -258,11 +274,19 @@ class Choices:
         """The choice whose removed percentage of the target comes closest to a level."""
         removed = _closest(lambda number: self.gone(self.after(number)), level, len(self._order))
         choice = self.after(removed)
-        if choice.blocks:  # what their going overshoots is given back elsewhere
-            going = choice.blocks
-            removed = _closest(lambda number: self.gone(self.after(number, going)), level, removed)
-            choice = self.after(removed, going)
+        if self._blocks and abs(self.gone(choice) - level) > NEAR:
+            ends = range(max(removed - 1, 1), min(removed + 1, len(self._order)) + 1)
+            goings = [self.after(number).blocks for number in ends]
+            choices = [self._closest_without(going, level) for going in goings]
+            choice = min(choices, key=lambda one: abs(self.gone(one) - level))
         return self._closer(choice, level)
+
+    def _closest_without(self, going: tuple[ResidualBlock, ...], level: float) -> Choice:
+        """The closest choice without just these blocks, which leave more or less to the others."""
+        removed = _closest(
+            lambda number: self.gone(self.after(number, going)), level, len(self._order)
+        )
+        return self.after(removed, going)
 
     def cost(self, choice: Choice) -> Cost:
         """What the network takes by a choice."""

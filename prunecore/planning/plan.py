@@ -12,7 +12,7 @@ from prunecore.channels.dependencies import Dependencies
 from prunecore.errors import LevelError, PrunecoreError
 from prunecore.escaping import shown_value
 from prunecore.planning.choices import Choices, removal_order
-from prunecore.planning.cost import Cost
+from prunecore.planning.cost import Cost, Counter
 from prunecore.planning.goal import Goal, Target
 from prunecore.planning.request import Limits, Scope
 from prunecore.planning.residual_blocks import ResidualBlock
@@ -103,6 +103,35 @@ def make_plan(
         scope=limits.scope,
         goal=goal,
     )
+
+
+def plan_of(
+    dependencies: Dependencies,
+    kept: NDArray[np.bool_],
+    removed_blocks: Sequence[str],
+    asked: float,
+    target: Target,
+    scope: Scope,
+) -> Plan:
+    """The plan of a choice that is made already.
+
+    Args:
+        dependencies: the network's channels.
+        kept: whether each channel stays, shape `(dependencies.count,)`.
+        removed_blocks: the paths of the residual blocks that go as a whole.
+        asked: the level that was asked for, in percent.
+        target: what it is a percentage of.
+        scope: how channels were ranked.
+    """
+    counter = Counter(dependencies)
+    before = counter.cost(np.ones(dependencies.count, dtype=bool))
+    after = counter.cost(kept, removed_blocks)
+    if target == "channels":
+        left = kept[dependencies.removable].mean()
+    else:
+        left = getattr(after, target) / getattr(before, target)
+    achieved = float(100 * (1 - left))
+    return Plan(kept, target, asked, achieved, before, after, tuple(removed_blocks), scope)
 
 
 def _level_of(goal: Goal, total: int) -> float:

@@ -184,6 +184,7 @@ class Request:
         fingerprint: of all that the written set depends on; the report holds it.
         scoring: what of a channel counts, and how it is put together.
         recover: the steps that give the accuracy back, in order.
+        steps: in how many steps the level is reached.
     """
 
     level: float | Goal
@@ -197,7 +198,13 @@ class Request:
     fingerprint: str | None = None
     scoring: Scoring = OPEN
     recover: tuple[str, ...] = ()
+    steps: int = 1
 
     def __post_init__(self) -> None:
-        """Name the mode as reports and files do, whichever way it was written."""
+        """Name the mode as reports and files do, whichever way it was written.
+
+        Raises:
+            UsageError: the number of steps is none.
+        """
+        check_count("steps", self.steps, "in how many steps the level is reached, as 4")
         object.__setattr__(self, "mode", self.mode.replace("_", "-"))

@@ -152,6 +152,7 @@ def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, A
         "input_shape": ((3,),),
         "mode": "random",
         "recover": (),
+        "steps": 1,
         "scoring": {
             "members": ("norms", "producers"),
             "reduce": "max",
@@ -177,6 +178,7 @@ def test_defaults(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
         "input_shape": ((3, 224, 224),),
         "mode": "magnitude",
         "recover": (),
+        "steps": 1,
         "scoring": {"members": None, "reduce": None, "normalize": None},
         "target": "params",
         "seed": 0,
