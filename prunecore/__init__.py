@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from prunecore.criteria.scoring import Scoring
     from prunecore.decorators import skip
     from prunecore.inspection import inspect
-    from prunecore.planning.plan import Plan
     from prunecore.planning.request import Limits
     from prunecore.pruning import prune, trace
     from prunecore.traced_model import PrunedModel
+    from prunecore.training.regularizer import regularizer
     from prunecore.verification import verify
 
 _HOMES = {
     "Calibration": "calibration",
     "Limits": "planning.request",
-    "Plan": "planning.plan",
     "PrunedModel": "traced_model",
     "Scoring": "criteria.scoring",
     "inspect": "inspection",
     "prune": "pruning",
+    "regularizer": "training.regularizer",
     "skip": "decorators",
     "trace": "pruning",
     "verify": "verification",
@@ -46,7 +46,6 @@ __all__ = [
     "Calibration",
     "LevelError",
     "Limits",
-    "Plan",
     "PrunecoreError",
     "PrunedModel",
     "Scoring",
@@ -55,6 +54,7 @@ __all__ = [
     "VerificationError",
     "inspect",
     "prune",
+    "regularizer",
     "skip",
     "trace",
     "verify",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import prunecore
+from prunecore.planning.plan import Plan
 
 net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
 image = torch.rand(1, 3, 8, 8)
@@ -24,8 +25,10 @@ files: tuple[Path, Path, Path] = small.save("net")
 
 traced = prunecore.trace(net, image)
 scores: NDArray[np.float64] = traced.scores("l1-norm")
-plan: prunecore.Plan = traced.plan(40, scores=scores)
+plan: Plan = traced.plan(40, scores=scores)
 traced.prune(plan).save("net_40")
+
+penalty: torch.Tensor = prunecore.regularizer(net, image)()
 
 macs: int = prunecore.inspect(net, image).macs
 difference: float = prunecore.verify(files[0], net).max_relative_difference

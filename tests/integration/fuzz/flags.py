@@ -242,6 +242,8 @@ _FLAGS = {
     "--mode": st.sampled_from(["random", "l1_norm"]) | texts(),
     "--target": st.sampled_from(["macs", "channels"]) | texts(),
     "--count": st.sampled_from(["1", "2", "3"]) | texts(),
+    "--steps": st.sampled_from(["1", "2", "3"]) | texts(),
+    "--recover": st.sampled_from(["none", "refit", "data-free"]) | texts(),
     "--drop": st.sampled_from(["training", "a", "b"]) | texts(),
     "--weights": _paths(
         "empty.pt", "text.safetensors", "folder.pt", "fifo.pt", "loop.pth", "endless.safetensors",
@@ -261,7 +263,7 @@ _FLAGS = {
 }  # fmt: skip
 _SWITCHES = ("--remove-blocks", "--force", "--no-verify", "--json", "--check", "--hlep")
 _OF_COMMAND = {
-    "prune": ("--level", "--mode", "--target", "--count", "--drop", "--weights", "--input-shape",
+    "prune": ("--level", "--mode", "--target", "--count", "--steps", "--recover", "--drop", "--weights", "--input-shape",
               "--module", "--model-arg", "--name", "--seed", "--output", "--config"),
     "inspect": ("--input-shape", "--module", "--model-arg"),
     "verify": ("--weights", "--input-shape", "--module", "--model-arg", "--seed"),
