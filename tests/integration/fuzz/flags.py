@@ -264,7 +264,8 @@ _FLAGS = {
 _SWITCHES = ("--remove-blocks", "--force", "--no-verify", "--json", "--check", "--hlep")
 _OF_COMMAND = {
     "prune": ("--level", "--mode", "--target", "--count", "--steps", "--recover", "--drop",
-              "--weights", "--input-shape", "--module", "--model-arg", "--name", "--seed", "--output", "--config"),
+              "--weights", "--input-shape", "--module", "--model-arg", "--name", "--seed",
+              "--output", "--config"),
     "inspect": ("--input-shape", "--module", "--model-arg"),
     "verify": ("--weights", "--input-shape", "--module", "--model-arg", "--seed"),
     "plugins new": ("--block", "--model-arg", "--input-shape", "--output"),
