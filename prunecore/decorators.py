@@ -170,7 +170,8 @@ def protected_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def _names(decorator: str, argument: str, names: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names, str) or not all(name and isinstance(name, str) for name in names):
+    is_list = isinstance(names, list | tuple | set | frozenset)
+    if not is_list or not all(name and isinstance(name, str) for name in names):
         raise UsageError(
             f"@{decorator}: {argument} is {names!r}, not a list of attribute names.\n"
             f'Write it as {argument}=["conv1", "conv2"].'

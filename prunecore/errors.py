@@ -121,6 +121,39 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     )
 
 
+def check_kind(what: str, value: object, kinds: type | tuple[type, ...], remedy: str) -> None:
+    """Refuse a value that is of no kind that it can be of.
+
+    Args:
+        what: it is the value of, as the user wrote it.
+        value: what was given.
+        kinds: what it may be.
+        remedy: the sentence that says what to give.
+
+    Raises:
+        UsageError: it is of none of these.
+    """
+    if not isinstance(value, kinds):
+        named = type(value).__name__ if value is not None else "None"
+        raise UsageError(f"{what} is {shown_value(value)}, of the type {shown(named)}.\n{remedy}")
+
+
+def check_names(what: str, value: object, remedy: str) -> None:
+    """Refuse what is no list of texts.
+
+    Args:
+        what: it is the value of, as the user wrote it.
+        value: what was given.
+        remedy: the sentence that says what to give.
+
+    Raises:
+        UsageError: it is none.
+    """
+    check_kind(what, value, (list, tuple, set, frozenset), remedy)
+    for item in value:  # type: ignore[attr-defined]
+        check_kind(f"One of {what}", item, str, remedy)
+
+
 class Line(NamedTuple):
     """A line of a file."""
 

@@ -6,7 +6,7 @@ import re
 
 from torch import nn
 
-from prunecore.errors import UsageError
+from prunecore.errors import UsageError, check_kind
 from prunecore.escaping import nearest_name, shown_value, visible, why_no_name
 from prunecore.planning.plan import Plan
 from prunecore.planning.request import Request
@@ -24,6 +24,7 @@ def checked_name(name: str) -> str:
     Raises:
         UsageError: it cannot be that.
     """
+    check_kind("name", name, str, "Give one such as name='resnet18'.")
     if reason := why_no_name(name):
         wrong = f"cannot name a Python function: {reason}"
     elif is_taken(name):

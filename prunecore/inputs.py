@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from prunecore.errors import InputShapeError, UsageError
+from prunecore.errors import InputShapeError, UsageError, check_kind
 from prunecore.escaping import shown_value
 
 # The shape of one input without the batch; of a network with several inputs, the shapes of each.
@@ -190,13 +190,16 @@ def of_examples(
         UsageError: one is no tensor of floating point numbers, is empty or has no batch, or the
             batches differ.
     """
-    args = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs or ()
+    args = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
+    args = () if args is None else args
     if not isinstance(args, tuple | list):
         raise UsageError(
             f"example_inputs is a {type(args).__name__}, not a tensor or a tuple of tensors.\n"
             "Give what the network is called with, such as torch.rand(1, 3, 224, 224)."
         )
-    inputs = Inputs(tuple(args), dict(example_kwargs or {}))
+    named_inputs = {} if example_kwargs is None else example_kwargs
+    check_kind("example_kwargs", named_inputs, Mapping, "Give tensors by name: {'mask': mask}.")
+    inputs = Inputs(tuple(args), dict(named_inputs))
     named: list[tuple[str, Any]] = [(f"{i}", tensor) for i, tensor in enumerate(inputs.args)]
     named += [(repr(name), tensor) for name, tensor in inputs.kwargs.items()]
     if not named:
@@ -248,7 +251,7 @@ def inputs_of(
     Raises:
         UsageError: neither or both are given, or they cannot be used.
     """
-    by_example = example_inputs is not None or bool(example_kwargs)
+    by_example = example_inputs is not None or example_kwargs not in (None, {})
     if by_example and input_shape is not None:
         raise UsageError("Both example inputs and an input shape are given.\nGive one of the two.")
     if input_shape is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prunecore.calibration import Calibration, Images
 from prunecore.criteria.scoring import Scoring
-from prunecore.errors import UsageError
+from prunecore.errors import UsageError, check_names
 from prunecore.escaping import shown_value
 from prunecore.inputs import ExampleInputs, InputShape, inputs_of
 from prunecore.iterative import OnStep, carry_out
@@ -140,6 +140,11 @@ def prune(
         drop=drop,
         calibration=calibration,
     )
+    if on_step is not None and not callable(on_step):
+        raise UsageError(
+            f"on_step is {shown_value(on_step)}, which cannot be called.\n"
+            "Give a function of the smaller network and the step's number."
+        )
     if on_step is not None and steps == 1:
         raise UsageError(
             "on_step is called between steps, and there is one.\nGive steps=2 or more."
@@ -195,5 +200,6 @@ def trace(
         raise UsageError(
             f"drop is a list of modules, not {shown_value(drop)}.\nGive [{shown_value(drop)}]."
         )
+    check_names("drop", drop, "Give the paths of modules, such as drop=['aux'].")
     inputs = inputs_of(example_inputs, example_kwargs, input_shape)
     return TracedModel(model, inputs, drop, calibration)

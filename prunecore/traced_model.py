@@ -19,13 +19,14 @@ from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.stored import check_stored
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import OPEN, Scoring
-from prunecore.errors import UsageError, unknown_name
-from prunecore.escaping import shown
+from prunecore.errors import UsageError, check_kind, check_names, unknown_name
+from prunecore.escaping import shown, shown_value
 from prunecore.files.images import CalibrationImages, calibration_images
 from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
 from prunecore.heading import checked_name, default_name, docstring_of
 from prunecore.inputs import Inputs
+from prunecore.planning.cost import Counter
 from prunecore.planning.goal import Goal, Target
 from prunecore.planning.plan import Plan, make_plan
 from prunecore.planning.request import (
@@ -35,6 +36,7 @@ from prunecore.planning.request import (
     Limits,
     Request,
     asked_level,
+    check_asked,
     checked_target,
 )
 from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
@@ -78,6 +80,7 @@ class PrunedModel:
         Returns:
             The paths of the .py, .safetensors and .json file.
         """
+        check_kind("The path", path, (str, Path), "Give that of a .py file, such as 'net_50.py'.")
         return save_set(Path(path), self.source, self.weights, self.report, force)
 
     def __repr__(self) -> str:
@@ -163,9 +166,9 @@ class TracedModel:
         Raises:
             UsageError: the mode is not known, or reads images and none are given.
         """
-        context = ScoringContext(
-            self._checked, self._checked.tensors, seed, scoring=scoring or OPEN
-        )
+        scoring = OPEN if scoring is None else scoring
+        check_asked(self.mode(mode), seed, scoring)
+        context = ScoringContext(self._checked, self._checked.tensors, seed, scoring=scoring)
         if self.images is not None:
             layers = self._layers
             context = replace(
@@ -198,7 +201,10 @@ class TracedModel:
         """
         if recover is None:
             return () if self.images is None else ("refit",)
-        steps = (recover,) if isinstance(recover, str) else tuple(recover)
+        steps = [recover] if isinstance(recover, str) else recover
+        check_names("recover", steps, f"Give some of {', '.join(RECOVERY_STEPS)}, or [] for none.")
+        if list(steps) == ["none"]:
+            return ()
         for step in steps:
             if step not in RECOVERY_STEPS:
                 raise unknown_name("step of recovery", step, RECOVERY_STEPS)
@@ -212,7 +218,7 @@ class TracedModel:
                 f"The step {steps[0]} reads images, and none are given.\n"
                 "Give some: --calibrate FOLDER, or calibration= in Python."
             )
-        return steps
+        return tuple(steps)
 
     def plan(
         self,
@@ -305,6 +311,7 @@ class TracedModel:
         """
         plan = level if isinstance(level, Plan) and to is None else None
         if plan:
+            self._check_plan(plan)
             asked, target = plan.goal or plan.asked, plan.target
         else:
             asked = asked_level(level, to)
@@ -347,8 +354,8 @@ class TracedModel:
         return Request(
             asked,
             self.mode(mode),
-            limits=limits or Limits(),
-            scoring=scoring or OPEN,
+            limits=Limits() if limits is None else limits,
+            scoring=OPEN if scoring is None else scoring,
             recover=self._steps(recover),
             **others,
         )
@@ -429,8 +436,25 @@ class TracedModel:
             weights[name].copy_(stored[name])
         return told
 
+    def _check_plan(self, plan: Plan) -> None:
+        """Refuse the plan of another network."""
+        dependencies = self._checked
+        everything = np.ones(dependencies.count, dtype=bool)
+        size = Counter(dependencies).cost(everything)
+        if plan.kept.shape != everything.shape or plan.before != size:
+            raise UsageError(
+                "The plan is of another network: its channels are not those of this one.\n"
+                "Make one with `plan` of the same traced network."
+            )
+
     def _checked_scores(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        array = np.asarray(scores, dtype=np.float64)
+        try:
+            array = np.asarray(scores, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"scores are {shown_value(scores)}, not an array of numbers.\n"
+                "Start from those of `scores`; a criterion is given as mode."
+            ) from error
         if array.shape != (self.dependencies.count,) or not np.isfinite(array).all():
             raise UsageError(
                 f"Scores of shape {array.shape} do not fit: there are {self.dependencies.count} "

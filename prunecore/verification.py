@@ -15,7 +15,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within
 from prunecore.channels.records import TRAINING
 from prunecore.channels.stored import check_stored
-from prunecore.errors import PrunecoreError
+from prunecore.errors import PrunecoreError, check_kind
 from prunecore.escaping import shown
 from prunecore.files.storage import read_report
 from prunecore.files.weights import check_weights_file, read_weights
@@ -73,6 +73,8 @@ def verify(
     Example:
         >>> prunecore.verify("resnet18_50.py", model)
     """
+    check_kind("file", file, (str, Path), "Give the path of the set's .py file.")
+    check_kind("model", model, nn.Module, "Give the original network itself.")
     file = Path(file)
     report = read_report(file)
     weights_file = file.with_suffix(".safetensors")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from prunecore.errors import UsageError, unknown_name
+from prunecore.errors import UsageError, check_names, unknown_name
 
 Part = Literal["producers", "consumers", "norms"]
 PARTS: tuple[Part, ...] = ("producers", "consumers", "norms")
@@ -39,6 +39,8 @@ class Scoring:
         Raises:
             UsageError: no part is named, or a name is not known.
         """
+        if self.members is not None:
+            check_names("members", self.members, f"Give some of {', '.join(PARTS)}, as a tuple.")
         for kind, names, known in (
             ("member", self.members, PARTS),
             ("reduction", _given(self.reduce), REDUCTIONS),
@@ -52,7 +54,7 @@ class Scoring:
 
 
 def _given(name: str | None) -> tuple[str, ...] | None:
-    return None if name is None else (name,)
+    return None if name is None else (str(name),)
 
 
 OPEN = Scoring()  # which leaves all to the criterion

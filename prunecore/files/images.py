@@ -58,7 +58,7 @@ class CalibrationImages:
 
 
 def calibration_images(calibration: Calibration, inputs: Inputs) -> CalibrationImages:
-    """Read the images that a network is tried on.
+    """Read the images that a network is tried on: two at least, since some are held back.
 
     Args:
         calibration: what they are taken of, and how many.
@@ -73,13 +73,21 @@ def calibration_images(calibration: Calibration, inputs: Inputs) -> CalibrationI
             f"The number of calibration images is {shown_value(number)}, not a whole number of at "
             "least 2.\nGive how many images to take, such as 256."
         )
+    _check_reading(calibration)
     if len(inputs.shapes) > 1:
         raise UsageError(
             f"The network takes {len(inputs.shapes)} inputs, and calibration images are one.\n"
             "Prune without calibration."
         )
     (shape,) = inputs.shapes
-    images = calibration.images
+    found = _read_all(calibration, shape)
+    if len(found.tensor) < 2:
+        raise UsageError("There is but one calibration image.\nGive two at least.")
+    return found
+
+
+def _read_all(calibration: Calibration, shape: tuple[int, ...]) -> CalibrationImages:
+    number, images = calibration.number, calibration.images
     if isinstance(images, str | Path):
         return _of_folder(Path(images), calibration, shape)
     if isinstance(images, Tensor):
@@ -91,6 +99,30 @@ def calibration_images(calibration: Calibration, inputs: Inputs) -> CalibrationI
             "Give a tensor of shape (n, ...), or a DataLoader."
         )
     return CalibrationImages(_of_batches(images, number, shape))
+
+
+def _check_reading(calibration: Calibration) -> None:
+    """Refuse what says of no way to read images.
+
+    Raises:
+        UsageError: the size, mean, std or seed is of another kind.
+    """
+    for name, values, kinds, example in (
+        ("size", calibration.size, int, "(height, width), such as (224, 224)"),
+        ("mean", calibration.mean, int | float, "one number for each channel: (0.5, 0.5, 0.5)"),
+        ("std", calibration.std, int | float, "one number for each channel: (0.5, 0.5, 0.5)"),
+    ):
+        row = values if isinstance(values, list | tuple) else ()
+        fits = bool(row) and all(isinstance(value, kinds) for value in row)
+        if values is not None and not (fits and (name != "size" or len(row) == 2)):
+            raise UsageError(
+                f"{name} of the calibration is {shown_value(values)}.\nGive {example}."
+            )
+    if not isinstance(calibration.seed, int) or isinstance(calibration.seed, bool):
+        raise UsageError(
+            f"seed of the calibration is {shown_value(calibration.seed)}, not a whole number.\n"
+            "Give one, as seed=1."
+        )
 
 
 def _drawn(there: int, number: int, seed: int) -> Tensor:

@@ -241,6 +241,7 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
         "a list of steps, each with its name under step and names of tensors under changed",
         _is_list(_has(step=_is_text, changed=_is_list(_is_text), undone=_is_flag)),
     ),
+    "steps": ("a whole number", _is_whole),
     "groups": (
         "a list of layers with channels",
         _is_list(_has(layers=_is_list(_is_text), channels=_is_list(_is_whole))),

@@ -19,6 +19,8 @@ from prunecore.planning.residual_blocks import ResidualBlock
 
 TOLERANCE = 1.0  # percentage points between the level that is asked and the one achieved
 
+_GOAL_EXCESS = 1.05  # times a goal is left at most: a point of the whole may be several goals
+
 
 @dataclass(frozen=True, repr=False)
 class Plan:
@@ -88,7 +90,9 @@ def make_plan(
     choices = Choices(dependencies, order, target, limits, blocks)
     asked = _level_of(level, choices.total) if isinstance(level, Goal) else level
     highest = choices.gone(choices.after(len(order)))
-    if asked > highest + TOLERANCE or not len(order):
+    left = choices.total * (1 - highest / 100)
+    is_far = goal is not None and left > goal.number * _GOAL_EXCESS
+    if asked > highest + TOLERANCE or is_far or not len(order):
         raise LevelError(_unreachable(dependencies, level, highest, choices.total, target, limits))
     choice = choices.closest(asked)
     paths = tuple(block.path for block in choice.blocks)

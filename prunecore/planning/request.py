@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from prunecore.criteria.scoring import OPEN, Scoring
-from prunecore.errors import UsageError, unknown_name
+from prunecore.errors import UsageError, check_kind, unknown_name
 from prunecore.escaping import shown_value
 from prunecore.planning.goal import TARGETS, Goal, Target, read_goal
 
@@ -61,6 +62,11 @@ class Limits:
         check_count("round_to", self.round_to, "what widths are to be multiples of, as 8")
         if self.scope not in SCOPES:
             raise unknown_name("scope", str(self.scope), SCOPES)
+        if not isinstance(self.remove_blocks, bool):
+            raise UsageError(
+                f"remove_blocks is {shown_value(self.remove_blocks)}, not True or False.\n"
+                "Give remove_blocks=True to let whole residual blocks go."
+            )
         if self.max_level is not None:
             check_max_level("max_level", self.max_level)
         object.__setattr__(self, "layers", check_layers(self.layers))
@@ -135,12 +141,14 @@ def checked_level(level: object) -> float:
     Raises:
         UsageError: it is not a percentage between 0 and 100.
     """
-    if not isinstance(level, int | float) or isinstance(level, bool) or not 0 < level < 100:
+    is_number = isinstance(level, Real) and not isinstance(level, bool)
+    number = float(level) if is_number else 0.0  # type: ignore[arg-type]
+    if not 0 < number < 100:
         raise UsageError(
             f"Level {shown_value(level)} is not a percentage between 0 and 100.\n"
             "Give the share of the target to remove, such as level=50."
         )
-    return level
+    return int(number) if isinstance(level, Integral) else number
 
 
 def asked_level(level: object, to: str | None) -> float | Goal:
@@ -157,6 +165,21 @@ def asked_level(level: object, to: str | None) -> float | Goal:
     return checked_level(level) if to is None else read_goal(to)
 
 
+def check_asked(mode: object, seed: object, scoring: object) -> None:
+    """Refuse what says of no way to score channels.
+
+    Raises:
+        UsageError: the mode is no text, the seed no whole number of at least 0, or what is given as
+            scoring is none.
+    """
+    check_kind("mode", mode, str, "Give the name of a criterion, such as mode='magnitude'.")
+    check_kind("scoring", scoring, Scoring, "Give prunecore.Scoring(reduce='mean').")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise UsageError(
+            f"seed is {shown_value(seed)}, not a whole number of at least 0.\nGive one, as seed=1."
+        )
+
+
 def checked_target(target: Target) -> Target:
     """A target, if it is one.
 
@@ -164,7 +187,7 @@ def checked_target(target: Target) -> Target:
         UsageError: it is not known.
     """
     if target not in TARGETS:
-        raise unknown_name("target", target, TARGETS)
+        raise unknown_name("target", str(target), TARGETS)
     return target
 
 
@@ -204,7 +227,9 @@ class Request:
         """Name the mode as reports and files do, whichever way it was written.
 
         Raises:
-            UsageError: the number of steps is none.
+            UsageError: a value is of another kind, or out of its range.
         """
+        check_asked(self.mode, self.seed, self.scoring)
+        check_kind("limits", self.limits, Limits, "Give prunecore.Limits(min_channels=8).")
         check_count("steps", self.steps, "in how many steps the level is reached, as 4")
         object.__setattr__(self, "mode", self.mode.replace("_", "-"))

@@ -31,6 +31,7 @@ KEYS |= {
     "groups",
     "verified",
     "recovered",
+    "steps",
     "left_out",
     "left_whole",
     "plugins",
