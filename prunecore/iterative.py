@@ -83,7 +83,7 @@ def _next(
         level: percentage of the original's target that is to be gone after the step.
         whole: the plan of all steps in one.
     """
-    asked: dict[str, Any] = {"asked": whole.asked, "target": whole.target, "scope": whole.scope}
+    asked: dict[str, Any] = {"asked": whole.asked, "target": whole.target, "limits": whole.limits}
     if small is None or before is None:
         first = traced.plan_for(replace(request, level=level, target=whole.target))
         return replace(first, **asked, goal=whole.goal), None

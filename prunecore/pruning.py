@@ -161,6 +161,8 @@ def prune(
         recover=recover,
         steps=steps,
     )
+    if steps == 1:
+        return traced.carry_out(request)
     return carry_out(traced, request, on_step)
 
 

@@ -398,15 +398,13 @@ class TracedModel:
         _freeze_like(model, small)
         report = build_report(
             name=name,
-            mode=request.mode,
-            seed=request.seed,
+            request=request,
             plan=plan,
             keep=keep,
             dependencies=dependencies,
             verified=verified,
             recovered=recovered,
             plugins=self.plugins.versions(),
-            fingerprint=request.fingerprint,
             inputs=self.inputs,
         )
         return PrunedModel(small, source, weights, report, plan)

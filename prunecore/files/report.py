@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from prunecore.escaping import shown_value
 from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter
 from prunecore.planning.plan import Plan
+from prunecore.planning.request import Request
 
 SCHEMA = 1
 
@@ -29,30 +31,26 @@ _Fits = Callable[[Any], bool]
 def build_report(
     *,
     name: str,
-    mode: str,
-    seed: int,
+    request: Request,
     plan: Plan,
     keep: Keep,
     dependencies: Dependencies,
     verified: Mapping[str, Any] | None,
     recovered: Sequence[Mapping[str, Any]],
     plugins: Mapping[str, str],
-    fingerprint: str | None,
     inputs: Inputs,
 ) -> dict[str, Any]:
     """What was asked, what came out, and what was kept.
 
     Args:
         name: the network's name.
-        mode: the criterion.
-        seed: of the scores.
-        plan: the level and the costs.
+        request: what was asked.
+        plan: the level, the limits and the costs.
         keep: the kept indices.
         dependencies: the network's channels.
         verified: what the check found, `None` where it was not asked for.
         recovered: the steps that were taken after it, and what each has done.
         plugins: distribution name to version.
-        fingerprint: of all that the written set depends on, for jobs that resume.
         inputs: what the network is called with.
 
     Returns:
@@ -63,11 +61,13 @@ def build_report(
     return {
         "schema": SCHEMA,
         "model": name,
-        "mode": mode,
+        "mode": request.mode,
+        "scoring": asdict(request.scoring),
         "target": plan.target,
-        "scope": plan.scope,
-        "seed": seed,
-        "fingerprint": fingerprint,
+        "scope": plan.limits.scope,
+        "limits": {key: value for key, value in asdict(plan.limits).items() if key != "scope"},
+        "seed": request.seed,
+        "fingerprint": request.fingerprint,
         "inputs": inputs.as_dict(),
         "goal": plan.goal and plan.goal.text,
         "level": {"asked": plan.asked, "achieved": round(plan.achieved, 4)},
@@ -242,6 +242,8 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
         _is_list(_has(step=_is_text, changed=_is_list(_is_text), undone=_is_flag)),
     ),
     "steps": ("a whole number", _is_whole),
+    "scoring": ("a mapping", lambda value: isinstance(value, dict)),
+    "limits": ("a mapping", lambda value: isinstance(value, dict)),
     "groups": (
         "a list of layers with channels",
         _is_list(_has(layers=_is_list(_is_text), channels=_is_list(_is_whole))),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from prunecore.escaping import shown_value
 from prunecore.planning.choices import Choices, removal_order
 from prunecore.planning.cost import Cost, Counter
 from prunecore.planning.goal import Goal, Target
-from prunecore.planning.request import Limits, Scope
+from prunecore.planning.request import Limits
 from prunecore.planning.residual_blocks import ResidualBlock
 
 TOLERANCE = 1.0  # percentage points between the level that is asked and the one achieved
@@ -34,7 +34,7 @@ class Plan:
         before: what the network takes.
         after: what the network takes with the kept channels alone.
         removed_blocks: the paths of the residual blocks that go as a whole.
-        scope: whether channels were ranked over the network, or within each group.
+        limits: what had to stay.
         goal: what was to be left, where no level was asked for.
     """
 
@@ -45,7 +45,7 @@ class Plan:
     before: Cost
     after: Cost
     removed_blocks: tuple[str, ...] = ()
-    scope: Scope = "global"
+    limits: Limits = field(default_factory=Limits)
     goal: Goal | None = None
 
     def __repr__(self) -> str:
@@ -104,7 +104,7 @@ def make_plan(
         before=choices.before,
         after=choices.cost(choice),
         removed_blocks=paths,
-        scope=limits.scope,
+        limits=limits,
         goal=goal,
     )
 
@@ -115,7 +115,7 @@ def plan_of(
     removed_blocks: Sequence[str],
     asked: float,
     target: Target,
-    scope: Scope,
+    limits: Limits,
 ) -> Plan:
     """The plan of a choice that is made already.
 
@@ -125,7 +125,7 @@ def plan_of(
         removed_blocks: the paths of the residual blocks that go as a whole.
         asked: the level that was asked for, in percent.
         target: what it is a percentage of.
-        scope: how channels were ranked.
+        limits: what had to stay.
     """
     counter = Counter(dependencies)
     before = counter.cost(np.ones(dependencies.count, dtype=bool))
@@ -135,7 +135,7 @@ def plan_of(
     else:
         left = getattr(after, target) / getattr(before, target)
     achieved = float(100 * (1 - left))
-    return Plan(kept, target, asked, achieved, before, after, tuple(removed_blocks), scope)
+    return Plan(kept, target, asked, achieved, before, after, tuple(removed_blocks), limits)
 
 
 def _level_of(goal: Goal, total: int) -> float:

@@ -20,6 +20,7 @@ from prunecore.files import report
 from prunecore.inputs import of_shape
 from prunecore.planning.cost import Cost
 from prunecore.planning.plan import Plan
+from prunecore.planning.request import Request
 
 KEYS = {"schema", "model", "mode", "target", "scope", "seed", "goal", "level"}
 KEYS |= {
@@ -32,6 +33,8 @@ KEYS |= {
     "verified",
     "recovered",
     "steps",
+    "scoring",
+    "limits",
     "left_out",
     "left_whole",
     "plugins",
@@ -90,15 +93,13 @@ def built() -> dict[str, Any]:
     kept = np.array([True, False, True, True, False, True, True])
     return report.build_report(
         name="net",
-        mode="l1-norm",
-        seed=3,
+        request=Request(30, "l1-norm", seed=3),
         plan=Plan(kept, "params", 50.0, 50.123456, Cost(9, 8, 7), Cost(6, 5, 4)),
         keep=Keep(model, dependencies, kept),
         dependencies=dependencies,
         verified={"max_relative_difference": 1e-15, "inputs": 2},
         recovered=[],
         plugins={"prunecore": "1.0"},
-        fingerprint=None,
         inputs=of_shape((3,)),
     )
 

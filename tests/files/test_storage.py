@@ -24,6 +24,9 @@ REPORT = {"schema": 1}
 COST = {"params": 2, "macs": 3, "bytes": 5}
 WHOLE_REPORT = {
     "recovered": [],
+    "steps": 1,
+    "scoring": {},
+    "limits": {},
     "schema": 1,
     "model": "net",
     "mode": "random",

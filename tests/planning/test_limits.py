@@ -81,7 +81,7 @@ def test_a_group_loses_the_same_share_as_every_other(find: Callable[..., Any], t
     left = widths(found, plan)
     shares = [left["0"] / 100, left["1"] / 200, left["2"] / 50]
     assert max(shares) - min(shares) <= 0.02
-    assert plan.scope == "group"
+    assert plan.limits.scope == "group"
     assert plan.achieved == pytest.approx(60, abs=1)
     for index in list(found.layers.values())[:3]:
         made = found.axes[index]
