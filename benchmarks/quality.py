@@ -47,6 +47,8 @@ THEIRS: Mapping[str, Callable[[], Any]] = {
     "lamp": torch_pruning.importance.LAMPImportance,
     "taylor": torch_pruning.importance.GroupTaylorImportance,
 }
+_STEPS_OF_OURS = 4
+IN_STEPS = (f"surgeon, {_STEPS_OF_OURS} steps",)
 _STEPS = 50  # of Torch-Pruning's search for the level
 
 
@@ -83,6 +85,25 @@ def ours(
         if mode in WITHOUT_IMAGES:
             free = traced.prune(plan, name="net", verify=False, recover="data-free").model.eval()
             cells[level]["data-free"] = accuracy(free, *test)
+    return cells
+
+
+def in_steps(
+    network: nn.Module, mode: str, levels: list[float], images: Tensor, test: tuple[Tensor, Tensor]
+) -> dict[float, dict[str, float]]:
+    """Accuracy of what prunecore writes for each level, reached in several steps."""
+    cells = {}
+    for level in levels:
+        small = prunecore.prune(
+            network,
+            input_shape=SHAPE,
+            level=level,
+            target="macs",
+            mode=mode.partition(",")[0],
+            calibration=images,
+            steps=_STEPS_OF_OURS,
+        )
+        cells[level] = {"refit": accuracy(small.model.eval(), *test)}
     return cells
 
 
@@ -131,7 +152,11 @@ def measured(names: list[str], levels: list[float], seeds: list[int]) -> list[di
         for seed in seeds:
             network = trained(name, seed)
             start = {"network": name, "seed": seed, "before": accuracy(network, *test)}
-            for tool, modes, run in (("prunecore", OURS, ours), ("Torch-Pruning", THEIRS, theirs)):
+            for tool, modes, run in (
+                ("prunecore", OURS, ours),
+                ("prunecore", IN_STEPS, in_steps),
+                ("Torch-Pruning", THEIRS, theirs),
+            ):
                 for mode in modes:
                     cells = run(network, mode, levels, images, test)
                     rows.append({**start, "tool": tool, "mode": mode, "cells": cells})

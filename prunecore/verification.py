@@ -15,7 +15,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within
 from prunecore.channels.records import TRAINING
 from prunecore.channels.stored import check_stored
-from prunecore.errors import PrunecoreError, check_kind
+from prunecore.errors import PrunecoreError, VerificationError, check_kind
 from prunecore.escaping import shown
 from prunecore.files.storage import read_report
 from prunecore.files.weights import check_weights_file, read_weights
@@ -100,7 +100,13 @@ def verify(
         cut = transfer_weights(model, keep, plugins)
         proven = {name: cut[name] if name in changed else weights[name] for name in weights}
         network = network_of(file, report["model"], proven)
-    found = verify_network(model, keep, network, inputs)
+    try:
+        found = verify_network(model, keep, network, inputs)
+    except VerificationError as error:
+        raise VerificationError(
+            f"{str(error).splitlines()[0]}\nThe file was edited since, or the network has not the "
+            "weights that it was made from: give those, or prune anew."
+        ) from error
     return Verification(**found, recovered=tuple(sorted(changed)))
 
 

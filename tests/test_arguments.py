@@ -89,3 +89,16 @@ def test_a_goal_far_below_the_least_is_not_met() -> None:
     least = traced.plan(97, limits=Limits(min_channels=1)).after.params
     with pytest.raises(prunecore.LevelError):
         traced.plan(to=f"{least // 3}-params", limits=Limits(min_channels=1))
+
+
+def test_reading_batches_leaves_random_states_as_they_are() -> None:
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(torch.rand(32, 4)), batch_size=8, shuffle=True
+    )
+    network = net()
+    before = torch.get_rng_state()
+    first, second = (prunecore.trace(network, X, calibration=loader).images for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert first is not None
+    assert second is not None
+    assert first.tensor.equal(second.tensor)

@@ -5,6 +5,7 @@ Whatever needs torch is imported inside the commands, so that `--help` answers a
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -226,7 +227,8 @@ def _show_results(results: Sequence[Result], as_json: bool) -> None:
         _print_table(tables.prune_table(reports))
         for path in (result.path for result in results if not result.resumed):
             options.say(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
-    for line in dict.fromkeys(line for done in reports for line in tables.whole_lines(done)):
+    lines = [*map(tables.undone_lines, reports), *map(tables.whole_lines, reports)]
+    for line in dict.fromkeys(itertools.chain.from_iterable(lines)):
         options.say(line, err=True)
 
 

@@ -85,6 +85,16 @@ def amount(number: int) -> str:
     return str(number)
 
 
+def undone_lines(report: Mapping[str, Any]) -> list[str]:
+    """The steps of recovery that were undone, a line each."""
+    return [
+        f"Undone: {step['step']}, after which {visible(report['model'])} agreed less with its "
+        "original on the images held back."
+        for step in report["recovered"]
+        if step["undone"]
+    ]
+
+
 def whole_lines(report: Mapping[str, Any]) -> list[str]:
     """What was left whole or out, and why, a line each reason."""
     by_reason: dict[str, list[str]] = {}

@@ -19,6 +19,7 @@ from prunecore.errors import UsageError
 from prunecore.escaping import shown, shown_value
 from prunecore.files.paths import is_folder
 from prunecore.inputs import Inputs
+from prunecore.isolation.random_states import OwnDraws, kept_random_states
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of each channel
@@ -98,7 +99,8 @@ def _read_all(calibration: Calibration, shape: tuple[int, ...]) -> CalibrationIm
             f"Calibration images are a folder, a tensor or batches, not {shown_value(images)}.\n"
             "Give a tensor of shape (n, ...), or a DataLoader."
         )
-    return CalibrationImages(_of_batches(images, number, shape))
+    with kept_random_states(), OwnDraws():  # a data loader draws, even in order
+        return CalibrationImages(_of_batches(images, number, shape))
 
 
 def _check_reading(calibration: Calibration) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore.cli.main import main
+from prunecore.cli.tables import undone_lines
 from prunecore.errors import UsageError
 from prunecore.recovery import steps
 
@@ -129,6 +130,9 @@ def test_a_step_that_harms_is_undone(model: nn.Module, monkeypatch: pytest.Monke
     assert second["error"][0] == first["error"][1] < second["error"][1]
     assert small.weights["fc.weight"].any()
     assert small.weights["fc.weight"].equal(traced.prune(40).weights["fc.weight"])
+    assert undone_lines(small.report) == [
+        "Undone: batch-norm, after which net agreed less with its original on the images held back."
+    ]
 
 
 def test_a_layer_that_is_called_twice_stays_as_it_is_cut() -> None:
