@@ -12,9 +12,11 @@ from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError, check_names
 from prunecore.escaping import shown_value
 from prunecore.inputs import ExampleInputs, InputShape, inputs_of
-from prunecore.iterative import OnStep, carry_out
 from prunecore.planning.goal import Target
 from prunecore.planning.request import Limits, asked_level, checked_target
+from prunecore.strategies.best import BEST
+from prunecore.strategies.dispatch import carry_out_by_strategy
+from prunecore.strategies.iterative import OnStep
 from prunecore.traced_model import PrunedModel, TracedModel
 
 
@@ -99,7 +101,8 @@ def prune(
             inputs, the shape of each: `[(3, 32, 32), (8,)]`.
         example_kwargs: example inputs that the network is given by name.
         mode: how channels are scored, `magnitude`, `l1-norm`, `random` and others, or a plugin's;
-            `surgeon` where there are calibration images, and else `magnitude`.
+            `surgeon` where there are calibration images, and else `magnitude`. `best` tries several
+            on the images, and keeps what then agrees most with the original.
         target: what the level is a percentage of: `params`, `macs`, `bytes` or `channels`.
         seed: of modes that draw.
         limits: what has to stay.
@@ -145,6 +148,10 @@ def prune(
             f"on_step is {shown_value(on_step)}, which cannot be called.\n"
             "Give a function of the smaller network and the step's number."
         )
+    if on_step is not None and mode == BEST:
+        raise UsageError(
+            "Mode best tries several networks, and on_step would train each.\nGive a single mode."
+        )
     if on_step is not None and steps == 1:
         raise UsageError(
             "on_step is called between steps, and there is one.\nGive steps=2 or more."
@@ -161,9 +168,7 @@ def prune(
         recover=recover,
         steps=steps,
     )
-    if steps == 1:
-        return traced.carry_out(request)
-    return carry_out(traced, request, on_step)
+    return carry_out_by_strategy(traced, request, on_step)
 
 
 def trace(

@@ -21,10 +21,11 @@ from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
 from prunecore.heading import checked_name
 from prunecore.inputs import of_shape
-from prunecore.iterative import carry_out
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import Request
 from prunecore.plugins import loading
+from prunecore.strategies.best import BEST
+from prunecore.strategies.dispatch import carry_out_by_strategy
 from prunecore.traced_model import TracedModel, module_of
 
 
@@ -74,7 +75,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
         may_be_ours = len(places) > 1 and storage.read_fingerprint(place.path) is not None
         storage.check_target(place.path, force or may_be_ours)
     model, pruner = config.model, config.pruner
-    if pruner.mode:
+    if pruner.mode not in (None, BEST):
         loading.load().criterion(pruner.mode)
     loaded = load(str(model.name), model.arguments, model.weights, pruner.seed)
     loaded = part_of(loaded, model.module)
@@ -101,7 +102,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
             if is_there:
                 yield Result(storage.read_report(task.path), task.path, resumed=True)
             else:
-                small = carry_out(traced, task.request)
+                small = carry_out_by_strategy(traced, task.request)
                 small.save(task.path, force)
                 yield Result(small.report, task.path, resumed=False)
             bar.advance(running)

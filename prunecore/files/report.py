@@ -81,6 +81,7 @@ def build_report(
         "verified": None if verified is None else dict(verified),
         "recovered": [dict(step) for step in recovered],
         "steps": 1,
+        "tried": [],
         "left_out": list(keep.left_out),
         "left_whole": _left_whole(dependencies, keep.removed_blocks),
         "plugins": dict(plugins),
@@ -242,6 +243,7 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
         _is_list(_has(step=_is_text, changed=_is_list(_is_text), undone=_is_flag)),
     ),
     "steps": ("a whole number", _is_whole),
+    "tried": ("a list of criteria", _is_list(lambda value: isinstance(value, dict))),
     "scoring": ("a mapping", lambda value: isinstance(value, dict)),
     "limits": ("a mapping", lambda value: isinstance(value, dict)),
     "groups": (

@@ -93,6 +93,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "verified": None,
                 "recovered": [],
                 "steps": 1,
+                "tried": [],
                 "scoring": {},
                 "limits": {},
                 "left_whole": [{"layer": "fc", "reason": "it is shy"}],

@@ -33,6 +33,7 @@ KEYS |= {
     "verified",
     "recovered",
     "steps",
+    "tried",
     "scoring",
     "limits",
     "left_out",

@@ -25,6 +25,7 @@ COST = {"params": 2, "macs": 3, "bytes": 5}
 WHOLE_REPORT = {
     "recovered": [],
     "steps": 1,
+    "tried": [],
     "scoring": {},
     "limits": {},
     "schema": 1,

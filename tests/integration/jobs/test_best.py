@@ -1,0 +1,73 @@
+"""Mode best keeps the network that agrees most with its original, and tells what it tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import prunecore
+from prunecore.errors import LevelError, UsageError
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 12, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 5),
+    ).eval()  # fmt: skip
+
+
+def images(number: int = 48) -> Tensor:
+    return torch.randn(number, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+def prune(model: nn.Module, **asked: Any) -> prunecore.PrunedModel:
+    return prunecore.prune(model, level=50, input_shape=(3, 8, 8), mode="best", **asked)
+
+
+def test_the_winner_agrees_most_and_is_proven(model: nn.Module, tmp_path: Path) -> None:
+    small = prune(model, calibration=images(), name="net")
+    tried = small.report["tried"]
+    assert len({(one["mode"], one["scope"]) for one in tried}) == len(tried) == 10
+    first = min(tried, key=lambda one: (-one["agreement"], one["error"]))
+    assert (small.report["mode"], small.report["scope"]) == (first["mode"], first["scope"])
+    (step,) = small.report["recovered"]
+    assert first["error"] == step["error"][0 if step["undone"] else 1]
+    file = tmp_path / "net_50.py"
+    small.save(file)
+    assert prunecore.verify(file, model).max_relative_difference <= 1e-9
+    alone = prunecore.prune(
+        model,
+        level=50,
+        input_shape=(3, 8, 8),
+        calibration=images(),
+        mode=first["mode"],
+        limits=prunecore.Limits(scope=first["scope"]),
+        name="net",
+    )
+    assert all(alone.weights[name].equal(tensor) for name, tensor in small.weights.items())
+
+
+def test_without_images_nothing_can_be_compared(model: nn.Module) -> None:
+    with pytest.raises(UsageError, match="and no images are given"):
+        prune(model)
+
+
+def test_without_recovery_nothing_is_compared(model: nn.Module) -> None:
+    with pytest.raises(UsageError, match="and none is asked for"):
+        prune(model, calibration=images(), recover=[])
+
+
+def test_what_none_reaches_is_told(model: nn.Module) -> None:
+    with pytest.raises(LevelError, match="at most"):
+        prune(model, calibration=images(), limits=prunecore.Limits(max_level=10))
+
+
+def test_none_of_many_is_trained(model: nn.Module) -> None:
+    with pytest.raises(UsageError, match="Give a single mode"):
+        prune(model, calibration=images(), steps=2, on_step=lambda small, step: None)
