@@ -25,6 +25,9 @@ from prunecore.channels.records import MaskedForward, MaskedFunction, Records, U
 from prunecore.channels.signal import Computed, Grid, Origin, Signal, shaped
 from prunecore.errors import InputShapeError, Line, UnsupportedError
 
+# why channels stay that are added to what is not cut
+MEETS_WHOLE = "it meets a tensor of which everything stays, such as the network's input"
+
 
 class Channels(ABC):
     """The channels of a network: what plugins and rules calculate dependencies with.
@@ -480,9 +483,7 @@ def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
     else:
         ids, axes, other = (a_ids, a_axes, b_shape) if a_axes else (b_ids, b_axes, a_shape)
         if any(other[axis] > 1 for axis in axes):
-            channels.pin(
-                ids, "it meets a tensor of which everything stays, such as the network's input"
-            )
+            channels.pin(ids, MEETS_WHOLE)
     return Signal(shaped(shape), ids)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import nn
 
+from prunecore.channels.channels import MEETS_WHOLE
+from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_of_torch
 from prunecore.channels.signal import Signal
@@ -142,12 +144,21 @@ def _held(model: nn.Module, path: str) -> Any:
 
 
 def _output_argument(keep: Keep) -> dict[Hashable, str]:
-    """A network that returns one vector takes its length as `num_classes`."""
+    """A network that returns one vector takes its length as `num_classes`, where layers make it."""
     output = keep.dependencies.forwards.visits[""][0].output
     if isinstance(output, Signal) and output.channel_axes == [output.ndim - 1] == [1]:
         width = keep.count(output.ids.ravel())
-        return {width.channels: "num_classes"}
+        if _is_free(keep.dependencies, width.channels):
+            return {width.channels: "num_classes"}
     return {}
+
+
+def _is_free(found: Dependencies, channels: Hashable) -> bool:
+    """True if constructor arguments alone say how many channels the layers that make them have."""
+    counted = {path for (path, _), index in found.widths.items() if index == channels}
+    makers = {name.rpartition(".")[0] for name, _, index in found.filters if index == channels}
+    met = [path for path in makers if found.left_whole.get(path) == MEETS_WHOLE]
+    return makers <= counted and not met
 
 
 _IN_FACTORY = ("arguments", "load_file", "model", "weights")  # names of its own

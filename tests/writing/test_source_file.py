@@ -200,3 +200,28 @@ def test_long_paths_to_what_is_shared_are_written_as_formatters_do(
     text = cut(Sharing(), 3).text
     assert ("= tied\n" in text) is (length > 11)
     check_style([text])
+
+
+class Tied(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.last(x)) @ self.last.weight + self.bias
+
+
+class Residual(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x)) + x
+
+
+@pytest.mark.parametrize(("model", "width"), [(Tied(), 6), (Residual(), 3)])
+def test_a_width_that_is_not_free_is_no_argument(
+    cut: Callable[..., Any], model: nn.Module, width: int
+) -> None:
+    assert "num_classes" not in cut(model, width).text
