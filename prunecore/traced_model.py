@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -26,6 +28,7 @@ from prunecore.files.report import build_report
 from prunecore.files.storage import save_set
 from prunecore.heading import checked_name, default_name, docstring_of
 from prunecore.inputs import Inputs
+from prunecore.isolation.random_states import OwnDraws, kept_random_states
 from prunecore.planning.cost import Counter
 from prunecore.planning.goal import Goal, Target
 from prunecore.planning.plan import Plan, make_plan
@@ -41,8 +44,9 @@ from prunecore.planning.request import (
 )
 from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
 from prunecore.plugins import loading as plugin_registry
+from prunecore.recovery.agreement import Agreement, agreement, outputs_of
 from prunecore.recovery.data_free import DATA_FREE, recover_without_images
-from prunecore.recovery.steps import Networks
+from prunecore.recovery.steps import Networks, batch_of
 from prunecore.recovery.steps import recover as recover_accuracy
 from prunecore.tracing.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
@@ -188,6 +192,19 @@ class TracedModel:
     def _layers(self) -> dict[str, LinearMap | RunningStatistics]:
         """What owners tell of its layers, by path."""
         return self.plugins.layers(self._original)
+
+    def agreement(self, small: PrunedModel, images: Tensor) -> Agreement:
+        """How far a smaller network answers as this one does.
+
+        Args:
+            small: the smaller network.
+            images: shape `(n, ...)`.
+        """
+        batch = batch_of(images)
+        network = copy.deepcopy(small.model).eval()
+        with torch.no_grad(), kept_random_states(), OwnDraws():
+            expected = outputs_of(self._original, images, batch)
+            return agreement(expected, outputs_of(network, images, batch))
 
     def mode(self, mode: str | None = None) -> str:
         """A mode, or where none is given that which suits what there is to read."""
