@@ -303,9 +303,10 @@ def verify(
     with redirect_stdout(sys.stderr):
         loaded = jobs.part_of(jobs.load(model, arguments, weights, seed or 0), module)
         found = verification.verify(file, loaded.model, input_shape=input_shape)
+    tried = "1 input" if found.inputs == 1 else f"{found.inputs} inputs"
     options.say(
         f"{file} computes what {model} does without the removed channels: largest relative "
-        f"difference {found.max_relative_difference:.1e} over {found.inputs} inputs."
+        f"difference {found.max_relative_difference:.1e} over {tried}."
     )
     if found.recovered:
         options.say(

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
-from torchvision import models as torchvision_models
 
 from prunecore.errors import (
     PrunecoreError,
@@ -172,6 +171,8 @@ def _without_storage(
 
 
 def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
+    from torchvision import models as torchvision_models
+
     known = torchvision_models.list_models()
     if name not in known:
         error = str(unknown_name("model", name, known)).removesuffix(".")
@@ -181,6 +182,7 @@ def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
 
 def _for_torchvision(builder: Callable[..., nn.Module], given: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments with which nothing is downloaded unless it is asked for."""
+
     none: dict[str, Any] = {"weights": None}
     if "weights_backbone" in inspect.signature(builder).parameters:
         none["weights_backbone"] = None
@@ -189,6 +191,8 @@ def _for_torchvision(builder: Callable[..., nn.Module], given: Mapping[str, Any]
 
 def input_shape_of(name: str) -> tuple[int, ...]:
     """The input that the default weights were evaluated on, as their metadata has it."""
+    from torchvision import models as torchvision_models
+
     default = torchvision_models.get_model_weights(name)["DEFAULT"]
     given = getattr(default.transforms, "keywords", {})
     size = given.get("crop_size", given.get("resize_size"))
@@ -270,7 +274,9 @@ def _factory(module: ModuleType, name: str, place: str, folder: Path) -> Callabl
             known = [
                 key
                 for key, value in vars(module).items()
-                if callable(value) and getattr(value, "__module__", "") == module.__name__
+                if callable(value)
+                and not key.startswith("_")
+                and getattr(value, "__module__", "").startswith(module.__name__)
             ]
     if factory is None:
         raise unknown_name(f"factory of {place}", name, known)

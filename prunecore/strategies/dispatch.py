@@ -23,4 +23,6 @@ def carry_out_by_strategy(
     """
     if request.mode == BEST:
         return carry_out_best(traced, request)
-    return carry_out(traced, request, on_step)
+    if request.steps > 1:
+        return carry_out(traced, request, on_step)
+    return traced.carry_out(request)

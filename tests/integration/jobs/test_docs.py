@@ -40,7 +40,7 @@ READER = "/home/you/networks"  # stands in the pages for the folder in which the
 def run_python(code: str, names: dict[str, Any]) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(code, "documentation", "exec"), names)
+        exec(compile(code, "documentation", "exec", dont_inherit=True), names)
     return printed.getvalue()
 
 
