@@ -13,10 +13,9 @@ from prunecore.errors import UsageError, check_names
 from prunecore.escaping import shown_value
 from prunecore.inputs import ExampleInputs, InputShape, inputs_of
 from prunecore.planning.goal import Target
-from prunecore.planning.request import Limits, asked_level, checked_target
-from prunecore.strategies.best import BEST
-from prunecore.strategies.dispatch import carry_out_by_strategy
-from prunecore.strategies.iterative import OnStep
+from prunecore.planning.request import Limits, Request, asked_level, checked_target
+from prunecore.strategies.best import BEST, carry_out_best
+from prunecore.strategies.iterative import OnStep, carry_out_in_steps
 from prunecore.traced_model import PrunedModel, TracedModel
 
 
@@ -168,7 +167,7 @@ def prune(
         recover=recover,
         steps=steps,
     )
-    return carry_out_by_strategy(traced, request, on_step)
+    return carry_out(traced, request, on_step)
 
 
 def trace(
@@ -210,3 +209,21 @@ def trace(
     check_names("drop", drop, "Give the paths of modules, such as drop=['aux'].")
     inputs = inputs_of(example_inputs, example_kwargs, input_shape)
     return TracedModel(model, inputs, drop, calibration)
+
+
+def carry_out(traced: TracedModel, request: Request, on_step: OnStep | None = None) -> PrunedModel:
+    """Carry out what is asked: by the best of several criteria, in several steps, or at once.
+
+    Args:
+        traced: the network.
+        request: what is asked.
+        on_step: called between steps; not for mode `best`, of which most networks are thrown away.
+
+    Raises:
+        PrunecoreError: with what is wrong, where, and what to do.
+    """
+    if request.mode == BEST:
+        return carry_out_best(traced, request)
+    if request.steps > 1:
+        return carry_out_in_steps(traced, request, on_step)
+    return traced.carry_out(request)

@@ -24,8 +24,8 @@ from prunecore.inputs import of_shape
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import Request
 from prunecore.plugins import loading
+from prunecore.pruning import carry_out
 from prunecore.strategies.best import BEST
-from prunecore.strategies.dispatch import carry_out_by_strategy
 from prunecore.traced_model import TracedModel, module_of
 
 
@@ -102,7 +102,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
             if is_there:
                 yield Result(storage.read_report(task.path), task.path, resumed=True)
             else:
-                small = carry_out_by_strategy(traced, task.request)
+                small = carry_out(traced, task.request)
                 small.save(task.path, force)
                 yield Result(small.report, task.path, resumed=False)
             bar.advance(running)

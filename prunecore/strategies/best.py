@@ -13,7 +13,7 @@ from typing import Any
 
 from prunecore.errors import LevelError, UsageError
 from prunecore.planning.request import SCOPES, Request
-from prunecore.strategies.iterative import carry_out
+from prunecore.strategies.iterative import carry_out_in_steps
 from prunecore.traced_model import PrunedModel, TracedModel
 
 BEST = "best"
@@ -58,7 +58,7 @@ def carry_out_best(traced: TracedModel, request: Request) -> PrunedModel:
         for mode in _MODES:
             one = replace(request, mode=mode, limits=replace(request.limits, scope=scope))
             try:
-                small = carry_out(half, replace(one, verify=False))
+                small = carry_out_in_steps(half, replace(one, verify=False))
             except LevelError as error:
                 reason = error
                 continue
@@ -68,7 +68,7 @@ def carry_out_best(traced: TracedModel, request: Request) -> PrunedModel:
     if not tried:
         assert reason is not None
         raise reason
-    best = carry_out(traced, asked[_chosen(tried, len(images) // 2)])
+    best = carry_out_in_steps(traced, asked[_chosen(tried, len(images) // 2)])
     best.report["tried"] = tried
     return best
 

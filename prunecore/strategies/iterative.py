@@ -31,7 +31,9 @@ from prunecore.writing.building import transfer_weights
 OnStep = Callable[[PrunedModel, int], object]
 
 
-def carry_out(traced: TracedModel, request: Request, on_step: OnStep | None = None) -> PrunedModel:
+def carry_out_in_steps(
+    traced: TracedModel, request: Request, on_step: OnStep | None = None
+) -> PrunedModel:
     """Prune in as many steps as are asked for; the network is written and proven after the last.
 
     Each step removes as large a share of the target as the others. Channels are scored by the
