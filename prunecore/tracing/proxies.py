@@ -31,6 +31,10 @@ class ChangedListError(Exception):
     """A forward reads a list that has become another one since."""
 
 
+class SetPlacesError(TypeError):
+    """A forward sets places of a tensor."""
+
+
 class Asked(BaseException):
     """A forward asks what a stand-in is, which is to be answered as if it were the real thing."""
 
@@ -170,7 +174,7 @@ class Known(fx.Proxy):
         """The list that it stands for, to be changed."""
         if self.changed is None:
             if not self.is_any(list):
-                raise TypeError("it sets places of what is no list")
+                raise SetPlacesError("it sets places of a tensor, or of what else is no list")
             self.changed = list(items_of(self, self.tracer.known(self)))
             holder: Any = self.node
             while holder.target is operator.getitem:

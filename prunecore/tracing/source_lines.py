@@ -14,6 +14,8 @@ from torch import Tensor, fx
 from prunecore.errors import Line
 from prunecore.isolation.state import TORCH
 
+_TRACE = fx.Tracer.trace.__code__
+
 LINE = "line"  # what a node's meta calls the line that it stands for
 
 
@@ -24,9 +26,12 @@ def file_of(forward: Callable[..., Any]) -> str | None:
 
 
 def running_line(file: str | None) -> Line | None:
-    """The innermost line of a file that runs; `None` where none does."""
+    """The innermost line of a file that is being traced; `None` where none is.
+
+    The file may be that of whoever asked for the trace, too.
+    """
     frame = sys._getframe(1) if file else None
-    while frame is not None:
+    while frame is not None and frame.f_code is not _TRACE:
         if frame.f_code.co_filename == file:
             return Line(file, frame.f_lineno)
         frame = frame.f_back
@@ -46,9 +51,6 @@ def raising_line(error: BaseException, file: str | None) -> Line | None:
 
 
 NAMES = "names"  # what a node's meta calls the variables that hold it, the first one first
-
-
-_TRACE = fx.Tracer.trace.__code__
 
 
 class LocalNames:

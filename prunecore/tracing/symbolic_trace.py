@@ -11,7 +11,7 @@ from torch import fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.names import is_within, join, module_paths
+from prunecore.channels.names import is_of_torch, is_within, join, module_paths
 from prunecore.channels.records import TRAINING
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UsageError, told
@@ -24,7 +24,7 @@ from prunecore.tracing.in_place import without_augmented
 from prunecore.tracing.module_hooks import Hook
 from prunecore.tracing.nodes import without_dead_hooks
 from prunecore.tracing.patches import standing_in, trace_alone
-from prunecore.tracing.proxies import Asked, ChangedListError
+from prunecore.tracing.proxies import Asked, ChangedListError, SetPlacesError
 from prunecore.tracing.scopes import Scopes, leave_out
 from prunecore.tracing.source_lines import file_of, raising_line
 from prunecore.tracing.tracer import (
@@ -138,6 +138,8 @@ _REMEDIES: Mapping[type[Exception], str] = {
     "plain list.",
     ChangedListError: "Let the submodule return what it puts into the list, and read that; or give "
     "it list(...) of yours.",
+    SetPlacesError: "Put the parts together with torch.cat, or choose from two tensors by a mask "
+    "with torch.where.",
 }
 
 
@@ -283,11 +285,17 @@ def _untraceable(
             "it has no forward",
             "Call its children from the forward of the module that holds it.",
         )
-    remedy = _REMEDIES.get(
-        type(error),
-        "Take the branch or conversion on tensor values out of its forward, or install or "
-        f"write a plugin that owns {name} (hook prunecore_calculate_dependencies).",
-    )
+    plugin = f"plugin that owns {name} (hook prunecore_calculate_dependencies)"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        remedy = f"Recurrent layers are not followed: install or write a {plugin}."
+    elif is_of_torch(type(module)):
+        remedy = f"This layer of torch is not followed: install or write a {plugin}."
+    else:
+        remedy = _REMEDIES.get(
+            type(error),
+            "Take the branch or conversion on tensor values out of its forward, or install or "
+            f"write a {plugin}.",
+        )
     lines = str(error).strip().splitlines()
     reason = lines[0].rstrip(".") if lines else type(error).__name__
     others = f" {_REMEDY}" if in_training else "" if path else f" {_A_PART}"

@@ -127,7 +127,7 @@ def item_of_a_tensor(held: dict[str, Any], layer: nn.Module) -> Tensor:
     ("change", "reason"),
     [
         (nested_list, "it reads what holds a list that it has changed"),
-        (item_of_a_tensor, "it sets places of what is no list"),
+        (item_of_a_tensor, "it sets places of a tensor, or of what else is no list"),
     ],
 )
 def test_a_change_that_cannot_be_followed_is_refused(
