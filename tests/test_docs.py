@@ -141,7 +141,7 @@ def test_contributors_are_told_of_every_room_on_its_floor() -> None:
     }
     found = [*(ROOT / "prunecore").glob("*.py"), *(ROOT / "prunecore").glob("*/__init__.py")]
     names = {path.parent.name if path.parent.name != "prunecore" else path.stem for path in found}
-    assert set(rooms) == names - {"__init__"}
+    assert set(rooms) == names - {"__init__", "__main__"}
     told: dict[str, int] = {}
     floor = 0
     for number, row in re.findall(

@@ -28,7 +28,7 @@ def test_there_are_few_names_and_all_are_there() -> None:
     for module in (prunecore, prunecore.plugin):
         for name in module.__all__:
             assert getattr(module, name) is not None
-    assert set(prunecore.__all__) <= set(dir(prunecore))
+    assert dir(prunecore) == prunecore.__all__
     lowered = [name.lower() for name in (*prunecore.__all__, *prunecore.plugin.__all__)]
     same = set(prunecore.__all__) & set(prunecore.plugin.__all__)
     assert len(set(lowered)) == len(lowered) - len(same)  # none differ by case alone

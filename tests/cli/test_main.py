@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -489,3 +491,11 @@ def test_a_full_disk_ends_with_1_and_leaves_nothing(
     assert "Cannot write out/tiny_50.py" in result.stderr.replace("\\", "/")
     assert "No space left on device" in result.stderr
     assert not Path("out").exists()
+
+
+def test_python_runs_the_package_as_the_command() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "prunecore", "--help"], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith("Usage: ")
+    assert "prune " in ran.stdout
