@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -92,3 +93,36 @@ def test_a_line_without_a_file_is_named_by_its_number(find: Callable[..., Any]) 
     exec("class Net(nn.Module):\n def forward(self, x):\n  return torch.fft.fft(x)\n", space)
     with pytest.raises(UnsupportedError, match=r"\(<string>:3\)\."):
         find(space["Net"](), (2, 3))
+
+
+def test_the_line_of_whoever_asks_for_a_trace_is_none_of_it(find: Callable[..., Any]) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        find(ReturnsRecord(), (2, 3))
+    assert "calls Answer, and there is no rule" in str(caught.value)
+    assert "find(ReturnsRecord" not in str(caught.value)
+
+
+def test_a_forward_that_sets_places_is_told_of_masks(find: Callable[..., Any]) -> None:
+    with pytest.raises(UnsupportedError, match=r"together with torch\.cat"):
+        find(SetsPlaces(), (2, 3))
+
+
+@dataclasses.dataclass
+class Answer:
+    scores: Any
+
+
+class ReturnsRecord(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        return Answer(self.last(self.first(x)))
+
+
+class SetsPlaces(ReturnsRecord):
+    def forward(self, x: Tensor) -> Any:
+        x = self.first(x)
+        x[:, 3:5] = 0
+        return self.last(x)
