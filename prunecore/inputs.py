@@ -49,6 +49,11 @@ class Inputs:
         return tuple(tuple(tensor.shape[1:]) for tensor in self._all)
 
     @property
+    def are_examples(self) -> bool:
+        """True if they have values."""
+        return not any(tensor.is_meta for tensor in self._all)
+
+    @property
     def _all(self) -> tuple[Tensor, ...]:
         return (*self.args, *self.kwargs.values())
 
@@ -98,7 +103,7 @@ class Inputs:
             torch.randn(count, *shape, dtype=torch.float64, generator=generator)
             for shape in self.shapes
         ]
-        if not any(tensor.is_meta or _is_constant(tensor) for tensor in self._all):
+        if self.are_examples and not any(map(_is_constant, self._all)):
             given = min(len(self._all[0]), (count + 1) // 2)
             drawn = [
                 torch.cat([tensor[:given].detach().cpu().double(), _between(tensor, noise[given:])])
@@ -233,6 +238,11 @@ def _check_example(name: str, tensor: Any) -> None:
         raise UsageError(
             f"Example input {name} has the shape {tuple(tensor.shape)}: the first axis is the "
             "batch, and nothing may be empty.\nGive at least one example."
+        )
+    if tensor.isnan().any():
+        raise UsageError(
+            f"Example input {name} holds values that are no numbers (NaN): "
+            f"{int(tensor.isnan().sum())} of {tensor.numel()}.\nGive what the network reads in use."
         )
 
 

@@ -24,9 +24,8 @@ from prunecore.criteria.scoring import OPEN, Scoring
 from prunecore.errors import UsageError, check_kind, check_names, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.files.images import CalibrationImages, calibration_images
-from prunecore.files.report import build_report
+from prunecore.files.report import build_report, docstring_of
 from prunecore.files.storage import save_set
-from prunecore.heading import checked_name, default_name, docstring_of
 from prunecore.inputs import Inputs
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 from prunecore.planning.cost import Counter
@@ -53,7 +52,7 @@ from prunecore.verifying.comparison import verify as verify_network
 from prunecore.verifying.masking import running_copy
 from prunecore.walking.network import walk
 from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
-from prunecore.writing.source_file import write_network
+from prunecore.writing.source_file import checked_name, default_name, write_network
 
 
 @dataclass(frozen=True)
@@ -222,6 +221,8 @@ class TracedModel:
         check_names("recover", steps, f"Give some of {', '.join(RECOVERY_STEPS)}, or [] for none.")
         if list(steps) == ["none"]:
             return ()
+        if "none" in steps:
+            raise UsageError("recover has none beside other steps.\nGive the one or the others.")
         for step in steps:
             if step not in RECOVERY_STEPS:
                 raise unknown_name("step of recovery", step, RECOVERY_STEPS)

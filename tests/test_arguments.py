@@ -12,6 +12,7 @@ from torch import nn
 
 import prunecore
 from prunecore import Calibration, Limits, PrunecoreError, Scoring, UsageError
+from prunecore.errors import InputShapeError
 
 pytestmark = pytest.mark.usefixtures("toys_installed")
 
@@ -26,6 +27,7 @@ def net(width: int = 8) -> nn.Module:
 
 WRONG: dict[str, Callable[[], Any]] = {
     "inputs": lambda: prunecore.prune(net(), X.numpy(), 50),
+    "inputs of NaN": lambda: prunecore.prune(net(), X * torch.nan, 50),
     "level": lambda: prunecore.prune(net(), X, "50"),
     "level of NaN": lambda: prunecore.prune(net(), X, float("nan")),
     "a flag as level": lambda: prunecore.prune(net(), X, True),
@@ -39,6 +41,7 @@ WRONG: dict[str, Callable[[], Any]] = {
     "name": lambda: prunecore.prune(net(), X, 50, name=3),
     "drop": lambda: prunecore.prune(net(), X, 50, drop=[3]),
     "recover": lambda: prunecore.prune(net(), X, 50, recover=3),
+    "none and more": lambda: prunecore.prune(net(), X, 50, recover=("none", "data-free")),
     "kwargs": lambda: prunecore.prune(net(), X, 50, example_kwargs=3),
     "steps": lambda: prunecore.prune(net(), X, 50, steps="2"),
     "on_step": lambda: prunecore.prune(net(), X, 50, steps=2, on_step=3),
@@ -76,6 +79,12 @@ def test_what_is_given_is_checked(case: str) -> None:
 @pytest.mark.parametrize("level", [np.int64(30), np.float32(30), np.float64(30)])
 def test_numbers_of_numpy_are_levels(level: Any) -> None:
     assert prunecore.prune(net(), X, level).report["level"]["asked"] == 30
+
+
+def test_examples_without_a_batch_are_said_to_have_one_on_axis_0() -> None:
+    with pytest.raises(InputShapeError) as caught:
+        prunecore.prune(net(), X[0], 50)
+    assert str(caught.value).endswith("these are of shape (4,), and axis 0 is the batch.")
 
 
 def test_no_recovery_has_two_names() -> None:

@@ -204,6 +204,12 @@ def test_the_file_says_what_it_is(model: Net) -> None:
     assert "def my_net(weights: str | None = None, **arguments: int) -> Net:" in small.source
 
 
+def test_counts_below_a_thousand_are_whole() -> None:
+    model = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
+    small = prunecore.prune(model, torch.rand(1, 3), 46)
+    assert ": 50 -> 26, 40 -> 20 MACs." in small.source.splitlines()[0]
+
+
 def test_an_underscore_in_a_mode_makes_no_other_file(model: Net) -> None:
     small, other = (
         prunecore.prune(model, level=30, input_shape=SHAPE, mode=m) for m in ("l1-norm", "l1_norm")

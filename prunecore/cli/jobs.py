@@ -19,7 +19,6 @@ from prunecore.escaping import shown
 from prunecore.files import models, paths, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
-from prunecore.heading import checked_name
 from prunecore.inputs import of_shape
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import Request
@@ -27,6 +26,7 @@ from prunecore.plugins import loading
 from prunecore.pruning import carry_out
 from prunecore.strategies.best import BEST
 from prunecore.traced_model import TracedModel, module_of
+from prunecore.writing.source_file import checked_name
 
 
 @dataclass(frozen=True)

@@ -305,8 +305,8 @@ def verify(
         found = verification.verify(file, loaded.model, input_shape=input_shape)
     tried = "1 input" if found.inputs == 1 else f"{found.inputs} inputs"
     options.say(
-        f"{file} computes what {model} does without the removed channels: largest relative "
-        f"difference {found.max_relative_difference:.1e} over {tried}."
+        f"{file} computes what {model} does without the removed channels: relative difference "
+        f"at most {found.max_relative_difference:.0e} over {tried}."
     )
     if found.recovered:
         options.say(

@@ -32,7 +32,7 @@ def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
             f"{report['level']['achieved']:.2f}",
             f"{amount(before['params'])} -> {amount(after['params'])}",
             f"{amount(before['macs'])} -> {amount(after['macs'])}",
-            f"{verified['max_relative_difference']:.1e}" if verified else "not verified",
+            f"<= {verified['max_relative_difference']:.0e}" if verified else "not verified",
             *[_agreement(report["recovered"])] * (len(headings) - 5),
         )
     return table

@@ -1,4 +1,4 @@
-"""Reports of a pruned or inspected network, as a dict and as JSON text."""
+"""What is told of a pruned or inspected network: reports, and a written file's docstring."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prunecore.channels.dependencies import Dependencies, groups_of
 from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within
-from prunecore.escaping import shown_value
+from prunecore.escaping import nearest_name, shown_value, visible
 from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter
 from prunecore.planning.plan import Plan
@@ -26,6 +26,32 @@ from prunecore.planning.request import Request
 SCHEMA = 1
 
 _Fits = Callable[[Any], bool]
+
+
+def docstring_of(model: nn.Module, request: Request, plan: Plan) -> str:
+    """What the written file says of itself; nothing that another run would not say."""
+    before, after = plan.before, plan.after
+    counted = {"params": "parameters", "macs": "MACs"}.get(plan.target, plan.target)
+    params = _amounts(before.params, after.params) + " parameters" * (plan.target != "params")
+    figures = f"{params}, {_amounts(before.macs, after.macs, 'MACs')}"
+    asked = f"to {plan.goal.text}" if plan.goal else f"level {plan.asked:g}"
+    origin = visible(request.origin or f"{type(model).__module__}.{type(model).__qualname__}")
+    name = nearest_name(type(model).__name__, "Module")
+    return (
+        f"{name} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
+        f"Written by prunecore ({request.mode}, {asked}) from {origin}. "
+        "Edit freely.\n"
+    )
+
+
+def _amounts(before: int, after: int, what: str = "") -> str:
+    """`11689512, 5594000` to `11.69 -> 5.59 M`, in the unit that suits the first."""
+    size, unit = next((s, u) for s, u in _UNITS if before >= s or s == 1)
+    digits = 2 if unit else 0
+    return f"{before / size:.{digits}f} -> {after / size:.{digits}f} {unit}{what}".rstrip()
+
+
+_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
 
 
 def build_report(

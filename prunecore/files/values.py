@@ -164,9 +164,11 @@ def read_numbers(value: object) -> tuple[float, ...]:
 def read_steps(value: object) -> tuple[str, ...]:
     """The steps that give the accuracy back, in order; `none` for none."""
     names = [read_text(item).strip() for item in _items(value)]
-    return (
-        () if names == ["none"] else tuple(_known("step", name, RECOVERY_STEPS) for name in names)
-    )
+    if names == ["none"]:
+        return ()
+    if "none" in names:
+        raise UsageError("none stands beside other steps; give the one or the others.")
+    return tuple(_known("step", name, RECOVERY_STEPS) for name in names)
 
 
 def read_switch(value: object) -> bool:

@@ -196,7 +196,17 @@ def walk(
         PrunecoreError: as `find_dependencies`; or an input is too large.
     """
     args, kwargs = inputs.on_meta(BATCH)
-    return find_dependencies(model, args, plugins, drop, kwargs)
+    try:
+        return find_dependencies(model, args, plugins, drop, kwargs)
+    except InputShapeError as error:
+        if not inputs.are_examples:
+            raise
+        examples = (*inputs.args, *inputs.kwargs.values())
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in examples)
+        raise InputShapeError(
+            f"{str(error).splitlines()[0]}\nGive examples as the network is called with them: "
+            f"these are of shape {shapes}, and axis 0 is the batch."
+        ) from error
 
 
 def find_dependencies(

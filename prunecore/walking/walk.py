@@ -362,6 +362,12 @@ def of_sizes(
     return result
 
 
+# Methods of tensors that change their shape in place, and with it what was read of them before.
+_SHAPING = """
+    as_strided_ resize_ resize_as_ set_ squeeze_ swapaxes_ swapdims_ t_ transpose_ unsqueeze_
+"""
+
+
 def interpret(
     channels: Walk, module: nn.Module, graph: fx.Graph, supplied: Mapping[str, Any]
 ) -> Trace:
@@ -395,14 +401,35 @@ def interpret(
             output = args[0]
         elif node.target is torch._assert and isinstance(args[0], Count):
             graph.erase_node(node)  # what it says of the widths no longer holds
+        elif _begins_a_sum(node, args, module):
+            node.replace_all_uses_with(node.args[1])
+            graph.erase_node(node)
         else:
             function = node.target
             if node.op == "call_method":
                 function = _method(channels, node.target, args[0])
+            if (name := function.__name__) in _SHAPING.split():
+                channels.refuse(
+                    f"its forward changes the shape of a tensor in place, by {name}",
+                    f"Write x = x.{name.removesuffix('_')}(...).",
+                )
             values[node] = channels.follow(node.name, function, *args, **kwargs)
             if is_in_place(node) and args and isinstance(args[0], Signal) and args[0].computed:
                 _read_afterwards(node, values)
     return Trace(module, graph, values, output)
+
+
+def _begins_a_sum(node: fx.Node, args: Sequence[Any], module: nn.Module) -> bool:
+    """True for the `0 + x` that Python's `sum` over layers begins with, adding to it at once."""
+    if node.target is not operator.add or type(args[0]) is not int or args[0] != 0:
+        return False
+    added = node.args[1]
+    if not isinstance(added, fx.Node) or added.op != "call_module":
+        return False
+    layer = module.get_submodule(str(added.target))
+    # whose outputs are no masks, of which 0 makes numbers
+    has_weights = is_of_torch(type(layer)) and any(True for _ in layer.parameters(recurse=False))
+    return has_weights and list(node.users) == [node.next] and node.next.target is operator.add
 
 
 def _read_afterwards(node: fx.Node, values: Mapping[fx.Node, Any]) -> None:

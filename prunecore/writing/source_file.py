@@ -1,8 +1,9 @@
-"""The source file of a whole network: docstring, imports, classes and factory."""
+"""The source file of a whole network: docstring, imports, classes and factory, and its name."""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import threading
 from collections.abc import Hashable, Mapping
@@ -16,8 +17,8 @@ from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_of_torch
 from prunecore.channels.signal import Signal
-from prunecore.errors import UsageError
-from prunecore.escaping import in_docstring, nearest_name, quoted
+from prunecore.errors import UsageError, check_kind
+from prunecore.escaping import in_docstring, nearest_name, quoted, shown_value, why_no_name
 from prunecore.registry import Plugins
 from prunecore.writing.classes import define_classes
 from prunecore.writing.expressions import self_path
@@ -32,12 +33,38 @@ from prunecore.writing.text import (
     Statement,
     Value,
     fits,
+    is_taken,
     signature,
 )
 from prunecore.writing.writer import Writer
 
 # Python before 3.13 counts how deep a tree is for all threads that parse together, which then fail
 _parsing = threading.RLock()
+
+
+def checked_name(name: str) -> str:
+    """The name of a written file's factory.
+
+    Raises:
+        UsageError: it cannot be that.
+    """
+    check_kind("name", name, str, "Give one such as name='resnet18'.")
+    if reason := why_no_name(name):
+        wrong = f"cannot name a Python function: {reason}"
+    elif is_taken(name):
+        wrong = "is one of the file's own"
+    else:
+        return name
+    raise UsageError(
+        f"The name {shown_value(name)} {wrong}.\nGive one such as 'resnet18' (--name)."
+    )
+
+
+def default_name(model: nn.Module) -> str:
+    """A factory's name after a network's class: `my_net` for `MyNet`, `resnet` for `ResNet`."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", "_", type(model).__name__)
+    name = nearest_name(words.lower().replace("res_net", "resnet"), "net")
+    return f"{name}_net" if is_taken(name) else name
 
 
 def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, docstring: str) -> str:

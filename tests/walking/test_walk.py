@@ -522,6 +522,29 @@ def test_an_input_that_the_network_cannot_take_names_the_layer(find: Callable[..
     assert second == "Give the input shape that the network was made for (--input-shape)."
 
 
+@pytest.mark.parametrize(
+    ("method", "arguments"), [("unsqueeze_", (1,)), ("transpose_", (0, 1)), ("squeeze_", ())]
+)
+def test_a_change_of_shape_in_place_is_refused(
+    find: Callable[..., Any], method: str, arguments: tuple[int, ...]
+) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            getattr(x, method)(*arguments)
+            return self.second(x)
+
+    with pytest.raises(UnsupportedError) as caught:
+        find(Net(), (2, 3))
+    first, second = str(caught.value).splitlines()
+    assert f"its forward changes the shape of a tensor in place, by {method}" in first
+    assert second == f"Write x = x.{method[:-1]}(...)."
+
+
 def test_a_tensor_that_is_no_parameter_and_no_buffer_is_refused(find: Callable[..., Any]) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

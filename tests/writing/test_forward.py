@@ -95,6 +95,11 @@ def order_of_arguments(net: Any, x: Tensor) -> Tensor:
     return net.last(torch.sub(b, c))
 
 
+def sum_of_layers(net: Any, x: Tensor) -> Tensor:
+    x = net.a(x)
+    return net.last(sum([net.b(x), net.c(x), x]))
+
+
 def used_three_times(net: Any, x: Tensor) -> Tensor:
     a = net.a(x)
     return net.last(a + net.b(a) * net.c(a))
@@ -216,6 +221,7 @@ CASES = [
     inplace_operator,
     order_of_layers,
     order_of_arguments,
+    sum_of_layers,
     used_three_times,
     variable_ends_while_another_begins,
     swapped,
@@ -291,6 +297,7 @@ def test_written_forwards_are_formatted_as_ruff_does(
         (lambda a, b: (a + b)[:, None], "(a + b)[:, None]"),
         (lambda a, b: a % 2 // b, "a % 2 // b"),
         (lambda a, b: 2 - a + b, "2 - a + b"),
+        (lambda a, b: sum([a > b]), "0 + (a > b)"),  # 0 makes numbers of a mask
         (lambda a, b: a[..., -1:] + b[:, 1::2], "a[..., -1:] + b[:, 1::2]"),
         (lambda a, b: torch.special.xlogy(a, b), "torch.special.xlogy(a, b)"),
     ],
@@ -338,6 +345,13 @@ out = self.a(x)
 doubled = out * 2
 out.add_(1)
 return self.last(doubled + out)""",
+        ),
+        (
+            sum_of_layers,
+            """\
+x = self.a(x)
+x = self.b(x) + self.c(x) + x
+return self.last(x)""",
         ),
         (
             inplace_before_use,
