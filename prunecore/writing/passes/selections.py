@@ -222,12 +222,19 @@ def _parts(order: Ids) -> str:
     return "".join(map(str, parts[order])) if parts[-1] <= 9 else ""
 
 
+_TENSOR_SPLITS = (torch.tensor_split, torch.Tensor.tensor_split)
+
+
 def _split(one: Selection, nodes: Mapping[fx.Node, fx.Node], even: bool) -> None:
     """Write one call as a split; `even` if the parts are of one size in all instances."""
     node = nodes[one.node]
-    node.target = "split" if node.op == "call_method" else torch.split
-    sizes = one.sizes[0] if even else list(one.sizes)
-    node.args, node.kwargs = (nodes[one.source], sizes, one.axis), {}
+    parts: Any
+    if function_of(node) in _TENSOR_SPLITS:  # its parts alone may be changed in place in training
+        parts = len(one.sizes) if even else list(one.starts[1:])
+    else:
+        node.target = "split" if node.op == "call_method" else torch.split
+        parts = one.sizes[0] if even else list(one.sizes)
+    node.args, node.kwargs = (nodes[one.source], parts, one.axis), {}
 
 
 def _index(one: Selection, nodes: Mapping[fx.Node, fx.Node], name: str, differs: bool) -> None:

@@ -386,28 +386,30 @@ class Drawing:
     def loop(self, depth: int) -> None:
         width, count = self.among(WIDTHS), self.draw(st.integers(1, 3))
         kind = self.among(["layers", "layers", "pairs", "zip", "numbers"])
+        nesting = "" if self.indent == 4 else str(self.indent // 4)  # hides no item around it
         if kind == "pairs":
             pairs = [
                 Pair(width, self.layer(width, width), self.among([None, self.layer(width, width)]))
                 for _ in range(count)
             ]
             through = self.child("pairs", nn.ModuleList(pairs))
-            with self.within(f"for block in {through}:", count):
+            block = f"block{nesting}"
+            with self.within(f"for {block} in {through}:", count):
                 self.block(depth, 0, 1)
                 first, second = (self.fitted(self.expression(1), width) for _ in range(2))
-                self.assign(f"block({first}, {second})", width)
+                self.assign(f"{block}({first}, {second})", width)
                 self.block(depth, 0, 2)
             return
         layers = [self.layer(width, width) for _ in range(count)]
-        through, item = self.child("layers", nn.ModuleList(layers)), "layer_"
+        through, item = self.child("layers", nn.ModuleList(layers)), f"layer{nesting}_"
         head = f"for {item} in {through}:"
         if kind == "zip":
             others = [self.layer(width, width) for _ in range(count)]
             beside = self.child("others", nn.ModuleList(others))
-            head = f"for {item}, other in zip({through}, {beside}):"
-            self.items.append(("other", width))
+            head = f"for {item}, other{nesting} in zip({through}, {beside}):"
+            self.items.append((f"other{nesting}", width))
         if kind == "numbers":
-            head, item = f"for i in range({count}):", f"{through}[i]"
+            head, item = f"for i{nesting} in range({count}):", f"{through}[i{nesting}]"
         self.items.append((item, width))
         with self.within(head, count):
             self.block(depth, 0, 2)

@@ -71,6 +71,9 @@ WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (lambda x, _: swapped(x.chunk(2, 1)), [0, 1, 4, 5], "self.before(x).chunk(2, 1)"),
     (lambda x, _: swapped(x.chunk(2, 1)), [0, 4, 5], "self.before(x).split([1, 2], 1)"),
     (lambda x, _: swapped(torch.chunk(x, 2, 1)), [0, 4, 5, 6], "self.before(x), [1, 3], 1)"),
+    (lambda x, _: swapped(x.tensor_split(2, 1)), [0, 1, 4, 5], "(x).tensor_split(2, 1)"),
+    (lambda x, _: swapped(x.tensor_split(2, 1)), [0, 4, 5], "self.before(x).tensor_split([1], 1)"),
+    (lambda x, _: swapped(x.tensor_split((2, 5), 1)), [0, 3, 4, 6], ".tensor_split([1, 3], 1)"),
     (lambda x, _: swapped(x.split(4, 1)), [0, 1, 4, 5], "self.before(x).split(2, 1)"),
     (heads, [1, 2, 3, 5, 6, 7], "permute(0, 1, 3, 2)\nq, v = x.split([1, 2], 3)"),
     (lambda x, _: swapped(x.split([4, 4], 1)), [0, 2, 4, 5], "self.before(x).split(2, 1)"),
@@ -149,3 +152,17 @@ def test_a_long_order_names_the_part_of_each_place(
     assert "self.before(x)[:, self.order]" in result.forward
     assert written in " ".join(result.init.split()).replace("[ 0", "[0")
     assert ("def interleaved(" in result.text) is written.startswith("interleaved")
+
+
+def test_a_part_that_training_changes_in_place_may_still_be_changed(
+    cut_to: Callable[..., Any],
+) -> None:
+    """Autograd lets parts of `tensor_split` be changed, and none of `split`."""
+
+    def halved(x: Tensor, _: Any) -> Tensor:
+        first, second = x.tensor_split(2, 1)
+        return first.mul_(2) + second.sum(1, keepdim=True)
+
+    small = cut_to(One(halved), {"before": [0, 1, 2, 5]}, 3, SIZE, SIZE).small.train()
+    small(torch.rand(2, 3, SIZE, SIZE, dtype=torch.float64)).sum().backward()
+    assert small.before.weight.grad is not None
