@@ -173,24 +173,24 @@ class TracedModel:
         check_asked(self.mode(mode), seed, scoring)
         context = ScoringContext(self._checked, self._checked.tensors, seed, scoring=scoring)
         if self.images is not None:
-            layers = self._layers
+            layers = self.layers
             context = replace(
                 context,
-                model=self._original,
+                model=self.original,
                 images=self.images.batches,
                 linear_maps={p: f for p, f in layers.items() if isinstance(f, LinearMap)},
             )
         return self.plugins.criterion(self.mode(mode))(context)
 
     @functools.cached_property
-    def _original(self) -> nn.Module:
+    def original(self) -> nn.Module:
         """A copy of the network in eval mode, to be run."""
         return running_copy(self.model, self.dependencies.forwards.without_hooks)
 
     @functools.cached_property
-    def _layers(self) -> dict[str, LinearMap | RunningStatistics]:
+    def layers(self) -> dict[str, LinearMap | RunningStatistics]:
         """What owners tell of its layers, by path."""
-        return self.plugins.layers(self._original)
+        return self.plugins.layers(self.original)
 
     def agreement(self, small: PrunedModel, images: Tensor) -> Agreement:
         """How far a smaller network answers as this one does.
@@ -202,7 +202,7 @@ class TracedModel:
         batch = batch_of(images)
         network = copy.deepcopy(small.model).eval()
         with torch.no_grad(), kept_random_states(), OwnDraws():
-            expected = outputs_of(self._original, images, batch)
+            expected = outputs_of(self.original, images, batch)
             return agreement(expected, outputs_of(network, images, batch))
 
     def mode(self, mode: str | None = None) -> str:
@@ -437,10 +437,10 @@ class TracedModel:
         if not request.recover:
             return []
         networks = Networks(
-            self._original,
+            self.original,
             small.eval(),
             keep,
-            self._layers,
+            self.layers,
             self.plugins.layers(small),
         )
         if self.images is None or DATA_FREE in request.recover:

@@ -83,7 +83,7 @@ def make_plan(
     """
     limits = limits or Limits()
     if not dependencies.removable.any():
-        raise PrunecoreError(_nothing_to_prune(dependencies))
+        raise PrunecoreError(nothing_to_prune(dependencies))
     goal = level if isinstance(level, Goal) else None
     target = goal.target if goal else target
     order = removal_order(dependencies, scores, limits)
@@ -149,7 +149,8 @@ def _level_of(goal: Goal, total: int) -> float:
     return round(100 * (1 - goal.number / total), 4)
 
 
-def _nothing_to_prune(dependencies: Dependencies) -> str:
+def nothing_to_prune(dependencies: Dependencies) -> str:
+    """Why no channel of a network may go, and what to do."""
     if not dependencies.layers:
         return (
             "The network has no prunable layer: nothing in it makes channels.\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -51,6 +51,11 @@ class Answers:
     norm: str | None = None
     beside: Key | None = None
     addends: Tensor | None = None
+
+    def of(self, kept: Tensor) -> Answers:
+        """The same of some of the outputs."""
+        addends = None if self.addends is None else self.addends[..., kept]
+        return replace(self, values=self.values[..., kept], addends=addends)
 
 
 class Recording:

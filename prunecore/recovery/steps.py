@@ -19,7 +19,7 @@ from prunecore.isolation.random_states import OwnDraws, kept_random_states
 from prunecore.recovery.agreement import Agreement, agreement, outputs_of
 from prunecore.recovery.batch_norm import estimate_statistics
 from prunecore.recovery.least_squares import RIDGE, Refit
-from prunecore.recovery.recording import Recording
+from prunecore.recovery.recording import Answers, Recording
 
 Layers = Mapping[str, LinearMap | RunningStatistics]
 
@@ -141,6 +141,48 @@ def refit(networks: Networks, images: Tensor, seed: int, ridge: float = RIDGE) -
         recording.run(batch)
     once = {path: told for path, told in recording.answers.items() if recording.calls[path] == 1}
     return Refit(networks.small, networks.small_layers, once, batches, ridge).run()
+
+
+class RepeatedRefit:
+    """Refits several smaller networks of one original, which runs once for all of them.
+
+    Args:
+        original: the network, in eval mode.
+        layers: its linear maps and norms, by path.
+        images: what is refitted on, shape `(n, ...)`.
+        seed: of the places that are looked at.
+    """
+
+    def __init__(self, original: nn.Module, layers: Layers, images: Tensor, seed: int) -> None:
+        self._columns = {
+            path: layer.matrix().shape[2]
+            for path, layer in layers.items()
+            if isinstance(layer, LinearMap)
+        }
+        recording = Recording(
+            original, layers, self._columns, dict.fromkeys(self._columns), len(images), seed
+        )
+        self._batches = batches_of(images)
+        for batch in self._batches:
+            recording.run(batch)
+        self._answers = recording.answers
+        self._calls = recording.calls
+
+    def run(self, networks: Networks) -> None:
+        """Refit a smaller network, from the first layer on that is cut.
+
+        Raises:
+            WeightsError: activations on the images are not finite.
+        """
+        columns, kept = _to_fit(networks)
+        answers: dict[str, Answers] = {}
+        for path, told in self._answers.items():  # in the order in which layers are called
+            if path not in columns or self._calls[path] > 1:
+                continue
+            places = kept[path]
+            if answers or places is not None or columns[path] < self._columns[path]:
+                answers[path] = told if places is None else told.of(places)
+        Refit(networks.small, networks.small_layers, answers, self._batches).run()
 
 
 def _to_fit(networks: Networks) -> tuple[dict[str, int], dict[str, Tensor | None]]:

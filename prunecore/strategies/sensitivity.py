@@ -1,0 +1,134 @@
+"""Sensitivity: how far a network agrees with itself once a single group of layers is narrower.
+
+After Li et al., "Pruning Filters for Efficient ConvNets", 2017, arXiv 1608.08710, who prune each
+layer alone and look at accuracy; here what is left is refitted, and agreement with the original
+stands in for accuracy, so that no labels are asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prunecore.channels.dependencies import ChannelArray, Dependencies, groups_of
+from prunecore.channels.keep import Keep
+from prunecore.errors import LevelError, UsageError
+from prunecore.isolation.random_states import OwnDraws, kept_random_states
+from prunecore.planning.choices import removal_order
+from prunecore.planning.plan import nothing_to_prune, plan_of
+from prunecore.planning.request import Limits
+from prunecore.recovery.agreement import agreement, outputs_of
+from prunecore.recovery.steps import Networks, RepeatedRefit, batch_of
+from prunecore.traced_model import TracedModel
+
+SHARES = (25, 50, 75)  # percent of the channels of a group that may go
+
+_VALUES = 96 * 3 * 224 * 224  # of all images: each runs through as many networks as are tried
+_JUDGING = 3  # one image in so many is held back
+
+
+def sensitivity(traced: TracedModel, shares: Sequence[float] = SHARES) -> dict[str, Any]:
+    """Prune each group of coupled layers alone, refit, and compare with the original.
+
+    The original runs once, for all of the networks; none of them is verified.
+
+    Args:
+        traced: the network, with calibration images.
+        shares: percentages of a group's channels that may go.
+
+    Returns:
+        Plain values: the `mode` by which the channels of a group go, how many `images` were
+        refitted on and `held_back`, and the `groups` with their `layers` and `levels`: how many
+        channels were `removed`, their `share` in percent of those that may go, and the `agreement`
+        and `error` on the images held back.
+
+    Raises:
+        UsageError: there are no images.
+        LevelError: there is nothing to prune.
+    """
+    if traced.images is None:
+        raise UsageError(
+            "Sensitivity is told by agreement on images, and none are given.\n"
+            "Give some: --calibrate FOLDER, or calibration= in Python."
+        )
+    dependencies = traced.dependencies
+    if not dependencies.removable.any():
+        raise LevelError(nothing_to_prune(dependencies))
+    images = traced.images.tensor
+    images = images[: max(2, _VALUES // images[0].numel())]
+    is_held = torch.arange(len(images)) % min(_JUDGING, len(images)) == 0
+    fitted = copy.copy(traced)
+    fitted.images = replace(traced.images, tensor=images[~is_held])
+    order = removal_order(dependencies, fitted.scores(), Limits())
+    groups = groups_of(dependencies)
+    trials = _Trials(fitted, images[~is_held], images[is_held])
+    found = []
+    for group in np.unique(groups[order]):
+        members = np.flatnonzero(dependencies.removable & (groups == group))
+        going = order[groups[order] == group]
+        numbers = [min(round(share / 100 * len(members)), len(going)) for share in shares]
+        levels = [
+            {
+                "removed": number,
+                "share": round(100 * number / len(members), 2),
+                **trials.without(going[:number]),
+            }
+            for number in dict.fromkeys(numbers)
+            if number
+        ]
+        found.append({"layers": _making(dependencies, members), "levels": levels})
+    return {
+        "mode": fitted.mode(),
+        "images": int((~is_held).sum()),
+        "held_back": int(is_held.sum()),
+        "groups": found,
+    }
+
+
+class _Trials:
+    """Takes channels of a network away, refits what is left, and compares it with the whole.
+
+    Args:
+        traced: the network.
+        images: what is refitted on, shape `(n, ...)`.
+        held: what agreement is told by, shape `(m, ...)`.
+    """
+
+    def __init__(self, traced: TracedModel, images: Tensor, held: Tensor) -> None:
+        self._traced, self._held = traced, held
+        self._asked = traced.request(50, recover=(), verify=False)  # of a plan the level is no use
+        with torch.no_grad(), kept_random_states(), OwnDraws():
+            self._refit = RepeatedRefit(traced.original, traced.layers, images, seed=0)
+            self._expected = outputs_of(traced.original, held, batch_of(held))
+
+    def without(self, going: ChannelArray) -> Mapping[str, float | None]:
+        """The `agreement` and `error` of the network without some channels."""
+        traced, dependencies = self._traced, self._traced.dependencies
+        kept = np.ones(dependencies.count, dtype=bool)
+        kept[going] = False
+        plan = plan_of(dependencies, kept, (), 50, "params", Limits())
+        small = traced.carry_out(self._asked, plan).model.eval()
+        keep = Keep(traced.model, dependencies, kept)
+        layers = traced.plugins.layers(small)
+        with torch.no_grad(), kept_random_states(), OwnDraws():
+            self._refit.run(Networks(traced.original, small, keep, traced.layers, layers))
+            found = agreement(self._expected, outputs_of(small, self._held, batch_of(self._held)))
+        return {
+            "agreement": None if found.top1 is None else round(found.top1, 4),
+            "error": float(f"{found.error:.4g}"),
+        }
+
+
+def _making(dependencies: Dependencies, channels: ChannelArray) -> list[str]:
+    """The layers that make some of these channels."""
+    return [
+        path
+        for path, index in dependencies.layers.items()
+        if np.isin(dependencies.axes[index], channels).any()
+    ]
