@@ -9,10 +9,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from prunecore.calibration import Calibration, Images
+from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore.files.report import build_inspection
 from prunecore.inputs import ExampleInputs, InputShape
 from prunecore.pruning import trace
+from prunecore.strategies.sensitivity import sensitivity as sensitivity_of
+from prunecore.traced_model import TracedModel
 
 _COLUMNS = ("layer", "class", "group", "channels", "removable", "params", "macs")
 
@@ -97,6 +101,8 @@ def inspect(
     input_shape: InputShape | None = None,
     example_kwargs: Mapping[str, Tensor] | None = None,
     name: str | None = None,
+    calibration: Calibration | Images | None = None,
+    sensitivity: bool = False,
 ) -> Inspection:
     """Find a network's layers, which of them are coupled, parameters and MACs; nothing is changed.
 
@@ -106,6 +112,9 @@ def inspect(
         input_shape: in their place, the shape of one input without the batch; or of each.
         example_kwargs: example inputs that the network is given by name.
         name: what the network is called; its class's name where not given.
+        calibration: images without labels for the sensitivity, as for `prunecore.prune`.
+        sensitivity: whether each group of coupled layers is pruned and refitted alone, to tell how
+            far the network then agrees with the original; that takes a refit for each.
 
     Raises:
         PrunecoreError: with what is wrong, where, and what to do.
@@ -113,13 +122,44 @@ def inspect(
     Example:
         >>> prunecore.inspect(model, torch.rand(1, 3, 224, 224))
     """
-    traced = trace(model, example_inputs, input_shape=input_shape, example_kwargs=example_kwargs)
-    return Inspection(
-        build_inspection(
-            name=name or type(model).__name__,
-            model=model,
-            inputs=traced.inputs,
-            dependencies=traced.dependencies,
-            plugins=traced.plugins.versions(),
+    if calibration is not None and not sensitivity:
+        raise UsageError(
+            "Calibration images are read for the sensitivity alone, and it is not asked for.\n"
+            "Give sensitivity=True, or leave the images out."
         )
+    traced = trace(
+        model,
+        example_inputs,
+        input_shape=input_shape,
+        example_kwargs=example_kwargs,
+        calibration=calibration,
     )
+    return inspect_traced(
+        traced, name or type(model).__name__, sensitivity_of(traced) if sensitivity else None
+    )
+
+
+def inspect_traced(
+    traced: TracedModel, name: str, sensitivity: Mapping[str, Any] | None = None
+) -> Inspection:
+    """What a network that has been followed is made of.
+
+    Args:
+        traced: the network.
+        name: what it is called.
+        sensitivity: of its groups, where that has been measured.
+    """
+    report = build_inspection(
+        name=name,
+        model=traced.model,
+        inputs=traced.inputs,
+        dependencies=traced.dependencies,
+        plugins=traced.plugins.versions(),
+    )
+    if sensitivity is not None:
+        number_of = {layer["layer"]: layer["group"] for layer in report["layers"]}
+        groups = [
+            {"group": number_of[group["layers"][0]], **group} for group in sensitivity["groups"]
+        ]
+        report["sensitivity"] = {**sensitivity, "groups": groups}
+    return Inspection(report)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.progress import Progress
+from torch import nn
 
 from prunecore.calibration import Calibration
 from prunecore.cli import options
@@ -19,12 +20,14 @@ from prunecore.escaping import shown
 from prunecore.files import models, paths, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
-from prunecore.inputs import of_shape
+from prunecore.inputs import InputShape, of_shape
+from prunecore.inspection import Inspection, inspect_traced
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import Request
 from prunecore.plugins import loading
 from prunecore.pruning import carry_out
 from prunecore.strategies.best import BEST
+from prunecore.strategies.sensitivity import sensitivity
 from prunecore.traced_model import TracedModel, module_of
 from prunecore.writing.source_file import checked_name
 
@@ -82,8 +85,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
     shape = model.input_shape or loaded.input_shape
     images = _images(config)
     traced = TracedModel(loaded.model, of_shape(shape), pruner.drop, images)
-    if traced.images is not None and (skipped := traced.images.skipped):
-        options.say(f"Warning: {skipped} calibration images cannot be read: left out.", err=True)
+    _warn_of_skipped(traced)
     if pruner.count:
         _check_draws(traced, pruner.mode, pruner.seed)
     tasks = _tasks(config, places, traced, loaded.origin, name, verify)
@@ -106,6 +108,33 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
                 small.save(task.path, force)
                 yield Result(small.report, task.path, resumed=False)
             bar.advance(running)
+
+
+def inspect_sensitivity(
+    model: nn.Module, shape: InputShape, name: str, calibrate: Path
+) -> Inspection:
+    """What a network is made of, and how much each of its groups matters.
+
+    Args:
+        model: the network.
+        shape: of its input, or of each.
+        name: what it is called.
+        calibrate: a folder of images.
+    """
+    traced = TracedModel(model, of_shape(shape), calibration=Calibration(calibrate))
+    _warn_of_skipped(traced)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        running = bar.add_task(name, total=None)
+        found = sensitivity(
+            traced, on_group=lambda done, total: bar.update(running, completed=done, total=total)
+        )
+    return inspect_traced(traced, name, found)
+
+
+def _warn_of_skipped(traced: TracedModel) -> None:
+    if traced.images is not None and (skipped := traced.images.skipped):
+        options.say(f"Warning: {skipped} calibration images cannot be read: left out.", err=True)
 
 
 def _images(config: Config) -> Calibration | None:

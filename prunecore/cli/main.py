@@ -242,6 +242,17 @@ def _print_table(table: Table) -> None:
 
 @main.command()
 @click.argument("model")
+@click.option(
+    "--sensitivity",
+    is_flag=True,
+    help="Prune and refit each group of coupled layers alone, and show how far the network then "
+    "agrees with the original.",
+)
+@options.path_option(
+    "--calibrate", "calibrate", "FOLDER", "Images without labels for the sensitivity."
+)
+@options.path_option("--picture", "picture", "FILE", "Draw the sensitivity: .svg or .png.")
+@options.weights
 @options.input_shape
 @options.module
 @options.arguments
@@ -249,6 +260,10 @@ def _print_table(table: Table) -> None:
 @options.debug
 def inspect(
     model: str,
+    sensitivity: bool,
+    calibrate: Path | None,
+    picture: Path | None,
+    weights: Path | None,
     input_shape: tuple[tuple[int, ...], ...] | None,
     module: str | None,
     arguments: dict[str, Any],
@@ -256,21 +271,38 @@ def inspect(
 ) -> None:
     """Show the layers of MODEL, which of them are coupled, parameters and MACs."""
     from prunecore import inspection
-    from prunecore.cli import jobs, tables
+    from prunecore.cli import jobs, pictures, tables
     from prunecore.files import models, report
 
+    for name, given in (("calibrate", calibrate), ("picture", picture), ("weights", weights)):
+        if given is not None and not sensitivity:
+            raise UsageError(f"--{name} is read with --sensitivity alone.\nGive both, or neither.")
+    if sensitivity and calibrate is None:
+        raise UsageError("--sensitivity looks at images.\nGive some: --calibrate FOLDER.")
+    if picture is not None:
+        pictures.check_picture(picture)
     with redirect_stdout(sys.stderr):
-        loaded = jobs.part_of(models.load_structure(model, arguments), module)
-        shape = input_shape or loaded.input_shape
-        found = inspection.inspect(
-            loaded.model, input_shape=shape, name=jobs.name_of(model, module)
-        ).report
+        if calibrate is None:
+            loaded = jobs.part_of(models.load_structure(model, arguments), module)
+        else:
+            loaded = jobs.part_of(jobs.load(model, arguments, weights, seed=0), module)
+        shape, name = input_shape or loaded.input_shape, jobs.name_of(model, module)
+        if calibrate is None:
+            found = inspection.inspect(loaded.model, input_shape=shape, name=name).report
+        else:
+            found = jobs.inspect_sensitivity(loaded.model, shape, name, calibrate).report
+    if picture is not None:
+        pictures.draw_sensitivity(found, picture)
     if as_json:
         click.echo(report.report_line(found))
         return
     _print_table(tables.inspection_table(found))
+    if sensitivity:
+        _print_table(tables.sensitivity_table(found))
     for line in tables.whole_lines(found):
         options.say(line)
+    if picture is not None:
+        options.say(f"Wrote {picture}.")
 
 
 @main.command()

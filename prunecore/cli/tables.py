@@ -72,6 +72,40 @@ def inspection_table(inspection: Mapping[str, Any]) -> Table:
     return table
 
 
+def sensitivity_table(inspection: Mapping[str, Any]) -> Table:
+    """One row a group: agreement and error with shares of its channels gone."""
+    found = inspection["sensitivity"]
+    table = _table(
+        f"{inspection['model']}, each group pruned and refitted alone, by {found['mode']}: "
+        f"agreement and error on {found['held_back']} images"
+    )
+    table.add_column("group", justify="right")
+    table.add_column("layers")
+    shares = sorted({level["asked"] for group in found["groups"] for level in group["levels"]})
+    for heading in ("removable", *(f"{share:g} % gone" for share in shares)):
+        table.add_column(heading, justify="right")
+    for group in found["groups"]:
+        cells = {level["asked"]: _trial(level) for level in group["levels"]}
+        table.add_row(
+            str(group["group"]),
+            Text(layers_in_short(group["layers"])),
+            str(inspection["groups"][group["group"]]["removable"]),
+            *(cells.get(share, "-") for share in shares),
+        )
+    return table
+
+
+def _trial(level: Mapping[str, Any]) -> str:
+    agreement = level["agreement"]
+    return f"{'-' if agreement is None else f'{agreement:.1%}'}  {level['error']:.3f}"
+
+
+def layers_in_short(layers: Sequence[str]) -> str:
+    """The first of some layers, and how many more there are."""
+    first = shown(layers[0]) or "(the network)"
+    return first if len(layers) == 1 else f"{first} and {len(layers) - 1} more"
+
+
 def _table(title: str) -> Table:
     text = Text(visible(title), "bold")  # what looks like rich's markup in a name is none
     return Table(title=text, title_justify="left", box=box.SIMPLE_HEAD)

@@ -8,7 +8,7 @@ stands in for accuracy, so that no labels are asked for.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,13 @@ _VALUES = 96 * 3 * 224 * 224  # of all images: each runs through as many network
 _JUDGING = 3  # one image in so many is held back
 
 
-def sensitivity(traced: TracedModel, shares: Sequence[float] = SHARES) -> dict[str, Any]:
+# Called after each group with how many groups are done, and how many there are.
+OnGroup = Callable[[int, int], object]
+
+
+def sensitivity(
+    traced: TracedModel, shares: Sequence[float] = SHARES, on_group: OnGroup | None = None
+) -> dict[str, Any]:
     """Prune each group of coupled layers alone, refit, and compare with the original.
 
     The original runs once, for all of the networks; none of them is verified.
@@ -41,12 +47,13 @@ def sensitivity(traced: TracedModel, shares: Sequence[float] = SHARES) -> dict[s
     Args:
         traced: the network, with calibration images.
         shares: percentages of a group's channels that may go.
+        on_group: called after each group.
 
     Returns:
         Plain values: the `mode` by which the channels of a group go, how many `images` were
-        refitted on and `held_back`, and the `groups` with their `layers` and `levels`: how many
-        channels were `removed`, their `share` in percent of those that may go, and the `agreement`
-        and `error` on the images held back.
+        refitted on and `held_back`, and the `groups` with their `layers` and `levels`. Of each
+        level that the group can reach the share that is `asked`, in percent of the channels that
+        may go, how many are `removed`, and the `agreement` and `error` on the images held back.
 
     Raises:
         UsageError: there are no images.
@@ -66,23 +73,26 @@ def sensitivity(traced: TracedModel, shares: Sequence[float] = SHARES) -> dict[s
     fitted = copy.copy(traced)
     fitted.images = replace(traced.images, tensor=images[~is_held])
     order = removal_order(dependencies, fitted.scores(), Limits())
+    if not len(order):
+        raise LevelError(
+            f"No channel may go: a layer keeps {Limits.min_channels} at least.\n"
+            "Give a network with wider layers."
+        )
     groups = groups_of(dependencies)
+    numbers = np.unique(groups[order])
     trials = _Trials(fitted, images[~is_held], images[is_held])
     found = []
-    for group in np.unique(groups[order]):
+    for done, group in enumerate(numbers, start=1):
         members = np.flatnonzero(dependencies.removable & (groups == group))
         going = order[groups[order] == group]
-        numbers = [min(round(share / 100 * len(members)), len(going)) for share in shares]
         levels = [
-            {
-                "removed": number,
-                "share": round(100 * number / len(members), 2),
-                **trials.without(going[:number]),
-            }
-            for number in dict.fromkeys(numbers)
-            if number
+            {"asked": share, "removed": number, **trials.without(going[:number])}
+            for share in shares
+            if 0 < (number := round(share / 100 * len(members))) <= len(going)
         ]
         found.append({"layers": _making(dependencies, members), "levels": levels})
+        if on_group is not None:
+            on_group(done, len(numbers))
     return {
         "mode": fitted.mode(),
         "images": int((~is_held).sum()),
