@@ -9,7 +9,7 @@ without labels.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
@@ -44,96 +44,88 @@ def macs_of(traced: TracedModel) -> NDArray[np.float64]:
 
 def by_curves(
     traced: TracedModel,
-    scores: NDArray[np.float64],
+    surgeon: NDArray[np.float64],
     found: Mapping[str, Any],
     shares: Sequence[float],
-    loss: Callable[[float], float],
 ) -> NDArray[np.float64]:
-    """Scores that rise within each group as the plain ones do, and by its curve's slope.
+    """Scores by which shares of groups even out how steeply their squared errors rise.
+
+    Errors of single groups are taken to add up, as those of independent noise do, so that the best
+    shares for a budget are those at which the next channel of each group costs alike.
 
     Args:
         traced: the network.
-        scores: the plain ones.
+        surgeon: the scores by which the channels of a group go.
         found: the sensitivity of its groups.
-        shares: those of the levels that count.
-        loss: of an error.
+        shares: those of the levels that count, in percent.
+
+    Returns:
+        One score a channel, which rises within each group.
     """
     dependencies, groups = traced.dependencies, groups_of(traced.dependencies)
-    slopes = np.zeros(dependencies.count)
+    scores = np.zeros(dependencies.count)
     for entry in found["groups"]:
         array = dependencies.axes[dependencies.layers[entry["layers"][0]]]
-        group = groups[array[array >= 0][0]]
-        members = np.flatnonzero((groups == group) & dependencies.removable)
-        members = members[np.argsort(scores[members], kind="stable")]
-        near = [
-            level
-            for level in entry["levels"]
-            if min(abs(level["share"] - share) for share in shares) < 6
-        ]
-        at = [0.0, *(level["removed"] for level in near)]
-        lost = [0.0, *(loss(level["error"]) for level in near)]
-        slope = np.maximum.accumulate(np.diff(lost) / np.diff(at))
-        middle = (np.array(at[1:]) + at[:-1]) / 2
-        slopes[members] = np.interp(np.arange(len(members)) + 0.5, middle, slope)
-        # beyond what was tried it rises as before
-        beyond = np.arange(len(members)) + 0.5 - middle[-1]
-        steep = (slope[-1] - slope[-2]) / (middle[-1] - middle[-2])
-        slopes[members] += np.maximum(beyond, 0) * steep
-        slopes[members] += 1e-12 * np.arange(len(members))
-    return slopes
+        members = np.flatnonzero((groups == groups[array.max()]) & dependencies.removable)
+        members = members[np.argsort(surgeon[members], kind="stable")]
+        levels = [level for level in entry["levels"] if level["asked"] in shares]
+        gone = np.array([0, *(level["removed"] for level in levels)])
+        lost = np.array([0, *(level["error"] ** 2 for level in levels)])
+        slopes = np.maximum.accumulate(np.diff(lost) / np.diff(gone))
+        places = np.arange(len(members))
+        scores[members] = np.interp(places + 0.5, (gone[1:] + gone[:-1]) / 2, slopes)
+        scores[members] += 1e-12 * places
+    return scores
 
 
-def ways(traced: TracedModel) -> dict[str, NDArray[np.float64]]:
-    """The scores of each way to choose."""
-    surgeon, macs = traced.scores("surgeon"), macs_of(traced)
-    found = sensitivity(traced, FINE)
-    ways = {
-        "magnitude": traced.scores("magnitude"),
-        "surgeon": surgeon,
-        "surgeon / MACs": surgeon / macs,
+def ways(
+    traced: TracedModel,
+) -> dict[str, tuple[NDArray[np.float64], prunecore.Limits]]:
+    """Scores and limits of each way to choose; no group goes further than it was tried."""
+    surgeon, macs, whole = traced.scores("surgeon"), macs_of(traced), prunecore.Limits()
+    found = {
+        "magnitude": (traced.scores("magnitude"), whole),
+        "surgeon": (surgeon, whole),
+        "surgeon, by MACs": (surgeon / macs, whole),
     }
-    for name, loss in (
-        ("error", float),
-        ("error^2", lambda e: e * e),
-        ("log", lambda e: float(np.log1p(e * e))),
-    ):
-        for which, shares in (("3", SHARES), ("7", FINE)):
-            own = by_curves(traced, surgeon, found, shares, loss)
-            ways[f"{name} of {which}"] = own
-            ways[f"{name} of {which} / MACs"] = own / macs
-    return ways
+    curves = sensitivity(traced, FINE)
+    for shares in (SHARES, FINE):
+        scores = by_curves(traced, surgeon, curves, shares)
+        held = prunecore.Limits(max_level=max(shares))
+        found[f"sensitivity at {len(shares)} shares"] = scores, held
+        found[f"sensitivity at {len(shares)} shares, by MACs"] = scores / macs, held
+    return found
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print a table."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--levels", default="50,70")
     parser.add_argument("--seeds", default="0,1")
     asked = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # on images this small, more threads wait for each other
     test, images = pairs(3000, "test", 7), pairs(256, "train", 99)[0]
     levels = [float(level) for level in asked.levels.split(",")]
+    rows: dict[str, list[str]] = {}
     for name in asked.networks.split(","):
-        rows: dict[str, list[list[float]]] = {}
+        cells: dict[str, list[list[float]]] = {}
         for seed in map(int, asked.seeds.split(",")):
             traced = prunecore.trace(trained(name, seed), input_shape=SHAPE, calibration=images)
-            for way, scores in ways(traced).items():
+            for way, (scores, limits) in ways(traced).items():
                 row = []
                 for level in levels:
-                    plan = traced.plan(level, scores=scores, target="macs")
+                    plan = traced.plan(level, scores=scores, target="macs", limits=limits)
                     small = traced.prune(plan, name="net", verify=False).model.eval()
                     row.append(accuracy(small, *test))
-                rows.setdefault(way, []).append(row)
-                print(name, seed, way, [f"{cell:.2f}" for cell in row], flush=True)
-        for way, cells in rows.items():
-            print(
-                "MEAN",
-                name,
-                way,
-                [f"{mean(column):.2f}" for column in zip(*cells, strict=True)],
-                flush=True,
-            )
+                cells.setdefault(way, []).append(row)
+                print(name, seed, way, row, flush=True)
+        for way, measured in cells.items():
+            means = [f"{mean(column):.1f}" for column in zip(*measured, strict=True)]
+            rows.setdefault(way, []).append(" / ".join(means))
+    print("| shares by | " + " | ".join(asked.networks.split(",")) + " |")
+    for way, line in rows.items():
+        print(f"| {way} | " + " | ".join(line) + " |")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ SUFFIXES = (".svg", ".png")
 
 _MARKERS = "os^DvP*X"
 _ROWS = 45  # of a column of the legend
+_LEAST_ERROR = 1e-6  # that is drawn: an axis of logarithms has no place for none
 
 
 def check_picture(file: Path) -> None:
@@ -62,21 +63,29 @@ def draw_sensitivity(inspection: Mapping[str, Any], file: Path) -> None:
     """
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     found = inspection["sensitivity"]
     groups = found["groups"]
     rows = min(len(groups), _ROWS)
     with matplotlib.rc_context({"svg.hashsalt": "prunecore", "text.parse_math": False}):
         figure = Figure(figsize=(13, max(4.5, 1.2 + 0.19 * rows)), layout="constrained")
-        agreement, error = figure.subplots(1, 2)
-        lines = [_draw_group(agreement, error, groups, place) for place in range(len(groups))]
-        agreement.set_ylabel(f"agreement on {found['held_back']} images, %")
+        levels = [level for group in groups for level in group["levels"]]
+        has_classes = all(level["agreement"] is not None for level in levels)
+        *agreements, error = figure.subplots(1, 1 + has_classes, squeeze=False)[0]
+        lines = [_draw_group(agreements, error, groups, place) for place in range(len(groups))]
+        for agreement in agreements:
+            agreement.set_ylabel(f"agreement on {found['held_back']} images, %")
         error.set_ylabel("relative error of the outputs")
         error.set_yscale("log")
+        error.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         error.yaxis.set_major_formatter("{x:g}")
-        error.yaxis.set_minor_formatter("{x:g}")
-        for axes in (agreement, error):
+        error.yaxis.set_minor_formatter(NullFormatter())
+        shares = sorted({level["asked"] for level in levels})
+        for axes in (*agreements, error):
             axes.set_xlabel("channels of the group that are gone, %")
+            axes.set_xticks([0, *shares])
+            axes.set_xlim(-3, max(shares, default=0) + 3)
             axes.grid(alpha=0.3)
         figure.suptitle(
             f"{shown(inspection['model'])}: each group pruned and refitted alone ({found['mode']})"
@@ -101,7 +110,7 @@ def draw_sensitivity(inspection: Mapping[str, Any], file: Path) -> None:
 
 
 def _draw_group(
-    agreement: Axes, error: Axes, groups: Sequence[Mapping[str, Any]], place: int
+    agreements: Sequence[Axes], error: Axes, groups: Sequence[Mapping[str, Any]], place: int
 ) -> Line2D:
     """The lines of one group: its colour tells of its depth, its marker it from those near it."""
     import matplotlib
@@ -115,8 +124,7 @@ def _draw_group(
         "linewidth": 1.4,
     }
     asked = [level["asked"] for level in levels]
-    shares = [level["agreement"] for level in levels]
-    if None not in shares:
-        agreement.plot([0, *asked], [100, *(100 * share for share in shares)], **look)
-    (line,) = error.plot(asked, [level["error"] for level in levels], **look)
+    for agreement in agreements:
+        agreement.plot([0, *asked], [100, *(100 * one["agreement"] for one in levels)], **look)
+    (line,) = error.plot(asked, [max(one["error"], _LEAST_ERROR) for one in levels], **look)
     return line
