@@ -448,6 +448,18 @@ def test_weights_are_loaded(invoke: Invoke, calls: list[dict[str, Any]]) -> None
         ),
         ("inspect nets.py", r"Which factory of nets.py\?"),
         ("inspect", "Missing argument 'MODEL'"),
+        ("inspect nets.py:tiny --sensitivity", "Give some: --calibrate FOLDER"),
+        ("inspect nets.py:tiny --picture a.svg", "--picture is read with --sensitivity alone"),
+        ("inspect nets.py:tiny --calibrate .", "--calibrate is read with --sensitivity alone"),
+        ("inspect nets.py:tiny --weights w.pt", "--weights is read with --sensitivity alone"),
+        (
+            "inspect nets.py:tiny --sensitivity --calibrate . --picture a.gif",
+            r"The picture a\.gif is no \.svg or \.png file",
+        ),
+        (
+            "inspect nets.py:tiny --sensitivity --calibrate none",
+            "There is no folder none",
+        ),
         ("verify none.py nets.py:tiny", "There is no file none.py"),
     ],
 )

@@ -260,13 +260,24 @@ _FLAGS = {
         "nowhere.yaml", "bytes.ini", "large.yaml",
     ),
     "--block": models(),
+    "--calibrate": _paths("place", "nowhere", "fifo.pt", "."),
+    "--picture": _paths("a.svg", "nowhere/a.png", "folder.pt", "a.gif"),
 }  # fmt: skip
-_SWITCHES = ("--remove-blocks", "--force", "--no-verify", "--json", "--check", "--hlep")
+_SWITCHES = (
+    "--remove-blocks",
+    "--force",
+    "--no-verify",
+    "--json",
+    "--check",
+    "--hlep",
+    "--sensitivity",
+)
 _OF_COMMAND = {
     "prune": ("--level", "--mode", "--target", "--count", "--steps", "--recover", "--drop",
               "--weights", "--input-shape", "--module", "--model-arg", "--name", "--seed",
               "--output", "--config"),
-    "inspect": ("--input-shape", "--module", "--model-arg"),
+    "inspect": ("--calibrate", "--picture", "--weights", "--input-shape", "--module",
+                "--model-arg"),
     "verify": ("--weights", "--input-shape", "--module", "--model-arg", "--seed"),
     "plugins new": ("--block", "--model-arg", "--input-shape", "--output"),
     "plugins": (),

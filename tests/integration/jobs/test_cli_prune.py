@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from safetensors.torch import load_file
 
 from prunecore.cli.main import main
@@ -111,6 +113,41 @@ def test_inspect_as_json(invoke: Invoke) -> None:
     assert inspection["macs"] == sum(layer["macs"] for layer in inspection["layers"])
     assert inspection["groups"][0] == {"layers": ["0", "2.conv"], "channels": 8, "removable": 8}
     assert inspection["groups"][-1] == {"layers": ["6"], "channels": 4, "removable": 0}
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> None:
+    """A folder of images, of which one cannot be read."""
+    (tmp_path / "photographs").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(12):
+        pixels = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"photographs/{number}.png")
+    (tmp_path / "photographs/broken.png").write_bytes(b"no image")
+
+
+@pytest.mark.usefixtures("photographs")
+def test_inspect_shows_how_much_each_group_matters(invoke: Invoke) -> None:
+    asked = "inspect nets.py:net --input-shape 3,16,16 --sensitivity --calibrate photographs"
+    shown = invoke(f"{asked} --picture out.svg")
+    assert shown.exit_code == 0, shown.output
+    assert "0 and 1 more           8" in shown.stdout
+    assert "Wrote out.svg." in shown.stdout
+    assert "Warning: 1 calibration images cannot be read: left out." in shown.stderr
+    assert "<svg" in Path("out.svg").read_text()
+    found = json.loads(invoke(f"{asked} --json").stdout)["sensitivity"]
+    assert (found["images"], found["held_back"]) == (8, 4)
+    assert [group["layers"] for group in found["groups"]] == [["0", "2.conv"], ["3"]]
+    assert [group["group"] for group in found["groups"]] == [0, 1]
+
+
+@pytest.mark.usefixtures("photographs")
+def test_nothing_is_drawn_of_a_network_without_channels_that_may_go(invoke: Invoke) -> None:
+    asked = "inspect nets.py:output_alone --input-shape 3,16,16 --sensitivity"
+    result = invoke(f"{asked} --calibrate photographs --picture out.png")
+    assert result.exit_code == 1
+    assert "no channel that may go" in result.stderr
+    assert not Path("out.png").exists()
 
 
 def test_inception_is_inspected_at_its_own_input_size(invoke: Invoke) -> None:
