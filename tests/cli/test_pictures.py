@@ -42,13 +42,15 @@ def test_a_picture_is_drawn_and_the_same_each_time(name: str, tmp_path: Path) ->
     if name == "a.svg":
         assert b"<svg" in first
     else:
-        assert Image.open(file).format == "PNG"
+        with Image.open(file) as image:
+            assert image.format == "PNG"
 
 
 @pytest.mark.parametrize("number", [1, 100])
 def test_of_any_number_of_groups(number: int, tmp_path: Path) -> None:
     draw_sensitivity(inspection(number), tmp_path / "a.png")
-    assert Image.open(tmp_path / "a.png").size[0] > 1000
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 1000
 
 
 def test_where_outputs_are_of_no_classes_the_error_is_drawn_alone(tmp_path: Path) -> None:
@@ -61,12 +63,12 @@ def test_where_outputs_are_of_no_classes_the_error_is_drawn_alone(tmp_path: Path
 def test_what_stands_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"a\.pdf is no \.svg or \.png file"):
         check_picture(tmp_path / "a.pdf")
-    with pytest.raises(UsageError, match="There is no folder .*none for the picture"):
+    with pytest.raises(UsageError, match=r"There is no folder .*none for the picture"):
         check_picture(tmp_path / "none/a.svg")
     (tmp_path / "b.svg").mkdir()
     with pytest.raises(UsageError, match=r"b\.svg is a folder"):
         check_picture(tmp_path / "b.svg")
-    with pytest.raises(PrunecoreError, match="Cannot write .*: Is a directory"):
+    with pytest.raises(PrunecoreError, match=r"Cannot write .*: Is a directory"):
         draw_sensitivity(inspection(1), tmp_path / "b.svg")
     monkeypatch.setattr(
         pictures, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name)
