@@ -100,9 +100,8 @@ def draw_sensitivity(inspection: Mapping[str, Any], file: Path) -> None:
         )
         drawn = io.BytesIO()
         kind = file.suffix.lower().removeprefix(".")
-        figure.savefig(
-            drawn, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else {}
-        )
+        undated = {"Date": None} if kind == "svg" else {}  # the same run draws the same bytes
+        figure.savefig(drawn, format=kind, dpi=120, metadata=undated)
     try:
         file.write_bytes(drawn.getvalue())
     except OSError as failed:

@@ -32,7 +32,6 @@ SHARES = (25, 50, 75)  # percent of the channels of a group that may go
 _VALUES = 96 * 3 * 224 * 224  # of all images: each runs through as many networks as are tried
 _JUDGING = 3  # one image in so many is held back
 
-
 # Called after each group with how many groups are done, and how many there are.
 OnGroup = Callable[[int, int], object]
 
@@ -67,11 +66,9 @@ def sensitivity(
     dependencies = traced.dependencies
     if not dependencies.removable.any():
         raise LevelError(nothing_to_prune(dependencies))
-    images = traced.images.tensor
-    images = images[: max(2, _VALUES // images[0].numel())]
-    is_held = torch.arange(len(images)) % min(_JUDGING, len(images)) == 0
+    images, held = _parts(traced.images.tensor)
     fitted = copy.copy(traced)
-    fitted.images = replace(traced.images, tensor=images[~is_held])
+    fitted.images = replace(traced.images, tensor=images)
     order = removal_order(dependencies, fitted.scores(), Limits())
     if not len(order):
         raise LevelError(
@@ -80,8 +77,7 @@ def sensitivity(
         )
     groups = groups_of(dependencies)
     numbers = np.unique(groups[order])
-    trials = _Trials(fitted, images[~is_held], images[is_held])
-    found = []
+    trials, found = _Trials(fitted, images, held), []
     for done, group in enumerate(numbers, start=1):
         members = np.flatnonzero(dependencies.removable & (groups == group))
         going = order[groups[order] == group]
@@ -93,12 +89,16 @@ def sensitivity(
         found.append({"layers": _making(dependencies, members), "levels": levels})
         if on_group is not None:
             on_group(done, len(numbers))
-    return {
-        "mode": fitted.mode(),
-        "images": int((~is_held).sum()),
-        "held_back": int(is_held.sum()),
-        "groups": found,
-    }
+    counts = {"images": len(images), "held_back": len(held)}
+    return {"mode": fitted.mode(), **counts, "groups": found}
+
+
+def _parts(images: Tensor) -> tuple[Tensor, Tensor]:
+    """The images to refit on, and those held back; in all no more than can run so often."""
+    count = min(len(images), max(2, _VALUES // images[0].numel()))
+    places = torch.arange(count) * len(images) // count  # evenly, as images of a class lie together
+    is_held = torch.arange(count) % min(_JUDGING, count) == 0
+    return images[places[~is_held]], images[places[is_held]]
 
 
 class _Trials:

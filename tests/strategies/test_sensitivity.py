@@ -14,6 +14,7 @@ from prunecore.channels.keep import Keep
 from prunecore.errors import LevelError, UsageError
 from prunecore.plugin import hookimpl
 from prunecore.recovery.steps import Networks, refit
+from prunecore.strategies import sensitivity as sensitivities
 from prunecore.strategies.sensitivity import sensitivity
 from prunecore.traced_model import TracedModel
 
@@ -123,6 +124,14 @@ def test_without_classes_there_is_no_agreement() -> None:
 def test_two_images_are_enough(model: nn.Module) -> None:
     found = sensitivity(traced(model, images(2)))
     assert (found["images"], found["held_back"]) == (1, 1)
+
+
+def test_of_many_values_fewer_images_are_taken(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sensitivities, "_VALUES", 6 * 12)
+    found = sensitivity(traced(model, images(120)))
+    assert (found["images"], found["held_back"]) == (8, 4)
 
 
 def test_without_images_nothing_is_told(model: nn.Module) -> None:
