@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prunecore.channels.signal import Signal
     from prunecore.criteria.criterion import Criterion
     from prunecore.functions.rule import FunctionRule
+    from prunecore.latency.backends import LatencyBackend
     from prunecore.writing.text import BlockSource
     from prunecore.writing.writer import Writer
 
@@ -171,5 +172,23 @@ def prunecore_criteria() -> Mapping[str, Criterion]:  # type: ignore[empty-body]
         @hookimpl
         def prunecore_criteria():
             return {"last-first": lambda context: -np.arange(context.dependencies.count)}
+        ```
+    """
+
+
+@hookspec(firstresult=True)
+def prunecore_latency_backends() -> Mapping[str, LatencyBackend]:  # type: ignore[empty-body]
+    """Give what runs networks to measure their latency, by the name that `--latency` takes.
+
+    Returns:
+        A backend by name, words joined by hyphens. It is called with a network in eval mode, the
+        tensors that it is given by place, and those by name, and returns a function without
+        arguments that runs one forward and comes back when it is done.
+
+    Example:
+        ```python
+        @hookimpl
+        def prunecore_latency_backends():
+            return {"scripted": scripted}
         ```
     """

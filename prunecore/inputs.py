@@ -111,6 +111,23 @@ class Inputs:
             ]
         return self._like([tensor.to(device) for tensor in drawn])
 
+    def example(self, model: nn.Module) -> Arguments:
+        """What a network is called with once, in its own dtype and where it is.
+
+        Args:
+            model: the network.
+
+        Returns:
+            The examples; where only shapes are known, one input, the same each time.
+        """
+        like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+        generator = torch.Generator().manual_seed(0)
+        row = [
+            torch.randn(tensor.shape, generator=generator) if tensor.is_meta else tensor.detach()
+            for tensor in self._all
+        ]
+        return self._like([tensor.to(like.device, like.dtype) for tensor in row])
+
     def _like(self, row: list[Tensor]) -> Arguments:
         """Tensors in the order of `shapes`, by place and by name."""
         by_place = len(self.args)

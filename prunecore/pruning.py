@@ -13,7 +13,13 @@ from prunecore.errors import UsageError, check_names
 from prunecore.escaping import shown_value
 from prunecore.inputs import ExampleInputs, InputShape, inputs_of
 from prunecore.planning.goal import Target
-from prunecore.planning.request import Limits, Request, asked_level, checked_target
+from prunecore.planning.request import (
+    DEFAULT_BACKEND,
+    Limits,
+    Request,
+    asked_level,
+    checked_target,
+)
 from prunecore.strategies.best import BEST, carry_out_best
 from prunecore.strategies.iterative import OnStep, carry_out_in_steps
 from prunecore.traced_model import PrunedModel, TracedModel
@@ -39,6 +45,7 @@ def prune(
     scoring: Scoring | None = None,
     steps: int = 1,
     on_step: OnStep | None = None,
+    latency: str = DEFAULT_BACKEND,
 ) -> PrunedModel: ...
 
 
@@ -62,6 +69,7 @@ def prune(
     scoring: Scoring | None = None,
     steps: int = 1,
     on_step: OnStep | None = None,
+    latency: str = DEFAULT_BACKEND,
 ) -> PrunedModel: ...
 
 
@@ -85,6 +93,7 @@ def prune(
     scoring: Scoring | None = None,
     steps: int = 1,
     on_step: OnStep | None = None,
+    latency: str = DEFAULT_BACKEND,
 ) -> PrunedModel:
     """Remove whole channels from a network and write the smaller one as source.
 
@@ -95,14 +104,15 @@ def prune(
             floating point numbers, or a tuple of a tensor for each input; the batch is axis 0.
         level: percentage of the target to remove, within (0, 100).
         to: in the place of a level, what is to be left: `5M-params`, `1.5G-macs`, `12MB`, or
-            `500-channels` of those that may go.
+            `500-channels` of those that may go; `12ms` for a latency.
         input_shape: in the place of examples, the shape of one input without the batch; of several
             inputs, the shape of each: `[(3, 32, 32), (8,)]`.
         example_kwargs: example inputs that the network is given by name.
         mode: how channels are scored, `magnitude`, `l1-norm`, `random` and others, or a plugin's;
             `surgeon` where there are calibration images, and else `magnitude`. `best` tries several
             on the images, and keeps what then agrees most with the original.
-        target: what the level is a percentage of: `params`, `macs`, `bytes` or `channels`.
+        target: what the level is a percentage of: `params`, `macs`, `bytes`, `channels` or
+            `latency`.
         seed: of modes that draw.
         limits: what has to stay.
         drop: paths of modules that only training reaches and that are to be left out, such as an
@@ -121,6 +131,8 @@ def prune(
             left is recovered.
         on_step: called after each step but the last with the smaller network of that step and the
             step's number, from 1. It may train `small.model`: weights are gone on with.
+        latency: where latencies come from: what runs networks here to measure them, `eager` or a
+            plugin's `onnxruntime`. They are those of a call with the examples, or one input.
 
     Returns:
         The smaller network: the model, its source, weights, report and plan.
@@ -166,6 +178,7 @@ def prune(
         scoring=scoring,
         recover=recover,
         steps=steps,
+        latency=latency,
     )
     return carry_out(traced, request, on_step)
 

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from prunecore.channels.linear_map import LinearMap, RunningStatistics
     from prunecore.criteria.criterion import Criterion
     from prunecore.functions.rule import FunctionRule
+    from prunecore.latency.backends import LatencyBackend
 
 Known = TypeVar("Known")
 
 RECOVER = "prunecore_recover_layer"  # the hook; `None` is an answer of it
 
 FUNCTIONS, CRITERIA = "prunecore_functions", "prunecore_criteria"
+
+BACKENDS = "prunecore_latency_backends"
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,16 @@ class Plugin(Provider):
         criteria: Mapping[str, Criterion] = self.gather(CRITERIA)
         return criteria
 
+    @functools.cached_property
+    def latency_backends(self) -> Mapping[str, LatencyBackend]:
+        """What it runs networks with to time them, by name, asked for once.
+
+        Raises:
+            PluginError: the hook raises, or answers with what cannot be used.
+        """
+        backends: Mapping[str, LatencyBackend] = self.gather(BACKENDS)
+        return backends
+
     def _answer(self, hook: str, what: str, arguments: Mapping[str, Any]) -> Any:
         answer = self.guarded(what, getattr(self.relay, hook), **arguments)
         return self.checked(self, hook, what, answer, arguments)
@@ -123,11 +136,14 @@ class Plugins:
             for block_type in plugin.gather("prunecore_block_types"):
                 what = f"prunecore_block_types names {block_type.__qualname__}"
                 _claim(self._owners, block_type, plugin, what)
-        # the rules for functions, and the importance criteria, of all plugins together
+        # the rules for functions, the criteria and what times networks, of all plugins together
         self.functions: Mapping[Callable[..., Any], FunctionRule]
         self.functions = _together([(plugin, plugin.functions) for plugin in plugins], FUNCTIONS)
         self.criteria: Mapping[str, Criterion]
         self.criteria = _together([(plugin, plugin.criteria) for plugin in plugins], CRITERIA)
+        self.latency_backends: Mapping[str, LatencyBackend]
+        given = [(plugin, plugin.latency_backends) for plugin in plugins]
+        self.latency_backends = _together(given, BACKENDS)
 
     def owner(self, block_type: type[nn.Module]) -> Plugin | None:
         """The plugin that owns a class.
@@ -148,6 +164,16 @@ class Plugins:
         if hyphened(name) not in self.criteria:
             raise unknown_name("mode", name, self.criteria)
         return self.criteria[hyphened(name)]
+
+    def latency_backend(self, name: str) -> LatencyBackend:
+        """What runs networks to time them, by its name.
+
+        Raises:
+            UsageError: no plugin gives it; lists the known ones.
+        """
+        if hyphened(name) not in self.latency_backends:
+            raise unknown_name("latency backend", name, self.latency_backends)
+        return self.latency_backends[hyphened(name)]
 
     def layers(self, network: nn.Module) -> dict[str, LinearMap | RunningStatistics]:
         """The layers of a network that can be refitted, by path, as their owners tell of them.

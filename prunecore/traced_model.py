@@ -33,6 +33,7 @@ from prunecore.planning.goal import Goal, Target
 from prunecore.planning.plan import Plan, make_plan
 from prunecore.planning.request import (
     CALIBRATED_MODE,
+    DEFAULT_BACKEND,
     DEFAULT_MODE,
     RECOVERY_STEPS,
     Limits,
@@ -42,6 +43,7 @@ from prunecore.planning.request import (
     checked_target,
 )
 from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
+from prunecore.planning.stopwatch import Stopwatch
 from prunecore.plugins import loading as plugin_registry
 from prunecore.recovery.agreement import Agreement, agreement, outputs_of
 from prunecore.recovery.data_free import DATA_FREE, recover_without_images
@@ -249,6 +251,7 @@ class TracedModel:
         seed: int = 0,
         limits: Limits | None = None,
         scoring: Scoring | None = None,
+        latency: str = DEFAULT_BACKEND,
     ) -> Plan:
         """Which channels stay at a level, and what that comes to; nothing is written.
 
@@ -257,10 +260,12 @@ class TracedModel:
             to: in the place of a level, what is to be left, as for `prunecore.prune`.
             mode: how channels are scored.
             scores: one's own in place of the mode's, shape `(channels,)`; low goes first.
-            target: what the level is a percentage of: `params`, `macs`, `bytes` or `channels`.
+            target: what the level is a percentage of: `params`, `macs`, `bytes`, `channels` or
+                `latency`.
             seed: of modes that draw.
             limits: what has to stay.
             scoring: what of a channel counts, and how it is put together.
+            latency: where latencies come from, as for `prunecore.prune`.
 
         Raises:
             LevelError: the level cannot be reached.
@@ -273,9 +278,11 @@ class TracedModel:
             limits=limits,
             scoring=scoring,
             recover=(),
+            latency=latency,
         )
         return self.plan_for(request, None if scores is None else self._checked_scores(scores))
 
+    @beside_others()
     def plan_for(self, request: Request, scores: NDArray[np.float64] | None = None) -> Plan:
         """Which channels stay for what is asked; see `plan`.
 
@@ -286,13 +293,22 @@ class TracedModel:
         limits = request.limits
         if scores is None:
             scores = self.scores(request.mode, request.seed, scoring=request.scoring)
+        goal = request.level if isinstance(request.level, Goal) else None
+        target = checked_target(goal.target if goal else request.target)
         return make_plan(
             self.dependencies,
             scores,
             request.level,
-            checked_target(request.target),
+            target,
             limits,
             self._blocks if limits.remove_blocks else (),
+            self._stopwatch(request.latency) if target == "latency" else None,
+        )
+
+    def _stopwatch(self, backend: str) -> Stopwatch:
+        """What writes and times networks."""
+        return Stopwatch(
+            self.model, self.original, self._checked, self.inputs, self.plugins, backend
         )
 
     def prune(
@@ -308,6 +324,7 @@ class TracedModel:
         verify: bool = True,
         scoring: Scoring | None = None,
         recover: Sequence[str] | None = None,
+        latency: str = DEFAULT_BACKEND,
     ) -> PrunedModel:
         """Write the smaller network of a level, or of a plan.
 
@@ -323,6 +340,7 @@ class TracedModel:
             verify: as for `prunecore.prune`.
             scoring: as for `prunecore.prune`.
             recover: as for `prunecore.prune`.
+            latency: as for `prunecore.prune`.
 
         Raises:
             PrunecoreError: with what is wrong, where, and what to do.
@@ -343,6 +361,7 @@ class TracedModel:
             verify=verify,
             scoring=scoring,
             recover=recover,
+            latency=latency,
         )
         return self.carry_out(request, plan)
 

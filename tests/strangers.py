@@ -88,6 +88,7 @@ ARGUMENTS = {
     "prunecore_transfer_weights": ("block", "name", "keep"),
     "prunecore_functions": (),
     "prunecore_criteria": (),
+    "prunecore_latency_backends": (),
 }
 HOOKS = {
     "prunecore_block_types": owning(Block),

@@ -219,6 +219,7 @@ def _tasks(
             scoring=scoring,
             recover=pruner.recover,
             steps=pruner.steps,
+            latency=pruner.latency,
         )
         images = traced.images.digest if traced.images else None
         mark = fingerprint_set(network, traced.inputs, traced.drop, request, images)

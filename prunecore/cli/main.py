@@ -24,7 +24,7 @@ from prunecore.escaping import shown
 from prunecore.files import values
 from prunecore.files.paths import is_file
 from prunecore.planning.goal import TARGETS
-from prunecore.planning.request import RECOVERY_STEPS
+from prunecore.planning.request import DEFAULT_BACKEND, RECOVERY_STEPS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -64,8 +64,8 @@ def main() -> None:
     metavar="GOAL",
     multiple=True,
     callback=options.checked(lambda texts: values.read_goals(texts) if texts else None),
-    help="In the place of a level, what is to be left: 5M-params, 1.5G-macs, 12MB, 500-channels. "
-    "May be repeated.",
+    help="In the place of a level, what is to be left: 5M-params, 1.5G-macs, 12MB, 500-channels, "
+    "12ms. May be repeated.",
 )
 @click.option(
     "--mode",
@@ -109,6 +109,13 @@ def main() -> None:
     metavar="|".join(TARGETS),
     callback=options.checked(values.read_target),
     help="What the level is a percentage of.  [default: params]",
+)
+@click.option(
+    "--latency",
+    metavar="BACKEND",
+    callback=options.checked(values.read_text),
+    help="What runs networks on this machine to measure latencies: eager, or onnxruntime.  "
+    f"[default: {DEFAULT_BACKEND}]",
 )
 @click.option(
     "--count",
@@ -227,7 +234,8 @@ def _show_results(results: Sequence[Result], as_json: bool) -> None:
         _print_table(tables.prune_table(reports))
         for path in (result.path for result in results if not result.resumed):
             options.say(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
-    lines = [*map(tables.undone_lines, reports), *map(tables.whole_lines, reports)]
+    told = (tables.undone_lines, tables.spread_lines, tables.whole_lines)
+    lines = [lines_of(report) for lines_of in told for report in reports]
     for line in dict.fromkeys(itertools.chain.from_iterable(lines)):
         options.say(line, err=True)
 

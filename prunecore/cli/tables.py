@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from prunecore.escaping import shown, visible
 from prunecore.inputs import of_shape
+from prunecore.latency.timing import WIDE
 
 
 def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
@@ -21,8 +22,12 @@ def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
         f"{first['model']}, {first['mode']}, level in percent of the {' or '.join(targets)}"
     )
     headings = ["asked", "achieved", "parameters", "MACs", "difference"]
+    extra: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = []
+    if any(report["latency"] for report in reports):
+        extra.append(("latency", lambda report: _latency(report["latency"])))
     if any(report["recovered"] for report in reports):
-        headings.append("agreement")
+        extra.append(("agreement", lambda report: _agreement(report["recovered"])))
+    headings += [heading for heading, _ in extra]
     for heading in headings:
         table.add_column(heading, justify="right")
     for report in reports:
@@ -33,9 +38,16 @@ def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
             f"{amount(before['params'])} -> {amount(after['params'])}",
             f"{amount(before['macs'])} -> {amount(after['macs'])}",
             f"<= {verified['max_relative_difference']:.0e}" if verified else "not verified",
-            *[_agreement(report["recovered"])] * (len(headings) - 5),
+            *(cell(report) for _, cell in extra),
         )
     return table
+
+
+def _latency(latency: Mapping[str, Any] | None) -> str:
+    """How long the network took before, and takes now."""
+    if latency is None:
+        return ""
+    return f"{latency['before']['ms']:.3g} -> {latency['after']['ms']:.3g} ms"
 
 
 def _agreement(steps: Sequence[Mapping[str, Any]]) -> str:
@@ -126,6 +138,17 @@ def undone_lines(report: Mapping[str, Any]) -> list[str]:
         "original on the images held back."
         for step in report["recovered"]
         if step["undone"]
+    ]
+
+
+def spread_lines(report: Mapping[str, Any]) -> list[str]:
+    """What there is to say of a latency that was measured while the machine did other things."""
+    after = report["latency"] and report["latency"]["after"]
+    if not after or after["spread"] <= WIDE:
+        return []
+    return [
+        f"Warning: turns of {visible(report['model'])} at {after['ms']:.3g} ms spread by "
+        f"{after['spread']:.0%}: on a quiet machine it may be faster."
     ]
 
 

@@ -14,7 +14,7 @@ from prunecore.errors import UsageError, reason_of, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.files import values
 from prunecore.files.paths import read_text
-from prunecore.planning.request import Limits
+from prunecore.planning.request import DEFAULT_BACKEND, Limits
 
 if TYPE_CHECKING:
     from prunecore.criteria.scoring import Normalization, Part, Reduction
@@ -64,6 +64,7 @@ class PrunerConfig:
         recover: the steps that give the accuracy back, in order; `refit` where not given, if there
             are calibration images.
         target: what the levels are percentages of.
+        latency: where latencies come from: what runs networks to measure them.
         seed: for random scores and for weights that no file gives.
         remove_blocks: whether residual blocks may go as a whole.
         scope: whether channels are ranked over the network, or within each group.
@@ -88,6 +89,7 @@ class PrunerConfig:
     normalize: Normalization | None = None
     recover: tuple[str, ...] | None = None
     target: Target = "params"
+    latency: str = DEFAULT_BACKEND
     seed: int = 0
     remove_blocks: bool = False
     scope: Scope = Limits.scope
@@ -254,6 +256,7 @@ _PRUNER: dict[str, _Reader] = {
     "normalize": values.read_normalization,
     "recover": values.read_steps,
     "target": values.read_target,
+    "latency": values.read_text,
     "seed": values.read_seed,
     "remove_blocks": values.read_switch,
     "scope": values.read_scope,

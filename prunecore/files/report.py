@@ -29,7 +29,10 @@ _Fits = Callable[[Any], bool]
 
 
 def docstring_of(model: nn.Module, request: Request, plan: Plan) -> str:
-    """What the written file says of itself; nothing that another run would not say."""
+    """What the written file says of itself; what another run would say, too.
+
+    How much of a latency is gone is measured, and may differ.
+    """
     before, after = plan.before, plan.after
     counted = {"params": "parameters", "macs": "MACs"}.get(plan.target, plan.target)
     params = _amounts(before.params, after.params) + " parameters" * (plan.target != "params")
@@ -97,6 +100,7 @@ def build_report(
         "inputs": inputs.as_dict(),
         "goal": plan.goal and plan.goal.text,
         "level": {"asked": plan.asked, "achieved": round(plan.achieved, 4)},
+        "latency": plan.latency and plan.latency.as_dict(),
         "before": plan.before.as_dict(),
         "after": plan.after.as_dict(),
         "kept": _kept(keep, dependencies),
@@ -241,6 +245,9 @@ def _are_places(value: Any) -> bool:
 _IS_COST = _has(params=_is_whole, macs=_is_whole, bytes=_is_whole)
 
 
+_IS_TIMING = _has(ms=_is_number, spread=_is_number)
+
+
 _COST = "whole numbers under params, macs and bytes"
 
 
@@ -258,6 +265,10 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
     ),
     "goal": ("text or null", _or_null(_is_text)),
     "level": ("numbers under asked and achieved", _has(asked=_is_number, achieved=_is_number)),
+    "latency": (
+        "null, or backend and threads, and ms and spread under before and after",
+        _or_null(_has(backend=_is_text, before=_IS_TIMING, after=_IS_TIMING)),
+    ),
     "before": (_COST, _IS_COST),
     "after": (_COST, _IS_COST),
     "kept": (

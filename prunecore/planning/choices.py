@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -240,6 +241,8 @@ class Choices:
         target: what is counted.
         limits: what has to stay.
         blocks: those that go as a whole when their branch has come down to the minimum.
+        latency: in milliseconds, of what stays and without the blocks at some paths; where that is
+            the target.
     """
 
     def __init__(
@@ -249,7 +252,9 @@ class Choices:
         target: Target,
         limits: Limits,
         blocks: Sequence[ResidualBlock],
+        latency: Callable[[NDArray[np.bool_], Sequence[str]], float] | None = None,
     ) -> None:
+        self._latency = latency
         self._order, self._target, self._blocks = order, target, blocks
         self._steps = steps_of(dependencies, order, limits.round_to)
         # the least width that is left of a layer
@@ -259,12 +264,23 @@ class Choices:
         self._everything = np.ones(dependencies.count, dtype=bool)
         self.before = self._counter.cost(self._everything)
 
-    @property
-    def total(self) -> int:
+    @functools.cached_property
+    def total(self) -> float:
         """What the network takes of the target; of channels, those that may go."""
         if self._target == "channels":
             return int(self._removable.sum())
+        if self._latency is not None:
+            return self._latency(self._everything, ())
         return int(getattr(self.before, self._target))
+
+    @property
+    def most(self) -> int:
+        """The largest number of channels that may go."""
+        return len(self._order)
+
+    def removed(self, level: float) -> int:
+        """How many channels to remove so that what is gone comes closest to a level; at least 1."""
+        return _closest(lambda number: self.gone(self.after(number)), level, self.most)
 
     def after(self, removed: int, going: tuple[ResidualBlock, ...] | None = None) -> Choice:
         """The choice without the first channels of the order, and without the blocks that go."""
@@ -272,8 +288,7 @@ class Choices:
 
     def closest(self, level: float) -> Choice:
         """The choice whose removed percentage of the target comes closest to a level."""
-        removed = _closest(lambda number: self.gone(self.after(number)), level, len(self._order))
-        choice = self.after(removed)
+        choice = self.after(removed := self.removed(level))
         if self._blocks and abs(self.gone(choice) - level) > NEAR:
             ends = range(max(removed - 1, 1), min(removed + 1, len(self._order)) + 1)
             goings = [self.after(number).blocks for number in ends]
@@ -294,8 +309,11 @@ class Choices:
 
     def gone(self, choice: Choice) -> float:
         """The percentage of the target that a choice removes."""
+        left: float
         if self._target == "channels":
             left = int((self._removable & choice.kept).sum())
+        elif self._latency is not None:
+            left = self._latency(choice.kept, [block.path for block in choice.blocks])
         else:
             left = getattr(self.cost(choice), self._target)
         return float(100 * (1 - left / self.total))

@@ -11,9 +11,11 @@ from typing import Literal
 from prunecore.errors import UsageError
 from prunecore.escaping import shown_value
 
-Target = Literal["params", "macs", "bytes", "channels"]
+Target = Literal["params", "macs", "bytes", "channels", "latency"]
 
-TARGETS: tuple[Target, ...] = ("params", "macs", "bytes", "channels")
+COUNTED: tuple[Target, ...] = ("params", "macs", "bytes", "channels")  # exactly, with no machine
+
+TARGETS: tuple[Target, ...] = (*COUNTED, "latency")
 
 
 _PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -21,15 +23,21 @@ _PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 # Of what may stand behind a number: the prefix and the target.
 _UNITS: dict[str, tuple[str, Target]] = {
-    **{f"{prefix}-{target}": (prefix, target) for target in TARGETS for prefix in _PREFIXES},
+    **{f"{prefix}-{target}": (prefix, target) for target in COUNTED for prefix in _PREFIXES},
     **{f"{prefix}B": (prefix, "bytes") for prefix in _PREFIXES},
+    **{unit: (unit, "latency") for unit in ("s", "ms", "us")},
 }
+
+
+_MILLISECONDS = {"s": Decimal(1000), "ms": Decimal(1), "us": Decimal("0.001")}
 
 
 _GOAL = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)(\D.*)", re.ASCII)
 
 
-_REMEDY = "Give a number and its unit: 5M-params, 1.5G-macs, 800k-bytes, 12MB or 500-channels."
+_REMEDY = (
+    "Give a number and its unit: 5M-params, 1.5G-macs, 800k-bytes, 12MB, 500-channels or 12ms."
+)
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,12 @@ class Goal:
     Attributes:
         text: as it is written, `5M-params`; the same for all spellings of one unit.
         target: what is counted; of channels, those that may go.
-        number: how many.
+        number: how many; of latency, milliseconds.
     """
 
     text: str
     target: Target
-    number: int
+    number: float
 
     @property
     def name(self) -> str:
@@ -57,7 +65,7 @@ def read_goal(text: object) -> Goal:
 
     Args:
         text: a number, `k`, `M` or `G` where wanted, and what is counted: `5M-params`, `1.5G-macs`,
-            `500-channels`, `12M-bytes`, or `12MB` for the latter.
+            `500-channels`, `12M-bytes`, or `12MB` for the latter; of latency `12ms`, `800us`, `2s`.
 
     Raises:
         UsageError: it is none.
@@ -75,9 +83,10 @@ def read_goal(text: object) -> Goal:
         )
     prefix, target = _UNITS[unit]
     amount = Decimal(match[1])
-    number = int(amount * _PREFIXES[prefix])
+    is_time = target == "latency"
+    number = float(amount * _MILLISECONDS[prefix]) if is_time else int(amount * _PREFIXES[prefix])
     if not number:
         raise UsageError(f"The goal {shown_value(text)} leaves nothing.\n{_REMEDY}")
     written = format(amount, "f")
     written = written.rstrip("0").rstrip(".") if "." in written else str(int(amount))
-    return Goal(f"{written}{prefix}-{target}", target, number)
+    return Goal(f"{written}{prefix}" if is_time else f"{written}{prefix}-{target}", target, number)

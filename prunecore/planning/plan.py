@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.dependencies import ChannelArray, Dependencies
 from prunecore.errors import LevelError, PrunecoreError
 from prunecore.escaping import shown_value
 from prunecore.planning.choices import Choices, removal_order
 from prunecore.planning.cost import Cost, Counter
 from prunecore.planning.goal import Goal, Target
+from prunecore.planning.latency import Measure, Measured, closest_measured
 from prunecore.planning.request import Limits
 from prunecore.planning.residual_blocks import ResidualBlock
 
@@ -36,6 +37,7 @@ class Plan:
         removed_blocks: the paths of the residual blocks that go as a whole.
         limits: what had to stay.
         goal: what was to be left, where no level was asked for.
+        latency: of the network before and after, where that is the target.
     """
 
     kept: NDArray[np.bool_]
@@ -47,12 +49,14 @@ class Plan:
     removed_blocks: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     goal: Goal | None = None
+    latency: Measured | None = None
 
     def __repr__(self) -> str:
         before, after = self.before, self.after
         asked = self.goal.text if self.goal else f"{self.asked:g}"
+        times = f"{self.latency}, " if self.latency else ""
         return (
-            f"Plan({self.achieved:.2f} % of the {self.target} gone, asked {asked}: "
+            f"Plan({self.achieved:.2f} % of the {self.target} gone, asked {asked}: {times}"
             f"{before.params:,} -> {after.params:,} parameters, "
             f"{before.macs:,} -> {after.macs:,} MACs)"
         )
@@ -65,6 +69,7 @@ def make_plan(
     target: Target = "params",
     limits: Limits | None = None,
     blocks: Sequence[ResidualBlock] = (),
+    measure: Measure | None = None,
 ) -> Plan:
     """Remove the channels of the lowest scores until the level is reached.
 
@@ -75,6 +80,7 @@ def make_plan(
         target: what to count; a goal has its own.
         limits: what has to stay; the defaults where not given.
         blocks: those that go as a whole when their branch has come down to the minimum.
+        measure: writes and times networks, where the target is `latency`.
 
     Raises:
         LevelError: the level cannot be reached; names the highest that can, and what holds it.
@@ -87,6 +93,8 @@ def make_plan(
     goal = level if isinstance(level, Goal) else None
     target = goal.target if goal else target
     order = removal_order(dependencies, scores, limits)
+    if measure is not None:
+        return _measured_plan(dependencies, order, level, limits, blocks, measure)
     choices = Choices(dependencies, order, target, limits, blocks)
     asked = _level_of(level, choices.total) if isinstance(level, Goal) else level
     highest = choices.gone(choices.after(len(order)))
@@ -95,7 +103,6 @@ def make_plan(
     if asked > highest + TOLERANCE or is_far or not len(order):
         raise LevelError(_unreachable(dependencies, level, highest, choices.total, target, limits))
     choice = choices.closest(asked)
-    paths = tuple(block.path for block in choice.blocks)
     return Plan(
         kept=choice.kept,
         target=target,
@@ -103,9 +110,37 @@ def make_plan(
         achieved=choices.gone(choice),
         before=choices.before,
         after=choices.cost(choice),
-        removed_blocks=paths,
+        removed_blocks=tuple(block.path for block in choice.blocks),
         limits=limits,
         goal=goal,
+    )
+
+
+def _measured_plan(
+    dependencies: Dependencies,
+    order: ChannelArray,
+    level: float | Goal,
+    limits: Limits,
+    blocks: Sequence[ResidualBlock],
+    measure: Measure,
+) -> Plan:
+    """The plan whose written network is as fast as asked."""
+    choices = Choices(dependencies, order, "macs", limits, blocks)
+    if not len(order):
+        what = _unreachable(dependencies, level, 0.0, choices.total, "latency", limits)
+        raise LevelError(what)
+    choice, found, asked = closest_measured(choices, level, measure)
+    return Plan(
+        kept=choice.kept,
+        target="latency",
+        asked=round(asked, 4),
+        achieved=100 * (1 - found.ratio),
+        before=choices.before,
+        after=choices.cost(choice),
+        removed_blocks=tuple(block.path for block in choice.blocks),
+        limits=limits,
+        goal=level if isinstance(level, Goal) else None,
+        latency=found,
     )
 
 
@@ -138,7 +173,7 @@ def plan_of(
     return Plan(kept, target, asked, achieved, before, after, tuple(removed_blocks), limits)
 
 
-def _level_of(goal: Goal, total: int) -> float:
+def _level_of(goal: Goal, total: float) -> float:
     """The percentage that has to go so that a goal is left."""
     if goal.number >= total:
         what = "channels that may go" if goal.target == "channels" else goal.target
@@ -172,7 +207,7 @@ def _unreachable(
     dependencies: Dependencies,
     level: float | Goal,
     highest: float,
-    total: int,
+    total: float,
     target: Target,
     limits: Limits,
 ) -> str:

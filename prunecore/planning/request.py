@@ -24,6 +24,8 @@ CALIBRATED_MODE = "surgeon"  # and of those that do
 
 RECOVERY_STEPS = ("refit", "batch-norm", "data-free")  # the last without images
 
+DEFAULT_BACKEND = "eager"  # runs networks to measure latencies
+
 LayerLimits = str | Mapping[str, float]  # KEEP, or max_level and min_channels, either or both
 
 
@@ -208,6 +210,7 @@ class Request:
         scoring: what of a channel counts, and how it is put together.
         recover: the steps that give the accuracy back, in order.
         steps: in how many steps the level is reached.
+        latency: where latencies come from: the name of what runs networks to measure them.
     """
 
     level: float | Goal
@@ -222,6 +225,7 @@ class Request:
     scoring: Scoring = OPEN
     recover: tuple[str, ...] = ()
     steps: int = 1
+    latency: str = DEFAULT_BACKEND
 
     def __post_init__(self) -> None:
         """Name the mode as reports and files do, whichever way it was written.
@@ -232,4 +236,11 @@ class Request:
         check_asked(self.mode, self.seed, self.scoring)
         check_kind("limits", self.limits, Limits, "Give prunecore.Limits(min_channels=8).")
         check_count("steps", self.steps, "in how many steps the level is reached, as 4")
+        check_kind("latency", self.latency, str, "Give the name of a backend, as latency='eager'.")
+        target = self.level.target if isinstance(self.level, Goal) else self.target
+        if target == "latency" and self.steps > 1:
+            raise UsageError(
+                f"A latency is reached in one step, not in {self.steps}: each would be measured.\n"
+                "Leave steps out, or take another target, such as macs."
+            )
         object.__setattr__(self, "mode", self.mode.replace("_", "-"))

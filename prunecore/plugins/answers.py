@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.signal import Signal
 from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.functions.rule import FunctionRule, Operation
-from prunecore.registry import CRITERIA, FUNCTIONS, RECOVER, Plugin, hyphened
+from prunecore.registry import BACKENDS, CRITERIA, FUNCTIONS, RECOVER, Plugin, hyphened
 from prunecore.writing.instances import Instance
 from prunecore.writing.text import BlockSource, Call
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
+    from prunecore.latency.backends import LatencyBackend
 
 
 *_FIRST, _LAST = (field.name for field in fields(ScoringContext))
@@ -54,6 +55,8 @@ def checked(plugin: Plugin, hook: str, what: str, answer: Any, arguments: Mappin
         return {key: _checked_rule(plugin, key, rule) for key, rule in answer.items()}
     if hook == CRITERIA and not plugin.is_core:
         return {hyphened(key): _checked_criterion(plugin, key, answer[key]) for key in answer}
+    if hook == BACKENDS and not plugin.is_core:
+        return {hyphened(key): _checked_backend(plugin, key, answer[key]) for key in answer}
     return answer
 
 
@@ -76,18 +79,30 @@ def _functions(answer: Any) -> str | None:
 
 
 def _criteria(answer: Any) -> str | None:
-    if not isinstance(answer, Mapping):
-        return f"returned {type(answer).__name__}, not a mapping of names to criteria"
+    if wrong := _no_functions(answer, "a criterion", "criteria"):
+        return wrong
     for name, criterion in answer.items():
-        if not (name and isinstance(name, str)):
-            return f"names a criterion {name!r}, which is not a name"
-        if not callable(criterion):
-            return f"gives {criterion!r} for {name}, which cannot be called"
         if taken := _takes_no_context(criterion):
             return (
                 f"gives {name} with the arguments {taken}; a criterion takes one, a "
                 f"ScoringContext, and reads {_ATTRIBUTES} of it"
             )
+    return None
+
+
+def _backends(answer: Any) -> str | None:
+    return _no_functions(answer, "a backend", "backends")
+
+
+def _no_functions(answer: Any, one: str, many: str) -> str | None:
+    """What is wrong with what are to be functions by name, each once."""
+    if not isinstance(answer, Mapping):
+        return f"returned {type(answer).__name__}, not a mapping of names to {many}"
+    for name, function in answer.items():
+        if not (name and isinstance(name, str)):
+            return f"names {one} {name!r}, which is not a name"
+        if not callable(function):
+            return f"gives {function!r} for {name}, which cannot be called"
     names = [hyphened(name).lower() for name in answer]
     twice = [name for name in names if names.count(name) > 1]
     return f"gives {twice[0]} twice" if twice else None
@@ -185,6 +200,7 @@ _CHECKS: Mapping[str, Callable[..., str | None]] = {
     RECOVER: _layer,
     "prunecore_functions": _functions,
     "prunecore_criteria": _criteria,
+    BACKENDS: _backends,
 }
 
 
@@ -245,3 +261,18 @@ def _checked_criterion(plugin: Plugin, name: str, criterion: Criterion) -> Crite
 
 def _name(function: Any) -> str:
     return str(getattr(function, "__name__", function))
+
+
+def _checked_backend(plugin: Plugin, name: str, backend: LatencyBackend) -> LatencyBackend:
+    """A plugin's backend that names the plugin where it goes wrong."""
+    what = f"the latency backend {name}"
+
+    def made(
+        network: nn.Module, args: Sequence[Tensor], kwargs: Mapping[str, Tensor]
+    ) -> Callable[[], Any]:
+        run = plugin.guarded(what, backend, network, args, kwargs)
+        if not callable(run):
+            raise plugin.error(f"{what} returned {type(run).__name__}, which cannot be called")
+        return lambda: plugin.guarded(what, run)
+
+    return made

@@ -14,6 +14,7 @@ from prunecore.criteria.surgeon import surgeon
 from prunecore.functions.rule import FunctionRule
 from prunecore.functions.table import RULES
 from prunecore.hookspecs import hookimpl
+from prunecore.latency.backends import LatencyBackend, eager
 
 
 @hookimpl
@@ -40,3 +41,9 @@ def prunecore_criteria() -> Mapping[str, Criterion]:
         "reconstruction": reconstruction,
         "surgeon": surgeon,
     }
+
+
+@hookimpl
+def prunecore_latency_backends() -> Mapping[str, LatencyBackend]:
+    """What times networks without a library but torch."""
+    return {"eager": eager}

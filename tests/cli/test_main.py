@@ -87,6 +87,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "seed": request.seed,
                 "inputs": self.inputs.as_dict(),
                 "goal": goal and goal.text,
+                "latency": None,
                 "level": {"asked": level, "achieved": level},
                 "before": COST,
                 "after": COST,
@@ -159,6 +160,7 @@ def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, A
         "mode": "random",
         "recover": (),
         "steps": 1,
+        "latency": "eager",
         "scoring": {
             "members": ("norms", "producers"),
             "reduce": "max",
@@ -185,6 +187,7 @@ def test_defaults(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
         "mode": "magnitude",
         "recover": (),
         "steps": 1,
+        "latency": "eager",
         "scoring": {"members": None, "reduce": None, "normalize": None},
         "target": "params",
         "seed": 0,

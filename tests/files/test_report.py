@@ -22,7 +22,7 @@ from prunecore.planning.cost import Cost
 from prunecore.planning.plan import Plan
 from prunecore.planning.request import Request
 
-KEYS = {"schema", "model", "mode", "target", "scope", "seed", "goal", "level"}
+KEYS = {"latency", "schema", "model", "mode", "target", "scope", "seed", "goal", "level"}
 KEYS |= {
     "before",
     "after",
@@ -179,6 +179,7 @@ def test_a_key_that_is_missing_is_named(built: dict[str, Any], key: str) -> None
         ("inputs", [{"shapes": [[]], "named": {}}, {"shapes": [], "named": {"x": 3}}]),
         ("inputs", [{"shapes": [], "named": {}}]),
         ("goal", [3, [], True]),
+        ("latency", [3, [], {}, {"backend": "eager", "before": {"ms": 3.0}, "after": None}]),
         ("level", [50, None, [], {}, {"asked": 50}, {"asked": "50", "achieved": 50}]),
         ("level", [{"asked": float("nan"), "achieved": 50}, {"asked": 50, "achieved": True}]),
         ("before", [None, {}, {"params": 1, "macs": 2}, {"params": 1, "macs": 2, "bytes": [3]}]),

@@ -34,6 +34,7 @@ WHOLE_REPORT = {
     "target": "params",
     "scope": "global",
     "goal": None,
+    "latency": None,
     "seed": 0,
     "fingerprint": "abc",
     "inputs": {"shapes": [[3]], "named": {}},

@@ -80,7 +80,7 @@ def test_a_seed_is_a_whole_number(given: object) -> None:
 
 
 def test_an_unknown_target_is_named_with_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"(?s)'param'.*Did you mean 'params'.*channels, macs"):
+    with pytest.raises(UsageError, match=r"(?s)'param'.*Did you mean 'params'.*latency, macs"):
         values.read_target("param")
 
 

@@ -22,10 +22,14 @@ from prunecore.planning.goal import read_goal
         ("640B", "640-bytes", "bytes", 640),
         ("007M-params", "7M-params", "params", 7_000_000),
         ("10.0M-params", "10M-params", "params", 10_000_000),
+        ("12ms", "12ms", "latency", 12.0),
+        ("0.50ms", "0.5ms", "latency", 0.5),
+        ("800us", "800us", "latency", 0.8),
+        ("1.5s", "1.5s", "latency", 1500.0),
     ],
 )
 def test_a_goal_is_a_number_and_what_it_counts(
-    text: str, written: str, target: str, number: int
+    text: str, written: str, target: str, number: float
 ) -> None:
     goal = read_goal(text)
     assert (goal.text, goal.target, goal.number) == (written, target, number)
@@ -44,7 +48,9 @@ def test_a_goal_is_a_number_and_what_it_counts(
         ("1_000-params", "Unknown unit '_000-params' of the goal '1_000-params'"),
         ("5M-parms", "Unknown unit 'M-parms' of the goal '5M-parms'. Did you mean '5M-params'?"),
         ("5m-params", "Did you mean '5M-params'?"),
-        ("12ms", "Unknown unit 'ms' of the goal '12ms'."),
+        ("12m", "Unknown unit 'm' of the goal '12m'. Did you mean '12ms'?"),
+        ("5M-latency", "Unknown unit 'M-latency'"),
+        ("0ms", "The goal '0ms' leaves nothing."),
         ("12MiB", "Unknown unit 'MiB'"),
         ("\u0665M-params", "is no goal"),
         ("1e6-params", "Unknown unit 'e6-params'"),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore import LevelError, UsageError
-from prunecore.planning.goal import TARGETS, read_goal
+from prunecore.planning.goal import COUNTED, read_goal
 from prunecore.planning.plan import Plan, make_plan
 from prunecore.planning.request import Limits
 
@@ -72,7 +72,7 @@ def message(error: type[Exception], job: Callable[[], Any]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", COUNTED)
 def test_a_group_loses_the_same_share_as_every_other(find: Callable[..., Any], target: Any) -> None:
     found = find(chain(5, 100, 200, 50, 4), (2, 5))
     uneven = scores(found)
@@ -131,7 +131,7 @@ def test_patterns_that_agree_may_meet(find: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("net", [Residual, Grouped, lambda: chain(5, 64, 50, 40, 4)])
 @pytest.mark.parametrize("round_to", [4, 8])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", COUNTED)
 @pytest.mark.parametrize("scope", ["global", "group"])
 def test_widths_become_multiples_and_the_level_is_met(
     find: Callable[..., Any], net: Callable[[], nn.Module], round_to: int, target: Any, scope: Any

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunecore import LevelError, PrunecoreError
 from prunecore.channels.ids import FIXED
 from prunecore.planning.cost import Counter
-from prunecore.planning.goal import TARGETS
+from prunecore.planning.goal import COUNTED
 from prunecore.planning.plan import make_plan
 from prunecore.planning.request import Limits
 
@@ -33,7 +33,7 @@ def scores(found: Any, seed: int = 0) -> Any:
     return np.random.default_rng(seed).random(found.count)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", COUNTED)
 @pytest.mark.parametrize("level", [0.5, 3, 12.5, 50, 77, 90])
 def test_the_achieved_level_is_the_closest_that_the_order_allows(
     found: Any, target: Any, level: float

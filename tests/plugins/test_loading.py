@@ -145,7 +145,7 @@ def test_functions_that_are_not_marked_are_no_hooks() -> None:
 
 
 def test_every_hook_has_an_example_and_says_what_it_returns() -> None:
-    assert len(HOOKS) == 7
+    assert len(HOOKS) == 8
     for hook in HOOKS:
         text = getattr(prunecore.hookspecs, hook).__doc__
         assert f"def {hook}(" in text
