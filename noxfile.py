@@ -22,6 +22,7 @@ FAMILIES = {
     "googlenet": ["sequential"],
     "vit": ["sequential"],
     "swin": ["sequential", "mobilenet"],
+    "onnx": ["sequential"],
 }
 
 # What stands in written files, whose lines are as long as ruff has them by default.

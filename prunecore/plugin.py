@@ -14,7 +14,7 @@ functions are `FunctionRule`s, which calculate from an `Operation`;
 `elementwise` and `spatial` are such calculations; one that understands weights that a forward
 computes says so with `Computed`. A `Criterion` gets one `ScoringContext`, with the user's
 `Scoring`, and gives one score a channel. What is refitted is a `LinearMap`, or has
-`RunningStatistics`.
+`RunningStatistics`. What times networks is a `LatencyBackend`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from prunecore.decorators import DecoratedBlocks
 from prunecore.errors import PluginError, UnsupportedError, UsageError
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, spatial
 from prunecore.hookspecs import hookimpl
+from prunecore.latency.backends import LatencyBackend
 from prunecore.registry import LazyClasses, is_like
 from prunecore.writing.text import BlockSource, Call, Name
 from prunecore.writing.writer import Writer
@@ -45,6 +46,7 @@ __all__ = [
     "DecoratedBlocks",
     "FunctionRule",
     "Keep",
+    "LatencyBackend",
     "LazyClasses",
     "LinearMap",
     "Name",

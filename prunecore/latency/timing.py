@@ -63,7 +63,7 @@ def take_turns(runs: Sequence[Callable[[], Any]], seconds: float) -> NDArray[np.
         for run in runs:
             for _ in range(_WARM_UPS - 1):
                 run()
-        times = [max(_time(run, 1), 1e-9) for run in runs]
+        times = [max(_time(run, 1), 1e-6) for run in runs]
         repeats = [math.ceil(_SHORTEST / time) if time < _SHORTEST else 1 for time in times]
         round_trip = sum(time * count for time, count in zip(times, repeats, strict=True))
         turns = min(max(int(seconds / round_trip), _LEAST_TURNS), _MOST_TURNS)
