@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from prunecore.decorators import skip
     from prunecore.inspection import inspect
     from prunecore.planning.request import Limits
+    from prunecore.pruned_model import PrunedModel
     from prunecore.pruning import prune, trace
-    from prunecore.traced_model import PrunedModel
     from prunecore.training.regularizer import regularizer
     from prunecore.verification import verify
 
 _HOMES = {
     "Calibration": "calibration",
     "Limits": "planning.request",
-    "PrunedModel": "traced_model",
+    "PrunedModel": "pruned_model",
     "Scoring": "criteria.scoring",
     "inspect": "inspection",
     "prune": "pruning",

@@ -20,9 +20,10 @@ from prunecore.planning.request import (
     asked_level,
     checked_target,
 )
+from prunecore.pruned_model import PrunedModel
 from prunecore.strategies.best import BEST, carry_out_best
 from prunecore.strategies.iterative import OnStep, carry_out_in_steps
-from prunecore.traced_model import PrunedModel, TracedModel
+from prunecore.traced_model import TracedModel
 
 
 @overload

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,18 @@ from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.stored import check_stored
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import OPEN, Scoring
-from prunecore.errors import UsageError, check_kind, check_names, unknown_name
+from prunecore.errors import UsageError, check_names, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.files.images import CalibrationImages, calibration_images
+from prunecore.files.latency_tables import is_table, read_table
 from prunecore.files.report import build_report, docstring_of
-from prunecore.files.storage import save_set
 from prunecore.inputs import Inputs
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
+from prunecore.latency.table import LatencyTable
 from prunecore.planning.cost import Counter
 from prunecore.planning.goal import Goal, Target
+from prunecore.planning.layer_latencies import OnNetwork, fill_table
+from prunecore.planning.lookup import Lookup
 from prunecore.planning.plan import Plan, make_plan
 from prunecore.planning.request import (
     CALIBRATED_MODE,
@@ -45,6 +48,7 @@ from prunecore.planning.request import (
 from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
 from prunecore.planning.stopwatch import Stopwatch
 from prunecore.plugins import loading as plugin_registry
+from prunecore.pruned_model import PrunedModel
 from prunecore.recovery.agreement import Agreement, agreement, outputs_of
 from prunecore.recovery.data_free import DATA_FREE, recover_without_images
 from prunecore.recovery.steps import Networks, batch_of
@@ -55,45 +59,6 @@ from prunecore.verifying.masking import running_copy
 from prunecore.walking.network import walk
 from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
 from prunecore.writing.source_file import checked_name, default_name, write_network
-
-
-@dataclass(frozen=True)
-class PrunedModel:
-    """A smaller network.
-
-    Attributes:
-        model: built from the written source, with its weights.
-        source: the text of the written file.
-        weights: its state dict, with the original's keys.
-        report: what was asked, what came of it, and the proof; contract keys, schema 1.
-        plan: which channels stay, and what that comes to.
-    """
-
-    model: nn.Module
-    source: str
-    weights: dict[str, Tensor]
-    report: dict[str, Any]
-    plan: Plan
-
-    def save(self, path: str | Path, force: bool = False) -> tuple[Path, Path, Path]:
-        """Write the three files that belong together; all or none appear.
-
-        Args:
-            path: of the .py file; the weights and the report lie beside it.
-            force: whether to replace a set that is there.
-
-        Returns:
-            The paths of the .py, .safetensors and .json file.
-        """
-        check_kind("The path", path, (str, Path), "Give that of a .py file, such as 'net_50.py'.")
-        return save_set(Path(path), self.source, self.weights, self.report, force)
-
-    def __repr__(self) -> str:
-        verified = self.report["verified"]
-        proof = (
-            f"exact to {verified['max_relative_difference']:.0e}" if verified else "not verified"
-        )
-        return f"PrunedModel({self.report['model']}, {self.report['mode']}, {self.plan}, {proof})"
 
 
 class TracedModel:
@@ -302,8 +267,29 @@ class TracedModel:
             target,
             limits,
             self._blocks if limits.remove_blocks else (),
-            self._stopwatch(request.latency) if target == "latency" else None,
+            **(self._latency(request.latency) if target == "latency" else {}),
         )
+
+    def _latency(self, source: str) -> dict[str, Any]:
+        """What tells the latency of a choice: a table, or a stopwatch."""
+        if is_table(source):
+            return {"lookup": Lookup(self.dependencies, read_table(Path(source)))}
+        return {"measure": self._stopwatch(source)}
+
+    @beside_others()
+    def latency_table(
+        self, backend: str = DEFAULT_BACKEND, on_network: OnNetwork | None = None
+    ) -> LatencyTable:
+        """Measure the layers on this machine, at several widths.
+
+        Args:
+            backend: what runs them.
+            on_network: called after each network with how many are done, and how many there are.
+
+        Raises:
+            PrunecoreError: there is nothing to prune, or the machine is too busy to tell.
+        """
+        return fill_table(self._checked, self._stopwatch(backend), backend, on_network)
 
     def _stopwatch(self, backend: str) -> Stopwatch:
         """What writes and times networks."""

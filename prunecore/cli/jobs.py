@@ -17,11 +17,12 @@ from prunecore.cli import options
 from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError
 from prunecore.escaping import shown
-from prunecore.files import models, paths, storage, values, weights
+from prunecore.files import latency_tables, models, paths, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
 from prunecore.inputs import InputShape, of_shape
 from prunecore.inspection import Inspection, inspect_traced
+from prunecore.latency.table import LatencyTable
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import Request
 from prunecore.plugins import loading
@@ -130,6 +131,29 @@ def inspect_sensitivity(
             traced, on_group=lambda done, total: bar.update(running, completed=done, total=total)
         )
     return inspect_traced(traced, name, found)
+
+
+def measure_layers(
+    model: nn.Module, shape: InputShape, name: str, backend: str, file: Path
+) -> LatencyTable:
+    """Measure the latencies of a network's layers on this machine, and write them.
+
+    Args:
+        model: the network.
+        shape: of its input, or of each.
+        name: what it is called.
+        backend: what runs it.
+        file: where the table goes.
+    """
+    traced = TracedModel(model, of_shape(shape))
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        running = bar.add_task(name, total=None)
+        table = traced.latency_table(
+            backend, lambda done, total: bar.update(running, completed=done, total=total)
+        )
+    latency_tables.write_table(table, file)
+    return table
 
 
 def _warn_of_skipped(traced: TracedModel) -> None:

@@ -112,10 +112,10 @@ def main() -> None:
 )
 @click.option(
     "--latency",
-    metavar="BACKEND",
+    metavar="BACKEND|TABLE.json",
     callback=options.checked(values.read_text),
-    help="What runs networks on this machine to measure latencies: eager, or onnxruntime.  "
-    f"[default: {DEFAULT_BACKEND}]",
+    help="What runs networks here to measure latencies, eager or onnxruntime; or a table of layer "
+    f"latencies.  [default: {DEFAULT_BACKEND}]",
 )
 @click.option(
     "--count",
@@ -353,6 +353,49 @@ def verify(
             f"That is with the weights as they were cut: {len(found.recovered)} tensors were "
             "refitted or estimated anew afterwards."
         )
+
+
+@main.command()
+@click.argument("model")
+@options.path_option("--output", "output", "FILE", "Where the table goes: a .json.")
+@click.option(
+    "--latency",
+    metavar="BACKEND",
+    callback=options.checked(values.read_text),
+    help=f"What runs them: eager, or onnxruntime.  [default: {DEFAULT_BACKEND}]",
+)
+@options.input_shape
+@options.module
+@options.arguments
+@click.option("--force", is_flag=True, help="Replace a table that exists.")
+@options.debug
+def latency(
+    model: str,
+    output: Path | None,
+    latency: str | None,
+    input_shape: tuple[tuple[int, ...], ...] | None,
+    module: str | None,
+    arguments: dict[str, Any],
+    force: bool,
+) -> None:
+    """Measure on this machine how long the layers of MODEL take, at several widths.
+
+    On any other machine, `prunecore prune --to 12ms --latency FILE` then looks them up.
+    """
+    from prunecore.cli import jobs
+    from prunecore.files import latency_tables, models
+
+    if output is None:
+        raise UsageError("Where does the table go?\nGive --output board.json.")
+    latency_tables.check_target(output, force)
+    with redirect_stdout(sys.stderr):
+        loaded = jobs.part_of(models.load_model(model, arguments, seed=0), module)
+        shape, name = input_shape or loaded.input_shape, jobs.name_of(model, module)
+        table = jobs.measure_layers(loaded.model, shape, name, latency or DEFAULT_BACKEND, output)
+    options.say(
+        f"Wrote {output}: {len(table.layers)} layers of {name}, which takes {table.ms[0]:.3g} ms "
+        f"({table.backend}, {table.threads} {'thread' if table.threads == 1 else 'threads'})."
+    )
 
 
 main.add_command(plugins)

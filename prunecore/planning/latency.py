@@ -84,7 +84,7 @@ def closest_measured(
         PrunecoreError: the machine is too busy to tell.
     """
     whole = measure(None, _THOROUGH).before
-    _check_quiet(whole)
+    check_quiet(whole)
     if isinstance(asked, Goal) and asked.number >= whole.ms:
         raise LevelError(
             f"Nothing has to go for the goal {asked.text}: the network takes {whole.ms:.3g} ms.\n"
@@ -140,7 +140,7 @@ class _Search:
         """Measure anew and longer; the result, if that is as asked, too."""
         choice = self._choices.after(number)
         found = self._last = self._measure(choice, _THOROUGH)
-        _check_quiet(found.after)
+        check_quiet(found.after)
         self._ratios[number] = found.ratio
         self._looked_closer.add(number)
         self._whole = found.before.ms
@@ -217,7 +217,7 @@ class _Search:
         )
 
 
-def _check_quiet(timing: Timing) -> None:
+def check_quiet(timing: Timing) -> None:
     """Refuse a measurement that says nothing.
 
     Raises:

@@ -15,6 +15,7 @@ from prunecore.planning.choices import Choices, removal_order
 from prunecore.planning.cost import Cost, Counter
 from prunecore.planning.goal import Goal, Target
 from prunecore.planning.latency import Measure, Measured, closest_measured
+from prunecore.planning.lookup import Lookup
 from prunecore.planning.request import Limits
 from prunecore.planning.residual_blocks import ResidualBlock
 
@@ -70,6 +71,7 @@ def make_plan(
     limits: Limits | None = None,
     blocks: Sequence[ResidualBlock] = (),
     measure: Measure | None = None,
+    lookup: Lookup | None = None,
 ) -> Plan:
     """Remove the channels of the lowest scores until the level is reached.
 
@@ -81,6 +83,7 @@ def make_plan(
         limits: what has to stay; the defaults where not given.
         blocks: those that go as a whole when their branch has come down to the minimum.
         measure: writes and times networks, where the target is `latency`.
+        lookup: in its place, looks latencies up.
 
     Raises:
         LevelError: the level cannot be reached; names the highest that can, and what holds it.
@@ -95,7 +98,7 @@ def make_plan(
     order = removal_order(dependencies, scores, limits)
     if measure is not None:
         return _measured_plan(dependencies, order, level, limits, blocks, measure)
-    choices = Choices(dependencies, order, target, limits, blocks)
+    choices = Choices(dependencies, order, target, limits, blocks, lookup)
     asked = _level_of(level, choices.total) if isinstance(level, Goal) else level
     highest = choices.gone(choices.after(len(order)))
     left = choices.total * (1 - highest / 100)
@@ -113,6 +116,7 @@ def make_plan(
         removed_blocks=tuple(block.path for block in choice.blocks),
         limits=limits,
         goal=goal,
+        latency=lookup.told(choice) if lookup else None,
     )
 
 
@@ -176,12 +180,19 @@ def plan_of(
 def _level_of(goal: Goal, total: float) -> float:
     """The percentage that has to go so that a goal is left."""
     if goal.number >= total:
-        what = "channels that may go" if goal.target == "channels" else goal.target
         raise LevelError(
-            f"Nothing has to go for the goal {goal.text}: the network has {total:,} {what}.\n"
+            f"Nothing has to go for the goal {goal.text}: the network has {_amount(total, goal)}.\n"
             "Give a smaller goal."
         )
     return round(100 * (1 - goal.number / total), 4)
+
+
+def _amount(number: float, goal: Goal) -> str:
+    """So much of a goal's target, in words."""
+    if goal.target == "latency":
+        return f"{number:.3g} ms"
+    what = "channels that may go" if goal.target == "channels" else goal.target
+    return f"{round(number):,} {what}"
 
 
 def nothing_to_prune(dependencies: Dependencies) -> str:
@@ -221,7 +232,7 @@ def _unreachable(
     if isinstance(level, Goal):
         what, ask = (
             f"The goal {level.text}",
-            f"{round(total * (1 - highest / 100))}-{target} or more",
+            _least(total * (1 - highest / 100), target),
         )
     else:
         what, ask = f"Level {level:g}", f"a level of {reachable:g} or less"
@@ -230,6 +241,12 @@ def _unreachable(
         f"It is held there by {'; '.join(holds)}. "
         + (f"Ask for {ask}." if reachable > 0 else "No level can be reached.")
     )
+
+
+def _least(number: float, target: Target) -> str:
+    """The least goal, as one is asked for."""
+    is_time = target == "latency"
+    return f"{1.01 * number:.3g}ms or more" if is_time else f"{round(number)}-{target} or more"
 
 
 def _limits_in_words(limits: Limits) -> list[str]:

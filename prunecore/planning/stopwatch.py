@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
@@ -50,7 +52,7 @@ class Stopwatch:
         backend: str,
     ) -> None:
         self._model, self._dependencies, self._plugins = model, dependencies, plugins
-        self._backend, self._name = plugins.latency_backend(backend), hyphened(backend)
+        self._backend, self.backend = plugins.latency_backend(backend), hyphened(backend)
         self._example = inputs.example(model)
         with running():
             self._original = self._made(original)
@@ -72,12 +74,55 @@ class Stopwatch:
                 runs.append(self._run_of(choice))
             turns = take_turns(runs, seconds)
         return Measured(
-            backend=self._name,
+            backend=self.backend,
             threads=torch.get_num_threads(),
             before=timing_of(turns[0]),
             after=timing_of(turns[-1]),
             ratio=float(np.median(turns[-1] / turns[0])),
         )
+
+    def runs_of_layers(
+        self, choice: Choice, paths: Collection[str]
+    ) -> dict[str, list[Callable[[], Any]]]:
+        """What runs the network of a choice, under the path "", and each of its layers alone.
+
+        Args:
+            choice: what stays.
+            paths: of the layers.
+
+        Returns:
+            By path, what runs each call of a layer on what it is given in the network.
+
+        Raises:
+            PrunecoreError: the network cannot be run.
+        """
+        keep = Keep(self._model, self._dependencies, choice.kept, ())
+        network = self._written(keep)
+        calls: dict[str, list[tuple[nn.Module, Any]]] = {path: [] for path in paths}
+
+        def record(path: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+            calls[path].append((module, pytree.tree_map_only(Tensor, torch.clone, (args, kwargs))))
+
+        handles = [
+            network.get_submodule(path).register_forward_pre_hook(
+                functools.partial(record, path), with_kwargs=True
+            )
+            for path in paths
+        ]
+        args, kwargs = self._example
+        with running(), torch.no_grad():
+            network(*args, **kwargs)
+        for handle in handles:
+            handle.remove()
+        with running():
+            return {
+                "": [self._made(network)],
+                **{path: [self._alone(*call) for call in called] for path, called in calls.items()},
+            }
+
+    def _alone(self, module: nn.Module, given: Any) -> Callable[[], Any]:
+        call = _Call(module, given)
+        return self._backend(call.eval(), call.tensors, {})
 
     def _run_of(self, choice: Choice) -> Callable[[], Any]:
         key = choice.kept.tobytes()
@@ -96,6 +141,28 @@ class Stopwatch:
     def _made(self, network: nn.Module) -> Callable[[], Any]:
         args, kwargs = self._example
         return self._backend(network, args, kwargs)
+
+
+class _Call(nn.Module):
+    """A module that is called with tensors alone, and given all else that one call of it was.
+
+    Args:
+        module: the module.
+        given: what it was called with, by place and by name.
+    """
+
+    def __init__(self, module: nn.Module, given: tuple[Any, Any]) -> None:
+        super().__init__()
+        self.module = module
+        self.leaves, self.spec = pytree.tree_flatten(given)
+        self.tensors = [leaf for leaf in self.leaves if isinstance(leaf, Tensor)]
+
+    def forward(self, *tensors: Tensor) -> Any:
+        """What the module returns."""
+        rest = iter(tensors)
+        leaves = [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        args, kwargs = pytree.tree_unflatten(leaves, self.spec)
+        return self.module(*args, **kwargs)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from typing import Any
 
 from prunecore.errors import LevelError, UsageError
 from prunecore.planning.request import SCOPES, Request
+from prunecore.pruned_model import PrunedModel
 from prunecore.strategies.iterative import carry_out_in_steps
-from prunecore.traced_model import PrunedModel, TracedModel
+from prunecore.traced_model import TracedModel
 
 BEST = "best"
 

@@ -24,7 +24,8 @@ from prunecore.errors import LevelError
 from prunecore.planning.choices import least_widths
 from prunecore.planning.plan import Plan, plan_of
 from prunecore.planning.request import KEEP, LayerLimits, Limits, Request
-from prunecore.traced_model import PrunedModel, TracedModel
+from prunecore.pruned_model import PrunedModel
+from prunecore.traced_model import TracedModel
 from prunecore.writing.building import transfer_weights
 
 # Called with the smaller network of a step and the step's number, from 1; what it trains counts.

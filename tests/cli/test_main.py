@@ -23,7 +23,7 @@ from prunecore.errors import LevelError
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import Limits, Request
 from prunecore.plugins.loading import load
-from prunecore.traced_model import PrunedModel
+from prunecore.pruned_model import PrunedModel
 
 NETS = """
 from torch import nn
@@ -447,7 +447,7 @@ def test_weights_are_loaded(invoke: Invoke, calls: list[dict[str, Any]]) -> None
         ("prune nets.py:tiny more --level 50", r"extra argument.*\nSee `prunecore prune --help`"),
         (
             "prun nets.py:tiny",
-            r"Unknown command 'prun'\. Did you mean 'prune'\?\nKnown: inspect, plugins, prune",
+            r"Unknown command 'prun'\. Did you mean 'prune'\?\nKnown: inspect, latency, plugins",
         ),
         ("inspect nets.py", r"Which factory of nets.py\?"),
         ("inspect", "Missing argument 'MODEL'"),

@@ -107,7 +107,7 @@ def test_the_help_lists_a_command_by_its_distribution(distribute: Distribute) ->
     hello(distribute)
     text = run("--help").stdout
     commands = [line.split()[0] for line in text.partition("Commands:\n")[2].splitlines()]
-    assert commands == ["hello", "inspect", "plugins", "prune", "verify"]
+    assert commands == ["hello", "inspect", "latency", "plugins", "prune", "verify"]
     assert "\n  hello    From prunecore-hello 1.2.\n" in text
     assert "prunecore_hello" not in sys.modules
 
@@ -240,7 +240,7 @@ def test_the_shell_completes_commands_and_their_options(distribute: Distribute) 
     distribute("prunecore-bad", "import no_such_module", commands={"bad": "prunecore_bad:job"})
     for name in ("one", "two"):
         distribute(f"prunecore-{name}", commands={"both": f"prunecore_{name}:hello"})
-    core = ["inspect", "plugins", "prune", "verify"]
+    core = ["inspect", "latency", "plugins", "prune", "verify"]
     assert completed("prunecore ") == ["bad", "both", "hello", *core]
     assert "prunecore_hello" not in sys.modules
     assert completed("prunecore hello --t") == ["--times"]
@@ -261,7 +261,7 @@ def test_an_unknown_command_has_the_nearest(distribute: Distribute, command: str
     assert (result.exit_code, result.stderr) == (
         2,
         f"Error: Unknown command {command!r}. Did you mean 'hello'?\n"
-        "Known: hello, inspect, plugins, prune, verify.\n",
+        "Known: hello, inspect, latency, plugins, prune, verify.\n",
     )
 
 
@@ -402,7 +402,7 @@ def test_a_blocked_command_is_not_listed_and_not_imported(
     )
     monkeypatch.setenv(errors.BLOCK_VARIABLE, blocked)
     assert "hello" not in run("--help").stdout
-    assert "Known: inspect, plugins, prune, verify." in run("helo").stderr
+    assert "Known: inspect, latency, plugins, prune, verify." in run("helo").stderr
     result = run("hello")
     assert result.exit_code == 2
     assert result.stderr == (
