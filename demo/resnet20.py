@@ -34,11 +34,11 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """Three stages of three blocks, after He et al., 2015, for small grey images."""
+    """Three stages of three blocks, after He et al., 2015, for small images."""
 
-    def __init__(self, num_classes: int = 10) -> None:
+    def __init__(self, num_classes: int = 10, in_channels: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 16, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = nn.Sequential(Block(16, 16, 1), Block(16, 16, 1), Block(16, 16, 1))
@@ -54,6 +54,6 @@ class ResNet20(nn.Module):
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
 
 
-def resnet20(num_classes: int = 10) -> ResNet20:
+def resnet20(num_classes: int = 10, in_channels: int = 1) -> ResNet20:
     """Build the network, untrained."""
-    return ResNet20(num_classes)
+    return ResNet20(num_classes, in_channels)
