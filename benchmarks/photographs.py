@@ -4,7 +4,7 @@ python benchmarks/photographs.py [--levels 10,20,30] [--write]
 
 The network is EfficientNet-Lite0, which packages ship with its weights. The images are crops of the
 photographs that scikit-image and scikit-learn ship: 256 of eight photographs are looked at, without
-labels, and 512 of four others are predicted. Each cell is the percentage of the 512 for which a
+labels, and 256 of four others are predicted. Each cell is the percentage of the 256 for which a
 smaller network predicts the class that the original does.
 """
 
@@ -42,7 +42,7 @@ TEST = (
     _OF_SKIMAGE / "rocket.jpg",
     _OF_SKLEARN / "flower.jpg",
 )
-TESTED = 512
+TESTED = 256
 MODES = ("l1-norm", "lamp", "magnitude", "taylor", "fisher", "reconstruction", "surgeon")
 _SIDE = 224
 _CROP = v2.Compose(

@@ -50,6 +50,7 @@ from prunecore.planning.stopwatch import Stopwatch
 from prunecore.plugins import loading as plugin_registry
 from prunecore.pruned_model import PrunedModel
 from prunecore.recovery.agreement import Agreement, agreement, outputs_of
+from prunecore.recovery.calls import called_layers
 from prunecore.recovery.data_free import DATA_FREE, recover_without_images
 from prunecore.recovery.steps import Networks, batch_of
 from prunecore.recovery.steps import recover as recover_accuracy
@@ -156,8 +157,18 @@ class TracedModel:
 
     @functools.cached_property
     def layers(self) -> dict[str, LinearMap | RunningStatistics]:
-        """What owners tell of its layers, by path."""
-        return self.plugins.layers(self.original)
+        """What is known of its layers, by path."""
+        return self.layers_of(self.original)
+
+    def layers_of(self, network: nn.Module) -> dict[str, LinearMap | RunningStatistics]:
+        """The layers of this network, or of a smaller one, that can be refitted, by path."""
+        told = self.plugins.layers(network)
+        if len(self.inputs.shapes) > 1:
+            return told
+        like = next(network.parameters())
+        with kept_random_states(), OwnDraws():
+            image = like.new_zeros(1, *self.inputs.shapes[0])
+            return {**told, **called_layers(network, image, self.plugins.functions, told)}
 
     def agreement(self, small: PrunedModel, images: Tensor) -> Agreement:
         """How far a smaller network answers as this one does.
@@ -446,7 +457,7 @@ class TracedModel:
             small.eval(),
             keep,
             self.layers,
-            self.plugins.layers(small),
+            self.layers_of(small),
         )
         if self.images is None or DATA_FREE in request.recover:
             told = recover_without_images(networks, self.inputs.shapes, request.seed)

@@ -16,6 +16,7 @@ from prunecore.channels.sizes import counted
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
+    from prunecore.channels.linear_map import LinearMap
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ class FunctionRule:
         takes: `"one"` place by its number, whose axis is gone then, or a `"run"` of places.
         infers_size: whether it finds out a size that is given as -1.
         sign: of an operator of Python.
+        linear_map: of a function that mixes channels by a weight, a call with the tensors
+            themselves to the map that it is, so that the weight can be refitted.
     """
 
     calculate: Calculate
@@ -113,6 +116,7 @@ class FunctionRule:
     takes: Literal["one", "run"] | None = None
     infers_size: bool = False
     sign: Sign | None = None
+    linear_map: Callable[[Operation], LinearMap] | None = None
 
 
 def elementwise(channels: Channels, operation: Operation) -> Signal:

@@ -125,7 +125,7 @@ class _Trials:
         plan = plan_of(dependencies, kept, (), 50, "params", Limits())
         small = traced.carry_out(self._asked, plan).model.eval()
         keep = Keep(traced.model, dependencies, kept)
-        layers = traced.plugins.layers(small)
+        layers = traced.layers_of(small)
         with torch.no_grad(), kept_random_states(), OwnDraws():
             self._refit.run(Networks(traced.original, small, keep, traced.layers, layers))
             found = agreement(self._expected, outputs_of(small, self._held, batch_of(self._held)))

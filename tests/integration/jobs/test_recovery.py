@@ -92,6 +92,43 @@ def test_a_refit_makes_up_for_most(model: nn.Module) -> None:
         assert tensor.equal(refitted.weights[name])
 
 
+class Same(nn.Conv2d):
+    """Pads what it reads by itself, as TensorFlow's layers do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        sides = [side for width in self.kernel_size[::-1] for side in [width // 2] * 2]
+        x = nn.functional.pad(x, sides)
+        return nn.functional.conv2d(x, self.weight, self.bias, groups=self.groups)
+
+
+@pytest.mark.parametrize("mode", ["surgeon", "reconstruction"])
+def test_convolutions_of_ones_own_are_scored_and_refitted_as_those_of_torch(
+    model: nn.Module, mode: str
+) -> None:
+    other = copy.deepcopy(model)
+    for path, layer in model.named_children():
+        if isinstance(layer, nn.Conv2d):
+            same = Same(
+                layer.in_channels,
+                layer.out_channels,
+                layer.kernel_size,  # type: ignore[arg-type] # of two axes
+                groups=layer.groups,
+                bias=layer.bias is not None,
+            )
+            same.load_state_dict(layer.state_dict())
+            setattr(other, path, same)
+    smalls = []
+    for network in (model, other):
+        traced = prunecore.trace(network, input_shape=SHAPE, calibration=images(160))
+        smalls.append(traced.prune(40, mode=mode))
+    first, second = (small.report["recovered"][0]["changed"] for small in smalls)
+    assert first == second
+    assert "depthwise.weight" in first
+    assert (smalls[0].plan.kept == smalls[1].plan.kept).all()
+    for name, tensor in smalls[0].weights.items():
+        torch.testing.assert_close(tensor, smalls[1].weights[name], rtol=1e-3, atol=1e-4)
+
+
 def test_the_same_images_and_seed_give_the_same_bytes(model: nn.Module, tmp_path: Path) -> None:
     texts = []
     for number in range(2):

@@ -10,8 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunecore.plugin import Channels, Computed, FunctionRule, Operation, Signal, over_kept
+from prunecore.plugin import (
+    Channels,
+    Computed,
+    FunctionRule,
+    LinearMap,
+    Operation,
+    Signal,
+    over_kept,
+)
 from prunecore_sequential.kernels import Kernel, convolve, multiply
+from prunecore_sequential.linear_maps import Convolution, Dense, Geometry, Transposed
 from prunecore_sequential.normalization import by_channel, group_norm, layer_norm, of_call
 from prunecore_sequential.rules import declare
 
@@ -26,7 +35,7 @@ _NAMES = {  # of the arguments after the input, in order, up to the last that ma
     "prelu": "weight",
     "conv1d conv2d conv3d": "weight bias stride padding dilation groups",
     "conv_transpose1d conv_transpose2d conv_transpose3d": (
-        "weight bias stride padding output_padding groups"
+        "weight bias stride padding output_padding groups dilation"
     ),
 }
 _PLACES = {
@@ -154,10 +163,39 @@ def _with(
     return arguments
 
 
+def _linear_map(operation: Operation) -> LinearMap:
+    return Dense(_given(operation, "weight"), _given(operation, "bias"))
+
+
+def _map_of_convolution(operation: Operation) -> LinearMap:
+    """A call as a map, its stride, padding and dilation a number for each axis."""
+    weight: Any = _given(operation, "weight")
+    kernel = tuple(weight.shape[2:])
+
+    def each(name: str, default: int) -> tuple[int, ...]:
+        value = _given(operation, name, default)
+        value = (value,) if isinstance(value, int) else tuple(value)
+        return value if len(value) == len(kernel) else value * len(kernel)
+
+    stride, dilation = each("stride", 1), each("dilation", 1)
+    geometry = Geometry(kernel, stride, dilation, _given(operation, "groups", 1))
+    bias, padding = _given(operation, "bias"), _given(operation, "padding", 0)
+    if operation.name.startswith("conv_transpose"):
+        return Transposed(weight, bias, geometry, each("padding", 0))
+    if padding == "valid":
+        sides = (0,) * (2 * len(kernel))
+    elif padding == "same":
+        lacking = [apart * (width - 1) for width, apart in zip(kernel, dilation, strict=True)]
+        sides = tuple(side for whole in lacking[::-1] for side in (whole // 2, whole - whole // 2))
+    else:
+        sides = tuple(side for side in each("padding", 0)[::-1] for _ in range(2))
+    return Convolution(weight, bias, geometry, sides)
+
+
 def _rules() -> dict[Callable[..., Any], FunctionRule]:
     grouped = _write_groups("groups", 6)
     rules = {
-        "linear": FunctionRule(linear, understands=(Computed,)),
+        "linear": FunctionRule(linear, understands=(Computed,), linear_map=_linear_map),
         "prelu": FunctionRule(prelu, understands=(Computed,)),
         "batch_norm": FunctionRule(of_call(by_channel), understands=(Computed,)),
         "instance_norm": FunctionRule(of_call(by_channel), understands=(Computed,)),
@@ -170,7 +208,9 @@ def _rules() -> dict[Callable[..., Any], FunctionRule]:
     for axes in (1, 2, 3):
         for filters, name in enumerate(("conv", "conv_transpose")):
             rule = functools.partial(convolution, filters)
-            rules[f"{name}{axes}d"] = FunctionRule(rule, grouped, understands=(Computed,))
+            rules[f"{name}{axes}d"] = FunctionRule(
+                rule, grouped, understands=(Computed,), linear_map=_map_of_convolution
+            )
     return {
         getattr(space, name): rule
         for name, rule in rules.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from prunecore.plugin import LinearMap, RunningStatistics
 class Dense(LinearMap):
     """A linear layer, which answers at each token."""
 
-    def __init__(self, layer: nn.Linear) -> None:
-        self.weight, self.bias = layer.weight, layer.bias
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
 
     def places(self, output: Tensor) -> tuple[int, ...]:
         """All axes between the batch and the features."""
@@ -39,12 +40,30 @@ class Dense(LinearMap):
         return matrix[0]
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution's kernel lies over its input, a number for each axis of a map.
+
+    Attributes:
+        kernel: how wide it is.
+        stride: from one place to the next.
+        dilation: from one of its columns to the next.
+        groups: of channels that it answers for by themselves.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+
 class _OverMap(LinearMap):
     """A layer that answers at each place of a map of one to three axes."""
 
-    def __init__(self, layer: Any) -> None:
-        self.weight, self.bias, self._groups = layer.weight, layer.bias, layer.groups
-        self._kernel, self._dilation = tuple(layer.kernel_size), tuple(layer.dilation)
+    def __init__(self, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
+        self.weight, self.bias, self._groups = weight, bias, geometry.groups
+        self._kernel, self._dilation = geometry.kernel, geometry.dilation
+        self._stride = geometry.stride
 
     def places(self, output: Tensor) -> tuple[int, ...]:
         """The map."""
@@ -71,13 +90,26 @@ class _OverMap(LinearMap):
 
 
 class Convolution(_OverMap):
-    """A convolution."""
+    """A convolution.
 
-    def __init__(self, layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
-        super().__init__(layer)
-        self._stride = layer.stride
-        self._padding = tuple(layer._reversed_padding_repeated_twice)
-        self._mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    Args:
+        weight: shape `(out, in / groups, *kernel)`.
+        bias: shape `(out,)`.
+        geometry: how it lies.
+        padding: of each side, the last axis first, as `F.pad` takes it.
+        mode: of `F.pad`.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        geometry: Geometry,
+        padding: tuple[int, ...],
+        mode: str = "constant",
+    ) -> None:
+        super().__init__(weight, bias, geometry)
+        self._padding, self._mode = padding, mode
 
     def rows(self, input: Tensor, size: tuple[int, ...], chosen: Tensor) -> Tensor:
         """The patches, shape `(groups, n * places, in / groups * kernel)`."""
@@ -95,11 +127,20 @@ class Convolution(_OverMap):
 
 
 class Transposed(_OverMap):
-    """A transposed convolution: one of stride 1 over its input with zeros between the places."""
+    """A transposed convolution: one of stride 1 over its input with zeros between the places.
 
-    def __init__(self, layer: nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) -> None:
-        super().__init__(layer)
-        self._stride, self._padding = layer.stride, layer.padding
+    Args:
+        weight: shape `(in, out / groups, *kernel)`.
+        bias: shape `(out,)`.
+        geometry: how it lies.
+        padding: of each axis.
+    """
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, geometry: Geometry, padding: tuple[int, ...]
+    ) -> None:
+        super().__init__(weight, bias, geometry)
+        self._padding = padding
 
     def rows(self, input: Tensor, size: tuple[int, ...], chosen: Tensor) -> Tensor:
         """The patches, shape `(groups, n * places, in / groups * kernel)`."""
@@ -147,14 +188,35 @@ def _statistics(layer: Any) -> RunningStatistics | None:
     )
 
 
+def _dense(layer: nn.Linear) -> LinearMap:
+    return Dense(layer.weight, layer.bias)
+
+
+def _geometry(layer: Any) -> Geometry:
+    return Geometry(
+        tuple(layer.kernel_size), tuple(layer.stride), tuple(layer.dilation), layer.groups
+    )
+
+
+def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> LinearMap:
+    padding = tuple(layer._reversed_padding_repeated_twice)
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return Convolution(layer.weight, layer.bias, _geometry(layer), padding, mode)
+
+
+def _transposed(layer: nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) -> LinearMap:
+    padding: Any = tuple(layer.padding)
+    return Transposed(layer.weight, layer.bias, _geometry(layer), padding)
+
+
 LAYERS: Mapping[type[nn.Module], Callable[[Any], LinearMap | RunningStatistics | None]] = {
-    nn.Linear: Dense,
-    nn.Conv1d: Convolution,
-    nn.Conv2d: Convolution,
-    nn.Conv3d: Convolution,
-    nn.ConvTranspose1d: Transposed,
-    nn.ConvTranspose2d: Transposed,
-    nn.ConvTranspose3d: Transposed,
+    nn.Linear: _dense,
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.Conv3d: _convolution,
+    nn.ConvTranspose1d: _transposed,
+    nn.ConvTranspose2d: _transposed,
+    nn.ConvTranspose3d: _transposed,
     nn.BatchNorm1d: _statistics,
     nn.BatchNorm2d: _statistics,
     nn.BatchNorm3d: _statistics,

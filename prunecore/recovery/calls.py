@@ -1,0 +1,160 @@
+"""Layers that no plugin owns, told of by the one call of a function that each returns.
+
+So a convolution of a class of the user's own, which pads what it reads first, is scored and
+refitted as `nn.Conv2d` is; and so is what stands for it in the written file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from prunecore.channels.linear_map import LinearMap
+from prunecore.functions.rule import Operation
+
+if TYPE_CHECKING:
+    from prunecore.functions.rule import FunctionRule
+
+Functions = Mapping[Callable[..., Any], "FunctionRule"]
+
+
+def called_layers(
+    network: nn.Module,
+    image: Tensor,
+    functions: Functions,
+    told: Collection[str],
+) -> dict[str, LinearMap]:
+    """The modules that return what one call of a function with their own weight does, by path.
+
+    Args:
+        network: in eval mode; it is run once if there may be such modules.
+        image: what it is called with, shape `(1, ...)`.
+        functions: the rules for functions.
+        told: paths of the layers that their owners tell of, and of norms; a module that is one or
+            holds one is left to them.
+    """
+    asked = {
+        path: module
+        for path, module in network.named_modules()
+        if isinstance(getattr(module, "weight", None), nn.Parameter)
+        and not any(layer == path or layer.startswith(f"{path}.") for layer in told)
+    }
+    if not asked:
+        return {}
+    returned: dict[nn.Module, list[tuple[tuple[Any, ...], Any]]] = {}
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        returned.setdefault(module, []).append((inputs, output))
+
+    handles = [module.register_forward_hook(note) for module in asked.values()]
+    try:
+        with torch.no_grad(), _Calls(functions, asked.values()) as calls:
+            network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    layers: dict[str, LinearMap] = {}
+    for path, module in asked.items():
+        made = [call for call in calls.made if call.layer.weight is module.weight]
+        seen = returned.get(module, [])
+        if len(made) == len(seen) == 1 and _is_all(module, made[0], *seen[0]):
+            layers[path] = _Called(module, made[0].layer, functions)
+    return layers
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a function that is a linear map of what it reads.
+
+    Attributes:
+        layer: the map.
+        read: what the function works on.
+        result: what it returns.
+    """
+
+    layer: LinearMap
+    read: Tensor
+    result: Tensor
+
+
+class _Calls(TorchFunctionMode):
+    """Notes the calls of functions with the weights of some modules.
+
+    Args:
+        functions: the rules for functions.
+        modules: the modules.
+    """
+
+    def __init__(self, functions: Functions, modules: Collection[nn.Module]) -> None:
+        super().__init__()
+        self.made: list[_Call] = []
+        self._functions = functions
+        self._weights = {id(module.weight) for module in modules}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function, and note what it works on and returns."""
+        result = func(*args, **(kwargs or {}))
+        rule = self._functions.get(func)
+        if rule is not None and rule.linear_map is not None:
+            operation = Operation(func, tuple(args), kwargs or {})
+            layer = rule.linear_map(operation)
+            if id(layer.weight) in self._weights:
+                read: Any = operation.tensor
+                self.made.append(_Call(layer, read, result))
+        return result
+
+
+def _is_all(module: nn.Module, call: _Call, inputs: tuple[Any, ...], output: Any) -> bool:
+    """True if a module does no more than bring its input into place and call a function."""
+    read = inputs[0] if inputs else None
+    return (
+        output is call.result
+        and (call.layer.bias is None or call.layer.bias is getattr(module, "bias", None))
+        and isinstance(read, Tensor)
+        and read.ndim == call.read.ndim
+        and read.shape[:2] == call.read.shape[:2]
+    )
+
+
+class _Called(LinearMap):
+    """A module as the linear map that the function is which it calls.
+
+    Args:
+        module: the module.
+        layer: the map, as of a call with some other input.
+        functions: the rules for functions.
+    """
+
+    def __init__(self, module: nn.Module, layer: LinearMap, functions: Functions) -> None:
+        self.weight, self.bias = layer.weight, layer.bias
+        self._module, self._layer, self._functions = module, layer, functions
+
+    def places(self, output: Tensor) -> tuple[int, ...]:
+        """The function's."""
+        return self._layer.places(output)
+
+    def rows(self, input: Tensor, size: tuple[int, ...], chosen: Tensor) -> Tensor:
+        """What the function reads there, of what the module makes of its input."""
+        with torch.no_grad(), _Calls(self._functions, [self._module]) as calls:
+            self._module.forward(input)  # not called, lest its hooks be
+        call: _Call = calls.made[0]
+        return call.layer.rows(call.read, size, chosen)
+
+    def answers(self, output: Tensor, chosen: Tensor) -> Tensor:
+        """The function's."""
+        return self._layer.answers(output, chosen)
+
+    def matrix(self) -> Tensor:
+        """The function's."""
+        return self._layer.matrix()
+
+    def as_weight(self, matrix: Tensor) -> Tensor:
+        """The function's."""
+        return self._layer.as_weight(matrix)
