@@ -109,7 +109,7 @@ def parts(session: nox.Session) -> None:
 @nox.session(requires=["lint", "docs", "tests_core", "tests_plugin", "parts", "example"])
 def tests(session: nox.Session) -> None:
     """Run every check: style, types and pages, each part's tests alone, then all together."""
-    install(session, list(FAMILIES), "test")
+    install(session, list(FAMILIES), "test", "demo", "bench")
     run_tests(session)
 
 
@@ -157,9 +157,16 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def quality(session: nox.Session) -> None:
-    """Measure accuracy after pruning, side by side with Torch-Pruning, and write its page."""
+    """Measure accuracy after pruning, side by side with Torch-Pruning, and write its tables."""
     install(session, list(FAMILIES), "demo", "bench")
     session.run("python", "benchmarks/quality.py", *(session.posargs or ["--write"]))
+
+
+@nox.session
+def photographs(session: nox.Session) -> None:
+    """Measure a network with ImageNet's weights after pruning, and write its table."""
+    install(session, list(FAMILIES), "bench", "photographs")
+    session.run("python", "benchmarks/photographs.py", *(session.posargs or ["--write"]))
 
 
 @nox.session
