@@ -33,7 +33,8 @@ _OF_SKIMAGE = Path(skimage.__file__).parent / "data"
 _OF_SKLEARN = Path(sklearn.__file__).parent / "datasets" / "images"
 CALIBRATION = (
     *(_OF_SKIMAGE / f"{name}.png" for name in ("astronaut", "motorcycle_left", "camera", "coins")),
-    *(_OF_SKIMAGE / f"{name}.png" for name in ("grass", "gravel", "brick")),
+    *(_OF_SKIMAGE / f"{name}.png" for name in ("brick", "grass", "gravel", "page", "moon", "ihc")),
+    *(_OF_SKIMAGE / f"{name}.jpg" for name in ("retina", "hubble_deep_field")),
     _OF_SKLEARN / "china.jpg",
 )
 TEST = (
