@@ -8,6 +8,7 @@ too, while it does a job. Other threads may draw from the process's meanwhile.
 from __future__ import annotations
 
 import functools
+import importlib
 import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -166,6 +167,7 @@ class PythonsDraws:
         self._of_process = False
 
     def __enter__(self) -> PythonsDraws:
+        self._entering = sys._getframe(1)
         if not self._is_profiled:
             sys.setprofile(self._note)
         return self
@@ -178,11 +180,19 @@ class PythonsDraws:
         if self._of_process:
             PYTHONS.setstate(self._process_before)
 
-    def _note(self, _frame: FrameType, event: str, called: Any) -> None:
+    def _note(self, frame: FrameType, event: str, called: Any) -> None:
         generator = getattr(called, "__self__", None) if event == "c_call" else None
         if type(generator) is random.Random and called.__name__ in ("getrandbits", "random"):
-            self.has_drawn = True
+            self.has_drawn |= not self._imports(frame)
             self._of_process |= generator is PYTHONS
+
+    def _imports(self, frame: FrameType | None) -> bool:
+        """True if a module is being imported, as torch does late: names of files are drawn then."""
+        while frame is not None and frame is not self._entering:
+            if frame.f_globals.get("__name__") == importlib._bootstrap.__name__:
+                return True
+            frame = frame.f_back
+        return False
 
 
 def _draws(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -419,6 +421,24 @@ def test_a_draw_is_noticed_where_a_profiler_runs() -> None:
         sys.setprofile(None)
     assert prunecore.prune(randomised(Net(two_ways)), level=30, input_shape=(3,)).report["verified"]
     assert sys.getprofile() is None
+
+
+def test_what_an_import_draws_is_not_the_forwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `torch.rand` imports what looks for a folder of its own by trying names at random."""
+    (tmp_path / "imported_late.py").write_text("import random\nrandom.Random(0).random()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def drops_some(net: Any, x: Tensor) -> Tensor:
+        x = net.a(x)
+        if net.training:
+            importlib.import_module("imported_late")
+            x = x * torch.floor(0.8 + torch.rand([x.shape[0], 1]))
+        return net.last(net.b(x))
+
+    small = prunecore.prune(randomised(Net(drops_some)), level=30, input_shape=(3,))
+    assert "torch.rand([" in small.source
 
 
 class Head(nn.Module):
