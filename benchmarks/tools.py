@@ -55,13 +55,11 @@ class Trial:
         images: that may be looked at, without labels, shape `(n, channels, height, width)`.
         score: the percentage that a network in eval mode reads right.
         levels: percentages of the MACs.
-        drop: what prunecore is to leave out.
     """
 
     images: Tensor
     score: Callable[[nn.Module], float]
     levels: Sequence[float]
-    drop: tuple[str, ...] = ()
 
 
 @torch.no_grad()
@@ -84,7 +82,6 @@ def ours(network: nn.Module, mode: str, trial: Trial) -> Cells:
         network,
         input_shape=tuple(trial.images.shape[1:]),
         calibration=trial.images,
-        drop=trial.drop,
     )
     scores = traced.scores(mode)
     cells = {}
@@ -114,7 +111,6 @@ def in_steps(network: nn.Module, mode: str, trial: Trial) -> Cells:
             target="macs",
             mode=mode.partition(",")[0],
             calibration=trial.images,
-            drop=trial.drop,
             steps=_STEPS_OF_OURS,
         )
         cells[level] = {"refit": trial.score(small.model.eval())}
