@@ -79,7 +79,7 @@ def recover_without_images(
             small.mean.copy_(norm.mean[places])
             small.variance.copy_(norm.variance[places])
             on_noise[path] = small.mean.clone()
-        step = functools.partial(refit, ridge=_RIDGE)
+        step = functools.partial(refit, ridges=(_RIDGE,))
         told = taken(networks, noise, {DATA_FREE: step}, seed)
         for path, (norm, small) in norms.items():
             whole, cut = trained[path]

@@ -24,7 +24,11 @@ from prunecore.recovery.side_by_side import SideBySide
 _BLOCK = 256  # columns that are multiplied at a time, at least
 _BLOCKS = 4  # at most
 
-RIDGE = 1e-2  # of the mean diagonal: towards the cut weights
+# Shares of the mean diagonal by which a layer is held to its cut weights. Images that are few, or
+# much alike, tell little: each layer has the share that does well on some of them put aside.
+RIDGES = (1e-2, 1e-1, 1.0)
+_ASIDE = 4  # one image of so many
+_NEAR = 1.05  # times the least error: below that the least share is taken, as later layers make up
 _FLATTEST = 0.05  # of a norm's mean slope: a channel below takes up nothing of its stream's loss
 
 
@@ -36,7 +40,8 @@ class Refit:
         layers: its linear maps and norms, by path.
         answers: what the original's layers answer on the same images, by path.
         batches: the images that the answers are of, in their order.
-        ridge: how much layers are held to their cut weights, in mean squares of what they read.
+        ridges: how much layers are held to their cut weights, in mean squares of what they read;
+            of several, the least first, each layer has one that does well on images put aside.
     """
 
     def __init__(
@@ -45,10 +50,10 @@ class Refit:
         layers: Mapping[str, LinearMap | RunningStatistics],
         answers: Mapping[str, Answers],
         batches: Sequence[Tensor],
-        ridge: float = RIDGE,
+        ridges: Sequence[float] = RIDGES,
     ) -> None:
         self._small, self._layers = small, layers
-        self._answers, self._ridge = dict(answers), ridge
+        self._answers, self._ridges = dict(answers), ridges
         self._runs = SideBySide(small, batches)
         ends = np.cumsum([len(batch) for batch in batches])
         self._parts = [
@@ -100,10 +105,15 @@ class Refit:
             if number in stream and known.addends is not None:
                 lost = known.addends[part].flatten(0, 1) - layer.answers(stream[number], chosen)
                 wanted = wanted + self._before_norm(known, lost)
-            errors.add(layer.rows(input, known.size, chosen), wanted)
+            rows = layer.rows(input, known.size, chosen)
+            image = torch.arange(part.start, part.stop, device=rows.device)
+            image = image.repeat_interleave(chosen.shape[1])
+            aside = (image % _ASIDE == _ASIDE - 1) & (len(self._ridges) > 1)
+            errors.add(rows[:, ~aside], wanted[~aside])
+            errors.put_aside(rows[:, aside], wanted[aside])
         if all(other.beside != known.beside for other in self._answers.values()):
             stream.clear()  # or it would be in memory to the end
-        fitted, shift = errors.fitted(self._ridge)
+        fitted, shift = errors.fitted(self._ridges)
         if not fitted.isfinite().all():
             raise WeightsError(
                 f"What {shown(path)} reads on the calibration images is not finite.\n"
@@ -147,6 +157,7 @@ class Errors:
         groups, outputs, columns = matrix.shape
         zeros = functools.partial(torch.zeros, dtype=torch.float64, device=matrix.device)
         self._waiting: list[Tensor] = []
+        self._aside: list[Tensor] = []
         self._origin: Tensor | None = None  # that rows and errors are taken from
         self._sums = zeros(groups, 1, columns + outputs)
         # of columns with columns, where the first comes no later, and with errors
@@ -159,6 +170,21 @@ class Errors:
             rows: what is read, shape `(groups, rows, columns)`.
             wanted: what is to be answered, shape `(rows, groups * outputs)`.
         """
+        if rows.shape[1]:
+            self._take(self._apart(rows, wanted))
+
+    def put_aside(self, rows: Tensor, wanted: Tensor) -> None:
+        """Keep some rows to judge ridges by; they are taken in once that is done.
+
+        Args:
+            rows: as for `add`.
+            wanted: as for `add`.
+        """
+        if rows.shape[1]:
+            self._aside.append(self._apart(rows, wanted))
+
+    def _apart(self, rows: Tensor, wanted: Tensor) -> Tensor:
+        """Rows with what the matrix lacks on them, `(groups, rows, columns + outputs)`."""
         rows = rows.to(self._matrix.dtype)
         apart = wanted.reshape(len(wanted), len(rows), -1).transpose(0, 1)
         both = torch.cat([rows, apart - rows @ self._matrix.mT], 2)
@@ -166,7 +192,10 @@ class Errors:
             mean = both.mean(1, keepdim=True)
             self._origin = mean if self._has_intercept else torch.zeros_like(mean)
         both -= self._origin
-        self._count += rows.shape[1]
+        return both
+
+    def _take(self, both: Tensor) -> None:
+        self._count += both.shape[1]
         self._sums += both.sum(1, keepdim=True, dtype=torch.float64)
         self._waiting.append(both)
         if sum(part.shape[1] for part in self._waiting) >= self._matrix.shape[2]:
@@ -182,29 +211,56 @@ class Errors:
             block = both[:, :, first : min(first + step, columns)]
             self._products[:, first : first + step, first:] += block.mT @ both[:, :, first:]
 
-    def fitted(self, ridge: float) -> tuple[Tensor, Tensor]:
+    def fitted(self, ridges: Sequence[float]) -> tuple[Tensor, Tensor]:
         """Ridge regression towards the matrix that is there, in each group.
 
         Args:
-            ridge: a share of the mean diagonal of the moments.
+            ridges: shares of the mean diagonal of the moments, the least first; of several, one
+                that leaves little error on what was put aside.
 
         Returns:
             The matrix, and the constant of each output, shape `(groups * outputs,)`.
         """
+        ridge = self._best(ridges) if self._aside and self._count else ridges[0]
+        for both in self._aside:
+            self._take(both)
+        self._aside.clear()
+        moments, products, mean = self._centred()
+        change = _solved(moments, products, ridge)
+        assert self._origin is not None
+        read, lacking = (mean + self._origin).tensor_split([self._matrix.shape[2]], 2)
+        return self._matrix + change.mT, (lacking - read @ change).flatten()
+
+    def _best(self, ridges: Sequence[float]) -> float:
+        """The least ridge that leaves about the least error on what was put aside."""
+        moments, products, mean = self._centred()
+        middle = mean if self._has_intercept else torch.zeros_like(mean)
+        aside = torch.cat([(both - middle).to(both.dtype) for both in self._aside], 1)
+        read, lacking = aside.tensor_split([self._matrix.shape[2]], 2)
+        left = []
+        for ridge in ridges:
+            change = _solved(moments, products, ridge).to(read.dtype)
+            left.append(float((lacking - read @ change).square().sum()))
+        near = [one for one, error in zip(ridges, left, strict=True) if error <= _NEAR * min(left)]
+        return near[0] if near else ridges[0]  # what is not finite is near to nothing
+
+    def _centred(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The moments of rows, their products with errors, and the means, from the origin."""
         if self._waiting:
             self._multiply()
-        assert self._origin is not None
         columns = self._matrix.shape[2]
         mean = self._sums / self._count
-        read, lacking = mean.tensor_split([columns], 2)
         products = self._products
         if self._has_intercept:
-            products -= self._count * read.mT @ mean
+            products = products - self._count * mean[:, :, :columns].mT @ mean
         moments, products = products.tensor_split([columns], 2)
-        moments = moments.triu() + moments.triu(1).mT
-        diagonal = moments.diagonal(dim1=1, dim2=2)  # a view: the ridge is added in place
-        diagonal += ridge * diagonal.mean(1, keepdim=True) + torch.finfo(moments.dtype).tiny
-        factor, _ = torch.linalg.cholesky_ex(moments)
-        change = torch.cholesky_solve(products, factor)
-        read, lacking = (mean + self._origin).tensor_split([columns], 2)
-        return self._matrix + change.mT, (lacking - read @ change).flatten()
+        return moments.triu() + moments.triu(1).mT, products, mean
+
+
+def _solved(moments: Tensor, products: Tensor, ridge: float) -> Tensor:
+    """The change of a matrix, transposed; what is not definite gives what is not finite."""
+    held = moments.clone()
+    diagonal = held.diagonal(dim1=1, dim2=2)  # a view: the ridge is added in place
+    diagonal += ridge * diagonal.mean(1, keepdim=True) + torch.finfo(moments.dtype).tiny
+    factor, _ = torch.linalg.cholesky_ex(held)
+    return torch.cholesky_solve(products, factor)

@@ -18,7 +18,7 @@ from prunecore.channels.signal import Signal
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 from prunecore.recovery.agreement import Agreement, agreement, outputs_of
 from prunecore.recovery.batch_norm import estimate_statistics
-from prunecore.recovery.least_squares import RIDGE, Refit
+from prunecore.recovery.least_squares import RIDGES, Refit
 from prunecore.recovery.recording import Answers, Recording
 
 Layers = Mapping[str, LinearMap | RunningStatistics]
@@ -132,7 +132,9 @@ def _told(
     }
 
 
-def refit(networks: Networks, images: Tensor, seed: int, ridge: float = RIDGE) -> list[str]:
+def refit(
+    networks: Networks, images: Tensor, seed: int, ridges: Sequence[float] = RIDGES
+) -> list[str]:
     """Refit the layers of the smaller network; see `prunecore.recovery.least_squares`."""
     columns, kept = _to_fit(networks)
     recording = Recording(networks.original, networks.layers, columns, kept, len(images), seed)
@@ -140,7 +142,7 @@ def refit(networks: Networks, images: Tensor, seed: int, ridge: float = RIDGE) -
     for batch in batches:
         recording.run(batch)
     once = {path: told for path, told in recording.answers.items() if recording.calls[path] == 1}
-    return Refit(networks.small, networks.small_layers, once, batches, ridge).run()
+    return Refit(networks.small, networks.small_layers, once, batches, ridges).run()
 
 
 class RepeatedRefit:

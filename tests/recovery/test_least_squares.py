@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.errors import WeightsError
-from prunecore.recovery.least_squares import Refit
+from prunecore.recovery.least_squares import Errors, Refit
 from prunecore.recovery.recording import Recording
 
 from ..criteria.linear import Rows
@@ -168,3 +168,16 @@ def test_fewer_images_than_a_layer_has_inputs() -> None:
     refit(original, small, x, last=None)
     assert all(parameter.isfinite().all() for parameter in small.parameters())
     assert (small(x) - original(x)).norm() < 0.1
+
+
+def test_the_best_ridge_is_the_least_of_those_that_do_about_as_well() -> None:
+    torch.manual_seed(0)
+    weights, rows = torch.randn(1, 2, 6), torch.randn(1, 400, 6)
+    wanted = rows[0] @ torch.randn(6, 2)
+    for noise, expected in ((0.0, 1e-2), (60.0, 1e2)):
+        errors = Errors(weights, has_intercept=True)
+        answers = rows[0] @ weights[0].T if noise else wanted
+        answers = answers + noise * torch.randn(400, 2)
+        errors.add(rows[:, :20], answers[:20])
+        errors.put_aside(rows[:, 20:], answers[20:])
+        assert errors._best([1e-2, 1.0, 1e2]) == expected

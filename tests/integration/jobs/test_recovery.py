@@ -285,9 +285,11 @@ def test_without_images_statistics_make_up_for_some(normed: nn.Module) -> None:
 def test_a_step_without_images_that_harms_leaves_the_cut_weights(
     normed: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def harm(networks: steps.Networks, _images: Tensor, _seed: int, ridge: float) -> list[str]:
+    def harm(
+        networks: steps.Networks, _images: Tensor, _seed: int, ridges: tuple[float]
+    ) -> list[str]:
         with torch.no_grad():
-            networks.small.get_parameter("fc.weight").fill_(ridge)
+            networks.small.get_parameter("fc.weight").fill_(ridges[0])
             networks.small.get_buffer("bn1.running_mean").fill_(100)
         return ["fc.weight", "bn1.running_mean"]
 
