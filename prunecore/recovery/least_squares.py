@@ -236,12 +236,15 @@ class Errors:
         moments, products, mean = self._centred()
         middle = mean if self._has_intercept else torch.zeros_like(mean)
         aside = torch.cat([(both - middle).to(both.dtype) for both in self._aside], 1)
+        moments, products = moments.to(aside.dtype), products.to(aside.dtype)  # to compare will do
         read, lacking = aside.tensor_split([self._matrix.shape[2]], 2)
-        left = []
+        left: list[float] = []
         for ridge in ridges:
-            change = _solved(moments, products, ridge).to(read.dtype)
+            change = _solved(moments, products, ridge)
             left.append(float((lacking - read @ change).square().sum()))
-        near = [one for one, error in zip(ridges, left, strict=True) if error <= _NEAR * min(left)]
+            if left[-1] > left[0]:  # and so it will be for greater ones
+                break
+        near = [one for one, error in zip(ridges, left, strict=False) if error <= _NEAR * min(left)]
         return near[0] if near else ridges[0]  # what is not finite is near to nothing
 
     def _centred(self) -> tuple[Tensor, Tensor, Tensor]:
