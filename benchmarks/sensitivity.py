@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from digits import NETWORKS, SHAPE, accuracy, pairs, trained
+from digits import SHAPE, digits, pairs
+from networks import NETWORKS, trained
 from numpy.typing import NDArray
+from task import accuracy
 
 import prunecore
 from prunecore.channels.dependencies import groups_of
@@ -111,7 +113,8 @@ def main() -> None:
     for name in asked.networks.split(","):
         cells: dict[str, list[list[float]]] = {}
         for seed in map(int, asked.seeds.split(",")):
-            traced = prunecore.trace(trained(name, seed), input_shape=SHAPE, calibration=images)
+            network = trained(name, digits(), seed)
+            traced = prunecore.trace(network, input_shape=SHAPE, calibration=images)
             for way, (scores, limits) in ways(traced).items():
                 row = []
                 for level in levels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -27,7 +25,6 @@ from prunecore.files.images import CalibrationImages, calibration_images
 from prunecore.files.latency_tables import is_table, read_table
 from prunecore.files.report import build_report, docstring_of
 from prunecore.inputs import Inputs
-from prunecore.isolation.random_states import OwnDraws, kept_random_states
 from prunecore.latency.table import LatencyTable
 from prunecore.planning.cost import Counter
 from prunecore.planning.goal import Goal, Target
@@ -49,10 +46,9 @@ from prunecore.planning.residual_blocks import ResidualBlock, find_residual_bloc
 from prunecore.planning.stopwatch import Stopwatch
 from prunecore.plugins import loading as plugin_registry
 from prunecore.pruned_model import PrunedModel
-from prunecore.recovery.agreement import Agreement, agreement, outputs_of
-from prunecore.recovery.calls import called_layers
+from prunecore.recovery.calls import layers_of
 from prunecore.recovery.data_free import DATA_FREE, recover_without_images
-from prunecore.recovery.steps import Networks, batch_of
+from prunecore.recovery.steps import Networks
 from prunecore.recovery.steps import recover as recover_accuracy
 from prunecore.tracing.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
@@ -162,26 +158,7 @@ class TracedModel:
 
     def layers_of(self, network: nn.Module) -> dict[str, LinearMap | RunningStatistics]:
         """The layers of this network, or of a smaller one, that can be refitted, by path."""
-        told = self.plugins.layers(network)
-        if len(self.inputs.shapes) > 1:
-            return told
-        like = next(network.parameters())
-        with kept_random_states(), OwnDraws():
-            image = like.new_zeros(1, *self.inputs.shapes[0])
-            return {**told, **called_layers(network, image, self.plugins.functions, told)}
-
-    def agreement(self, small: PrunedModel, images: Tensor) -> Agreement:
-        """How far a smaller network answers as this one does.
-
-        Args:
-            small: the smaller network.
-            images: shape `(n, ...)`.
-        """
-        batch = batch_of(images)
-        network = copy.deepcopy(small.model).eval()
-        with torch.no_grad(), kept_random_states(), OwnDraws():
-            expected = outputs_of(self.original, images, batch)
-            return agreement(expected, outputs_of(network, images, batch))
+        return layers_of(network, self.inputs.shapes, self.plugins)
 
     def mode(self, mode: str | None = None) -> str:
         """A mode, or where none is given that which suits what there is to read."""

@@ -14,13 +14,33 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from prunecore.channels.linear_map import LinearMap
+from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.functions.rule import Operation
+from prunecore.isolation.random_states import OwnDraws, kept_random_states
 
 if TYPE_CHECKING:
     from prunecore.functions.rule import FunctionRule
+    from prunecore.registry import Plugins
 
 Functions = Mapping[Callable[..., Any], "FunctionRule"]
+
+
+def layers_of(
+    network: nn.Module, shapes: Sequence[Sequence[int]], plugins: Plugins
+) -> dict[str, LinearMap | RunningStatistics]:
+    """The layers of a network that can be refitted, by path, whoever tells of them.
+
+    Args:
+        network: in eval mode; it is run once if layers may tell of themselves by what they call.
+        shapes: of its inputs, without the batch; of several, owners alone tell.
+        plugins: the loaded plugins.
+    """
+    told = plugins.layers(network)
+    if len(shapes) > 1:
+        return told
+    with kept_random_states(), OwnDraws():
+        image = next(network.parameters()).new_zeros(1, *shapes[0])
+        return {**told, **called_layers(network, image, plugins.functions, told)}
 
 
 def called_layers(

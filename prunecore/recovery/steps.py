@@ -145,6 +145,21 @@ def refit(
     return Refit(networks.small, networks.small_layers, once, batches, ridges).run()
 
 
+def agreement_on(original: nn.Module, small: nn.Module, images: Tensor) -> Agreement:
+    """How far a smaller network answers as the original does; both are left as they are.
+
+    Args:
+        original: in eval mode.
+        small: the smaller network.
+        images: shape `(n, ...)`.
+    """
+    batch = batch_of(images)
+    network = copy.deepcopy(small).eval()
+    with torch.no_grad(), kept_random_states(), OwnDraws():
+        expected = outputs_of(original, images, batch)
+        return agreement(expected, outputs_of(network, images, batch))
+
+
 class RepeatedRefit:
     """Refits several smaller networks of one original, which runs once for all of them.
 

@@ -14,6 +14,7 @@ from typing import Any
 from prunecore.errors import LevelError, UsageError
 from prunecore.planning.request import SCOPES, Request
 from prunecore.pruned_model import PrunedModel
+from prunecore.recovery.steps import agreement_on
 from prunecore.strategies.iterative import carry_out_in_steps
 from prunecore.traced_model import TracedModel
 
@@ -63,7 +64,7 @@ def carry_out_best(traced: TracedModel, request: Request) -> PrunedModel:
             except LevelError as error:
                 reason = error
                 continue
-            found = traced.agreement(small, images[1::2])
+            found = agreement_on(traced.original, small.model, images[1::2])
             asked.append(one)
             tried.append({"mode": mode, "scope": scope, **asdict(found)})
     if not tried:

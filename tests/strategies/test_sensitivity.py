@@ -13,7 +13,7 @@ import prunecore
 from prunecore.channels.keep import Keep
 from prunecore.errors import LevelError, UsageError
 from prunecore.plugin import hookimpl
-from prunecore.recovery.steps import Networks, refit
+from prunecore.recovery.steps import Networks, agreement_on, refit
 from prunecore.strategies import sensitivity as sensitivities
 from prunecore.strategies.sensitivity import sensitivity
 from prunecore.traced_model import TracedModel
@@ -100,7 +100,7 @@ def test_it_is_what_pruning_and_refitting_the_group_brings(model: nn.Module) -> 
     )
     with torch.no_grad():
         refit(networks, given[~is_held], 0)
-    alone = whole.agreement(small, given[is_held])
+    alone = agreement_on(whole.original, small.model, given[is_held])
     level = sensitivity(traced(model, given))["groups"][1]["levels"][1]
     assert (level["asked"], level["removed"]) == (50, 4)
     assert level["agreement"] == pytest.approx(alone.top1, abs=1e-4)
