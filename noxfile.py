@@ -159,14 +159,14 @@ def demo(session: nox.Session) -> None:
 def quality(session: nox.Session) -> None:
     """Measure accuracy after pruning, side by side with Torch-Pruning, and write its tables."""
     install(session, list(FAMILIES), "demo", "bench")
-    session.run("python", "benchmarks/quality.py", *(session.posargs or ["--write"]))
+    session.run("python", "benchmarks/accuracy/quality.py", *(session.posargs or ["--write"]))
 
 
 @nox.session
 def photographs(session: nox.Session) -> None:
     """Measure a network with ImageNet's weights after pruning, and write its table."""
     install(session, list(FAMILIES), "bench", "photographs")
-    session.run("python", "benchmarks/photographs.py", *(session.posargs or ["--write"]))
+    session.run("python", "benchmarks/accuracy/photographs.py", *(session.posargs or ["--write"]))
 
 
 @nox.session

@@ -1,6 +1,7 @@
 """Whether shares of groups chosen by their sensitivity keep more than one ranking over all.
 
-python benchmarks/sensitivity.py [--networks resnet20,vgg,mobilenet] [--levels 50,70] [--seeds 0,1]
+python benchmarks/accuracy/sensitivity.py [--networks resnet20,vgg,mobilenet] [--levels 50,70] \
+[--seeds 0,1]
 
 Each cell is the percentage of 3,000 test images that are read right after a refit on 256 images
 without labels, at each of the levels of the MACs, the mean over seeds.

@@ -1,6 +1,6 @@
 """A network with ImageNet's weights after pruning, without training, beside Torch-Pruning.
 
-python benchmarks/photographs.py [--levels 10,20,30] [--write]
+python benchmarks/accuracy/photographs.py [--levels 10,20,30] [--write]
 
 The network is EfficientNet-Lite0, which packages ship with its weights. The images are crops of the
 photographs that scikit-image and scikit-learn ship: 256 of thirteen photographs are looked at,

@@ -1,6 +1,6 @@
 """Accuracy after pruning, without training: prunecore beside Torch-Pruning at equal MACs.
 
-python benchmarks/quality.py [--networks resnet20,vgg,mobilenet] [--levels 30,50,70,80] \
+python benchmarks/accuracy/quality.py [--networks resnet20,vgg,mobilenet] [--levels 30,50,70,80] \
 [--seeds 0,1,2] [--write | --cifar FOLDER]
 
 Each cell is the percentage of 3,000 test images that are read right: right after pruning, refitted

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from task import Task
 from torch import Tensor, nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "demo"))
 from resnet20 import resnet20
 
 
