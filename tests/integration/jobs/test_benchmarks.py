@@ -96,5 +96,5 @@ def test_each_script_writes_its_part_of_the_page(script: ModuleType, tmp_path: P
 @pytest.mark.parametrize("script", ["page"], indirect=True)
 def test_the_page_has_its_parts(script: ModuleType, part: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text((BENCHMARKS.parent / script.PAGE).read_text())
+    page.write_text((BENCHMARKS.parents[1] / script.PAGE).read_text())
     script.write_part(part, "text", page)
