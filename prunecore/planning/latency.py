@@ -7,14 +7,16 @@ it is searched for. MACs say where to look first; what is measured there correct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from prunecore.errors import LevelError, PrunecoreError
 from prunecore.latency.timing import BUSY, Timing
 from prunecore.planning.choices import Choice, Choices
 from prunecore.planning.goal import Goal
+
+T = TypeVar("T")
 
 TOLERANCE = 0.05  # of the latency that is asked for, in which the one achieved may differ from it
 
@@ -22,6 +24,8 @@ _MOST_BUILDS = 12
 
 # By how much a glance may miss to be worth a closer look, by the number of networks until which.
 _NEAR = {5: 0.025, _MOST_BUILDS - 1: 0.035, _MOST_BUILDS: TOLERANCE}
+
+_TRIES = 3  # to measure what is to be relied on
 
 _QUICK, _THOROUGH = 0.6, 2.5  # seconds of a glance and of a closer look
 
@@ -83,8 +87,7 @@ def closest_measured(
         LevelError: no choice is as fast, or none was found that is near enough.
         PrunecoreError: the machine is too busy to tell.
     """
-    whole = measure(None, _THOROUGH).before
-    check_quiet(whole)
+    whole = quietly(lambda: measure(None, _THOROUGH), lambda found: found.before).before
     if isinstance(asked, Goal) and asked.number >= whole.ms:
         raise LevelError(
             f"Nothing has to go for the goal {asked.text}: the network takes {whole.ms:.3g} ms.\n"
@@ -139,8 +142,9 @@ class _Search:
     def look_closer(self, number: int) -> tuple[Choice, Measured, float] | None:
         """Measure anew and longer; the result, if that is as asked, too."""
         choice = self._choices.after(number)
-        found = self._last = self._measure(choice, _THOROUGH)
-        check_quiet(found.after)
+        found = self._last = quietly(
+            lambda: self._measure(choice, _THOROUGH), lambda found: found.after
+        )
         self._ratios[number] = found.ratio
         self._looked_closer.add(number)
         self._whole = found.before.ms
@@ -217,15 +221,23 @@ class _Search:
         )
 
 
-def check_quiet(timing: Timing) -> None:
-    """Refuse a measurement that says nothing.
+def quietly(measure: Callable[[], T], timing: Callable[[T], Timing]) -> T:
+    """Measure, and again where the machine did something else meanwhile.
+
+    Args:
+        measure: measures something.
+        timing: what of it tells how far turns differ.
 
     Raises:
-        PrunecoreError: the turns differ too much.
+        PrunecoreError: the turns differ too much each time.
     """
-    if timing.spread > BUSY:
-        raise PrunecoreError(
-            f"The machine is too busy to measure a latency: turns of {timing.ms:.3g} ms spread by "
-            f"{100 * timing.spread:.0f} %.\nStop what else runs on it, or give a table of layer "
-            "latencies (--latency TABLE.json)."
-        )
+    for _ in range(_TRIES):
+        found = measure()
+        if timing(found).spread <= BUSY:
+            return found
+    last = timing(found)
+    raise PrunecoreError(
+        f"The machine is too busy to measure a latency: turns of {last.ms:.3g} ms spread by "
+        f"{100 * last.spread:.0f} %.\nStop what else runs on it, or give a table of layer "
+        "latencies (--latency TABLE.json)."
+    )

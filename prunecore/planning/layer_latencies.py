@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable, Iterator
 
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 from prunecore.channels.dependencies import Dependencies, groups_of
 from prunecore.errors import LevelError
 from prunecore.latency.table import LatencyTable, LayerTimes
-from prunecore.latency.timing import BUSY, take_turns, timing_of
+from prunecore.latency.timing import take_turns, timing_of
 from prunecore.planning.choices import Choice, removal_order
-from prunecore.planning.latency import check_quiet
+from prunecore.planning.latency import quietly
 from prunecore.planning.lookup import layer_axes, widths_of
 from prunecore.planning.plan import nothing_to_prune
 from prunecore.planning.request import Limits
@@ -23,8 +24,6 @@ from prunecore.planning.stopwatch import Stopwatch, running
 NETWORKS = 16  # that a table is filled with
 
 _SECONDS = 3.0  # that the turns of one of them may take
-
-_TRIES = 3  # to measure one, where the machine does something else meanwhile
 
 _LEAST_SHARE = 0.1  # of a group's channels that stay, in the narrowest of them
 
@@ -59,14 +58,13 @@ def fill_table(
     times: dict[str, list[float]] = {path: [] for path in axes}
     for done, kept in enumerate(_choices(dependencies), start=1):
         runs = stopwatch.runs_of_layers(Choice(np.zeros(0, dtype=np.int64), kept, ()), axes)
-        for _ in range(_TRIES):
-            with running():
-                turns = take_turns([run for calls in runs.values() for run in calls], _SECONDS)
-            if timing_of(turns[0]).spread <= BUSY:
-                break
+        calls = [run for each in runs.values() for run in each]
+        with running():
+            turns = quietly(
+                functools.partial(take_turns, calls, _SECONDS), lambda turns: timing_of(turns[0])
+            )
         medians = iter(np.median(turns, axis=1).tolist())
-        sums = {path: sum(next(medians) for _ in calls) for path, calls in runs.items()}
-        check_quiet(timing_of(turns[0]))
+        sums = {path: sum(next(medians) for _ in each) for path, each in runs.items()}
         totals.append(sums.pop(""))
         counts = widths_of(dependencies, kept)
         for path, ms in sums.items():
