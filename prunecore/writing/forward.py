@@ -191,7 +191,7 @@ class ForwardWriter:
             waiting = []
         nested = {expression.node: expression for expression in waiting}
         expression = self._expression(node, nested)
-        before = self.variables.longest_before(expression.value)
+        before = self.variables.longest_before(node, expression.value)
         if nested and not fits(expression.value, self.indent, before, spread=node.op == "output"):
             self.flush()
             nested = {}

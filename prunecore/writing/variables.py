@@ -78,10 +78,18 @@ class Variables:
         self.names[node] = name
         return name
 
-    def longest_before(self, value: Value) -> int:
-        """How long may be what stands before an expression: `return `, or a variable it reads."""
-        read = {*names_in(value)} & {*self.names.values()}
-        return max(map(len, ["return ", *(f"{name} = " for name in read)]))
+    def longest_before(self, node: fx.Node, value: Value) -> int:
+        """How long may be what stands before an expression: `return `, or a name it may be given.
+
+        Args:
+            node: what is computed.
+            value: its expression.
+        """
+        held = {*self.names.values()}
+        names = {*names_in(value)} & held | {*self._own.get(node, ())}
+        if "out" in held:
+            names.add(own_name(node))
+        return max(map(len, ["return ", *(f"{name} = " for name in names)]))
 
     def _tensors(self) -> set[str]:
         """The variables that may hold another tensor: no dictionary, and no image of an input."""
