@@ -46,7 +46,7 @@ from prunecore.planning.residual_blocks import ResidualBlock, find_residual_bloc
 from prunecore.planning.stopwatch import Stopwatch
 from prunecore.plugins import loading as plugin_registry
 from prunecore.pruned_model import PrunedModel
-from prunecore.recovery.calls import layers_of
+from prunecore.recovery.calls import calls_all, layers_of
 from prunecore.recovery.data_free import DATA_FREE, recover_without_images
 from prunecore.recovery.steps import Networks
 from prunecore.recovery.steps import recover as recover_accuracy
@@ -140,7 +140,7 @@ class TracedModel:
             layers = self.layers
             context = replace(
                 context,
-                model=self.original,
+                model=self.observed,
                 images=self.images.batches,
                 linear_maps={p: f for p, f in layers.items() if isinstance(f, LinearMap)},
             )
@@ -152,9 +152,25 @@ class TracedModel:
         return running_copy(self.model, self.dependencies.forwards.without_hooks)
 
     @functools.cached_property
+    def observed(self) -> nn.Module:
+        """The network in eval mode, to be run under hooks that see each of its layers called.
+
+        Where blocks compute with the weights of their layers and do not call these, as
+        `nn.MultiheadAttention` does, it is the network as it is written with all of its channels.
+        """
+        visits = self.dependencies.forwards.visits
+        paths = [path for path in self.plugins.layers(self.original) if visits.get(path)]
+        if len(self.inputs.shapes) > 1 or calls_all(self.original, self.inputs.shapes, paths):
+            return self.original
+        keep = Keep(self.model, self._checked, np.ones(self.dependencies.count, dtype=bool))
+        name = default_name(self.model)
+        source = write_network(self.model, keep, self.plugins, name, "All channels.")
+        return build(source, name, transfer_weights(self.model, keep, self.plugins)).eval()
+
+    @functools.cached_property
     def layers(self) -> dict[str, LinearMap | RunningStatistics]:
         """What is known of its layers, by path."""
-        return self.layers_of(self.original)
+        return self.layers_of(self.observed)
 
     def layers_of(self, network: nn.Module) -> dict[str, LinearMap | RunningStatistics]:
         """The layers of this network, or of a smaller one, that can be refitted, by path."""
@@ -430,7 +446,7 @@ class TracedModel:
         if not request.recover:
             return []
         networks = Networks(
-            self.original,
+            self.observed,
             small.eval(),
             keep,
             self.layers,

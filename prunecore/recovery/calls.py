@@ -1,7 +1,8 @@
-"""Layers that no plugin owns, told of by the one call of a function that each returns.
+"""Which layers a network calls, and those that no plugin owns, told of by a function's call.
 
-So a convolution of a class of the user's own, which pads what it reads first, is scored and
-refitted as `nn.Conv2d` is; and so is what stands for it in the written file.
+A layer of a class of the user's own that returns one call of a function with its own weight, such
+as a convolution that pads what it reads first, is scored and refitted as `nn.Conv2d` is; and so is
+what stands for it in the written file.
 """
 
 from __future__ import annotations
@@ -39,8 +40,36 @@ def layers_of(
     if len(shapes) > 1:
         return told
     with kept_random_states(), OwnDraws():
-        image = next(network.parameters()).new_zeros(1, *shapes[0])
+        image = _image(network, shapes)
         return {**told, **called_layers(network, image, plugins.functions, told)}
+
+
+def calls_all(network: nn.Module, shapes: Sequence[Sequence[int]], paths: Collection[str]) -> bool:
+    """True if a network calls each of some modules, and does not compute with their weights itself.
+
+    Args:
+        network: in eval mode; it is run once.
+        shapes: of its inputs, without the batch.
+        paths: of the modules.
+    """
+    called: set[str] = set()
+    handles = [
+        network.get_submodule(path).register_forward_pre_hook(
+            lambda *_, path=path: called.add(path)
+        )
+        for path in paths
+    ]
+    try:
+        with torch.no_grad(), kept_random_states(), OwnDraws():
+            network(_image(network, shapes))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return len(called) == len(paths)
+
+
+def _image(network: nn.Module, shapes: Sequence[Sequence[int]]) -> Tensor:
+    return next(network.parameters()).new_zeros(1, *shapes[0])
 
 
 def called_layers(

@@ -114,8 +114,8 @@ class _Trials:
         self._traced, self._held = traced, held
         self._asked = traced.request(50, recover=(), verify=False)  # of a plan the level is no use
         with torch.no_grad(), kept_random_states(), OwnDraws():
-            self._refit = RepeatedRefit(traced.original, traced.layers, images, seed=0)
-            self._expected = outputs_of(traced.original, held, batch_of(held))
+            self._refit = RepeatedRefit(traced.observed, traced.layers, images, seed=0)
+            self._expected = outputs_of(traced.observed, held, batch_of(held))
 
     def without(self, going: ChannelArray) -> Mapping[str, float | None]:
         """The `agreement` and `error` of the network without some channels."""
@@ -127,7 +127,7 @@ class _Trials:
         keep = Keep(traced.model, dependencies, kept)
         layers = traced.layers_of(small)
         with torch.no_grad(), kept_random_states(), OwnDraws():
-            self._refit.run(Networks(traced.original, small, keep, traced.layers, layers))
+            self._refit.run(Networks(traced.observed, small, keep, traced.layers, layers))
             found = agreement(self._expected, outputs_of(small, self._held, batch_of(self._held)))
         return {
             "agreement": None if found.top1 is None else round(found.top1, 4),

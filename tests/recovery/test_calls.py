@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunecore.functions.rule import FunctionRule, Operation, elementwise
-from prunecore.recovery.calls import called_layers
+from prunecore.recovery.calls import called_layers, calls_all
 
 from ..criteria.linear import Rows
 
@@ -88,3 +88,21 @@ def test_a_layer_that_answers_twice_is_left_alone() -> None:
 def test_what_owners_tell_of_is_theirs() -> None:
     network = nn.Sequential(Doubling(4, 4), Doubling(4, 4))
     assert [*called_layers(network, torch.zeros(1, 4), FUNCTIONS, ["0"])] == ["1"]
+
+
+class ByWeight(nn.Module):
+    """Computes with a layer's weight, and does not call the layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.layer.weight)
+
+
+def test_a_layer_that_is_computed_with_is_not_called() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), ByWeight())
+    assert calls_all(network, [(4,)], ["0", "1"])
+    assert not calls_all(network, [(4,)], ["0", "1.layer"])
+    assert not network[0]._forward_pre_hooks

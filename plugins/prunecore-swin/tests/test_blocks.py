@@ -18,6 +18,7 @@ from torchvision.models.swin_transformer import (
     PatchMergingV2,
     ShiftedWindowAttention,
     ShiftedWindowAttentionV2,
+    SwinTransformerBlock,
 )
 from torchvision.models.video.swin_transformer import ShiftedWindowAttention3d
 from torchvision.ops.misc import Permute
@@ -158,3 +159,12 @@ def test_channels_along_the_map_are_left_whole() -> None:
     )
     report = prunecore.prune(network, level=10, input_shape=(3, 48), mode="random").report
     assert {"layer": "0", "reason": "attention in windows mixes it"} in report["left_whole"]
+
+
+def test_projections_are_refitted() -> None:
+    block = SwinTransformerBlock(8, 2, [2, 2], [0, 0])
+    network = nn.Sequential(nn.Linear(8, 8), block, nn.Linear(8, 3)).eval()
+    images = torch.randn(64, 4, 4, 8)
+    small = prunecore.prune(network, images[:1], 40, calibration=images)
+    (step,) = small.report["recovered"]
+    assert {"1.attn.qkv.weight", "1.attn.proj.weight"} <= {*step["changed"]}

@@ -118,3 +118,15 @@ def test_what_is_not_understood_is_refused(options: dict[str, Any], reason: str)
 
 def test_the_plugin_s_hooks_answer_and_its_errors_name_it() -> None:
     check_plugin("vit")
+
+
+def test_output_projections_are_refitted_and_heads_are_scored_by_images() -> None:
+    torch.manual_seed(0)
+    network = Net(CALLS["without weights"]).eval()
+    images = torch.randn(64, 6, 3)
+    traced = prunecore.trace(network, images[:1], calibration=images)
+    scores = traced.scores("fisher")[traced.dependencies.removable]
+    assert (scores > 0).all()  # of heads, too, which the output projection reads
+    small = traced.prune(40)
+    (step,) = small.report["recovered"]
+    assert "attention.out_proj.weight" in step["changed"]
