@@ -1,4 +1,4 @@
-"""Written sets that were changed: their reports, their sources and their weights."""
+"""Written sets that were changed, with their sources and weights, and tables of latencies."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ from .harness import ENDLESS, FIFO, FOLDER, LOOP, NOWHERE, Case, Content
 from .scalars import texts, values
 from .weights import safetensors_files
 
+TABLE = "board.json"
 LEVELS = ("--level", "40", "--level", "60")
 JOB = ("nets.py:net", "--input-shape", "3", "--mode", "random")
 
 
 @functools.cache
 def _right() -> dict[str, bytes]:
-    """Two sets, as they are written."""
+    """Two sets and a table of latencies, as they are written."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         try:
             Path("nets.py").write_bytes(NETS)
-            result = CliRunner().invoke(main, ["prune", *JOB, *LEVELS])
-            assert result.exit_code == 0, result.output
+            table = ["latency", *JOB[:3], "--output", TABLE]
+            for job in (["prune", *JOB, *LEVELS], table):
+                result = CliRunner().invoke(main, job)
+                assert result.exit_code == 0, result.output
             return {file.name: file.read_bytes() for file in Path().iterdir() if file.is_file()}
         finally:
             os.chdir(before)
@@ -137,8 +140,12 @@ def _sources(draw: st.DrawFn, whole: bytes) -> bytes:
 
 @st.composite
 def set_cases(draw: st.DrawFn) -> Case:
-    """A changed set, checked or taken up again."""
+    """A changed set, checked or taken up again; or a changed table, looked up."""
     files: dict[str, Content] = dict(_right())
+    if not draw(st.integers(0, 4)):
+        table = {"nets.py": NETS, TABLE: draw(_reports(files[TABLE]))}
+        goal = draw(st.sampled_from([("--to", "20us"), ("--target", "latency", "--level", "10")]))
+        return Case(("prune", *JOB, "--latency", TABLE, *goal), table)
     parts = draw(
         st.sampled_from([["json"]] * 4 + [["py"], ["safetensors"], ["json", "py"], ["odd"]])
     )
