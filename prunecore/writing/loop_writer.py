@@ -256,6 +256,7 @@ class BranchWriter(ForwardWriter):
         """Write what training and eval do by themselves, and the choices between the two."""
         self.flush()
         before = self.statements
+        self.indent += INDENT
         sides = [self._side(nodes, len(choices)) for nodes in (in_training, in_eval)]
         for choice in choices:
             self._name(choice, choices)
@@ -265,6 +266,7 @@ class BranchWriter(ForwardWriter):
                 self._choose(choice, place)
             self.flush()
             bodies.append(self.statements)
+        self.indent -= INDENT
         for choice in choices:
             for source in choice.all_input_nodes:
                 self.uses[source] -= 1

@@ -87,7 +87,7 @@ class Variables:
         """
         held = {*self.names.values()}
         names = {*names_in(value)} & held | {*self._own.get(node, ())}
-        if "out" in held:
+        if "out" in held or not isinstance(self._values.get(node), Signal):
             names.add(own_name(node))
         return max(map(len, ["return ", *(f"{name} = " for name in names)]))
 
