@@ -282,18 +282,23 @@ class TracedModel:
 
     @beside_others()
     def latency_table(
-        self, backend: str = DEFAULT_BACKEND, on_network: OnNetwork | None = None
+        self,
+        backend: str = DEFAULT_BACKEND,
+        round_to: int = 1,
+        on_network: OnNetwork | None = None,
     ) -> LatencyTable:
         """Measure the layers on this machine, at several widths.
 
         Args:
             backend: what runs them.
+            round_to: what these widths are multiples of, as networks' will be.
             on_network: called after each network with how many are done, and how many there are.
 
         Raises:
             PrunecoreError: there is nothing to prune, or the machine is too busy to tell.
         """
-        return fill_table(self._checked, self._stopwatch(backend), backend, on_network)
+        stopwatch = self._stopwatch(backend)
+        return fill_table(self._checked, stopwatch, backend, round_to, on_network)
 
     def _stopwatch(self, backend: str) -> Stopwatch:
         """What writes and times networks."""

@@ -17,7 +17,7 @@ from prunecore.cli import options
 from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError
 from prunecore.escaping import shown
-from prunecore.files import latency_tables, models, paths, storage, values, weights
+from prunecore.files import models, paths, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
 from prunecore.inputs import InputShape, of_shape
@@ -134,26 +134,24 @@ def inspect_sensitivity(
 
 
 def measure_layers(
-    model: nn.Module, shape: InputShape, name: str, backend: str, file: Path
+    model: nn.Module, shape: InputShape, name: str, backend: str, round_to: int
 ) -> LatencyTable:
-    """Measure the latencies of a network's layers on this machine, and write them.
+    """Measure the latencies of a network's layers on this machine.
 
     Args:
         model: the network.
         shape: of its input, or of each.
         name: what it is called.
         backend: what runs it.
-        file: where the table goes.
+        round_to: what the measured widths are multiples of.
     """
     traced = TracedModel(model, of_shape(shape))
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         running = bar.add_task(name, total=None)
-        table = traced.latency_table(
-            backend, lambda done, total: bar.update(running, completed=done, total=total)
+        return traced.latency_table(
+            backend, round_to, lambda done, total: bar.update(running, completed=done, total=total)
         )
-    latency_tables.write_table(table, file)
-    return table
 
 
 def _warn_of_skipped(traced: TracedModel) -> None:

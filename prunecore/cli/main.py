@@ -364,6 +364,7 @@ def verify(
     callback=options.checked(values.read_text),
     help=f"What runs them: eager, or onnxruntime.  [default: {DEFAULT_BACKEND}]",
 )
+@options.round_to("Measure widths that are multiples of N, as networks will have that are cut so.")
 @options.input_shape
 @options.module
 @options.arguments
@@ -373,6 +374,7 @@ def latency(
     model: str,
     output: Path | None,
     latency: str | None,
+    round_to: int | None,
     input_shape: tuple[tuple[int, ...], ...] | None,
     module: str | None,
     arguments: dict[str, Any],
@@ -391,7 +393,10 @@ def latency(
     with redirect_stdout(sys.stderr):
         loaded = jobs.part_of(models.load_model(model, arguments, seed=0), module)
         shape, name = input_shape or loaded.input_shape, jobs.name_of(model, module)
-        table = jobs.measure_layers(loaded.model, shape, name, latency or DEFAULT_BACKEND, output)
+        table = jobs.measure_layers(
+            loaded.model, shape, name, latency or DEFAULT_BACKEND, round_to or 1
+        )
+        latency_tables.write_table(table, output)
     options.say(
         f"Wrote {output}: {len(table.layers)} layers of {name}, which takes {table.ms[0]:.3g} ms "
         f"({table.backend}, {table.threads} {'thread' if table.threads == 1 else 'threads'})."

@@ -150,6 +150,16 @@ seed = click.option(
 )
 
 
+def round_to(help: str) -> Callable[[Command], Command]:
+    """The option that says what widths are multiples of."""
+    return click.option(
+        "--round-to",
+        metavar="N",
+        callback=checked(lambda text: values.read_round_to(values.read_yaml(text))),
+        help=help,
+    )
+
+
 _LIMITS = (
     click.option(
         "--scope",
@@ -179,12 +189,7 @@ _LIMITS = (
         callback=checked(lambda text: values.read_min_channels(values.read_yaml(text))),
         help=f"How many channels every layer keeps.  [default: {Limits.min_channels}]",
     ),
-    click.option(
-        "--round-to",
-        metavar="N",
-        callback=checked(lambda text: values.read_round_to(values.read_yaml(text))),
-        help="Cut widths to multiples of N, such as 8.",
-    ),
+    round_to("Cut widths to multiples of N, such as 8."),
 )
 
 

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
+# How much the whole network counts beside a narrower one: levels are shares of its time.
+_OF_WHOLE = 10.0
+
+
 @dataclass(frozen=True)
 class LayerTimes:
     """How long a layer takes in each of some networks, the whole one first.
@@ -60,14 +64,16 @@ class LatencyTable:
 
     def of_network(self, layers: float) -> float:
         """Milliseconds of a network whose layers take so many."""
-        return float(self._coefficients @ (1.0, layers))
+        return max(float(self._coefficients @ (1.0, layers)), 0.0)
 
     @functools.cached_property
     def _coefficients(self) -> Array:
         sums = np.zeros(len(self.ms))
         for layer in self.layers.values():
             sums += [layer.at(widths) for widths in layer.widths]
-        return _fitted(np.stack([np.ones_like(sums), sums], axis=1), self.ms)
+        # a layer that is called by itself may take longer, by as much whatever its width
+        features = np.stack([np.ones_like(sums), sums], axis=1)
+        return _fitted(features, self.ms, least=(-np.inf, 0.0))
 
 
 def _products(shares: Array) -> Array:
@@ -77,22 +83,26 @@ def _products(shares: Array) -> Array:
     return np.stack([shares[:, subset].prod(axis=1) for subset in subsets], axis=1)
 
 
-def _fitted(features: Array, ms: Array) -> Array:
-    """Coefficients of at least 0 with which features make up times, by least relative squares.
+def _fitted(features: Array, ms: Array, least: Sequence[float] | float = 0.0) -> Array:
+    """Coefficients with which features make up times, by least relative squares.
 
-    Those that would be negative are left out, one after the other.
+    Those that would be less than they may be are left out, one after the other.
 
     Args:
-        features: shape `(networks, features)`; the first is 1.
+        features: shape `(networks, features)`; the first is 1. The whole network comes first.
         ms: shape `(networks,)`.
+        least: what each may be at least, shape `(features,)`.
     """
     chosen = list(range(features.shape[1]))
-    relative = features / ms[:, None]
+    bounds = np.broadcast_to(np.asarray(least, dtype=np.float64), features.shape[1:])
+    weights = np.where(np.arange(len(ms)) == 0, _OF_WHOLE, 1.0)
+    relative = features * (weights / ms)[:, None]
     while True:
-        found = np.linalg.lstsq(relative[:, chosen], np.ones(len(ms)), rcond=None)[0]
-        if (found >= 0).all() or len(chosen) == 1:
+        found = np.linalg.lstsq(relative[:, chosen], weights, rcond=None)[0]
+        over = found - bounds[chosen]
+        if (over >= 0).all() or len(chosen) == 1:
             break
-        del chosen[int(found.argmin())]
+        del chosen[int(over.argmin())]
     coefficients = np.zeros(features.shape[1])
     coefficients[chosen] = found
     return coefficients

@@ -104,7 +104,10 @@ def make_plan(
     left = choices.total * (1 - highest / 100)
     is_far = goal is not None and left > goal.number * _GOAL_EXCESS
     if asked > highest + TOLERANCE or is_far or not len(order):
-        raise LevelError(_unreachable(dependencies, level, highest, choices.total, target, limits))
+        what = _unreachable(
+            dependencies, level, highest, choices.total, target, limits, by_table=lookup is not None
+        )
+        raise LevelError(what)
     choice = choices.closest(asked)
     return Plan(
         kept=choice.kept,
@@ -221,6 +224,7 @@ def _unreachable(
     total: float,
     target: Target,
     limits: Limits,
+    by_table: bool = False,
 ) -> str:
     held = [
         f"{path or 'the network'} is left whole because {why}"
@@ -228,6 +232,8 @@ def _unreachable(
     ]
     protected = [f"{path}, which skip protects" for path in dependencies.protected]
     holds = [*_limits_in_words(limits), *protected[:5], *held[:5]]
+    if by_table and limits.round_to == 1:
+        holds.append("the table's odd widths (--round-to 8, for it and here, may be faster)")
     reachable = int(highest * 100) / 100
     if isinstance(level, Goal):
         what, ask = (

@@ -39,3 +39,19 @@ def test_a_network_takes_what_its_layers_do_and_some_more() -> None:
     ms = np.array([takes(*row) for row in WIDTHS])
     table = LatencyTable("a", "b", "c", 1, 0.5 + 1.2 * ms, {"conv": LayerTimes(WIDTHS, ms)})
     assert table.of_network(1.0) == pytest.approx(1.7)
+
+
+def test_a_network_may_take_less_than_its_layers_by_themselves() -> None:
+    ms = np.array([takes(*row) for row in WIDTHS])
+    table = LatencyTable("a", "b", "c", 1, ms - 0.05, {"conv": LayerTimes(WIDTHS, ms)})
+    assert table.of_network(1.0) == pytest.approx(0.95)
+    assert table.of_network(0.01) == 0
+
+
+def test_the_whole_network_takes_what_was_measured() -> None:
+    """Whatever the noise of the others: levels are shares of it."""
+    noise = np.random.default_rng(0).normal(1, 0.2, len(WIDTHS))
+    ms = np.array([takes(*row) for row in WIDTHS])
+    layer = LayerTimes(WIDTHS, ms)
+    table = LatencyTable("a", "b", "c", 1, ms * noise, {"conv": layer})
+    assert table.of_network(layer.at(WIDTHS[0])) == pytest.approx(table.ms[0], rel=0.02)
