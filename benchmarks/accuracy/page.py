@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 PAGE = Path("docs/quality.md")
+HEAD = Path("README.md")  # has the head of it
 
 
 def write_part(name: str, text: str, page: Path = PAGE) -> None:

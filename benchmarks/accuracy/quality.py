@@ -26,9 +26,9 @@ import torch
 from cifar import cifar
 from digits import digits
 from networks import NETWORKS, trained
-from page import write_part
+from page import HEAD, write_part
 from task import IMAGES, Task, accuracy
-from tools import IN_STEPS, OURS, THEIRS, Trial, in_steps, ours, table, theirs
+from tools import IN_STEPS, OURS, THEIRS, Trial, head, in_steps, ours, table, theirs
 
 
 def measured(
@@ -76,7 +76,7 @@ def tables(task: Task, rows: list[dict[str, Any]], levels: list[float]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and with `--write` write the part of the page."""
+    """Measure, print, and with `--write` write the parts of the page and of the README."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--levels", default="30,50,70,80")
@@ -99,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
     if asked.write:
         write_part("digits", text)
+        write_part("quality", "\n".join(head(rows, levels)), HEAD)
 
 
 if __name__ == "__main__":

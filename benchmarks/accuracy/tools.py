@@ -38,8 +38,7 @@ THEIRS: Mapping[str, Callable[[], Any]] = {
     "lamp": torch_pruning.importance.LAMPImportance,
     "taylor": torch_pruning.importance.GroupTaylorImportance,
 }
-_STEPS_OF_OURS = 4
-IN_STEPS = (f"surgeon, {_STEPS_OF_OURS} steps",)
+IN_STEPS = ("surgeon, 2 steps", "surgeon, 4 steps")
 _STEPS = 50  # of Torch-Pruning's search for the level
 KINDS = ("plain", "data-free", "statistics", "refit")
 
@@ -101,7 +100,8 @@ def ours(network: nn.Module, mode: str, trial: Trial) -> Cells:
 
 
 def in_steps(network: nn.Module, mode: str, trial: Trial) -> Cells:
-    """What prunecore writes for each level, reached in several steps."""
+    """What prunecore writes for each level, reached in several steps: `surgeon, 2 steps`."""
+    criterion, steps, _ = mode.replace(",", "").split()
     cells = {}
     for level in trial.levels:
         small = prunecore.prune(
@@ -109,9 +109,9 @@ def in_steps(network: nn.Module, mode: str, trial: Trial) -> Cells:
             input_shape=tuple(trial.images.shape[1:]),
             level=level,
             target="macs",
-            mode=mode.partition(",")[0],
+            mode=criterion,
             calibration=trial.images,
-            steps=_STEPS_OF_OURS,
+            steps=int(steps),
         )
         cells[level] = {"refit": trial.score(small.model.eval())}
     return cells
@@ -174,6 +174,45 @@ def table(rows: Sequence[Mapping[str, Any]], levels: Sequence[float]) -> list[st
         cells = [_cell([cells[level] for cells in same if level in cells]) for level in levels]
         lines.append(f"| {tool} | {mode} | " + " | ".join(cells) + " |")
     return lines
+
+
+def head(rows: Sequence[Mapping[str, Any]], levels: Sequence[float]) -> list[str]:
+    """The lines of a short table: of each network what either tool keeps at best, by one criterion.
+
+    That is prunecore's default with images, refitted, and the best of all of Torch-Pruning's at
+    each level, with the norms' statistics estimated anew or without.
+
+    Args:
+        rows: as for `table`, each with its `network` and the accuracy `before`.
+        levels: the columns.
+    """
+    lines = ["| network | before | tool | " + " | ".join(f"{level:g} %" for level in levels) + " |"]
+    lines.append("|---|---|---|" + "---|" * len(levels))
+    for name in dict.fromkeys(row["network"] for row in rows):
+        own = [row for row in rows if row["network"] == name]
+        before = f"{mean(row['before'] for row in own):.1f}"
+        ours = [row for row in own if (row["tool"], row["mode"]) == ("prunecore", "surgeon")]
+        theirs = [row for row in own if row["tool"] == "Torch-Pruning"]
+        for tool, found, kinds in (
+            ("prunecore", ours, ("refit",)),
+            ("Torch-Pruning", theirs, ("plain", "statistics")),
+        ):
+            kept = " | ".join(_best(found, level, kinds) for level in levels)
+            lines.append(f"| {name} | {before} | {tool} | {kept} |")
+    return lines
+
+
+def _best(rows: Sequence[Mapping[str, Any]], level: float, kinds: Sequence[str]) -> str:
+    """The greatest mean over seeds of a criterion and a kind at a level."""
+    means = []
+    for mode in dict.fromkeys(row["mode"] for row in rows):
+        cells = [row["cells"].get(level, {}) for row in rows if row["mode"] == mode]
+        means += [
+            mean(cell[kind] for cell in cells)
+            for kind in kinds
+            if all(kind in cell for cell in cells)
+        ]
+    return f"{max(means):.1f}" if means else "not reached"
 
 
 def _cell(cells: list[dict[str, float]]) -> str:

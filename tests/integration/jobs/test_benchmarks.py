@@ -92,6 +92,26 @@ def test_each_script_writes_its_part_of_the_page(script: ModuleType, tmp_path: P
         script.write_part("c", "", page)
 
 
+@pytest.mark.parametrize("script", ["tools"], indirect=True)
+def test_the_head_has_the_default_and_the_best_of_the_others(script: ModuleType) -> None:
+    def row(tool: str, mode: str, seed: int, **cells: float) -> dict[str, object]:
+        start = {"network": "vgg", "before": 90 + seed, "seed": seed, "tool": tool, "mode": mode}
+        return {**start, "cells": {50.0: cells}}
+
+    rows = [
+        row("prunecore", "magnitude", 0, plain=99.0, refit=99.0),
+        row("prunecore", "surgeon", 0, plain=5.0, refit=80.0),
+        row("prunecore", "surgeon", 1, plain=6.0, refit=82.0),
+        row("Torch-Pruning", "lamp", 0, plain=10.0, statistics=60.0),
+        row("Torch-Pruning", "lamp", 1, plain=70.0, statistics=40.0),
+        row("Torch-Pruning", "taylor", 0, plain=55.0, statistics=20.0),
+    ]
+    assert script.head(rows, [50.0, 70.0])[2:] == [
+        "| vgg | 90.3 | prunecore | 81.0 | not reached |",
+        "| vgg | 90.3 | Torch-Pruning | 55.0 | not reached |",
+    ]
+
+
 @pytest.mark.parametrize("part", ["digits", "photographs"])
 @pytest.mark.parametrize("script", ["page"], indirect=True)
 def test_the_page_has_its_parts(script: ModuleType, part: str, tmp_path: Path) -> None:
