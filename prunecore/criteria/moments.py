@@ -73,10 +73,14 @@ class Moments:
     def inverse(self) -> Tensor:
         """The inverse of the mean moments with a ridge, shape `(groups, columns, columns)`."""
         found, is_gram = self.parts()
-        gram = (found if is_gram else found.mT @ found) / self.count
-        diagonal = gram.diagonal(dim1=1, dim2=2)
-        ridge = (_RIDGE * diagonal.mean(1, keepdim=True)).clamp(min=torch.finfo(gram.dtype).tiny)
-        held = gram + torch.diag_embed(ridge.expand_as(diagonal))
+        tiny = torch.finfo(torch.float64).tiny
+        if not is_gram:
+            rows = found / self.count**0.5
+            ridge = _RIDGE * rows.square().sum(1).mean(1)[:, None, None]
+            return _by_woodbury(rows, ridge.clamp(min=tiny))
+        held = found / self.count
+        diagonal = held.diagonal(dim1=1, dim2=2)  # a view: the ridge is added in place
+        diagonal += (_RIDGE * diagonal.mean(1, keepdim=True)).clamp(min=tiny)
         inverse: Tensor = torch.cholesky_inverse(torch.linalg.cholesky(held))
         return inverse
 
@@ -114,6 +118,23 @@ def removal_errors(
         total = total + energy + small * weight.square().sum()
     shares = torch.cat(errors) / total.clamp(min=torch.finfo(torch.float64).tiny)
     return np.concatenate(read), shares.cpu().numpy()
+
+
+def _by_woodbury(rows: Tensor, ridge: Tensor) -> Tensor:
+    """The inverse of `rows^T rows + ridge` of fewer rows than columns, by Woodbury's identity.
+
+    Args:
+        rows: shape `(groups, rows, columns)`.
+        ridge: shape `(groups, 1, 1)`.
+    """
+    one = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
+    factor = torch.linalg.cholesky(rows @ rows.mT + ridge * one)
+    halves = torch.linalg.solve_triangular(factor, rows, upper=False)
+    inverse = halves.mT @ halves
+    inverse /= -ridge
+    diagonal = inverse.diagonal(dim1=1, dim2=2)
+    diagonal += 1 / ridge[:, :, 0]
+    return inverse
 
 
 class _Inverse:

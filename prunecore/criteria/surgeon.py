@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,9 @@ _DRAWS = 4  # of the outputs' noise for each image
 
 _STEP = 1 / 32  # of a group's channels that go at a time
 
+_GONE = -2  # no channel, and not `FIXED`
+_WORTH = 0.75  # of the columns that are there: with fewer left they are copied apart
+
 
 def surgeon(context: ScoringContext) -> NDArray[np.float64]:
     """What the loss rises by as a channel goes, after those of its group that go before it.
@@ -50,7 +53,7 @@ def surgeon(context: ScoringContext) -> NDArray[np.float64]:
     for group in np.unique(groups[context.dependencies.removable]):
         members = np.flatnonzero(groups == group)
         concerned = [
-            replace(consumer) for consumer in consumers if np.isin(consumer.owners, members).any()
+            consumer.copy() for consumer in consumers if np.isin(consumer.owners, members).any()
         ]
         _take_away(concerned, members, scores)
     found = [(consumer.owners, scores) for consumer in consumers]
@@ -80,7 +83,7 @@ class _Consumer:
     """What is left of one group of a layer that mixes channels.
 
     Attributes:
-        owners: the channel of each of its columns.
+        owners: the channel of each of its columns, `_GONE` of one that is out.
         weights: shape `(outputs, columns)`.
         inverse: of the second moments of its rows, shape `(columns, columns)`.
         steepness: the mean over images of the Fisher information in each output, added up over its
@@ -110,16 +113,27 @@ class _Consumer:
         return np.concatenate(read), np.concatenate(errors)
 
     def go_without(self, going: ChannelArray) -> None:
-        """Take channels out, and let the others make up for them."""
-        is_going = np.isin(self.owners, going)
-        if not is_going.any():
+        """Take channels out, and let the others make up for them; the tensors change in place."""
+        columns = np.flatnonzero(np.isin(self.owners, going))
+        if not len(columns):
             return
-        gone, left = (torch.from_numpy(np.flatnonzero(some)) for some in (is_going, ~is_going))
-        across = self.inverse[gone][:, left]
-        made_up = torch.linalg.solve(self.inverse[gone][:, gone], across)
-        self.weights = self.weights[:, left] - self.weights[:, gone] @ made_up
-        self.inverse = self.inverse[left][:, left] - across.mT @ made_up
-        self.owners = self.owners[~is_going]
+        gone = torch.from_numpy(columns)
+        across = self.inverse[gone]
+        made_up = torch.linalg.solve(across[:, gone], across)
+        self.weights -= self.weights[:, gone] @ made_up
+        self.inverse.addmm_(across.mT, made_up, alpha=-1)
+        self.owners[columns] = _GONE
+        is_left = self.owners != _GONE
+        if is_left.mean() < _WORTH:  # what is gone costs time until it is cut off
+            left = torch.from_numpy(np.flatnonzero(is_left))
+            self.weights, self.inverse = self.weights[:, left], self.inverse[left][:, left]
+            self.owners = self.owners[is_left]
+
+    def copy(self) -> _Consumer:
+        """The same, that may go without something by itself."""
+        return _Consumer(
+            self.owners.copy(), self.weights.clone(), self.inverse.clone(), self.steepness
+        )
 
 
 def _consumers(context: ScoringContext) -> list[_Consumer]:

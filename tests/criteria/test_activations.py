@@ -82,6 +82,7 @@ def test_channels_at_several_places_go_as_a_whole(images: int) -> None:
         expected = float(torch.trace(weight[:, own] @ block @ weight[:, own].T)) / total
         assert error == pytest.approx(expected, rel=1e-6)
     assert moments.count == images
+    torch.testing.assert_close(moments.inverse()[0], inverse * images)
 
 
 def test_groups_are_solved_apart() -> None:
