@@ -41,6 +41,7 @@ from prunecore.planning.request import (
     asked_level,
     check_asked,
     checked_target,
+    target_of,
 )
 from prunecore.planning.residual_blocks import ResidualBlock, find_residual_blocks
 from prunecore.planning.stopwatch import Stopwatch
@@ -262,8 +263,7 @@ class TracedModel:
         limits = request.limits
         if scores is None:
             scores = self.scores(request.mode, request.seed, scoring=request.scoring)
-        goal = request.level if isinstance(request.level, Goal) else None
-        target = checked_target(goal.target if goal else request.target)
+        target = checked_target(target_of(request.level, request.target))
         return make_plan(
             self.dependencies,
             scores,

@@ -33,6 +33,7 @@ WRONG: dict[str, Callable[[], Any]] = {
     "a flag as level": lambda: prunecore.prune(net(), X, True),
     "to": lambda: prunecore.prune(net(), X, to=5),
     "mode": lambda: prunecore.prune(net(), X, 50, mode=3),
+    "latency of a size": lambda: prunecore.prune(net(), X, 50, latency="board.json"),
     "target": lambda: prunecore.prune(net(), X, 50, target=3),
     "seed": lambda: prunecore.prune(net(), X, 50, mode="random", seed=-1),
     "seed of text": lambda: prunecore.trace(net(), X).scores("random", "a"),

@@ -24,7 +24,7 @@ from prunecore.inputs import InputShape, of_shape
 from prunecore.inspection import Inspection, inspect_traced
 from prunecore.latency.table import LatencyTable
 from prunecore.planning.goal import Goal
-from prunecore.planning.request import Request
+from prunecore.planning.request import DEFAULT_BACKEND, Request, target_of
 from prunecore.plugins import loading
 from prunecore.pruning import carry_out
 from prunecore.strategies.best import BEST
@@ -227,6 +227,7 @@ def _tasks(
     pruner = config.pruner
     network = fingerprint_network(traced.model, config.model.arguments, traced.plugins.versions())
     scoring = Scoring(pruner.members, pruner.reduce, pruner.normalize)
+    timed = {level for level in pruner.asked if target_of(level, pruner.target) == "latency"}
     tasks = []
     for place in places:
         request = traced.request(
@@ -241,7 +242,7 @@ def _tasks(
             scoring=scoring,
             recover=pruner.recover,
             steps=pruner.steps,
-            latency=pruner.latency,
+            latency=pruner.latency if place.level in timed or not timed else DEFAULT_BACKEND,
         )
         images = traced.images.digest if traced.images else None
         mark = fingerprint_set(network, traced.inputs, traced.drop, request, images)

@@ -130,8 +130,7 @@ def _by_woodbury(rows: Tensor, ridge: Tensor) -> Tensor:
     one = torch.eye(rows.shape[1], dtype=rows.dtype, device=rows.device)
     factor = torch.linalg.cholesky(rows @ rows.mT + ridge * one)
     halves = torch.linalg.solve_triangular(factor, rows, upper=False)
-    inverse = halves.mT @ halves
-    inverse /= -ridge
+    inverse: Tensor = halves.mT @ halves / -ridge
     diagonal = inverse.diagonal(dim1=1, dim2=2)
     diagonal += 1 / ridge[:, :, 0]
     return inverse

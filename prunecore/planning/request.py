@@ -167,6 +167,11 @@ def asked_level(level: object, to: str | None) -> float | Goal:
     return checked_level(level) if to is None else read_goal(to)
 
 
+def target_of(level: float | Goal, target: Target) -> Target:
+    """What is counted: a goal has its own target."""
+    return level.target if isinstance(level, Goal) else target
+
+
 def check_asked(mode: object, seed: object, scoring: object) -> None:
     """Refuse what says of no way to score channels.
 
@@ -237,7 +242,12 @@ class Request:
         check_kind("limits", self.limits, Limits, "Give prunecore.Limits(min_channels=8).")
         check_count("steps", self.steps, "in how many steps the level is reached, as 4")
         check_kind("latency", self.latency, str, "Give the name of a backend, as latency='eager'.")
-        target = self.level.target if isinstance(self.level, Goal) else self.target
+        target = target_of(self.level, self.target)
+        if target != "latency" and self.latency != DEFAULT_BACKEND:
+            raise UsageError(
+                f"latency is {shown_value(self.latency)}, where latencies come from, and what is "
+                f"asked for is {target}.\nLeave it out, or ask for a time: to='12ms' (--to 12ms)."
+            )
         if target == "latency" and self.steps > 1:
             raise UsageError(
                 f"A latency is reached in one step, not in {self.steps}: each would be measured.\n"
