@@ -149,7 +149,7 @@ FORWARDS = {"forwards": forwards(), "moves": moves()}
 
 
 def test_any_network_is_cut_right(tmp_path: Path) -> None:
-    check_networks(200, 0, tmp_path)
+    check_networks(100, 0, tmp_path)
 
 
 @pytest.mark.parametrize("kind", FORWARDS)
