@@ -497,15 +497,3 @@ def _freeze_like(model: nn.Module, small: nn.Module) -> None:
     originals = dict(model.named_parameters())
     for name, parameter in small.named_parameters():
         parameter.requires_grad_(originals[name].requires_grad)
-
-
-def module_of(model: nn.Module, path: str) -> nn.Module:
-    """The module at a path of a network.
-
-    Raises:
-        UsageError: there is none.
-    """
-    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
-    if path not in modules:
-        raise unknown_name("module", path, (name for name in modules if name))
-    return modules[path]

@@ -15,7 +15,7 @@ from torch import nn
 from prunecore.calibration import Calibration
 from prunecore.cli import options
 from prunecore.criteria.scoring import Scoring
-from prunecore.errors import UsageError
+from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown
 from prunecore.files import models, paths, storage, values, weights
 from prunecore.files.config import Config
@@ -29,7 +29,7 @@ from prunecore.plugins import loading
 from prunecore.pruning import carry_out
 from prunecore.strategies.best import BEST
 from prunecore.strategies.sensitivity import sensitivity
-from prunecore.traced_model import TracedModel, module_of
+from prunecore.traced_model import TracedModel
 from prunecore.writing.source_file import checked_name
 
 
@@ -275,3 +275,15 @@ def load(
     elif ":" not in spec and "weights" not in arguments:
         options.say(f"Warning: {shown(spec)} has random weights; give --weights FILE.", err=True)
     return loaded
+
+
+def module_of(model: nn.Module, path: str) -> nn.Module:
+    """The module at a path of a network.
+
+    Raises:
+        UsageError: there is none.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    if path not in modules:
+        raise unknown_name("module", path, (name for name in modules if name))
+    return modules[path]

@@ -19,11 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import prunecore
+from prunecore.cli.jobs import module_of
 from prunecore.cli.main import main
 from prunecore.errors import PrunecoreError
 from prunecore.escaping import is_name, visible
 from prunecore.files.weights import load_weights
-from prunecore.traced_model import module_of
 
 from ..oracle import check_style
 from .attributes import child, dictionary
