@@ -77,15 +77,25 @@ class Inputs:
         return cls(args, {name: of_shape(row).args[0] for name, row in shapes["named"].items()})
 
     def on_meta(self, batch: int) -> Arguments:
-        """Inputs of these shapes that have no storage."""
-        return self._like([torch.empty((batch, *shape), device="meta") for shape in self.shapes])
+        """Inputs of these shapes that have no storage; whole numbers are of their own type."""
+        return self._like(
+            [
+                torch.empty(
+                    (batch, *tensor.shape[1:]),
+                    dtype=torch.float32 if tensor.is_floating_point() else tensor.dtype,
+                    device="meta",
+                )
+                for tensor in self._all
+            ]
+        )
 
     def samples(self, model: nn.Module, least: int = 1) -> Arguments:
         """Inputs to try a network on, the same each time, in float64 and where the network is.
 
         Half of them are the examples; the others are drawn evenly between an example's smallest
         and largest value. Where there are no examples, or one is constant, as zeros are, which
-        would hide what is wrong, all are drawn from a normal distribution.
+        would hide what is wrong, all numbers with a fraction are drawn from a normal distribution.
+        Whole numbers, such as tokens, keep their type and stay within those of the example.
 
         Args:
             model: the network.
@@ -103,10 +113,14 @@ class Inputs:
             torch.randn(count, *shape, dtype=torch.float64, generator=generator)
             for shape in self.shapes
         ]
-        if self.are_examples and not any(map(_is_constant, self._all)):
-            given = min(len(self._all[0]), (count + 1) // 2)
+        fractions = [tensor for tensor in self._all if tensor.is_floating_point()]
+        if self.are_examples:
+            is_usable = not any(map(_is_constant, fractions))
+            given = min(len(self._all[0]), (count + 1) // 2) if is_usable else 0
             drawn = [
-                torch.cat([tensor[:given].detach().cpu().double(), _between(tensor, noise[given:])])
+                _like_example(tensor, noise, given)
+                if is_usable or not tensor.is_floating_point()
+                else noise
                 for tensor, noise in zip(self._all, drawn, strict=True)
             ]
         return self._like([tensor.to(device) for tensor in drawn])
@@ -126,7 +140,12 @@ class Inputs:
             torch.randn(tensor.shape, generator=generator) if tensor.is_meta else tensor.detach()
             for tensor in self._all
         ]
-        return self._like([tensor.to(like.device, like.dtype) for tensor in row])
+        return self._like(
+            [
+                tensor.to(like.device, like.dtype if tensor.is_floating_point() else tensor.dtype)
+                for tensor in row
+            ]
+        )
 
     def _like(self, row: list[Tensor]) -> Arguments:
         """Tensors in the order of `shapes`, by place and by name."""
@@ -144,11 +163,21 @@ def _is_constant(tensor: Tensor) -> bool:
     return bool((tensor == tensor.flatten()[0]).all())
 
 
-def _between(example: Tensor, noise: Tensor) -> Tensor:
-    """Normal noise, spread evenly between the smallest and the largest value of an example."""
-    low, high = (float(bound) for bound in example.detach().aminmax())
-    spread: Tensor = low + (high - low) * torch.special.ndtr(noise)
-    return spread
+def _like_example(example: Tensor, noise: Tensor, given: int) -> Tensor:
+    """The first examples, and values spread evenly between the smallest and the largest of all.
+
+    Args:
+        example: the examples, the batch first.
+        noise: from a normal distribution, of the shape that is returned.
+        given: how many of the examples.
+    """
+    example = example.detach().cpu()
+    low, high = (float(bound) for bound in example.double().aminmax())
+    even = torch.special.ndtr(noise[given:])
+    if example.is_floating_point():
+        return torch.cat([example[:given].double(), low + (high - low) * even])
+    whole = (low + (high - low + 1) * even).floor().clamp(low, high)
+    return torch.cat([example[:given], whole.to(example.dtype)])
 
 
 def of_shape(input_shape: InputShape) -> Inputs:
@@ -209,8 +238,8 @@ def of_examples(
         example_kwargs: likewise, those that are given by name.
 
     Raises:
-        UsageError: one is no tensor of floating point numbers, is empty or has no batch, or the
-            batches differ.
+        UsageError: one is no tensor of real numbers, is empty or has no batch, or the batches
+            differ.
     """
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     args = () if args is None else args
@@ -246,10 +275,10 @@ def _check_example(name: str, tensor: Any) -> None:
             f"Example input {name} is a {type(tensor).__name__}, not a tensor.\n"
             "Give tensors alone; bind other arguments beforehand."
         )
-    if not tensor.is_floating_point():
+    if tensor.is_complex():
         raise UsageError(
-            f"Example input {name} is of {tensor.dtype}, not of floating point numbers.\n"
-            "Networks that read whole numbers, such as tokens, are not followed yet."
+            f"Example input {name} is of {tensor.dtype}, which has no channels to follow.\n"
+            "Give real numbers, such as torch.view_as_real makes of them."
         )
     if tensor.ndim < 1 or not tensor.numel():
         raise UsageError(

@@ -88,6 +88,28 @@ def test_half_of_the_samples_are_examples() -> None:
     assert float(args[0].max()) <= float(example.max())
 
 
+def test_whole_numbers_stay_whole_and_within_those_of_the_example() -> None:
+    tokens, seen = torch.randint(5, 40, (3, 6)), torch.rand(3, 6) > 0.5
+    inputs = of_examples((tokens, torch.rand(3, 6)), {"seen": seen})
+    (drawn, numbers), named = inputs.samples(nn.Linear(3, 2))
+    assert (drawn.dtype, numbers.dtype) == (torch.int64, torch.float64)
+    assert named["seen"].dtype == torch.bool
+    assert torch.equal(drawn[:3], tokens)
+    assert int(tokens.min()) <= int(drawn.min()) <= int(drawn.max()) <= int(tokens.max())
+    assert len(drawn[3:].unique()) > 5
+    (tokens_once, _), _ = inputs.example(nn.Linear(3, 2).half())
+    assert tokens_once.dtype == torch.int64
+    assert [tensor.dtype for tensor in inputs.on_meta(2)[0]] == [torch.int64, torch.float32]
+
+
+def test_constant_whole_numbers_stay_as_they_are() -> None:
+    inputs = of_examples((torch.ones(2, 3, dtype=torch.int64), torch.zeros(2, 3)))
+    (mask, numbers), _ = inputs.samples(nn.Linear(3, 2))
+    assert mask.dtype == torch.int64
+    assert bool((mask == 1).all())
+    assert len(numbers.unique()) == 24
+
+
 def test_shapes_go_to_json_and_back() -> None:
     inputs = of_examples((torch.rand(1, 3, 4),), {"by": torch.rand(1, 2)})
     assert Inputs.from_dict(inputs.as_dict()).shapes == inputs.shapes == ((3, 4), (2,))
@@ -99,7 +121,7 @@ def test_shapes_go_to_json_and_back() -> None:
         (3, "example_inputs is a int, not a tensor or a tuple of tensors."),
         ((), "There are no example inputs."),
         ((torch.rand(1, 3), 2), "Example input 1 is a int, not a tensor."),
-        (torch.zeros(1, 3, dtype=torch.int64), "Example input 0 is of torch.int64, not of"),
+        (torch.zeros(1, 3, dtype=torch.complex64), "Example input 0 is of torch.complex64, which"),
         (torch.tensor(1.0), "Example input 0 has the shape ()"),
         (torch.zeros(0, 3), "Example input 0 has the shape (0, 3)"),
         ((torch.rand(1, 3), torch.rand(2, 3)), "The example inputs have batches of 1, 2."),

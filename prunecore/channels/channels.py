@@ -484,7 +484,7 @@ def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
         ids, axes, other = (a_ids, a_axes, b_shape) if a_axes else (b_ids, b_axes, a_shape)
         if any(other[axis] > 1 for axis in axes):
             channels.pin(ids, MEETS_WHOLE)
-    return Signal(shaped(shape), ids)
+    return Signal(shaped(shape, torch.promote_types(a.meta.dtype, b.meta.dtype)), ids)
 
 
 def _adopt(channels: Channels, signal: Signal, other: Signal) -> Signal:

@@ -193,6 +193,11 @@ class Signal:
         return bool(self.ids.shape[axis] > 1)
 
 
-def shaped(shape: Sequence[int]) -> Tensor:
+def shaped(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
     """A tensor that has this shape and no storage."""
-    return torch.empty(tuple(shape), device="meta")
+    return torch.empty(tuple(shape), dtype=dtype, device="meta")
+
+
+def kind_of(tensor: Tensor) -> torch.dtype:
+    """The type that a tensor is followed in: all that have a fraction are alike."""
+    return torch.float32 if tensor.is_floating_point() else tensor.dtype

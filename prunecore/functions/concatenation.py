@@ -48,7 +48,7 @@ def _concatenate_along(dim: int) -> FunctionRule:
 def _without(tensor: Signal, dim: int) -> Signal:
     """A tensor as if one axis had size 1, to be coupled along the others."""
     shape = [1 if axis == dim else size for axis, size in enumerate(tensor.shape)]
-    return Signal(shaped(shape), tensor.ids)
+    return Signal(shaped(shape, tensor.meta.dtype), tensor.ids)
 
 
 def _stack(channels: Channels, operation: Operation) -> Signal:

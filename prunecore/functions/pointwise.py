@@ -17,9 +17,23 @@ if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
 
 
+_CAST_TO = {
+    "bool": torch.bool,
+    "int": torch.int32,
+    "long": torch.int64,
+    **dict.fromkeys(("float", "double", "half", "bfloat16"), torch.float32),
+}
+
+
 def _cast(channels: Channels, operation: Operation) -> Signal:
     """Another type or device, perhaps that of a second tensor: the same channels."""
-    return operation.tensor
+    tensor, given = operation.tensor, (*operation.args[1:], *operation.kwargs.values())
+    asked = [value for value in given if isinstance(value, torch.dtype)]
+    asked += [value.meta.dtype for value in given if isinstance(value, Signal)]
+    dtype = _CAST_TO.get(operation.name) or next(iter(asked), tensor.meta.dtype)
+    meta = tensor.meta.to(torch.float32 if dtype.is_floating_point else dtype)
+    has_other_numbers = meta.is_floating_point() != tensor.meta.is_floating_point()
+    return replace(tensor, meta=meta) if has_other_numbers else tensor
 
 
 def _add(channels: Channels, operation: Operation) -> Any:

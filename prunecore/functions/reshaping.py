@@ -92,7 +92,7 @@ def _reshape_as(channels: Channels, operation: Operation) -> Signal:
 def _same_places(channels: Channels, operation: Operation) -> Signal:
     """Another copy of the tensor."""
     tensor = operation.tensor
-    return Signal(shaped(tensor.shape), tensor.ids, tensor.origin_as(Grid))
+    return Signal(shaped(tensor.shape, tensor.meta.dtype), tensor.ids, tensor.origin_as(Grid))
 
 
 def _expand(channels: Channels, operation: Operation) -> Signal:

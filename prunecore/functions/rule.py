@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from prunecore.channels.signal import Origin, Signal, shaped
+from prunecore.channels.signal import Origin, Signal, kind_of, shaped
 from prunecore.channels.sizes import counted
 
 if TYPE_CHECKING:
@@ -119,6 +119,12 @@ class FunctionRule:
     linear_map: Callable[[Operation], LinearMap] | None = None
 
 
+_QUESTIONS = """
+    eq ge greater greater_equal gt isfinite isinf isnan le less less_equal logical_and logical_not
+    logical_or logical_xor lt ne not_equal
+"""  # answered by true or false
+
+
 def elementwise(channels: Channels, operation: Operation) -> Signal:
     """Place by place: the tensors among the arguments are coupled."""
     arguments = [*operation.args, *operation.kwargs.values()]
@@ -126,7 +132,10 @@ def elementwise(channels: Channels, operation: Operation) -> Signal:
         channels.pin(ids, f"{operation.name} depends on how many there are")
     tensors = [value for value in arguments if isinstance(value, Signal)]
     met = channels.couple(*channels.meeting(tensors))
-    return Signal(shaped(met.shape), met.ids)  # contiguous, as the results of torch are
+    answers = operation.name in _QUESTIONS.split()
+    is_plain = not answers and all(x.meta.dtype is torch.float32 for x in tensors)
+    dtype = torch.float32 if is_plain else kind_of(operation.run(channels))
+    return Signal(shaped(met.shape, dtype), met.ids)  # contiguous, as the results of torch are
 
 
 def spatial(axes: int) -> Calculate:

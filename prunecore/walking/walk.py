@@ -21,7 +21,7 @@ from prunecore.channels.computed import are_of_weights, is_open, open_parts
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.names import is_of_torch, is_within
 from prunecore.channels.records import Trace, Visit
-from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, shaped
+from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, kind_of, shaped
 from prunecore.channels.sizes import Count, counted, depending
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
@@ -294,7 +294,7 @@ class Walk(Follower):
             own = self.fresh(tensor.shape[wide[0]]) if own is None else own
             self.bind(tensor, wide[0], own)
             ids = along(wide[0], tensor.ndim, own)
-        return Signal(shaped(tensor.shape), ids, Stored(tensor))
+        return Signal(shaped(tensor.shape, kind_of(tensor)), ids, Stored(tensor))
 
     def refuse(self, reason: str, remedy: str) -> NoReturn:
         """Stop: the module that the walk is in is not understood.

@@ -114,7 +114,7 @@ class Rehearsal:
         stored = signal.parameter
         if stored is not None and not stored.is_floating_point():
             return stored  # an index
-        return shaped(self._keep.shape(signal))
+        return shaped(self._keep.shape(signal), signal.meta.dtype)
 
 
 def _fits(result: Any, signal: Any) -> bool:

@@ -19,6 +19,7 @@ from prunecore.plugin import (
     Signal,
     over_kept,
 )
+from prunecore_sequential import embedding
 from prunecore_sequential.kernels import Kernel, convolve, multiply
 from prunecore_sequential.linear_maps import Convolution, Dense, Geometry, Transposed
 from prunecore_sequential.normalization import by_channel, group_norm, layer_norm, of_call
@@ -196,6 +197,7 @@ def _rules() -> dict[Callable[..., Any], FunctionRule]:
     grouped = _write_groups("groups", 6)
     rules = {
         "linear": FunctionRule(linear, understands=(Computed,), linear_map=_linear_map),
+        "embedding": FunctionRule(embedding.of_call, understands=(Computed,)),
         "prelu": FunctionRule(prelu, understands=(Computed,)),
         "batch_norm": FunctionRule(of_call(by_channel), understands=(Computed,)),
         "instance_norm": FunctionRule(of_call(by_channel), understands=(Computed,)),
@@ -215,6 +217,7 @@ def _rules() -> dict[Callable[..., Any], FunctionRule]:
         getattr(space, name): rule
         for name, rule in rules.items()
         for space in (F, torch)
+        if name != "embedding" or space is F  # torch's takes the table first
         if hasattr(space, name)
     }
 
