@@ -108,12 +108,6 @@ class DeviceType(str):
     __hash__ = str.__hash__
 
 
-def contexts() -> tuple[bool, ...]:
-    """What a forward computes under, which is no part of its trace: gradients and autocast."""
-    kinds = ("cpu", "cuda")
-    return torch.is_grad_enabled(), *(torch.is_autocast_enabled(kind) for kind in kinds)
-
-
 class TrainingFlag(int):
     """The value that a traced forward sees as `self.training`.
 

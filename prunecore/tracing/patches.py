@@ -60,7 +60,7 @@ def in_this_thread(new: Callable[..., Any], old: Callable[..., Any]) -> Callable
 
 
 @contextmanager
-def _replaced(replacements: Mapping[tuple[Any, str], Any]) -> Iterator[None]:
+def replaced(replacements: Mapping[tuple[Any, str], Any]) -> Iterator[None]:
     """Attributes of modules and classes that are something else for a while."""
     before = [(holder, name, vars(holder)[name]) for holder, name in replacements]
     try:
@@ -137,7 +137,7 @@ def beside_others() -> Iterator[None]:
         return
     with _sharing:
         if not _jobs:
-            _shared.enter_context(_replaced(_SHARED))
+            _shared.enter_context(replaced(_SHARED))
         _jobs[thread] = OwnGenerators()
     try:
         _wait_for_others()
@@ -193,7 +193,7 @@ def trace_alone(known: Collection[Callable[..., Any]]) -> Iterator[None]:
         (_symbolic_trace, _PATCHER): functools.partial(_Patcher, known),
         (torch.backends.mha, fused.__name__): in_this_thread(lambda: False, fused),
     }
-    with beside_others(), _TURN, _replaced(replacements):
+    with beside_others(), _TURN, replaced(replacements):
         yield
 
 
@@ -221,7 +221,7 @@ def standing_in(asking: Sequence[dict[str, Any]]) -> Iterator[None]:
     try:
         for variables in asking:
             variables["isinstance"] = is_any
-        with _replaced(replacements):
+        with replaced(replacements):
             yield
     finally:
         for variables in asking:

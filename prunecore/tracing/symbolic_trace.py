@@ -224,7 +224,12 @@ def _attempt(
     tracer = OneLevel(shadow, supplied, _within(level, shadow, isolation), in_training)
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
     try:
-        with kept_contents(*functions_of([module]), *hooks), tracer.draws, tracer.made:
+        with (
+            kept_contents(*functions_of([module]), *hooks),
+            tracer.draws,
+            tracer.made,
+            tracer.contexts,
+        ):
             tracer.trace(shadow)
     except Asked:
         pass

@@ -23,7 +23,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.signal import Signal
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.tracing.arguments import arguments
-from prunecore.tracing.attributes import contexts
+from prunecore.tracing.contexts import UNDER, Contexts
 from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.module_hooks import Hook, call_with
@@ -106,6 +106,7 @@ class OneLevel(fx.Tracer):
 
     Attributes:
         draws: the random numbers that the forward has drawn.
+        contexts: the blocks that it is in.
         asking: the variables of the modules of Python whose code has asked what a stand-in is, and
             had no answer.
     """
@@ -121,7 +122,7 @@ class OneLevel(fx.Tracer):
         self._within = within
         self._in_hooks = 0  # how many are running, one within the other
         self.decider = Decider(module, supplied, in_training)
-        self._contexts = contexts()
+        self.contexts = Contexts()
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(forward_of(module))
         self._names = LocalNames(self._file)
@@ -136,10 +137,7 @@ class OneLevel(fx.Tracer):
         self, kind: str, target: Any, args: Any, kwargs: Any, *names: Any, **named: Any
     ) -> fx.Node:
         """A node that knows the line of the forward that it stands for, and what it is called."""
-        if contexts() != self._contexts:
-            raise RuntimeError(
-                "it computes under torch.no_grad or autocast, which its trace does not tell"
-            )
+        under = self.contexts.check()
         if "_stacklevel" in kwargs:  # that of a warning
             kwargs = {name: value for name, value in kwargs.items() if name != "_stacklevel"}
         if kind in ("call_function", "call_method"):  # torch takes a range as a list
@@ -150,6 +148,7 @@ class OneLevel(fx.Tracer):
         elif kind != "placeholder":  # which no line of it makes
             node.meta[LINE] = running_line(self._file)
             node.meta[OF_HOOK] = self._in_hooks > 0
+            node.meta[UNDER] = under
             self._names.note()
         return node
 

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Computed, Picked, Signal
 from prunecore.tracing.attributes import TrainingFlag
+from prunecore.tracing.contexts import kinds
 from prunecore.tracing.nodes import IS_COPY
 
 ONLY = "only"  # in a node's meta: the one of training and eval that alone computes it
@@ -71,7 +72,8 @@ def _described(node: fx.Node, numbers: Mapping[fx.Node, int] | None) -> Hashable
             return f"node {numbers.get(leaf)}" if numbers else "node"
         return "self.training" if isinstance(leaf, TrainingFlag) else repr(leaf)
 
-    return node.op, node.target, repr(fx.node.map_aggregate((node.args, node.kwargs), described))
+    given = repr(fx.node.map_aggregate((node.args, node.kwargs), described))
+    return node.op, node.target, given, kinds(node)
 
 
 def merged(in_eval: Trace, in_training: Trace) -> Trace:

@@ -16,7 +16,9 @@ from prunecore.channels.keep import Keep, Width
 from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, shown
 from prunecore.functions.rule import FunctionRule
+from prunecore.tracing.contexts import Context, under
 from prunecore.tracing.nodes import function_of, is_dead
+from prunecore.writing.contexts import Blocks
 from prunecore.writing.expressions import (
     annotation,
     function_call,
@@ -106,6 +108,8 @@ class ForwardWriter:
         self.uses = {
             node: sum(not is_dead(user) for user in node.users) for node in self.trace.graph.nodes
         }
+        self.blocks = Blocks(self.trace)
+        self.keep_device()
         self.needed = _modules_named(self.trace.graph)
         self.reserved |= self.needed
         self.reserved |= named_tuples(self.trace.output).keys()
@@ -117,6 +121,36 @@ class ForwardWriter:
             if not is_dead(node):
                 self.write_node(node)
         return self.forward()
+
+    def keep_device(self) -> None:
+        """Let the input whose device a block asks for keep its name."""
+        if self.blocks.source is not None:
+            self.uses[self.blocks.source] += 1
+
+    def enter(self, contexts: Sequence[Context]) -> None:
+        """Go on in these blocks, the outermost first."""
+        now = self.blocks.contexts
+        if now == list(contexts):
+            return
+        pairs = zip(now, contexts, strict=False)
+        common = next((n for n, (one, other) in enumerate(pairs) if one != other), len(now))
+        common = min(common, len(contexts))
+        self.flush()
+        self.leave(common)
+        for context in contexts[common:]:
+            self.blocks.open(context, self.statements)
+            self.statements = []
+            self.indent += INDENT
+
+    def leave(self, depth: int) -> None:
+        """End blocks, until there are this many."""
+        if self.blocks.depth > depth:
+            self.flush()
+        while self.blocks.depth > depth:
+            source = self.blocks.source
+            holder = "next(self.parameters())" if source is None else self.variables.names[source]
+            self.statements = self.blocks.close(self.statements, f"{holder}.device")
+            self.indent -= INDENT
 
     def forward(self) -> Forward:
         """What has been written.
@@ -138,6 +172,8 @@ class ForwardWriter:
 
     def write_node(self, node: fx.Node) -> None:
         """Write a node, or let it wait for its one user."""
+        if node.op not in ("placeholder", "get_attr") and node not in self.variables.names:
+            self.enter(under(node))
         if node.op == "placeholder":
             self.variables.names[node] = str(node.target)
             has_default = any("=" in parameter for parameter in self.parameters)
@@ -336,6 +372,8 @@ def _modules_named(graph: fx.Graph) -> set[str]:
     """The modules that the functions and types in a forward are written with."""
     named = set()
     for node in graph.nodes:
+        if under(node):
+            named.add("torch")
         if node.op == "call_function" and not is_operator(node.target):
             named.add(function_name(node.target).partition(".")[0])
         for leaf in pytree.tree_leaves((node.args, dict(node.kwargs))):

@@ -10,9 +10,11 @@ from torch import fx, nn
 
 from prunecore.channels.keep import Keep
 from prunecore.functions.rule import FunctionRule
+from prunecore.tracing.contexts import under
 from prunecore.tracing.nodes import is_dead
 from prunecore.tracing.train_eval import IN_EVAL, IN_TRAINING, choose, only_in
 from prunecore.writing.containers import CONTAINERS, Place, places_of
+from prunecore.writing.contexts import shared
 from prunecore.writing.expressions import self_path
 from prunecore.writing.forward import Expression, Forward, ForwardWriter, holds_width
 from prunecore.writing.loops import Loop, find_loops, is_one_of
@@ -68,6 +70,7 @@ class LoopWriter(ForwardWriter):
             for begin in named.loop.gathered.values():
                 for node in begin:
                     self.uses[node] += 1
+        self.keep_device()
 
     def write_node(self, node: fx.Node) -> None:
         """Write a node; the first of a loop writes the loop."""
@@ -80,6 +83,8 @@ class LoopWriter(ForwardWriter):
     def _write_loop(self, named: NamedLoop) -> None:
         """Write a loop: its body once, of which some variables are the next turn's, too."""
         loop, body = named.loop, named.loop.turns[0]
+        self.enter(shared(loop.nodes))
+        depth = self.blocks.depth
         self.flush()
         for place, begin in loop.gathered.items():
             items = [self.written(node) for node in begin]
@@ -97,6 +102,7 @@ class LoopWriter(ForwardWriter):
         self.indent += INDENT
         for place, node in enumerate(body):
             self._write_in_loop(node, loop.turns[-1][place], handed, named.lists, place)
+        self.leave(depth)
         self.flush()
         self.indent -= INDENT
         loop_body, self.statements = self.statements, around
@@ -156,6 +162,7 @@ class LoopWriter(ForwardWriter):
         if place not in handed and place not in lists and not self.uses[last]:
             super().write_node(node)
             return
+        self.enter(under(node))
         expression = self.build(node)
         value = expression.value
         self.flush(expression)
@@ -254,6 +261,8 @@ class BranchWriter(ForwardWriter):
         self, in_training: list[fx.Node], in_eval: list[fx.Node], choices: list[fx.Node]
     ) -> None:
         """Write what training and eval do by themselves, and the choices between the two."""
+        if own := [*in_training, *in_eval]:
+            self.enter(shared(own))
         self.flush()
         before = self.statements
         self.indent += INDENT
@@ -277,8 +286,10 @@ class BranchWriter(ForwardWriter):
     ) -> tuple[list[AnyStatement], list[Expression]]:
         """The statements of training or of eval alone, and what waits to be what is chosen."""
         self.statements, self.pending = [], []
+        depth = self.blocks.depth
         for node in nodes:
             self.write_node(node)
+        self.leave(depth)
         if choices != 1:
             self.flush()
         return self.statements, self.pending

@@ -20,6 +20,7 @@ from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
 from prunecore.channels.sizes import Count, counted
 from prunecore.functions.rule import Arguments
+from prunecore.tracing.contexts import UNDER, under
 from prunecore.tracing.nodes import function_of
 from prunecore.walking.calls import Functions, counting, picking
 from prunecore.writing.passes.rehearsal import Rehearsal, rehearsals
@@ -171,5 +172,6 @@ def _numbers(node: fx.Node, stated: Set[int], values: dict[fx.Node, Any], before
             continue
         with node.graph.inserting_before(before):
             sizes.append(node.graph.call_function(operator.getitem, (node, place)))
+        sizes[-1].meta[UNDER] = under(before)
         values[sizes[-1]] = size
     return tuple(sizes)

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.names import is_within
 from prunecore.channels.records import Trace
 from prunecore.tracing.attributes import HeldFloat, HeldInt
+from prunecore.tracing.contexts import kinds
 from prunecore.tracing.train_eval import only_in
 from prunecore.writing.passes.original_names import disagreeing, local_names
 from prunecore.writing.text import same as same_values
@@ -139,6 +140,8 @@ def _aligned(full: Trace, trace: Trace) -> Trace | None:
 
 def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bool:
     if (node.op, node.target, only_in(node)) != (other.op, other.target, only_in(other)):
+        return False
+    if kinds(node) != kinds(other):
         return False
     ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
     theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))
