@@ -1,33 +1,34 @@
-"""What a network is called with: example inputs or their shapes, and random ones like them."""
+"""What a network is called with: example inputs or what they are like, and random ones."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from prunecore.errors import InputShapeError, UsageError, check_kind
+from prunecore.errors import UsageError, check_kind
 from prunecore.escaping import shown_value
+from prunecore.typed_input import TypedInput, read_typed_input
 
 # The shape of one input without the batch; of a network with several inputs, the shapes of each.
 InputShape: TypeAlias = Sequence[int] | Sequence[Sequence[int]]
 
-# What the network is called with, as torch.export takes it: a tensor, or a tuple of tensors.
-ExampleInputs: TypeAlias = Tensor | tuple[Tensor, ...]
+# What the network is called with, as torch.export takes it: a tensor, or a tuple of tensors,
+# numbers and flags.
+ExampleInputs: TypeAlias = Tensor | tuple[Any, ...]
 
-Arguments: TypeAlias = tuple[list[Tensor], dict[str, Tensor]]  # by place and by name
+Arguments: TypeAlias = tuple[list[Any], dict[str, Any]]  # by place and by name
 
 BATCH = 2  # of the walk: a batch size that the forward bakes in does not go unnoticed
 
 _PLACES = 3 * 224 * 224  # input values to verify with: small inputs come several at a time
 _MOST_INPUTS = 8
 
-_MOST_AXES = 15  # of an input; numpy's arrays, as of its channels' ids, have 32 at least
-_MOST_VALUES = 2**30  # of an input: 8 GiB in the float64 of verification
+_PLAIN = (bool, int, float, str)  # what a network may be called with beside tensors, as may None
 
 
 @dataclass(frozen=True)
@@ -35,94 +36,99 @@ class Inputs:
     """What a network is called with.
 
     Attributes:
-        args: a tensor for each input, with the batch; on the meta device where only the shape is
-            known.
+        args: a `TypedInput` for each tensor, and numbers, flags, words and `None` as they are.
         kwargs: likewise, those that are given by name.
+        examples: of each tensor, in that order; `None` where only their types are known.
     """
 
-    args: tuple[Tensor, ...]
-    kwargs: Mapping[str, Tensor] = field(default_factory=dict)
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    examples: tuple[Tensor, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse inputs of which the batch is not known.
+
+        Raises:
+            UsageError: the first tensor has none.
+        """
+        if self.tensors and self.tensors[0].is_shared:
+            raise UsageError(
+                f"The first tensor, {self.tensors[0]}, has no batch.\n"
+                "Give one that has before it, and those that all of the batch share by name."
+            )
+
+    @property
+    def tensors(self) -> tuple[TypedInput, ...]:
+        """The inputs that are tensors, those given by name last."""
+        given = (*self.args, *self.kwargs.values())
+        return tuple(each for each in given if isinstance(each, TypedInput))
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of each input without the batch, those given by name last."""
-        return tuple(tuple(tensor.shape[1:]) for tensor in self._all)
+        """The shape of each tensor without the batch, those given by name last."""
+        return tuple(each.shape for each in self.tensors)
 
     @property
-    def are_examples(self) -> bool:
-        """True if they have values."""
-        return not any(tensor.is_meta for tensor in self._all)
-
-    @property
-    def _all(self) -> tuple[Tensor, ...]:
-        return (*self.args, *self.kwargs.values())
+    def image(self) -> tuple[int, ...] | None:
+        """The shape of one input, where a batch of floating point numbers is all there is."""
+        given = (*self.args, *self.kwargs.values())
+        alone = self.args[0] if len(given) == 1 and self.args else None
+        return alone.shape if isinstance(alone, TypedInput) and alone.is_float else None
 
     def as_dict(self) -> dict[str, Any]:
-        """The shapes without the batch, by place and by name, ready for JSON."""
-        rows = [list(shape) for shape in self.shapes]
-        by_place = len(self.args)
+        """What they are like, by place and by name, ready for JSON.
+
+        A tensor of floating point numbers is its shape without the batch; another one as
+        `read_typed_input` takes it; what is no tensor stands under `value`.
+        """
         return {
-            "shapes": rows[:by_place],
-            "named": dict(zip(self.kwargs, rows[by_place:], strict=True)),
+            "shapes": list(map(_plain, self.args)),
+            "named": {name: _plain(given) for name, given in self.kwargs.items()},
         }
 
     @classmethod
-    def from_dict(cls, shapes: Mapping[str, Any]) -> Inputs:
-        """Inputs of the shapes that `as_dict` gave.
+    def from_dict(cls, inputs: Mapping[str, Any]) -> Inputs:
+        """Inputs like those of which `as_dict` told.
 
         Raises:
+            UsageError: one is not spelt as it should be.
             InputShapeError: one is too large.
         """
-        args = tuple(of_shape(shape).args[0] for shape in shapes["shapes"])
-        return cls(args, {name: of_shape(row).args[0] for name, row in shapes["named"].items()})
+        args = tuple(map(_of_plain, inputs["shapes"]))
+        return cls(args, {name: _of_plain(given) for name, given in inputs["named"].items()})
 
     def on_meta(self, batch: int) -> Arguments:
-        """Inputs of these shapes that have no storage; whole numbers are of their own type."""
-        return self._like(
-            [
-                torch.empty(
-                    (batch, *tensor.shape[1:]),
-                    dtype=torch.float32 if tensor.is_floating_point() else tensor.dtype,
-                    device="meta",
-                )
-                for tensor in self._all
-            ]
-        )
+        """Inputs of these shapes and types that have no storage."""
+        return self._like([each.on_meta(batch) for each in self.tensors])
+
+    def batch(self, least: int = 1) -> int:
+        """How many inputs a network is tried on, 1 to 8, and `least` at least."""
+        places = sum(int(torch.Size(shape).numel()) for shape in self.shapes)
+        return max(least, min(_MOST_INPUTS, _PLACES // max(places, 1)))
 
     def samples(self, model: nn.Module, least: int = 1) -> Arguments:
-        """Inputs to try a network on, the same each time, in float64 and where the network is.
+        """Inputs to try a network on, the same each time, where the network is.
 
         Half of them are the examples; the others are drawn evenly between an example's smallest
-        and largest value. Where there are no examples, or one is constant, as zeros are, which
-        would hide what is wrong, all numbers with a fraction are drawn from a normal distribution.
-        Whole numbers, such as tokens, keep their type and stay within those of the example.
+        and largest value. Where there is no example, they are drawn of the type and range that are
+        given; floating point numbers without a range, and those of an example that is constant, as
+        zeros are, which would hide what is wrong, from a normal distribution.
 
         Args:
             model: the network.
             least: how large the batch is at least.
 
         Returns:
-            Tensors of shape `(batch, *shape)`, with a batch of 1 to 8.
+            Tensors of shape `(batch, *shape)` with a batch of 1 to 8, those of floating point in
+            float64.
         """
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
         device = torch.device("cpu") if device.type == "mps" else device  # has no float64
-        places = sum(int(torch.Size(shape).numel()) for shape in self.shapes)
-        count = max(least, min(_MOST_INPUTS, _PLACES // places))
+        count = self.batch(least)
         generator = torch.Generator().manual_seed(0)
-        drawn = [
-            torch.randn(count, *shape, dtype=torch.float64, generator=generator)
-            for shape in self.shapes
-        ]
-        fractions = [tensor for tensor in self._all if tensor.is_floating_point()]
-        if self.are_examples:
-            is_usable = not any(map(_is_constant, fractions))
-            given = min(len(self._all[0]), (count + 1) // 2) if is_usable else 0
-            drawn = [
-                _like_example(tensor, noise, given)
-                if is_usable or not tensor.is_floating_point()
-                else noise
-                for tensor, noise in zip(self._all, drawn, strict=True)
-            ]
+        drawn = [each.drawn(count, generator) for each in self.tensors]
+        if self.examples is not None:
+            drawn = list(map(_beside, self.tensors, self.examples, drawn))
         return self._like([tensor.to(device) for tensor in drawn])
 
     def example(self, model: nn.Module) -> Arguments:
@@ -132,52 +138,77 @@ class Inputs:
             model: the network.
 
         Returns:
-            The examples; where only shapes are known, one input, the same each time.
+            The examples; where only types are known, one input, the same each time.
         """
         like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
         generator = torch.Generator().manual_seed(0)
-        row = [
-            torch.randn(tensor.shape, generator=generator) if tensor.is_meta else tensor.detach()
-            for tensor in self._all
-        ]
+        row = self.examples or [each.drawn(1, generator) for each in self.tensors]
         return self._like(
             [
-                tensor.to(like.device, like.dtype if tensor.is_floating_point() else tensor.dtype)
-                for tensor in row
+                x.detach().to(like.device, like.dtype if x.is_floating_point() else x.dtype)
+                for x in row
             ]
         )
 
-    def _like(self, row: list[Tensor]) -> Arguments:
-        """Tensors in the order of `shapes`, by place and by name."""
-        by_place = len(self.args)
-        named = dict(zip(self.kwargs, row[by_place:], strict=True))
-        return row[:by_place], named
+    def _like(self, row: Sequence[Tensor]) -> Arguments:
+        """Tensors in the order of `tensors`, by place and by name, with what else there is."""
+        rest = iter(row)
+        given = (list(self.args), dict(self.kwargs))
+        made: Arguments = pytree.tree_map_only(TypedInput, lambda _: next(rest), given)
+        return made
 
 
 def tensors(arguments: Arguments) -> list[Tensor]:
     """All tensors that a network is called with, those given by name last."""
-    return [*arguments[0], *arguments[1].values()]
+    return [leaf for leaf in pytree.tree_leaves(arguments) if isinstance(leaf, Tensor)]
 
 
-def _is_constant(tensor: Tensor) -> bool:
-    return bool((tensor == tensor.flatten()[0]).all())
-
-
-def _like_example(example: Tensor, noise: Tensor, given: int) -> Tensor:
-    """The first examples, and values spread evenly between the smallest and the largest of all.
+def drawn_like(arguments: Arguments, like: Tensor) -> Arguments:
+    """Random arguments of the shapes of some, the same each time; zeros for whole numbers.
 
     Args:
-        example: the examples, the batch first.
-        noise: from a normal distribution, of the shape that is returned.
-        given: how many of the examples.
+        arguments: on the meta device.
+        like: has the type of floating point and the device.
     """
-    example = example.detach().cpu()
-    low, high = (float(bound) for bound in example.double().aminmax())
-    even = torch.special.ndtr(noise[given:])
-    if example.is_floating_point():
-        return torch.cat([example[:given].double(), low + (high - low) * even])
-    whole = (low + (high - low + 1) * even).floor().clamp(low, high)
-    return torch.cat([example[:given], whole.to(example.dtype)])
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(x: Tensor) -> Tensor:
+        if x.is_floating_point():
+            return torch.randn(x.shape, dtype=torch.float64, generator=generator).to(like)
+        return torch.zeros(x.shape, dtype=x.dtype, device=like.device)
+
+    made: Arguments = pytree.tree_map_only(Tensor, drawn, arguments)
+    return made
+
+
+def _plain(given: Any) -> Any:
+    if not isinstance(given, TypedInput):
+        return {"value": given}
+    is_plain = given == TypedInput(given.shape) and given.shape
+    return list(given.shape) if is_plain else str(given)
+
+
+def _of_plain(told: Any) -> Any:
+    if isinstance(told, dict):
+        return told["value"]
+    return read_typed_input(told) if isinstance(told, str) else TypedInput(tuple(told))
+
+
+def _beside(kind: TypedInput, example: Tensor, drawn: Tensor) -> Tensor:
+    """A batch of which half are examples and half are drawn, if there may be others."""
+    example = example.detach().cpu().to(drawn.dtype)
+    if kind.is_shared:
+        return example
+    given = min(len(example), (len(drawn) + 1) // 2)
+    if not kind.is_float:
+        return torch.cat([example[:given], drawn[given:]])
+    low, high = example.aminmax()
+    if low == high:
+        return drawn
+    if not (low.isfinite() and high.isfinite()):  # as in a mask that is added to scores
+        return example[torch.arange(len(drawn)) % len(example)]
+    spread = low + (high - low) * torch.special.ndtr(drawn[given:])
+    return torch.cat([example[:given], spread])
 
 
 def of_shape(input_shape: InputShape) -> Inputs:
@@ -205,41 +236,25 @@ def of_shape(input_shape: InputShape) -> Inputs:
             )
     rows = [row for row in input_shape if not isinstance(row, int)]
     sizes = tuple(size for size in input_shape if isinstance(size, int))
-    shapes = rows or [sizes]
-    check_sizes(shapes)
-    return Inputs(tuple(torch.empty((1, *shape), device="meta") for shape in shapes))
-
-
-def check_sizes(shapes: Sequence[Sequence[int]]) -> None:
-    """Refuse inputs that no walk and no proof has room for.
-
-    Args:
-        shapes: of each input, without the batch.
-
-    Raises:
-        InputShapeError: one is too large.
-    """
-    for shape in shapes:
-        if len(shape) > _MOST_AXES or math.prod(shape) > _MOST_VALUES:
-            raise InputShapeError(
-                f"An input of the shape {shown_value(tuple(shape))} is too large: it may have "
-                f"{_MOST_AXES} axes and {_MOST_VALUES:,} values.\n"
-                "Give the shape of one input, without the batch (--input-shape)."
-            )
+    return Inputs(tuple(TypedInput(tuple(shape)) for shape in rows or [sizes]))
 
 
 def of_examples(
-    example_inputs: ExampleInputs | None, example_kwargs: Mapping[str, Tensor] | None = None
+    example_inputs: ExampleInputs | None, example_kwargs: Mapping[str, Any] | None = None
 ) -> Inputs:
     """The inputs of a network by example.
 
+    The batch is the first axis of the first tensor. A tensor without axes, and a later one that is
+    of another size along its first axis, has no batch: it is the same for all of it, as a mask over
+    positions is.
+
     Args:
-        example_inputs: a tensor, or a tuple of a tensor for each input, with the batch first.
+        example_inputs: a tensor, or a tuple of a tensor, number or flag for each input.
         example_kwargs: likewise, those that are given by name.
 
     Raises:
-        UsageError: one is no tensor of real numbers, is empty or has no batch, or the batches
-            differ.
+        UsageError: there is no tensor, or one that is empty, holds what is no number, or cannot be
+            read.
     """
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     args = () if args is None else args
@@ -248,59 +263,69 @@ def of_examples(
             f"example_inputs is a {type(args).__name__}, not a tensor or a tuple of tensors.\n"
             "Give what the network is called with, such as torch.rand(1, 3, 224, 224)."
         )
-    named_inputs = {} if example_kwargs is None else example_kwargs
-    check_kind("example_kwargs", named_inputs, Mapping, "Give tensors by name: {'mask': mask}.")
-    inputs = Inputs(tuple(args), dict(named_inputs))
-    named: list[tuple[str, Any]] = [(f"{i}", tensor) for i, tensor in enumerate(inputs.args)]
-    named += [(repr(name), tensor) for name, tensor in inputs.kwargs.items()]
-    if not named:
+    named = {} if example_kwargs is None else example_kwargs
+    check_kind("example_kwargs", named, Mapping, "Give tensors by name: {'mask': mask}.")
+    given = [*((str(i), value) for i, value in enumerate(args)), *named.items()]
+    examples = tuple(value for _, value in given if isinstance(value, Tensor))
+    if not examples:
         raise UsageError(
             "There are no example inputs.\n"
             "Give what the network is called with, such as torch.rand(1, 3, 224, 224)."
         )
-    for name, tensor in named:
-        _check_example(name, tensor)
-    batches = {len(tensor) for _, tensor in named}
-    if len(batches) > 1:
-        raise UsageError(
-            f"The example inputs have batches of {', '.join(map(str, sorted(batches)))}.\n"
-            "Give the same batch, along the first axis, to all of them."
-        )
-    return inputs
+    for place, (name, value) in enumerate(given):
+        _check_example(name if place < len(args) else repr(name), value, value is examples[0])
+    batch = len(examples[0])
+    kinds = [_kind(value, batch) if isinstance(value, Tensor) else value for _, value in given]
+    by_name = dict(zip(named, kinds[len(args) :], strict=True))
+    return Inputs(tuple(kinds[: len(args)]), by_name, examples)
 
 
-def _check_example(name: str, tensor: Any) -> None:
-    if not isinstance(tensor, Tensor):
+def _kind(example: Tensor, batch: int) -> TypedInput:
+    """What an example tells of tensors like it."""
+    is_shared = example.ndim == 0 or len(example) != batch
+    shape = tuple(example.shape if is_shared else example.shape[1:])
+    if example.is_floating_point():
+        return TypedInput(shape, is_shared=is_shared)
+    low, high = (int(bound) for bound in example.to(torch.int64).aminmax())
+    if example.dtype is torch.bool and low != high:
+        return TypedInput(shape, example.dtype, is_shared=is_shared)
+    return TypedInput(shape, example.dtype, low, high, is_shared)
+
+
+def _check_example(name: str, value: Any, is_first: bool) -> None:
+    if not isinstance(value, Tensor):
+        if value is None or isinstance(value, _PLAIN):
+            return
         raise UsageError(
-            f"Example input {name} is a {type(tensor).__name__}, not a tensor.\n"
-            "Give tensors alone; bind other arguments beforehand."
+            f"Example input {name} is a {type(value).__name__}, not a tensor.\n"
+            "Give tensors, numbers and flags; bind other arguments beforehand."
         )
-    if tensor.is_complex():
+    if value.is_complex():
         raise UsageError(
-            f"Example input {name} is of {tensor.dtype}, which has no channels to follow.\n"
+            f"Example input {name} is of {value.dtype}, which has no channels to follow.\n"
             "Give real numbers, such as torch.view_as_real makes of them."
         )
-    if tensor.ndim < 1 or not tensor.numel():
+    if not value.numel() or (is_first and value.ndim < 1):
         raise UsageError(
-            f"Example input {name} has the shape {tuple(tensor.shape)}: the first axis is the "
+            f"Example input {name} has the shape {tuple(value.shape)}: the first axis is the "
             "batch, and nothing may be empty.\nGive at least one example."
         )
-    if tensor.isnan().any():
+    if value.isnan().any():
         raise UsageError(
             f"Example input {name} holds values that are no numbers (NaN): "
-            f"{int(tensor.isnan().sum())} of {tensor.numel()}.\nGive what the network reads in use."
+            f"{int(value.isnan().sum())} of {value.numel()}.\nGive what the network reads in use."
         )
 
 
 def inputs_of(
     example_inputs: ExampleInputs | None,
-    example_kwargs: Mapping[str, Tensor] | None,
+    example_kwargs: Mapping[str, Any] | None,
     input_shape: InputShape | None,
 ) -> Inputs:
     """What a network is called with, by example or by its shape.
 
     Args:
-        example_inputs: a tensor, or a tuple of a tensor for each input, with the batch first.
+        example_inputs: a tensor, or a tuple of a tensor, number or flag for each input.
         example_kwargs: likewise, those that are given by name.
         input_shape: in their place, the shape of one input, without the batch; or of each.
 

@@ -161,7 +161,8 @@ class TracedModel:
         """
         visits = self.dependencies.forwards.visits
         paths = [path for path in self.plugins.layers(self.original) if visits.get(path)]
-        if len(self.inputs.shapes) > 1 or calls_all(self.original, self.inputs.shapes, paths):
+        image = self.inputs.image
+        if image is None or calls_all(self.original, image, paths):
             return self.original
         keep = Keep(self.model, self._checked, np.ones(self.dependencies.count, dtype=bool))
         name = default_name(self.model)
@@ -175,7 +176,7 @@ class TracedModel:
 
     def layers_of(self, network: nn.Module) -> dict[str, LinearMap | RunningStatistics]:
         """The layers of this network, or of a smaller one, that can be refitted, by path."""
-        return layers_of(network, self.inputs.shapes, self.plugins)
+        return layers_of(network, self.inputs.image, self.plugins)
 
     def mode(self, mode: str | None = None) -> str:
         """A mode, or where none is given that which suits what there is to read."""
@@ -458,7 +459,7 @@ class TracedModel:
             self.layers_of(small),
         )
         if self.images is None or DATA_FREE in request.recover:
-            told = recover_without_images(networks, self.inputs.shapes, request.seed)
+            told = recover_without_images(networks, self.inputs.image, request.seed)
         else:
             told = recover_accuracy(networks, self.images.tensor, request.recover, request.seed)
         stored = small.state_dict()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import prunecore
 from prunecore.errors import InputShapeError, UsageError
 from prunecore.inputs import Inputs, inputs_of, of_examples, of_shape
+from prunecore.typed_input import TypedInput
 
 from .conftest import randomised
 
@@ -110,6 +111,90 @@ def test_constant_whole_numbers_stay_as_they_are() -> None:
     assert len(numbers.unique()) == 24
 
 
+class Masked(nn.Module):
+    """Reads a mask of each input, one for all of them, a number and a flag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(3, 8)
+        self.head = nn.Linear(8, 2)
+
+    def forward(
+        self,
+        x: Tensor,
+        seen: Tensor,
+        bias: Tensor | None = None,
+        scale: float = 1.0,
+        centred: bool = False,
+    ) -> Tensor:
+        x = torch.relu(self.stem(x)) * seen.unsqueeze(-1) * scale
+        if bias is not None:
+            x = x + bias.unsqueeze(-1)
+        if centred:
+            x = x - 0.5
+        return self.head(x)
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "inputs"),
+    [
+        ((), {}, {"shapes": [[5, 3], "bool[5]"], "named": {}}),
+        (
+            (torch.rand(5),),
+            {"centred": True},
+            {
+                "shapes": [[5, 3], "bool[5]", "float[5] shared"],
+                "named": {"centred": {"value": True}},
+            },
+        ),
+        (
+            (None, 2),
+            {},
+            {"shapes": [[5, 3], "bool[5]", {"value": None}, {"value": 2}], "named": {}},
+        ),
+    ],
+)
+def test_masks_numbers_and_flags(args: Any, named: Any, inputs: Any, tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    model = randomised(Masked())
+    small = prunecore.prune(
+        model, (torch.rand(4, 5, 3), torch.rand(4, 5) > 0.5, *args), 40, example_kwargs=named
+    )
+    assert small.report["verified"]["inputs"] == 8
+    assert small.report["inputs"] == inputs
+    assert ("scale: float = 1.0" in small.source) is (args[1:] == (2,))
+    small.save(tmp_path / "masked_40.py")
+    assert prunecore.verify(tmp_path / "masked_40.py", model).inputs == 8
+
+
+def test_all_of_them_by_name() -> None:
+    inputs = of_examples(None, {"seen": torch.rand(2, 5) > 0.5, "x": torch.rand(2, 5, 3)})
+    assert prunecore.prune(
+        randomised(Masked()),
+        example_kwargs={"x": torch.rand(2, 5, 3), "seen": torch.rand(2, 5) > 0.5},
+        level=40,
+    ).report["verified"]
+    assert list(inputs.samples(nn.Linear(3, 2))[1]) == ["seen", "x"]
+
+
+def test_values_without_end_are_not_drawn_between() -> None:
+    hidden = torch.tensor([[0.0, -torch.inf], [-torch.inf, 0.0]])
+    (drawn,), _ = of_examples(hidden).samples(nn.Linear(2, 2))
+    assert torch.equal(drawn, hidden.double().repeat(4, 1))
+
+
+def test_the_batch_is_that_of_the_first_tensor() -> None:
+    with pytest.raises(UsageError, match=r"^The first tensor, float\[3\] shared, has no batch"):
+        Inputs((TypedInput((3,), is_shared=True), TypedInput((3,))))
+
+
+def test_one_image_is_one_tensor_with_fractions() -> None:
+    assert of_shape((3, 4, 4)).image == (3, 4, 4)
+    assert of_shape([(3,), (3,)]).image is None
+    assert of_examples(torch.ones(2, 3, dtype=torch.int64)).image is None
+    assert of_examples((torch.rand(2, 3), 2.0)).image is None
+
+
 def test_shapes_go_to_json_and_back() -> None:
     inputs = of_examples((torch.rand(1, 3, 4),), {"by": torch.rand(1, 2)})
     assert Inputs.from_dict(inputs.as_dict()).shapes == inputs.shapes == ((3, 4), (2,))
@@ -120,11 +205,10 @@ def test_shapes_go_to_json_and_back() -> None:
     [
         (3, "example_inputs is a int, not a tensor or a tuple of tensors."),
         ((), "There are no example inputs."),
-        ((torch.rand(1, 3), 2), "Example input 1 is a int, not a tensor."),
+        ((torch.rand(1, 3), {2}), "Example input 1 is a set, not a tensor."),
         (torch.zeros(1, 3, dtype=torch.complex64), "Example input 0 is of torch.complex64, which"),
         (torch.tensor(1.0), "Example input 0 has the shape ()"),
         (torch.zeros(0, 3), "Example input 0 has the shape (0, 3)"),
-        ((torch.rand(1, 3), torch.rand(2, 3)), "The example inputs have batches of 1, 2."),
     ],
 )
 def test_what_is_no_example(given: Any, what: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prunecore.inputs import Inputs
 from prunecore.planning.request import Request
@@ -32,9 +32,8 @@ def fingerprint_network(
     made = {key: repr(value) for key, value in arguments.items()}
     digest.update(_text([repr(model), sources, made, plugins]))
     for name, tensor in model.state_dict().items():
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(_text([name, str(tensor.dtype), list(tensor.shape)]))
-        digest.update(flat.view(torch.uint8).numpy())
+        digest.update(_text([name]))
+        _add(digest, tensor)
     return digest.hexdigest()
 
 
@@ -54,8 +53,18 @@ def fingerprint_set(
         request: what was asked of it.
         images: the hash of the calibration images, if there are any.
     """
-    asked = [network, inputs.shapes, list(drop), asdict(request), images]
+    digest = hashlib.sha256()
+    for example in inputs.examples or ():
+        _add(digest, example)
+    given = [inputs.as_dict(), digest.hexdigest()]
+    asked = [network, given, list(drop), asdict(request), images]
     return hashlib.sha256(_text(asked)).hexdigest()
+
+
+def _add(digest: hashlib._Hash, tensor: Tensor) -> None:
+    digest.update(_text([str(tensor.dtype), list(tensor.shape)]))
+    values: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    digest.update(values)
 
 
 def _text(values: Any) -> bytes:

@@ -75,12 +75,12 @@ def calibration_images(calibration: Calibration, inputs: Inputs) -> CalibrationI
             "least 2.\nGive how many images to take, such as 256."
         )
     _check_reading(calibration)
-    if len(inputs.shapes) > 1:
+    shape = inputs.image
+    if shape is None:
         raise UsageError(
-            f"The network takes {len(inputs.shapes)} inputs, and calibration images are one.\n"
-            "Prune without calibration."
+            "The network takes more than one tensor of floating point numbers, or another one, and "
+            "calibration images are that.\nPrune without calibration."
         )
-    (shape,) = inputs.shapes
     found = _read_all(calibration, shape)
     if len(found.tensor) < 2:
         raise UsageError("There is but one calibration image.\nGive two at least.")

@@ -224,9 +224,17 @@ def _is_shape(value: Any) -> bool:
     )
 
 
+def _is_input(value: Any) -> bool:
+    if isinstance(value, dict):
+        return list(value) == ["value"] and isinstance(
+            value["value"], bool | int | float | str | None
+        )
+    return _is_text(value) or _is_shape(value)
+
+
 def _are_inputs(value: Any) -> bool:
-    are_shapes = _has(shapes=_is_list(_is_shape), named=_maps_names_to(_is_shape))
-    return are_shapes(value) and bool(value["shapes"] or value["named"])
+    are_inputs = _has(shapes=_is_list(_is_input), named=_maps_names_to(_is_input))
+    return are_inputs(value) and bool(value["shapes"] or value["named"])
 
 
 def _or_null(fits: _Fits) -> _Fits:
@@ -260,7 +268,7 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
     "seed": ("a whole number", _is_whole),
     "fingerprint": ("text or null", _or_null(_is_text)),
     "inputs": (
-        "the shape of an input at least, by place under shapes or by name under named",
+        "the shape or type of an input at least, by place under shapes or by name under named",
         _are_inputs,
     ),
     "goal": ("text or null", _or_null(_is_text)),

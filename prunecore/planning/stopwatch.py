@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from prunecore.latency.timing import take_turns, timing_of
 from prunecore.planning.choices import Choice
 from prunecore.planning.latency import Measured
 from prunecore.registry import Plugins, hyphened
+from prunecore.tracing.arguments import without_constants
 from prunecore.writing.building import build, naming_the_writer, transfer_weights
 from prunecore.writing.source_file import write_network
 
@@ -55,7 +56,7 @@ class Stopwatch:
         self._backend, self.backend = plugins.latency_backend(backend), hyphened(backend)
         self._example = inputs.example(model)
         with running():
-            self._original = self._made(original)
+            self._original = self._backend(original, *self._example)
         self._last: tuple[bytes, Callable[[], Any]] | None = None  # the choice, and its network
 
     def __call__(self, choice: Choice | None, seconds: float) -> Measured:
@@ -109,7 +110,7 @@ class Stopwatch:
             )
             for path in paths
         ]
-        args, kwargs = self._example
+        args, kwargs = self._given
         with running(), torch.no_grad():
             network(*args, **kwargs)
         for handle in handles:
@@ -138,9 +139,15 @@ class Stopwatch:
             source = write_network(self._model, keep, self._plugins, _NAME, "Timed.")
             return build(source, _NAME, weights).eval()
 
+    @property
+    def _given(self) -> tuple[Sequence[Any], dict[str, Any]]:
+        """What a written network is called with."""
+        chosen = self._dependencies.forwards.constants.get("", ())
+        return without_constants(self._model, chosen, *self._example)
+
     def _made(self, network: nn.Module) -> Callable[[], Any]:
-        args, kwargs = self._example
-        return self._backend(network, args, kwargs)
+        args, kwargs = self._given
+        return self._backend(network, list(args), kwargs)
 
 
 class _Call(nn.Module):

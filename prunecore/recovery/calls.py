@@ -27,29 +27,29 @@ Functions = Mapping[Callable[..., Any], "FunctionRule"]
 
 
 def layers_of(
-    network: nn.Module, shapes: Sequence[Sequence[int]], plugins: Plugins
+    network: nn.Module, image: Sequence[int] | None, plugins: Plugins
 ) -> dict[str, LinearMap | RunningStatistics]:
     """The layers of a network that can be refitted, by path, whoever tells of them.
 
     Args:
         network: in eval mode; it is run once if layers may tell of themselves by what they call.
-        shapes: of its inputs, without the batch; of several, owners alone tell.
+        image: the shape of its input, without the batch; where it takes others, owners alone tell.
         plugins: the loaded plugins.
     """
     told = plugins.layers(network)
-    if len(shapes) > 1:
+    if image is None:
         return told
     with kept_random_states(), OwnDraws():
-        image = _image(network, shapes)
-        return {**told, **called_layers(network, image, plugins.functions, told)}
+        images = _images(network, image)
+        return {**told, **called_layers(network, images, plugins.functions, told)}
 
 
-def calls_all(network: nn.Module, shapes: Sequence[Sequence[int]], paths: Collection[str]) -> bool:
+def calls_all(network: nn.Module, image: Sequence[int], paths: Collection[str]) -> bool:
     """True if a network calls each of some modules, and does not compute with their weights itself.
 
     Args:
         network: in eval mode; it is run once.
-        shapes: of its inputs, without the batch.
+        image: the shape of its input, without the batch.
         paths: of the modules.
     """
     called: set[str] = set()
@@ -61,15 +61,15 @@ def calls_all(network: nn.Module, shapes: Sequence[Sequence[int]], paths: Collec
     ]
     try:
         with torch.no_grad(), kept_random_states(), OwnDraws():
-            network(_image(network, shapes))
+            network(_images(network, image))
     finally:
         for handle in handles:
             handle.remove()
     return len(called) == len(paths)
 
 
-def _image(network: nn.Module, shapes: Sequence[Sequence[int]]) -> Tensor:
-    return next(network.parameters()).new_zeros(1, *shapes[0])
+def _images(network: nn.Module, shape: Sequence[int]) -> Tensor:
+    return next(network.parameters()).new_zeros(1, *shape)
 
 
 def called_layers(

@@ -33,25 +33,25 @@ _RIDGE = 0.1
 
 
 def recover_without_images(
-    networks: Networks, shapes: Sequence[tuple[int, ...]], seed: int
+    networks: Networks, image: Sequence[int] | None, seed: int
 ) -> list[dict[str, Any]]:
     """Refit the smaller network on noise, and tell what that has done.
 
     Args:
         networks: both networks; the original's statistics change, and are put back.
-        shapes: of each input, without the batch.
+        image: the shape of its input, without the batch; `None` where it takes others.
         seed: of the noise.
 
     Returns:
         As `prunecore.recovery.steps.recover`; agreement is that on noise.
 
     Raises:
-        UsageError: the network has no batch norms, or several inputs.
+        UsageError: the network has no batch norms, or other inputs.
     """
-    if len(shapes) > 1:
+    if image is None:
         raise UsageError(
-            f"The network takes {len(shapes)} inputs, and the step {DATA_FREE} is for one.\n"
-            "Leave it out."
+            f"The step {DATA_FREE} is for networks that take one tensor of floating point numbers."
+            "\nLeave it out."
         )
     norms = {
         path: (norm, small)
@@ -65,8 +65,8 @@ def recover_without_images(
             "Give images: --calibrate FOLDER, or calibration= in Python."
         )
     like = next(iter(norms.values()))[0].mean
-    count = max(2, min(_IMAGES, _VALUES // math.prod(shapes[0])))
-    noise = torch.randn(count, *shapes[0], generator=torch.Generator().manual_seed(seed)).to(like)
+    count = max(2, min(_IMAGES, _VALUES // math.prod(image)))
+    noise = torch.randn(count, *image, generator=torch.Generator().manual_seed(seed)).to(like)
     trained = {path: [_saved(norm), _saved(small)] for path, (norm, small) in norms.items()}
     names = tensor_names(networks.original)
     keep = networks.keep

@@ -22,7 +22,7 @@ from prunecore.errors import (
 )
 from prunecore.escaping import in_docstring, in_toml, is_name, shown
 from prunecore.files import models
-from prunecore.inputs import check_sizes
+from prunecore.inputs import of_shape
 from prunecore.plugins import loading as plugin_registry
 from prunecore.registry import Plugins
 from prunecore.scaffold.hooks import Hooks, hooks_of
@@ -69,7 +69,7 @@ def write_for_block(
     plugins = plugin_registry.load()
     block = _made(spec, arguments, plugins)
     shapes = shapes or [_shape_for(block)]
-    check_sizes(shapes)
+    of_shape(shapes)  # refuses what is too large
     network = Network(block)
     try:
         followed = follow(network, shapes, plugins, traced=False)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
@@ -30,6 +30,25 @@ def is_constant(value: Any) -> bool:
 def constants(supplied: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that are constants, by name."""
     return {name: value for name, value in supplied.items() if is_constant(value)}
+
+
+def without_constants(
+    module: nn.Module, chosen: Collection[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a module but for those that are part of its forward as it is written.
+
+    Args:
+        module: the original.
+        chosen: the names of its constants.
+        args: what it is called with.
+        kwargs: likewise, by name.
+    """
+    if not chosen:
+        return tuple(args), dict(kwargs)
+    names = list(inspect.signature(module.forward).parameters)
+    places = [*names[: len(args)], *[""] * (len(args) - len(names))]  # the last are of *args
+    left = tuple(arg for name, arg in zip(places, args, strict=True) if name not in chosen)
+    return left, {name: arg for name, arg in kwargs.items() if name not in chosen}
 
 
 def arguments(

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.names import module_paths
-from prunecore.inputs import Arguments
+from prunecore.inputs import Arguments, drawn_like
 from prunecore.isolation.copies import CONTAINERS, Isolation
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 from prunecore.isolation.state import kept_state, parts_of
@@ -148,24 +148,14 @@ def judge(
         hook may do.
     """
     watched = _Watched(network, every, hooks)
-    given = _drawn(network, inputs)
+    floats = (tensor for tensor in network.parameters() if tensor.is_floating_point())
+    given = drawn_like(inputs, next(floats, torch.empty(0)))
     try:
         for in_training in (False, True) if with_training else (False,):
             watched.run(given, in_training)
     except Exception:  # whatever the network raises: the walk will come to that, and say more of it
         return watched.at_worst()
     return watched.verdicts
-
-
-def _drawn(network: nn.Module, inputs: Arguments) -> Arguments:
-    """Random inputs of a network, the same each time, of its type and where it is."""
-    floats = (tensor for tensor in network.parameters() if tensor.is_floating_point())
-    like = next(floats, torch.empty(0))
-    generator = torch.Generator().manual_seed(0)
-    drawn: Arguments = pytree.tree_map(
-        lambda x: torch.randn(x.shape, dtype=torch.float64, generator=generator).to(like), inputs
-    )
-    return drawn
 
 
 class _Watched:
@@ -194,7 +184,7 @@ class _Watched:
         for module in self._network.modules():
             if not isinstance(module, torch.jit.ScriptModule):
                 module.training = in_training
-        args, kwargs = pytree.tree_map(torch.clone, inputs)
+        args, kwargs = pytree.tree_map_only(Tensor, torch.clone, inputs)
         functions = {hook.function for hooks in self._hooks.values() for hook in hooks}
         kept = kept_state(*self._network.parameters(), *functions)
         with torch.no_grad(), kept_random_states(), kept, OwnDraws():

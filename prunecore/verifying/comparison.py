@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
@@ -17,8 +17,9 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.names import module_paths
 from prunecore.channels.signal import Signal
 from prunecore.errors import VerificationError
-from prunecore.inputs import Arguments, Inputs, tensors
+from prunecore.inputs import BATCH, Arguments, Inputs, tensors
 from prunecore.isolation.state import kept_contents
+from prunecore.tracing.arguments import without_constants
 from prunecore.tracing.module_hooks import hooks_in, hooks_of
 from prunecore.tracing.scopes import HOOKS
 from prunecore.verifying.masking import as_double, called_copy, masked_original
@@ -72,7 +73,7 @@ def _verified(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) 
         in_training = _compare(_Pair(model, keep, written, several, in_training=True))
         difference = max(difference, in_training)
     bound = next(bound for bound in _BOUNDS if difference <= bound)
-    return {"max_relative_difference": bound, "inputs": len(tensors(samples)[0])}
+    return {"max_relative_difference": bound, "inputs": inputs.batch()}
 
 
 def _check_reading(model: nn.Module, keep: Keep, inputs: Inputs) -> None:
@@ -170,11 +171,13 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Projections, Proje
     try:
         expected = Recorder(_kept_places(pair, device), run).run(original, original, paths)
     finally:
-        check_answers(visits, runs, visits[""][0].inputs[0].shape[0])
+        check_answers(visits, runs, BATCH)
     del original  # its memory is what the other run needs
     in_float64 = as_double(pair.written, device)
+    chosen = pair.keep.constants(pair.model)
 
-    def in_double(*args: Tensor, **kwargs: Tensor) -> Any:
+    def in_double(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = without_constants(pair.model, chosen, args, kwargs)
         return functional_call(pair.written, in_float64, args, kwargs, tie_weights=False)
 
     try:

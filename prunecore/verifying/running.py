@@ -57,7 +57,7 @@ class Run:
         Raises:
             VerificationError: it cannot be run in float64 on inputs of this shape.
         """
-        args, kwargs = pytree.tree_map(torch.clone, self.inputs)
+        args, kwargs = pytree.tree_map_only(Tensor, torch.clone, self.inputs)
         was_training = network.training
         network.train(self.in_training)
         for path in self.as_in_eval:

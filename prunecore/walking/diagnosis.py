@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.records import Records, Visit
 from prunecore.channels.signal import Signal
 from prunecore.errors import InputShapeError, PrunecoreError
-from prunecore.inputs import Arguments, tensors
+from prunecore.inputs import Arguments, drawn_like, tensors
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 
 _HOOK = "prunecore_calculate_dependencies"
@@ -152,9 +152,7 @@ def find_wrong_answer(
     tensor = next(model.parameters(), torch.empty(0))
     # what the network itself raises may be what the walk met, too
     with contextlib.suppress(Exception), torch.no_grad(), OwnDraws(), kept_random_states():
-        args, kwargs = pytree.tree_map(
-            lambda x: torch.randn(x.shape, dtype=tensor.dtype, device=tensor.device), inputs
-        )
+        args, kwargs = drawn_like(inputs, tensor)
         network(*args, **kwargs)
     check_answers(records.forwards.visits, runs, count)
     for path, visit in reversed(records.open if isinstance(error, InputShapeError) else ()):

@@ -183,7 +183,7 @@ class Replay:
         Args:
             inputs: what it is called with, on the meta device.
         """
-        args, kwargs = pytree.tree_map(torch.empty_like, inputs)
+        args, kwargs = pytree.tree_map_only(Tensor, torch.empty_like, inputs)
         with torch.no_grad(), self.memory:
             output = self._network.forward(*args, **kwargs)
         self.memory.time += 1

@@ -70,7 +70,9 @@ def walk_train_eval(
     with kept_random_states():
         scopes = find_scopes(model, inputs, [name for name in drop if name not in modules])
         walk = Walk(model, plugins, scopes, [name for name in drop if name in (TRAINING, *modules)])
-        signals = pytree.tree_map(lambda x: Signal(x, without_channels(x.ndim)), inputs)
+        signals = pytree.tree_map_only(
+            Tensor, lambda x: Signal(x, without_channels(x.ndim)), inputs
+        )
         records = _both(walk, model, plugins, inputs, signals)
         walk.follow_rest()
     _check_hooks(model, scopes, walk)
@@ -199,10 +201,9 @@ def walk(
     try:
         return find_dependencies(model, args, plugins, drop, kwargs)
     except InputShapeError as error:
-        if not inputs.are_examples:
+        if inputs.examples is None:
             raise
-        examples = (*inputs.args, *inputs.kwargs.values())
-        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in examples)
+        shapes = " and ".join(str(tuple(tensor.shape)) for tensor in inputs.examples)
         raise InputShapeError(
             f"{str(error).splitlines()[0]}\nGive examples as the network is called with them: "
             f"these are of shape {shapes}, and axis 0 is the batch."

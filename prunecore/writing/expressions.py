@@ -295,8 +295,9 @@ def parameter(node: fx.Node, value: Any, has_default: bool) -> str:
         value: what it is given.
         has_default: whether an input before it has a default, so that this one needs one.
     """
-    text = f"{node.target}: {annotation(value)}"
     default = node.args[0] if node.args else REQUIRED
+    is_float = isinstance(default, float) and type(value) is int
+    text = f"{node.target}: {annotation(default if is_float else value)}"
     if default is REQUIRED or (default is None and not has_default):
         return text  # what is followed is the way with a tensor
     return f"{text} | None = None" if default is None else f"{text} = {one_line(literal(default))}"

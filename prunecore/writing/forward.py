@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from prunecore.channels.keep import Keep, Width
 from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, shown
 from prunecore.functions.rule import FunctionRule
+from prunecore.tracing.arguments import without_constants
 from prunecore.tracing.contexts import Context, under
 from prunecore.tracing.nodes import function_of, is_dead
 from prunecore.writing.contexts import Blocks
@@ -309,23 +309,11 @@ class ForwardWriter:
             if self._is_optional(node):
                 given = one_line(args[0])
                 return Name(f"{given} if {path} is None else {path}({given})", 0)
-            args, kwargs = self._without_constants(node, args, kwargs)
+            child = self.trace.module.get_submodule(str(node.target))
+            args, kwargs = without_constants(child, self.keep.constants(child), args, kwargs)
             return Call(path, literal(args), literal(kwargs))
         args, kwargs = self.rewritten(node, args, kwargs)
         return function_call(node, literal(args), literal(kwargs))
-
-    def _without_constants(
-        self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """A module's arguments but for those that are part of its forward as it is written."""
-        child = self.trace.module.get_submodule(str(node.target))
-        constants = self.keep.constants(child)
-        if not constants:
-            return args, kwargs
-        names = list(inspect.signature(child.forward).parameters)
-        places = [*names[: len(args)], *[""] * (len(args) - len(names))]  # the last are of *args
-        left = tuple(arg for name, arg in zip(places, args, strict=True) if name not in constants)
-        return left, {name: arg for name, arg in kwargs.items() if name not in constants}
 
     def rewritten(
         self, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]

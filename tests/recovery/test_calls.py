@@ -103,6 +103,6 @@ class ByWeight(nn.Module):
 
 def test_a_layer_that_is_computed_with_is_not_called() -> None:
     network = nn.Sequential(nn.Linear(4, 4), ByWeight())
-    assert calls_all(network, [(4,)], ["0", "1"])
-    assert not calls_all(network, [(4,)], ["0", "1.layer"])
+    assert calls_all(network, (4,), ["0", "1"])
+    assert not calls_all(network, (4,), ["0", "1.layer"])
     assert not network[0]._forward_pre_hooks
