@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -128,6 +129,9 @@ _QUESTIONS = """
 def elementwise(channels: Channels, operation: Operation) -> Signal:
     """Place by place: the tensors among the arguments are coupled."""
     arguments = [*operation.args, *operation.kwargs.values()]
+    is_operator = getattr(operator, operation.name, None) is operation.function
+    if is_operator and any(argument is None for argument in arguments):
+        raise TypeError("of its operands one is None")
     for ids in counted(arguments):
         channels.pin(ids, f"{operation.name} depends on how many there are")
     tensors = [value for value in arguments if isinstance(value, Signal)]

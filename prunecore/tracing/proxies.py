@@ -90,6 +90,14 @@ class Known(fx.Proxy):
         value = self.tracer.known(self) if self.changed is None else self.changed
         return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
 
+    def __eq__(self, other: object) -> Any:
+        return False if other is None else fx.Proxy.__eq__(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return True if other is None else fx.Proxy.__ne__(self, other)
+
+    __hash__ = fx.Proxy.__hash__
+
     def __rmul__(self, other: Any) -> Any:
         """A size once is that size, as products of sizes begin."""
         if type(other) is int and other == 1 and isinstance(self.tracer.known(self), int):
@@ -114,6 +122,8 @@ class Known(fx.Proxy):
             self._check(self.given_to)
         if isinstance(key, int) and self.node.op == "call_module" and self._fields():
             key = list(self.tracer.known(self))[key]  # such a dictionary is a tuple, too
+        if isinstance(key, int | str) and self._holds_none(key):
+            return None
         return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -136,6 +146,19 @@ class Known(fx.Proxy):
             value = self.tracer.known(self)
             return self[k] if k in value else getattr(value, k)
         return _KINDS.get(k, KnownAttribute)(self, k)
+
+    def _holds_none(self, key: int | str) -> bool:
+        """True if it stands for what a child returns, which has `None` there."""
+        holder: Any = self.node
+        while holder.target is operator.getitem:
+            holder = holder.args[0]
+        if holder.op != "call_module":
+            return False
+        value = self.tracer.known(self)
+        try:
+            return isinstance(value, list | tuple | dict) and value[key] is None  # type: ignore[call-overload, index]
+        except LookupError:
+            return False
 
     def _fields(self) -> list[str]:
         """The attributes of a dictionary that is a dataclass, too; what is None is no item."""

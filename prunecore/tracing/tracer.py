@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import dis
 import functools
 import inspect
 from collections.abc import (
@@ -22,6 +24,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
 from prunecore.isolation.random_states import OwnDraws
+from prunecore.isolation.state import TORCH
 from prunecore.tracing.arguments import arguments
 from prunecore.tracing.contexts import UNDER, Contexts
 from prunecore.tracing.factories import Made, MadeTensors
@@ -49,6 +52,22 @@ def is_of_class(module: nn.Module) -> bool:
         and chosen.__self__ is module
         and getattr(type(module), chosen.__name__, None) is chosen.__func__
     )
+
+
+def may_return_none(function: Callable[..., Any]) -> bool:
+    """True if a function of Python has a `return None`, or an end without any."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None or code.co_filename.startswith(TORCH):
+        return False
+    steps = [*dis.get_instructions(code)]
+    return any(
+        one.argval is None
+        and (one.opname == "RETURN_CONST" or (one.opname == "LOAD_CONST" and other.opname in _ENDS))
+        for one, other in zip(steps, [*steps[1:], *steps[-1:]], strict=True)
+    )
+
+
+_ENDS = ("RETURN_VALUE", "JUMP_FORWARD")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +242,10 @@ class OneLevel(fx.Tracer):
     def _call_leaf(self, module: nn.Module, forward: Any, *args: Any, **kwargs: Any) -> Any:
         result = super().call_module(module, forward, args, kwargs)
         give(result.node, (args, kwargs), self.decider)
+        if may_return_none(forward_of(module)):
+            with contextlib.suppress(Undecided):
+                if self.decider.value(result.node) is None:
+                    return None
         return result
 
     def _run_hook(self, module: nn.Module, path: str, hook: Hook, *given: Any) -> Any:
