@@ -30,11 +30,11 @@ def _index(channels: Channels, operation: Operation) -> Any:
         return operation.function(tensor, index)
     tensor = channels.whole(tensor)
     items = list(index) if isinstance(index, tuple) else [index]
-    items = [_numbers(item) for item in items]
-    gathers = any(_is_stored(item) for item in items)
+    items = [numbers_of(item) for item in items]
+    gathers = any(is_stored(item) for item in items)
     several = not gathers and sum(isinstance(item, list) for item in items) > 1
     if several or any(
-        not (isinstance(item, int | slice | list | type(None) | type(...)) or _is_stored(item))
+        not (isinstance(item, int | slice | list | type(None) | type(...)) or is_stored(item))
         for item in items
     ):
         kinds = " and ".join(_kind(item) for item in items)
@@ -43,15 +43,31 @@ def _index(channels: Channels, operation: Operation) -> Any:
             "Index with integers, slices and a list or a stored tensor of integers, or give a rule "
             "in a plugin (hook prunecore_functions).",
         )
-    given = [_long(item.shape) if isinstance(item, Signal) else item for item in items]
-    meta = channels.run(operation.function, tensor, tuple(given))
+    return places_at(channels, tensor, spread(tensor.ndim, items))
+
+
+def spread(rank: int, items: Sequence[Any]) -> list[Any]:
+    """The items of an index, one for each axis of a tensor, and `None` for new ones."""
     taken = sum(isinstance(item, int | slice | list | Signal) for item in items)
-    rest: list[Any] = [slice(None)] * (tensor.ndim - taken)
+    rest: list[Any] = [slice(None)] * (rank - taken)
     at = next((place for place, item in enumerate(items) if item is ...), len(items))
-    items = [*items[:at], *rest, *items[at + 1 :]]
+    return [*items[:at], *rest, *items[at + 1 :]]
+
+
+def places_at(channels: Channels, tensor: Signal, items: Sequence[Any]) -> Signal:
+    """The tensor at an index.
+
+    Args:
+        channels: the walk.
+        tensor: any tensor.
+        items: of the index, one for each axis, and `None` for new ones; a `Signal` for a tensor.
+    """
+    given = [_long(item.shape) if isinstance(item, Signal) else item for item in items]
+    meta = channels.run(operator.getitem, tensor, tuple(given))
     along_axes = [item for item in items if item is not None]
     alone = [axis for axis, item in enumerate(along_axes) if isinstance(item, int)]
     tensor = _settled(channels, tensor, alone)
+    gathers = any(isinstance(item, Signal) for item in items)
     return (_gathered if gathers else _indexed)(channels, tensor, meta, items)
 
 
@@ -105,7 +121,7 @@ def _alone(
     return Signal(meta, kept.ids.reshape([1] * meta.ndim), kept.origin)
 
 
-def _numbers(item: Any) -> Any:
+def numbers_of(item: Any) -> Any:
     """An index as numbers, where it is a list or a stored tensor of such."""
     if isinstance(item, Signal):
         stored = item.parameter
@@ -118,7 +134,7 @@ def _numbers(item: Any) -> Any:
     return item
 
 
-def _is_stored(item: Any) -> bool:
+def is_stored(item: Any) -> bool:
     """True if it is a buffer of numbers; how large they are need not be known."""
     stored = item.parameter if isinstance(item, Signal) else None
     return stored is not None and stored.dtype in (torch.int64, torch.int32)
@@ -198,7 +214,7 @@ def _index_select(channels: Channels, operation: Operation) -> Signal:
     tensor, meta = operation.tensor, operation.run(channels)
     dim: int = operation.argument(1, "dim")
     items: list[Any] = [slice(None)] * tensor.ndim
-    items[dim] = _numbers(operation.argument(2, "index"))
+    items[dim] = numbers_of(operation.argument(2, "index"))
     if not isinstance(items[dim], list):
         channels.refuse(
             "its forward selects places by numbers that it computes",

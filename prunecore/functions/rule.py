@@ -83,13 +83,14 @@ class Sign:
     Attributes:
         text: the operator; `.` and `[]` for attributes and items.
         precedence: how tightly it binds, from 0 for comparisons to 9 for attributes and items.
-        kind: where it stands; one that is `"in place"` changes its first operand.
+        kind: where it stands; one that is `"in place"` or an `"assignment"` changes its first
+            operand.
         opposite: of a comparison, what holds where this does not.
     """
 
     text: str
     precedence: int
-    kind: Literal["infix", "prefix", "access", "in place"] = "infix"
+    kind: Literal["infix", "prefix", "access", "in place", "assignment"] = "infix"
     opposite: Callable[..., Any] | None = None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from prunecore.functions import (
+    assignment,
     concatenation,
     folding,
     indexing,
@@ -23,6 +24,7 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **concatenation.RULES,
     **reductions.RULES,
     **indexing.RULES,
+    **assignment.RULES,
     **folding.RULES,
     **products.RULES,
     **spatial.RULES,

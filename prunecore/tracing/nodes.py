@@ -38,7 +38,7 @@ def is_in_place(node: fx.Node) -> bool:
     is_method_of_operators = getattr(operator, name, None) is node.target  # and_, or_
     return (
         (name.endswith("_") and not is_method_of_operators)
-        or (node.target in SIGNS and SIGNS[node.target].kind == "in place")
+        or (node.target in SIGNS and SIGNS[node.target].kind in ("in place", "assignment"))
         or node.kwargs.get("inplace") is True
         or node.kwargs.get("out") is not None
     )

@@ -17,6 +17,7 @@ from collections.abc import (
 )
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from prunecore.tracing.attributes import DeviceType
@@ -127,7 +128,24 @@ class Known(fx.Proxy):
         return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._as_list()[key] = value
+        """`ys[0] = y` changes a list, `y[:, 0] = x` places of a tensor.
+
+        Raises:
+            SetPlacesError: it is something else, or the places have numbers of several axes.
+        """
+        if isinstance(self.tracer.known(self), list | tuple | dict):
+            self._as_list()[key] = value
+            return
+        if any(map(self._is_grid, key if type(key) is tuple else (key,))):
+            raise SetPlacesError("it sets places by computed numbers that lie along several axes")
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+    def _is_grid(self, item: Any) -> bool:
+        """True if an index is computed, and no mask, but numbers along several axes."""
+        if not isinstance(item, Known) or item.node.op == "get_attr":
+            return False
+        known = self.tracer.known(item)
+        return isinstance(known, Tensor) and known.dtype is not torch.bool and known.ndim > 1
 
     def __delitem__(self, key: Any) -> None:
         del self._as_list()[key]
@@ -197,7 +215,7 @@ class Known(fx.Proxy):
         """The list that it stands for, to be changed."""
         if self.changed is None:
             if not self.is_any(list):
-                raise SetPlacesError("it sets places of a tensor, or of what else is no list")
+                raise SetPlacesError("it sets an item of what is no list or tensor")
             self.changed = list(items_of(self, self.tracer.known(self)))
             holder: Any = self.node
             while holder.target is operator.getitem:

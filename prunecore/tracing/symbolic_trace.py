@@ -138,8 +138,7 @@ _REMEDIES: Mapping[type[Exception], str] = {
     "plain list.",
     ChangedListError: "Let the submodule return what it puts into the list, and read that; or give "
     "it list(...) of yours.",
-    SetPlacesError: "Put the parts together with torch.cat, or choose from two tensors by a mask "
-    "with torch.where.",
+    SetPlacesError: "Make a new one of what it holds, or set the places by a mask.",
 }
 
 

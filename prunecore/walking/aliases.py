@@ -172,7 +172,8 @@ def _taking(traces: Mapping[str, Trace]) -> Columns:
             continue
         row = []
         for node in trace.graph.nodes:
-            if picks := picking(trace, node):
+            picks = [] if node.target is operator.setitem else picking(trace, node)
+            if picks:
                 sources = {id(picked.source): picked.source for _, picked in picks}
                 steps = way(trace, node, picks[0][1].source)
                 is_run = len(steps) == 2 and all(

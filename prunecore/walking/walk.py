@@ -185,6 +185,7 @@ class Walk(Follower):
             )
         signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
         of_weights = all(signal.origin for signal in signals) and are_of_weights(signals)
+        of_weights &= function is not operator.setitem  # which makes no tensor of them
         operation = Operation(function, args, kwargs)
         own = Computed(function, args, kwargs, self._call, rule.reorders)
         if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
@@ -414,7 +415,7 @@ def interpret(
                     f"Write x = x.{name.removesuffix('_')}(...).",
                 )
             values[node] = channels.follow(node.name, function, *args, **kwargs)
-            if is_in_place(node) and args and isinstance(args[0], Signal) and args[0].computed:
+            if function is not operator.setitem and is_in_place(node) and args:
                 _read_afterwards(node, values)
     return Trace(module, graph, values, output)
 
@@ -433,9 +434,11 @@ def _begins_a_sum(node: fx.Node, args: Sequence[Any], module: nn.Module) -> bool
 
 
 def _read_afterwards(node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
-    """Let what reads a tensor after its change in place read what that returns."""
-    changed = node.args[0]
-    assert isinstance(changed, fx.Node)
+    """Let what reads a computed weight after its change in place read what that returns."""
+    changed: Any = node.args[0]
+    value = values.get(changed)
+    if not isinstance(value, Signal) or not value.computed:
+        return
     for user in list(changed.users):
         if user not in values:
             user.replace_input_with(changed, node)

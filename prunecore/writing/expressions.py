@@ -99,6 +99,11 @@ def is_operator(target: Any) -> bool:
     return target in SIGNS and SIGNS[target].kind != "in place"
 
 
+def assigned(args: tuple[Value, ...]) -> str:
+    """What stands before the value of an assignment to places of a tensor: `y[:, 0] = `."""
+    return f"{_operand(args[0], _TIGHT)}[{_index(args[1])}] = "
+
+
 def is_infix(target: Any) -> bool:
     """True if a call is written as an operator between its operands."""
     return target in SIGNS and SIGNS[target].kind == "infix"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from prunecore.tracing.nodes import function_of, is_dead
 from prunecore.writing.contexts import Blocks
 from prunecore.writing.expressions import (
     annotation,
+    assigned,
     function_call,
     function_name,
     is_infix,
@@ -82,6 +84,13 @@ class Expression:
     value: Value
     depth: int
     composite: bool  # the call of a module that has children
+    target: str = ""  # of an assignment to places of a tensor: `y[:, 0] = `
+
+    @property
+    def names(self) -> list[str]:
+        """The variables in it."""
+        of_target = names_in(Name(self.target.removesuffix(" = "))) if self.target else []
+        return [*of_target, *names_in(self.value)]
 
 
 class ForwardWriter:
@@ -198,7 +207,7 @@ class ForwardWriter:
             self.pending.append(expression)
         elif users == 0:
             self.flush(expression)
-            self.statements.append(Statement("", expression.value))
+            self.statements.append(Statement(expression.target, expression.value))
         else:
             self.flush(expression)
             self.assign(expression)
@@ -227,7 +236,7 @@ class ForwardWriter:
             waiting = []
         nested = {expression.node: expression for expression in waiting}
         expression = self._expression(node, nested)
-        before = self.variables.longest_before(node, expression.value)
+        before = len(expression.target) or self.variables.longest_before(node, expression.value)
         if nested and not fits(expression.value, self.indent, before, spread=node.op == "output"):
             self.flush()
             nested = {}
@@ -243,6 +252,9 @@ class ForwardWriter:
         calls = [expression for expression in waiting if expression.depth > 0]
         if self._is_optional(node):
             return bool(waiting)
+        if node.target is operator.setitem and isinstance(node.args[2], fx.Node):
+            # the value is computed before what is set, where it stands behind it
+            return any(expression.node is not node.args[2] for expression in waiting)
         if node.op == "call_module" and mixes(self.trace.module.get_submodule(str(node.target))):
             return bool(calls)
         deepest = max((expression.depth for expression in calls), default=0)
@@ -273,6 +285,9 @@ class ForwardWriter:
         depth = max((expression.depth for expression in nested.values()), default=0)
         if node.op == "output":
             return Expression(node, literal(args[0]), depth, False)
+        if node.target is operator.setitem:
+            tensor, index, value = literal(tuple(args))
+            return Expression(node, value, depth, False, assigned((tensor, index)))
         value = self.value(node, tuple(args), dict(kwargs))
         if self._is_optional(node):
             return Expression(node, value, depth + 1, True)
@@ -343,7 +358,7 @@ class ForwardWriter:
         waiting, self.pending = self.pending, []
         for number, expression in enumerate(waiting):
             later = [*waiting[number + 1 :], *([last] if last else [])]
-            self.assign(expression, {name for one in later for name in names_in(one.value)})
+            self.assign(expression, {name for one in later for name in one.names})
 
     def assign(self, expression: Expression, needed: Set[str] = frozenset()) -> None:
         """Give a variable what is computed; `needed` are names that later expressions read."""

@@ -118,8 +118,8 @@ def nested_list(held: dict[str, Any], layer: nn.Module) -> Tensor:
     return ys[0] + held["ys"][0]
 
 
-def item_of_a_tensor(held: dict[str, Any], layer: nn.Module) -> Tensor:
-    held["x"][0] = layer(held["x"])[0]
+def item_of_a_dictionary(held: dict[str, Any], layer: nn.Module) -> Tensor:
+    held["x"] = layer(held["x"])
     return held["x"]
 
 
@@ -127,7 +127,7 @@ def item_of_a_tensor(held: dict[str, Any], layer: nn.Module) -> Tensor:
     ("change", "reason"),
     [
         (nested_list, "it reads what holds a list that it has changed"),
-        (item_of_a_tensor, "it sets places of a tensor, or of what else is no list"),
+        (item_of_a_dictionary, "it sets an item of what is no list or tensor"),
     ],
 )
 def test_a_change_that_cannot_be_followed_is_refused(

@@ -102,11 +102,6 @@ def test_the_line_of_whoever_asks_for_a_trace_is_none_of_it(find: Callable[..., 
     assert "find(ReturnsRecord" not in str(caught.value)
 
 
-def test_a_forward_that_sets_places_is_told_of_masks(find: Callable[..., Any]) -> None:
-    with pytest.raises(UnsupportedError, match=r"together with torch\.cat"):
-        find(SetsPlaces(), (2, 3))
-
-
 @dataclasses.dataclass
 class Answer:
     scores: Any
@@ -119,10 +114,3 @@ class ReturnsRecord(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return Answer(self.last(self.first(x)))
-
-
-class SetsPlaces(ReturnsRecord):
-    def forward(self, x: Tensor) -> Any:
-        x = self.first(x)
-        x[:, 3:5] = 0
-        return self.last(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,8 @@ class Rehearsal:
             for value in as_followed(self.trace.values[node]):
                 arguments = rule.rewrite(arguments, value, self._keep)
         args, kwargs = fx.node.map_arg(arguments, self.value)
+        if target is operator.setitem:  # it returns nothing; what it sets is what it would take
+            return operator.getitem(*args[:2])
         return target(*args, **kwargs)
 
     def value(self, node: fx.Node) -> Any:

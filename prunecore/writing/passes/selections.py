@@ -64,6 +64,11 @@ class Selection:
         return len(self.parts) > 1
 
     @property
+    def is_set(self) -> bool:
+        """True if the places are assigned to."""
+        return self.node.target is operator.setitem
+
+    @property
     def is_run(self) -> bool:
         """True if it may be a slice: the places lie next to each other and keep their order."""
         return not self.copies and bool((np.diff(self.parts[0]) == 1).all())
@@ -72,7 +77,8 @@ class Selection:
     def is_all(self) -> bool:
         """True if it takes every place, in order."""
         all_places = np.array_equal(self.parts[0], np.arange(self.width))
-        return self.alone and not self.is_split and not self.copies and all_places
+        is_view = not self.is_split and not self.copies and not self.is_set
+        return self.alone and is_view and all_places
 
 
 def with_kept_selections(
@@ -252,24 +258,28 @@ def _index(one: Selection, nodes: Mapping[fx.Node, fx.Node], name: str, differs:
         items[place] = int(one.parts[0][0])
     elif name:
         items[place] = Name(f"self.{name}")
-    elif one.alone and (differs or one.takes == "run"):
+    elif one.alone and not one.is_set and (differs or one.takes == "run"):
         node.op, node.target = "call_method", "narrow"
         node.args, node.kwargs = (source, one.axis, one.starts[0], one.sizes[0]), {}
         return
     else:
         stop = one.starts[0] + one.sizes[0]
         items[place] = slice(one.starts[0] or None, None if stop == one.width else stop)
-    while items[-1] == slice(None):
+    while len(items) > 1 and items[-1] == slice(None):
         items.pop()
+    index = tuple(items) if len(items) > 1 else items[0]
+    if one.is_set:
+        node.args = (source, index, node.args[2])
+        return
     node.op, node.target = "call_function", operator.getitem
-    node.args, node.kwargs = (source, tuple(items) if len(items) > 1 else items[0]), {}
+    node.args, node.kwargs = (source, index), {}
 
 
 def _items(one: Selection, node: fx.Node) -> tuple[list[Any], int]:
     """The call as the items of an index, and the place of that which takes channels."""
     if one.takes == "one":
         return [*[slice(None)] * one.axis, 0], one.axis
-    if node.target is not operator.getitem:
+    if node.target not in (operator.getitem, operator.setitem):
         return [slice(None)] * (one.axis + 1), one.axis
     index: Any = node.args[1]
     items = list(index) if isinstance(index, tuple) else [index]
