@@ -22,6 +22,7 @@ FAMILIES = {
     "googlenet": ["sequential"],
     "vit": ["sequential"],
     "swin": ["sequential", "mobilenet"],
+    "recurrent": ["sequential"],
     "onnx": ["sequential"],
 }
 

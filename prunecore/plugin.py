@@ -9,12 +9,12 @@ own are `DecoratedBlocks`; other libraries' classes are found by their paths in 
 
 Owners of layers hand out and bind channels themselves (`channels.fresh`, `channels.bind`,
 `channels.width`, and so on), lay ids `along` an axis of a `Signal`, and run `over_kept` places what
-zeros would disturb. `count_product` counts what tensors multiply with one another. Rules for
-functions are `FunctionRule`s, which calculate from an `Operation`;
-`elementwise` and `spatial` are such calculations; one that understands weights that a forward
-computes says so with `Computed`. A `Criterion` gets one `ScoringContext`, with the user's
-`Scoring`, and gives one score a channel. What is refitted is a `LinearMap`, or has
-`RunningStatistics`. What times networks is a `LatencyBackend`.
+zeros would disturb. `bind_units` is for filters several of which make a channel, `count_product`
+counts what tensors multiply with one another. Rules for functions are `FunctionRule`s, which
+calculate from an `Operation`; `elementwise` and `spatial` are such calculations; one that
+understands weights that a forward computes says so with `Computed`. A `Criterion` gets one
+`ScoringContext`, with the user's `Scoring`, and gives one score a channel. What is refitted is a
+`LinearMap`, or has `RunningStatistics`. What times networks is a `LatencyBackend`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.over_kept import over_kept
 from prunecore.channels.products import count_product
 from prunecore.channels.signal import Computed, Signal
+from prunecore.channels.units import bind_units
 from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.criteria.scoring import Scoring
 from prunecore.decorators import DecoratedBlocks
@@ -60,6 +61,7 @@ __all__ = [
     "UsageError",
     "Writer",
     "along",
+    "bind_units",
     "count_product",
     "elementwise",
     "hookimpl",

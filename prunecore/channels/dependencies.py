@@ -273,7 +273,10 @@ def _bindings(
         if (key, axis) in records.filters:
             filters.append((names[key], axis, index))
             layer = records.filters[key, axis]
-            layers[names[key] if layer in layers else layer] = index
+            units = records.units.get((key, axis))
+            made = index if units is None else axes.index(units)
+            if units is None or layers.get(layer) != made:
+                layers[names[key] if layer in layers else layer] = made
     return bound, filters, layers
 
 

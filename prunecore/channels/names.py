@@ -23,6 +23,11 @@ def is_of_torch(cls: type) -> bool:
     return getattr(nn, cls.__name__, None) is cls
 
 
+def is_bias(name: str) -> bool:
+    """True if a parameter is named as a bias: `fc.bias`, `in_proj_bias`, or `bias_ih_l0`."""
+    return "bias" in name.rpartition(".")[2].split("_")
+
+
 def join(path: str, key: str) -> str:
     """The path of what a module holds under a key; the network's own path is empty."""
     return f"{path}.{key}" if path else key

@@ -146,6 +146,7 @@ class Records:
     is_trial: bool = False  # whether what is found is forgotten
     bindings: dict[tuple[int, int], Ids] = field(default_factory=dict)  # (id of tensor, axis)
     filters: dict[tuple[int, int], str] = field(default_factory=dict)  # ... to the layer's path
+    units: dict[tuple[int, int], Ids] = field(default_factory=dict)  # what such filters make, once
     widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)
     # what a call has met that is not cut: keys of bindings, widths and what is masked
     met_whole: set[Hashable] = field(default_factory=set)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore.channels.dependencies import ChannelArray, Dependencies, groups_of
+from prunecore.channels.names import is_bias
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import PARTS, Normalization, Part, Reduction, Scoring
 
@@ -76,7 +77,7 @@ def _part(name: str, axis: int, tensor: Tensor, makes: set[tuple[str, int]]) -> 
         return "producers"
     if tensor.ndim > 1:
         return "consumers"
-    return None if name.rpartition(".")[2].endswith("bias") else "norms"
+    return None if is_bias(name) else "norms"
 
 
 def norms_of(rows: Tensor, order: int) -> Tensor:

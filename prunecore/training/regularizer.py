@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
+from prunecore.channels.names import is_bias
 from prunecore.errors import PrunecoreError, UsageError
 from prunecore.inputs import ExampleInputs, InputShape, inputs_of
 from prunecore.plugins import loading
@@ -34,7 +35,7 @@ class GroupLasso:
         sizes = torch.zeros(self.channels + 1)
         for name, bound in dependencies.bound.items():
             tensor = dependencies.tensors[name]
-            if not isinstance(tensor, nn.Parameter) or _is_bias(name, tensor):
+            if not isinstance(tensor, nn.Parameter) or (tensor.ndim == 1 and is_bias(name)):
                 continue
             for axis, index in bound.items():
                 places = number[torch.from_numpy(dependencies.axes[index])]
@@ -63,10 +64,6 @@ class GroupLasso:
 
     def __repr__(self) -> str:
         return f"GroupLasso({self.channels} channels)"
-
-
-def _is_bias(name: str, tensor: Tensor) -> bool:
-    return tensor.ndim == 1 and name.rpartition(".")[2].endswith("bias")
 
 
 def regularizer(

@@ -13,7 +13,16 @@ from prunecore.walking.network import walk
 
 from .networks import network
 
-FAMILIES = ["googlenet", "mobilenet", "resnet", "sequential", "squeezenet", "swin", "vit"]
+FAMILIES = [
+    "googlenet",
+    "mobilenet",
+    "recurrent",
+    "resnet",
+    "sequential",
+    "squeezenet",
+    "swin",
+    "vit",
+]
 OWNED = {  # network to the classes of it that a family owns, and the side of its input
     "resnet18": ({"BasicBlock"}, 32),
     "resnet50": ({"Bottleneck"}, 32),
