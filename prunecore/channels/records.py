@@ -145,6 +145,8 @@ class Records:
     count: int = 0  # ids handed out
     is_trial: bool = False  # whether what is found is forgotten
     bindings: dict[tuple[int, int], Ids] = field(default_factory=dict)  # (id of tensor, axis)
+    # likewise, where a forward asks for the size of a tensor that it computes of parameters
+    sized: dict[tuple[int, int], Ids] = field(default_factory=dict)
     filters: dict[tuple[int, int], str] = field(default_factory=dict)  # ... to the layer's path
     units: dict[tuple[int, int], Ids] = field(default_factory=dict)  # what such filters make, once
     widths: dict[tuple[str, str], Ids] = field(default_factory=dict)  # (module path, attribute)

@@ -110,12 +110,24 @@ class Computed:
     reorders: bool
     parts: list[Signal] = field(default_factory=list)
     followed: list[Followed] = field(default_factory=list)
-    before: Stored | Grid | Picked | None = None
+    before: Stored | Grid | Picked | Sized | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Sized:
+    """A tensor of parameters that is asked for its sizes before its channels are known.
+
+    Attributes:
+        along: the channels that will lie along each axis, shape `(size,)` each; no channels along
+            an axis that counts none.
+    """
+
+    along: tuple[Ids, ...]
 
 
 # What is known of where a tensor comes from, besides its channels.
-Origin: TypeAlias = Stored | Grid | Picked | Computed
-Kind = TypeVar("Kind", Stored, Grid, Picked, Computed)
+Origin: TypeAlias = Stored | Grid | Picked | Computed | Sized
+Kind = TypeVar("Kind", Stored, Grid, Picked, Computed, Sized)
 
 
 @dataclass(frozen=True, eq=False)

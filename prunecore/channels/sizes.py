@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from prunecore.channels.ids import Ids
-from prunecore.channels.signal import Signal
+from prunecore.channels.ids import Ids, without_channels
+from prunecore.channels.signal import Signal, Sized
 
 
 class Count(int):
@@ -28,9 +28,24 @@ class Ratio(float):
 def sizes(signal: Signal) -> tuple[int, ...]:
     """The shape of a tensor; the size of an axis with channels knows them."""
     return tuple(
-        depending(size, [signal.ids]) if signal.carries_channels(axis) else size
-        for axis, size in enumerate(signal.shape)
+        depending(size, [ids]) if ids.size > 1 else size
+        for size, ids in zip(signal.shape, _along(signal), strict=True)
     )
+
+
+def places(signal: Signal) -> int:
+    """How many places a tensor has; where channels lie along an axis, the number knows them."""
+    ids = [each for each in _along(signal) if each.size > 1]
+    return depending(signal.meta.numel(), ids) if ids else signal.meta.numel()
+
+
+def _along(signal: Signal) -> Sequence[Ids]:
+    """The channels that the size of each axis counts."""
+    sized = signal.origin_as(Sized)
+    if sized is not None:
+        return sized.along
+    none = without_channels(1)
+    return [signal.ids if signal.carries_channels(axis) else none for axis in range(signal.ndim)]
 
 
 def counted(values: Sequence[Any]) -> list[Ids]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from prunecore.channels.signal import Computed, Signal
-from prunecore.channels.sizes import depending, sizes
+from prunecore.channels.sizes import places, sizes
 from prunecore.functions.rule import FunctionRule, Operation, Sign, elementwise, everywhere
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ def _size(channels: Channels, operation: Operation) -> Any:
 
 def _count(channels: Channels, operation: Operation) -> Any:
     """How many axes, or places, a tensor has; whether its numbers have a fraction."""
-    answer = operation.run(channels)
-    counts_channels = operation.name == "numel" and operation.tensor.channel_axes
-    return depending(answer, [operation.tensor.ids]) if counts_channels else answer
+    return places(operation.tensor) if operation.name == "numel" else operation.run(channels)
 
 
 _ELEMENTWISE = """

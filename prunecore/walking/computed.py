@@ -19,7 +19,7 @@ from prunecore.channels.channels import Channels
 from prunecore.channels.computed import _is_of, is_open, leaf_of, leaves, ways
 from prunecore.channels.ids import FIXED, Ids, along, without_channels
 from prunecore.channels.records import Records
-from prunecore.channels.signal import Computed, Followed, Signal, Way
+from prunecore.channels.signal import Computed, Followed, Signal, Sized, Way
 from prunecore.errors import UnsupportedError
 
 
@@ -144,7 +144,9 @@ def follow_rest(channels: Follower, signal: Signal) -> None:
     for along_axis in (pair for leaf in leaves(signal) for pair in ways(leaf)):
         bound = channels.records.bindings.get(along_axis[0].key)
         followed = list(signal.computed.followed)
-        if bound is None or any(known.way in along_axis for known in followed):
+        if bound is None or (bound == FIXED).all():
+            continue
+        if any(known.way in along_axis for known in followed):
             continue
         free = [way for way in along_axis if is_free(channels, signal, way)]
         try:
@@ -159,6 +161,36 @@ def follow_rest(channels: Follower, signal: Signal) -> None:
             channels.pin(result.ids, WHOLE)
 
 
+def sized(channels: Follower, signal: Signal) -> Signal:
+    """A tensor of parameters whose sizes know the channels that they will turn out to count.
+
+    Args:
+        channels: the walk.
+        signal: a parameter, or computed of such.
+    """
+    if not is_open(signal) and (signal.parameter is None or signal.channel_axes):
+        return signal
+    possible = [way for along_axis in ways(leaf_of(signal)) for way in along_axis]
+    along_axes = []
+    for axis, size in enumerate(signal.shape):
+        free = (way for way in possible if size > 1 and is_free(channels, signal, way, axis))
+        way = next(free, None)
+        if way is None:
+            along_axes.append(without_channels(1))
+        else:
+            width = way.parameter.shape[way.axis]
+            known = channels.records.sized.get(way.key)
+            ids = channels.fresh(width) if known is None else known
+            along_axes.append(channels.records.sized.setdefault(way.key, ids))
+    return Signal(signal.meta, without_channels(signal.ndim), Sized(tuple(along_axes)))
+
+
+def join_sized(channels: Follower) -> None:
+    """Let the sizes that forwards have asked for count the channels that there turned out to be."""
+    for key, ids in channels.records.sized.items():
+        channels.join(ids, channels.records.bindings.get(key, np.full(len(ids), FIXED)))
+
+
 def is_free(channels: Follower, signal: Signal, way: Way, axis: int | None = None) -> bool:
     """True if channels stay free that are followed this way, and lie along this axis, if given."""
     walk = trial(channels)
@@ -166,14 +198,21 @@ def is_free(channels: Follower, signal: Signal, way: Way, axis: int | None = Non
         result = follow(walk, signal, way)
     except UnsupportedError:
         return False
-    return (axis is None or result.channel_axes == [axis]) and not walk.records.pins
+    counted = [without_channels(1), *walk.records.sized.values()]  # not met, however they are used
+    met = [ids for ids, _ in walk.records.pins if not np.isin(ids, np.concatenate(counted)).all()]
+    return (axis is None or result.channel_axes == [axis]) and not met
 
 
 def trial(channels: Following) -> Following:
     """A walk from here of which nothing is kept."""
     walk = copy.copy(channels)
     bindings = dict(channels.records.bindings)
-    walk.records = Records(count=channels.records.count, bindings=bindings, is_trial=True)
+    walk.records = Records(
+        count=channels.records.count,
+        bindings=bindings,
+        sized=dict(channels.records.sized),
+        is_trial=True,
+    )
     return walk
 
 

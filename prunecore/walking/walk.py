@@ -35,7 +35,16 @@ from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.symbolic_trace import TraceCache
 from prunecore.walking.calls import agree
-from prunecore.walking.computed import Follower, bind_computed, follow_rest, meeting, trial, whole
+from prunecore.walking.computed import (
+    Follower,
+    bind_computed,
+    follow_rest,
+    join_sized,
+    meeting,
+    sized,
+    trial,
+    whole,
+)
 
 LAYERS = "sequential"  # the plugin that nearly every network needs
 
@@ -194,6 +203,7 @@ class Walk(Follower):
             if found:
                 passed_on = all(any(leaf is one for one in signals) for leaf in found)
                 return result if passed_on else open_parts(result, own)
+            operation = replace(operation, args=self._sized(args), kwargs=self._sized(kwargs))
         result = self._by_rule(rule, operation)
         if of_weights and isinstance(result, Signal):
             before = result.origin
@@ -202,6 +212,9 @@ class Walk(Follower):
             own.parts.append(result)
             own.followed.append(Followed(result, None))
         return result
+
+    def _sized(self, values: Any) -> Any:
+        return pytree.tree_map_only(Signal, functools.partial(sized, self), values)
 
     def follow_computed(self, own: Computed, args: Any, kwargs: Any) -> Signal:
         """Follow what computes a tensor of parameters alone, now that these have channels."""
@@ -219,6 +232,7 @@ class Walk(Follower):
         for path, signal in list(self.records.computed):
             with self._inside(path):
                 follow_rest(self, signal)
+        join_sized(self)
 
     def _by_rule(self, rule: FunctionRule, operation: Operation) -> Any:
         if operation.kwargs.get("out") is not None:

@@ -58,12 +58,44 @@ def demodulated(layer: Any) -> Tensor:
     return layer.weight * torch.rsqrt(norm + 1e-6)
 
 
+def flattened(layer: Any) -> Tensor:
+    weight = layer.weight - layer.weight.mean(dim=(1, 2, 3), keepdim=True)
+    std = weight.view(weight.size(0), -1).std(dim=1).view(-1, 1, 1, 1) + 1e-5
+    return weight / std.expand_as(weight)
+
+
+def one_axis_at_a_time(layer: Any) -> Tensor:
+    mean = layer.weight.mean(1, keepdim=True).mean(2, keepdim=True).mean(3, keepdim=True)
+    weight = layer.weight - mean
+    return weight / (weight.reshape(weight.shape[0], -1).std(1).reshape(-1, 1, 1, 1) + 1e-5)
+
+
+def std_and_mean(layer: Any) -> Tensor:
+    std, mean = torch.std_mean(layer.weight, dim=[1, 2, 3], keepdim=True, unbiased=False)
+    return (layer.weight - mean) / (std + 1e-5)
+
+
+def var_and_mean_of_rows(layer: Any) -> Tensor:
+    var, mean = torch.var_mean(layer.weight.flatten(1), dim=1)
+    scale = torch.rsqrt(var + 1e-5) * layer.gain.flatten()
+    return (layer.weight - mean[:, None, None, None]) * scale[:, None, None, None]
+
+
+def of_unit_norm(layer: Any) -> Tensor:
+    return F.normalize(layer.weight.flatten(1), dim=1).view_as(layer.weight)
+
+
 COMPUTED: dict[str, Weight] = {
     "scaled": lambda layer: layer.weight * 0.5,
     "by a gain": lambda layer: layer.gain * layer.weight,
     "by another weight": lambda layer: layer.weight * torch.sigmoid(layer.other),
     "centred": lambda layer: layer.weight - layer.weight.mean((1, 2, 3), keepdim=True),
     "standardised": standardised,
+    "standardised, flattened": flattened,
+    "standardised, an axis at a time": one_axis_at_a_time,
+    "standardised by std_mean": std_and_mean,
+    "standardised by var_mean": var_and_mean_of_rows,
+    "of unit norm": of_unit_norm,
     "standardised by batch norm": by_batch_norm,
     "demodulated": demodulated,
 }
@@ -78,6 +110,24 @@ def test_a_computed_weight_is_cut(name: str, groups: int) -> None:
     assert not {"0", "2"} & {one["layer"] for one in small.report["left_whole"]}
     places = small.report["kept"]["2.weight"]
     assert any(kept is not None and len(kept) < WIDTH for kept in places)
+
+
+COUNTED: dict[str, Weight] = {
+    "of a size": lambda layer: layer.weight / layer.weight.size(1),
+    "of an item of the shape": lambda layer: layer.weight * layer.weight.shape[1] ** -0.5,
+    "of a number of places": lambda layer: layer.weight * layer.weight[0].numel() ** -0.5,
+    "of what is computed": lambda layer: layer.weight / (layer.weight * 2).flatten(1).size(1),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_a_weight_is_scaled_by_keeps_the_channels_that_it_counts(name: str) -> None:
+    torch.manual_seed(0)
+    model = net(Computing(COUNTED[name]))
+    small = prunecore.prune(model, level=20, input_shape=(3, 8, 8), mode="random")
+    filters, columns, *_ = small.report["kept"]["2.weight"]
+    assert len(filters) < WIDTH
+    assert columns is None
 
 
 WHOLE: dict[str, Weight] = {

@@ -225,3 +225,52 @@ def test_groups_that_go_are_not_those_that_the_module_holds() -> None:
     small = prunecore.prune(HeldGroups(), level=50, input_shape=(3, 8, 8))
     assert len(small.model.get_parameter("weight")) < WIDTH
     assert "self.groups" not in small.source
+
+
+class Tied(nn.Module):
+    """An encoder's layer whose weight is the decoder's, too, called the other way round."""
+
+    def __init__(self, encoder: nn.Module, decode: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.encoder, self.decode = encoder, decode
+        self.between = nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.sigmoid(self.encoder(x))
+        return self.decode(torch.sigmoid(self.between(x)), self.encoder.weight)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decode"),
+    [
+        (nn.Conv2d(3, 8, 3), F.conv_transpose2d),
+        (nn.ConvTranspose2d(3, 8, 3), F.conv2d),
+    ],
+)
+def test_a_weight_is_cut_that_is_used_the_other_way_round(
+    encoder: nn.Module, decode: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    small = prunecore.prune(Tied(encoder, decode), level=40, input_shape=(3, 8, 8), mode="random")
+    assert not small.report["left_whole"]
+    assert small.model.encoder.out_channels < 8
+    assert small.model.encoder.in_channels == 3
+
+
+class Raised(nn.Module):
+    """A transposed convolution of a user's, with the names that torch's layers have."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.weight = nn.Parameter(torch.randn(in_channels, out_channels, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv_transpose2d(x, self.weight)
+
+
+def test_a_transposed_convolution_of_ones_own_is_cut() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.Sigmoid(), Raised(8, 6), nn.Sigmoid(), Raised(6, 4)
+    )
+    small = prunecore.prune(model, level=40, input_shape=(3, 8, 8), mode="random")
+    assert not small.report["left_whole"]

@@ -100,14 +100,22 @@ def convolution(filters: int, channels: Channels, operation: Operation) -> Signa
     kernel = _kernel(operation, filters)
     made = convolve(channels, kernel, operation.tensor, meta)
     _without_columns(channels, operation, kernel)
-    declare(
-        channels,
-        kernel.weight,
-        in_channels=made.entering,
-        out_channels=made.leaving,
-        groups=made.units,
-    )
+    names = ["out_channels", "in_channels"]
+    if _is_called_the_other_way_round(channels, kernel):
+        names.reverse()
+    leaving, entering = names
+    widths = {leaving: made.leaving, entering: made.entering, "groups": made.units}
+    declare(channels, kernel.weight, **widths)
     return made.signal
+
+
+def _is_called_the_other_way_round(channels: Channels, kernel: Kernel) -> bool:
+    """True for the weight of a convolution in a transposed one, as in tied autoencoders."""
+    if not isinstance(kernel.weight, Tensor):
+        return False
+    holder = channels.holder(kernel.weight)
+    transposed = getattr(holder, "transposed", bool(kernel.filters))  # as torch's convolutions say
+    return transposed != bool(kernel.filters)
 
 
 def prelu(channels: Channels, operation: Operation) -> Signal:

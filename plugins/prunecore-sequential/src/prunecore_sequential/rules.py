@@ -32,13 +32,16 @@ def torch_class(layer: nn.Module) -> type[nn.Module]:
 def declare(channels: Channels, weight: Tensor | Signal | None, **widths: Ids | None) -> None:
     """Declare what the constructor of the layer that holds a weight is told, if one does.
 
-    A forward may call a function with the weights of a layer that it holds.
+    A forward may call a function with the weights of a layer that it holds. An attribute that is
+    another number means something else there.
     """
     if not isinstance(weight, Tensor):
         return
     holder = channels.holder(weight)
     for name, ids in widths.items():
-        if hasattr(holder, name):
+        value = getattr(holder, name, None)
+        is_other = isinstance(value, int) and ids is not None and value != ids.size
+        if value is not None and not is_other:
             channels.width(holder, name, ids)
 
 
