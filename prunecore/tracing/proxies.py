@@ -264,7 +264,10 @@ class _Device(KnownAttribute):
 
 
 class _To(KnownAttribute):
-    """Stands for `x.to`, which to where all tensors are returns what it is asked of."""
+    """Stands for `x.to`, which to where all tensors are returns what it is asked of.
+
+    From an input to where the parameters are, or back, it is called: the caller's may be elsewhere.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if "copy" in kwargs:
@@ -276,7 +279,10 @@ class _To(KnownAttribute):
         return self.root
 
     def _is_there(self, value: Any) -> bool:
-        return isinstance(value, _Device) or self.tracer.is_own(value)
+        if isinstance(value, _Device):
+            there, here = value.node.args[0], self.root.node
+            return (there.op == "get_attr") is (here.op == "get_attr")
+        return self.tracer.is_own(value)
 
 
 class _Rank(KnownAttribute):

@@ -106,9 +106,30 @@ class OfParameters(Net):
 
 
 def test_the_device_of_parameters_is_asked_of_them(cut: Callable[..., Any]) -> None:
-    result = cut(OfParameters(torch.relu, None), 3, 4, 4)
-    assert "torch.zeros(1, device=self.first.weight.device)" in result.forward
-    assert ".to(" not in result.forward
+    forward = cut(OfParameters(torch.relu, None), 3, 4, 4).forward
+    assert "device = self.first.weight.device" in forward
+    assert "x.to(device)" in forward
+    assert "torch.zeros(1, device=device)" in forward
+
+
+class Moving(Net):
+    """Takes an input from anywhere, as its callers rely on, and moves a buffer to it."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.relu, None)
+        self.register_buffer("offset", torch.rand(1, 8, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.to(self.last.weight.device))
+        return self.last(x.to(x.device) + self.offset.to(self.last.weight.device).to(x.device))
+
+
+def test_a_move_between_inputs_and_parameters_is_written(cut: Callable[..., Any]) -> None:
+    forward = cut(Moving(), 3, 4, 4).forward
+    assert [line for line in forward.splitlines() if ".to(" in line] == [
+        "x = x.to(self.last.weight.device)",
+        "x = x + self.offset.to(x.device)",
+    ]
 
 
 class TypeOfParameters(Net):
