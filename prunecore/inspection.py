@@ -103,6 +103,7 @@ def inspect(
     name: str | None = None,
     calibration: Calibration | Images | None = None,
     sensitivity: bool = False,
+    strict: bool = False,
 ) -> Inspection:
     """Find a network's layers, which of them are coupled, parameters and MACs; nothing is changed.
 
@@ -115,6 +116,7 @@ def inspect(
         calibration: images without labels for the sensitivity, as for `prunecore.prune`.
         sensitivity: whether each group of coupled layers is pruned and refitted alone, to tell how
             far the network then agrees with the original; that takes a refit for each.
+        strict: whether what is not understood is refused, as for `prunecore.prune`.
 
     Raises:
         PrunecoreError: with what is wrong, where, and what to do.
@@ -133,6 +135,7 @@ def inspect(
         input_shape=input_shape,
         example_kwargs=example_kwargs,
         calibration=calibration,
+        strict=strict,
     )
     return inspect_traced(
         traced, name or type(model).__name__, sensitivity_of(traced) if sensitivity else None

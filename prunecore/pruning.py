@@ -47,6 +47,7 @@ def prune(
     steps: int = 1,
     on_step: OnStep | None = None,
     latency: str = DEFAULT_BACKEND,
+    strict: bool = False,
 ) -> PrunedModel: ...
 
 
@@ -71,6 +72,7 @@ def prune(
     steps: int = 1,
     on_step: OnStep | None = None,
     latency: str = DEFAULT_BACKEND,
+    strict: bool = False,
 ) -> PrunedModel: ...
 
 
@@ -95,6 +97,7 @@ def prune(
     steps: int = 1,
     on_step: OnStep | None = None,
     latency: str = DEFAULT_BACKEND,
+    strict: bool = False,
 ) -> PrunedModel:
     """Remove whole channels from a network and write the smaller one as source.
 
@@ -134,6 +137,7 @@ def prune(
             step's number, from 1. It may train `small.model`: weights are gone on with.
         latency: where latencies come from: what runs networks here to measure them, `eager` or a
             plugin's `onnxruntime`. They are those of a call with the examples, or one input.
+        strict: whether what is not understood is refused, rather than its neighbourhood left whole.
 
     Returns:
         The smaller network: the model, its source, weights, report and plan.
@@ -154,6 +158,7 @@ def prune(
         example_kwargs=example_kwargs,
         drop=drop,
         calibration=calibration,
+        strict=strict,
     )
     if on_step is not None and not callable(on_step):
         raise UsageError(
@@ -192,6 +197,7 @@ def trace(
     example_kwargs: Mapping[str, Tensor] | None = None,
     drop: Sequence[str] = (),
     calibration: Calibration | Images | None = None,
+    strict: bool = False,
 ) -> TracedModel:
     """Follow the channels of a network once, to prune it at several levels or by own scores.
 
@@ -202,6 +208,7 @@ def trace(
         example_kwargs: as for `prune`.
         drop: as for `prune`.
         calibration: as for `prune`.
+        strict: as for `prune`.
 
     Raises:
         PrunecoreError: with what is wrong, where, and what to do.
@@ -222,7 +229,7 @@ def trace(
         )
     check_names("drop", drop, "Give the paths of modules, such as drop=['aux'].")
     inputs = inputs_of(example_inputs, example_kwargs, input_shape)
-    return TracedModel(model, inputs, drop, calibration)
+    return TracedModel(model, inputs, drop, calibration, strict)
 
 
 def carry_out(traced: TracedModel, request: Request, on_step: OnStep | None = None) -> PrunedModel:

@@ -67,6 +67,7 @@ class TracedModel:
         inputs: what it is called with.
         drop: paths of modules that training is to do without; `training` for all of them.
         calibration: images without labels, to score by and to refit on.
+        strict: whether what is not understood is refused, rather than its neighbourhood left whole.
 
     Attributes:
         model: the network.
@@ -81,10 +82,12 @@ class TracedModel:
         inputs: Inputs,
         drop: Sequence[str] = (),
         calibration: Calibration | Images | None = None,
+        strict: bool = False,
     ) -> None:
         self.model = model
         self.inputs = inputs
         self.drop = tuple(drop)
+        self.strict = strict
         self.images: CalibrationImages | None = None
         if calibration is not None:
             given = (
@@ -92,7 +95,7 @@ class TracedModel:
             )
             self.images = calibration_images(given, inputs).like(model)
         self.plugins = plugin_registry.load()
-        self.dependencies = walk(model, inputs, self.plugins, drop)
+        self.dependencies = walk(model, inputs, self.plugins, drop, strict)
 
     def __repr__(self) -> str:
         removable = int(self.dependencies.removable.sum())
@@ -103,7 +106,7 @@ class TracedModel:
 
     def like(self, model: nn.Module) -> TracedModel:
         """Another network, followed for the same inputs, and with the same images."""
-        other = TracedModel(model, self.inputs)
+        other = TracedModel(model, self.inputs, strict=self.strict)
         other.images = self.images
         return other
 

@@ -88,10 +88,10 @@ def verify(
     )
     plugins = plugin_registry.load()
     hooks = [name for name in report["left_out"] if name in hooks_to_drop(model)]
-    dependencies = walk(model, inputs, plugins, hooks)
+    dependencies = walk(model, inputs, plugins, hooks, strict=False)
     only_in_training = (TRAINING, *dependencies.forwards.only_in_training)
     if drop := [path for path in report["left_out"] if path in only_in_training]:
-        dependencies = walk(model, inputs, plugins, [*hooks, *drop])
+        dependencies = walk(model, inputs, plugins, [*hooks, *drop], strict=False)
     check_stored(model, dependencies)
     keep = _keep(model, dependencies, report, file)
     network = network_of(file, report["model"], weights)

@@ -136,9 +136,9 @@ def toys_installed(install: Callable[..., None]) -> None:
 def find(toys: Plugins) -> Find:
     """Walk a network: `find(model, shape, ...)`, the batch among the shapes."""
 
-    def walk(model: nn.Module, *shapes: tuple[int, ...]) -> Dependencies:
+    def walk(model: nn.Module, *shapes: tuple[int, ...], strict: bool = True) -> Dependencies:
         inputs = [torch.empty(shape, device="meta") for shape in shapes]
-        return find_dependencies(model, inputs, toys)
+        return find_dependencies(model, inputs, toys, strict=strict)
 
     return walk
 
@@ -150,9 +150,11 @@ def cut(find: Find, toys: Plugins) -> CutAtRandom:
     The masking is the tests' own, so that it does not share a mistake with the core's.
     """
 
-    def check(model: nn.Module, *shape: int, seed: int = 0, share: float = 0.5) -> Cut:
+    def check(
+        model: nn.Module, *shape: int, seed: int = 0, share: float = 0.5, strict: bool = True
+    ) -> Cut:
         model = randomised(model)
-        dependencies = find(model, (2, *shape))
+        dependencies = find(model, (2, *shape), strict=strict)
         kept = random_choice(dependencies, seed, share)
         return checked(model, dependencies, kept, toys, shape)
 

@@ -122,7 +122,7 @@ def prune_with(
     install(toy=toy, mine=module(**{**HOOKS, **hooks}))
     torch.manual_seed(0)
     model = network()
-    return lambda: prunecore.prune(model, level=40, input_shape=(3,), verify=verify)
+    return lambda: prunecore.prune(model, level=40, input_shape=(3,), verify=verify, strict=True)
 
 
 def message(

@@ -201,7 +201,9 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         visits = records.forwards.visits.get(holder)  # none where its weight alone is read
         is_known = is_within(name, (*left_whole, *records.protected)) or name in made_by
         if name in tensors and not is_known and not (visits and visits[0].owner):
-            left_whole[name if visits else holder] = UNMADE
+            met = (axes.arrays[index] for index in bound.get(name, {}).values())
+            why = next((reasons[one[0]] for one in met if one[0] in reasons), UNMADE)
+            left_whole[name if visits else holder] = why
     return Dependencies(
         count=count,
         removable=removable,

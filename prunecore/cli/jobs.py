@@ -85,7 +85,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
     loaded = part_of(loaded, model.module)
     shape = model.input_shape or loaded.input_shape
     images = _images(config)
-    traced = TracedModel(loaded.model, of_shape(shape), pruner.drop, images)
+    traced = TracedModel(loaded.model, of_shape(shape), pruner.drop, images, pruner.strict)
     _warn_of_skipped(traced)
     if pruner.count:
         _check_draws(traced, pruner.mode, pruner.seed)
@@ -112,7 +112,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
 
 
 def inspect_sensitivity(
-    model: nn.Module, shape: InputShape, name: str, calibrate: Path
+    model: nn.Module, shape: InputShape, name: str, calibrate: Path, strict: bool
 ) -> Inspection:
     """What a network is made of, and how much each of its groups matters.
 
@@ -121,8 +121,10 @@ def inspect_sensitivity(
         shape: of its input, or of each.
         name: what it is called.
         calibrate: a folder of images.
+        strict: whether what is not understood is refused.
     """
-    traced = TracedModel(model, of_shape(shape), calibration=Calibration(calibrate))
+    images = Calibration(calibrate)
+    traced = TracedModel(model, of_shape(shape), calibration=images, strict=strict)
     _warn_of_skipped(traced)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

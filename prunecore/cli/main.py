@@ -144,6 +144,7 @@ def main() -> None:
     help="Leave out a module that only training reaches, such as an auxiliary head; `training` for "
     "all that only training does; PATH.hooks for a module's forward hooks. May be repeated.",
 )
+@options.strict
 @options.weights
 @options.input_shape
 @options.module
@@ -260,6 +261,7 @@ def _print_table(table: Table) -> None:
     "--calibrate", "calibrate", "FOLDER", "Images without labels for the sensitivity."
 )
 @options.path_option("--picture", "picture", "FILE", "Draw the sensitivity: .svg or .png.")
+@options.strict
 @options.weights
 @options.input_shape
 @options.module
@@ -271,6 +273,7 @@ def inspect(
     sensitivity: bool,
     calibrate: Path | None,
     picture: Path | None,
+    strict: bool | None,
     weights: Path | None,
     input_shape: tuple[tuple[int, ...], ...] | None,
     module: str | None,
@@ -296,9 +299,13 @@ def inspect(
             loaded = jobs.part_of(jobs.load(model, arguments, weights, seed=0), module)
         shape, name = input_shape or loaded.input_shape, jobs.name_of(model, module)
         if calibrate is None:
-            found = inspection.inspect(loaded.model, input_shape=shape, name=name).report
+            found = inspection.inspect(
+                loaded.model, input_shape=shape, name=name, strict=bool(strict)
+            ).report
         else:
-            found = jobs.inspect_sensitivity(loaded.model, shape, name, calibrate).report
+            found = jobs.inspect_sensitivity(
+                loaded.model, shape, name, calibrate, bool(strict)
+            ).report
     if picture is not None:
         pictures.draw_sensitivity(found, picture)
     if as_json:

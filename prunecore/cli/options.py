@@ -137,6 +137,14 @@ module = click.option(
 )
 
 
+strict = click.option(
+    "--strict",
+    is_flag=True,
+    default=None,
+    help="Refuse what is not understood, rather than leave whole what it meets.",
+)
+
+
 weights = path_option(
     "--weights", "weights", "FILE", "The model's weights: .safetensors, .pt or .pth."
 )

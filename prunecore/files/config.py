@@ -73,6 +73,7 @@ class PrunerConfig:
         round_to: what widths become multiples of.
         layers: limits of single layers, by patterns of their paths.
         drop: the modules that training is to do without.
+        strict: whether what is not understood is refused.
         pruning_perc: the levels, in percent.
         to: what is to be left, beside the levels.
         count: how many networks to write for each level, each from a seed of its own.
@@ -98,6 +99,7 @@ class PrunerConfig:
     round_to: int = Limits.round_to
     layers: Mapping[str, LayerLimits] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
+    strict: bool = False
     pruning_perc: tuple[float, ...] = ()
     to: tuple[Goal, ...] = ()
     count: int | None = None
@@ -265,6 +267,7 @@ _PRUNER: dict[str, _Reader] = {
     "round_to": values.read_round_to,
     "layers": values.read_layers,
     "drop": values.read_modules,
+    "strict": values.read_switch,
     "pruning_perc": values.read_levels,
     "to": values.read_goals,
     "count": values.read_count,

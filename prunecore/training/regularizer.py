@@ -105,7 +105,7 @@ def regularizer(
         )
     inputs = inputs_of(example_inputs, example_kwargs, input_shape)
     with beside_others():
-        dependencies = walk(model, inputs, loading.load(), drop)
+        dependencies = walk(model, inputs, loading.load(), drop, strict=False)
     if not dependencies.removable.any():
         raise PrunecoreError(
             "The network has no channel that may go, so that there is nothing to make small.\n"

@@ -41,7 +41,11 @@ _LEAVE_OUT = f"Or leave out what only training does (--drop {TRAINING})."
 
 
 def walk_train_eval(
-    model: nn.Module, inputs: Arguments, plugins: Plugins, drop: Collection[str] = ()
+    model: nn.Module,
+    inputs: Arguments,
+    plugins: Plugins,
+    drop: Collection[str] = (),
+    strict: bool = True,
 ) -> Records:
     """Follow a network in eval mode and, where that is another way, in training.
 
@@ -51,6 +55,7 @@ def walk_train_eval(
         plugins: the loaded plugins.
         drop: paths of modules that training is to do without, `training` for all of them; `hooks`
             for the hooks of all modules, `a.b.hooks` for those of one.
+        strict: whether what is not understood is refused, rather than its neighbourhood left whole.
 
     Returns:
         What both walks found; counted is what eval mode does.
@@ -69,7 +74,8 @@ def walk_train_eval(
             raise unknown_name("module to drop", name, [*modules, *hooked[1:]])
     with kept_random_states():
         scopes = find_scopes(model, inputs, [name for name in drop if name not in modules])
-        walk = Walk(model, plugins, scopes, [name for name in drop if name in (TRAINING, *modules)])
+        dropped = [name for name in drop if name in (TRAINING, *modules)]
+        walk = Walk(model, plugins, scopes, dropped, strict)
         signals = pytree.tree_map_only(
             Tensor, lambda x: Signal(x, without_channels(x.ndim)), inputs
         )
@@ -184,7 +190,11 @@ def _pin_met_whole(records: Records) -> None:
 
 @beside_others()
 def walk(
-    model: nn.Module, inputs: Inputs, plugins: Plugins, drop: Collection[str] = ()
+    model: nn.Module,
+    inputs: Inputs,
+    plugins: Plugins,
+    drop: Collection[str] = (),
+    strict: bool = True,
 ) -> Dependencies:
     """Follow the channels of a network.
 
@@ -193,13 +203,14 @@ def walk(
         inputs: what it is called with.
         plugins: the loaded plugins.
         drop: paths of modules that training is to do without; `training` for all of them.
+        strict: whether what is not understood is refused, rather than its neighbourhood left whole.
 
     Raises:
         PrunecoreError: as `find_dependencies`; or an input is too large.
     """
     args, kwargs = inputs.on_meta(BATCH)
     try:
-        return find_dependencies(model, args, plugins, drop, kwargs)
+        return find_dependencies(model, args, plugins, drop, kwargs, strict)
     except InputShapeError as error:
         if inputs.examples is None:
             raise
@@ -216,6 +227,7 @@ def find_dependencies(
     plugins: Plugins,
     drop: Collection[str] = (),
     named: Mapping[str, Tensor] | None = None,
+    strict: bool = True,
 ) -> Dependencies:
     """Walk the network and merge what the walk found.
 
@@ -225,6 +237,7 @@ def find_dependencies(
         plugins: the loaded plugins.
         drop: paths of modules that training is to do without; `training` for all of them.
         named: tensors on the meta device that the forward is given by name.
+        strict: whether what is not understood is refused, rather than its neighbourhood left whole.
 
     Raises:
         UnsupportedError: the walk meets what it does not understand.
@@ -232,4 +245,5 @@ def find_dependencies(
         PluginError: a plugin answers wrongly.
         UsageError: a module cannot be dropped.
     """
-    return merge(model, walk_train_eval(model, (list(inputs), dict(named or {})), plugins, drop))
+    given = list(inputs), dict(named or {})
+    return merge(model, walk_train_eval(model, given, plugins, drop, strict))

@@ -34,6 +34,7 @@ from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.symbolic_trace import TraceCache
+from prunecore.walking.barriers import past_function
 from prunecore.walking.calls import agree
 from prunecore.walking.computed import (
     Follower,
@@ -57,6 +58,7 @@ class Walk(Follower):
         plugins: the loaded plugins.
         scopes: where what modules do beside their class's forward is followed.
         drop: paths of modules that training is to do without.
+        strict: whether what is not understood is refused, rather than its neighbourhood left whole.
     """
 
     def __init__(
@@ -65,8 +67,10 @@ class Walk(Follower):
         plugins: Plugins,
         scopes: Scopes = NO_SCOPES,
         drop: Collection[str] = (),
+        strict: bool = True,
     ) -> None:
         super().__init__(model)
+        self._strict = strict
         self.records.forwards.opened = scopes.opened
         self.records.forwards.hooks = {
             path: [hook.function for hook in hooks] for path, hooks in scopes.hooks.items()
@@ -184,18 +188,39 @@ class Walk(Follower):
             with self._draws:
                 made = self.run(function, *args, **kwargs)
             return of_sizes(self, function, leaves, made)
+        operation = Operation(function, args, kwargs)
         rule = self._plugins.functions.get(function)
         if rule is None:
-            name = getattr(function, "__name__", str(function))
-            self.refuse(
-                f"its forward calls {name}, and there is no rule for what that does to channels",
-                "Write the call in terms of known functions, or give a rule for it in a plugin "
-                "(hook prunecore_functions).",
-            )
+            if self._strict or self._lacks_layers():
+                self.refuse(
+                    f"its forward calls {operation.name}, and there is no rule for what that does "
+                    "to channels",
+                    "Write the call in terms of known functions, or give a rule for it in a plugin "
+                    "(hook prunecore_functions).",
+                )
+            return self._past(operation)
+        try:
+            return self._with_rule(rule, operation)
+        except UnsupportedError as error:
+            if self._strict:
+                raise
+            try:
+                return self._past(operation)
+            except InputShapeError:
+                raise error from None
+
+    def _past(self, operation: Operation) -> Any:
+        """What a function that is not understood returns; what it is given is left whole."""
+        args, kwargs = self._plain((operation.args, operation.kwargs))
+        return past_function(self, replace(operation, args=args, kwargs=kwargs))
+
+    def _with_rule(self, rule: FunctionRule, operation: Operation) -> Any:
+        """What a function returns, by its rule; of parameters alone, with how it is computed."""
+        leaves = pytree.tree_leaves((operation.args, dict(operation.kwargs)))
         signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
         of_weights = all(signal.origin for signal in signals) and are_of_weights(signals)
+        function, args, kwargs = operation.function, operation.args, dict(operation.kwargs)
         of_weights &= function is not operator.setitem  # which makes no tensor of them
-        operation = Operation(function, args, kwargs)
         own = Computed(function, args, kwargs, self._call, rule.reorders)
         if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
             result = trial(self)._by_rule(rule, operation)
@@ -317,10 +342,14 @@ class Walk(Follower):
         Raises:
             UnsupportedError: always.
         """
-        has_layers = any(plugin.name == LAYERS for plugin in self._plugins.all)
-        if not has_layers and is_of_torch(type(self.module)):
+        if self._lacks_layers():
             remedy = f"Install the plugin of torch.nn's layers: pip install prunecore-{LAYERS}"
         super().refuse(reason, remedy)
+
+    def _lacks_layers(self) -> bool:
+        """True if the module that the walk is in is torch's, and the plugin of these is missing."""
+        has_layers = any(plugin.name == LAYERS for plugin in self._plugins.all)
+        return not has_layers and is_of_torch(type(self.module))
 
     def _for_torch(self, argument: Any) -> Any:
         return (

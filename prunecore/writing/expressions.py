@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+from torch.overrides import resolve_name
 
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnwritableError
@@ -162,17 +163,23 @@ def _slice(start: str, stop: str, step: str) -> str:
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """How a function is called in a file: `torch.cat`, `F.relu`, `len`."""
+    """How a function is called in a file: `torch.cat`, `F.relu`, `len`.
+
+    Raises:
+        UnwritableError: it is none of torch's or Python's.
+    """
     name = function.__name__
     for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
         if getattr(module, name, None) is function:
             return f"{text}.{name}"
-    for module, prefix in ((torch.special, "special_"), (torch.linalg, "linalg_")):
-        public = name.removeprefix(prefix)
-        if getattr(module, public, None) is function:
-            return f"{module.__name__}.{public}"
-    of_python = function is getattr(builtins, name, None)
-    return name if of_python else f"{function.__module__}.{name}"
+    if function is getattr(builtins, name, None):
+        return name
+    if isinstance(function, torch._ops.OpOverloadPacket):
+        return f"torch.ops.{str(function).replace('::', '.')}"
+    public = resolve_name(function) or f"{function.__module__}.{name}"
+    if public.partition(".")[0] != "torch":
+        raise UnwritableError(f"its forward calls {public}, which is no function of torch")
+    return str(public)
 
 
 def without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:

@@ -56,9 +56,11 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     class Traced:
         images = None
 
-        def __init__(self, model: nn.Module, inputs: Any, drop: Any, images: None) -> None:
+        def __init__(
+            self, model: nn.Module, inputs: Any, drop: Any, images: None, strict: bool
+        ) -> None:
             self.model, self.inputs, self.plugins = model, inputs, load()
-            self.drop = drop
+            self.drop, self.strict = drop, strict
 
         def mode(self, mode: str | None = None) -> str:
             return mode or "magnitude"
@@ -73,7 +75,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
             print("the user's forward prints")
             if request.level == 99:
                 raise LevelError("Level 99 cannot be reached.\nAsk for less.")
-            shape = {"input_shape": self.inputs.shapes, "drop": self.drop}
+            shape = {"input_shape": self.inputs.shapes, "drop": self.drop, "strict": self.strict}
             made.append({"model": self.model, **shape, **asdict(request)})
             mark = made[-1].pop("fingerprint")
             goal = request.level if isinstance(request.level, Goal) else None
@@ -148,7 +150,7 @@ def test_prune_writes_the_set_and_shows_a_table(
 def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
     arguments = (
         "--level 12.5 --mode random --target macs --seed 3 --no-verify --name small --remove-blocks"
-        " --drop aux1 --drop aux2 --members norms,producers --reduce max --normalize none"
+        " --strict --drop aux1 --drop aux2 --members norms,producers --reduce max --normalize none"
     )
     shape = "--input-shape 3 --model-arg width=7 --output out/deep"
     assert invoke("prune", "nets.py:tiny", *arguments.split(), *shape.split()).exit_code == 0
@@ -171,6 +173,7 @@ def test_the_job_gets_what_was_asked_for(invoke: Invoke, calls: list[dict[str, A
         "verify": False,
         "limits": asdict(Limits(remove_blocks=True)),
         "drop": ("aux1", "aux2"),
+        "strict": True,
         "name": "small",
         "origin": "nets.py:tiny",
     }
@@ -194,6 +197,7 @@ def test_defaults(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
         "verify": True,
         "limits": asdict(Limits()),
         "drop": (),
+        "strict": False,
         "name": "tiny",
         "origin": "nets.py:tiny",
     }

@@ -28,6 +28,7 @@ _RIGHT = {
         "seed": "3",
         "remove_blocks": "true",
         "drop": "training",
+        "strict": "true",
         "pruning_perc": "[50]",
         "count": "2",
         "steps": "2",

@@ -283,6 +283,7 @@ _SWITCHES = (
     "--check",
     "--hlep",
     "--sensitivity",
+    "--strict",
 )
 _OF_COMMAND = {
     "prune": ("--level", "--mode", "--target", "--count", "--steps", "--recover", "--drop",
