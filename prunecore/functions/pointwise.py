@@ -36,6 +36,12 @@ def _cast(channels: Channels, operation: Operation) -> Signal:
     return replace(tensor, meta=meta) if has_other_numbers else tensor
 
 
+def _type(channels: Channels, operation: Operation) -> Any:
+    """Another type, or the name of the one that it has."""
+    is_asked = operation.argument(1, "dtype") is None
+    return operation.run(channels) if is_asked else operation.tensor
+
+
 def _add(channels: Channels, operation: Operation) -> Any:
     """A sum, or two tuples of tensors one after the other."""
     first = operation.argument(0, "input")
@@ -51,7 +57,9 @@ def _attribute(channels: Channels, operation: Operation) -> Any:
     if name in ("T", "mT"):
         ids = getattr(torch.from_numpy(tensor.ids), name).numpy()
         return Signal(getattr(tensor.meta, name), ids)
-    if name not in ("shape", "ndim", "dtype", "device", "is_cuda"):
+    if name == "data":
+        return tensor
+    if name not in ("shape", "ndim", "dtype", "device"):
         channels.refuse(
             f"its forward reads .{name} of a tensor", "Write it without that attribute."
         )
@@ -120,6 +128,8 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     operator.abs: _BY_PLACE,
     **everywhere(_ELEMENTWISE, _BY_PLACE),
     **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
+    **everywhere("cpu requires_grad", FunctionRule(_cast)),
+    **everywhere("type", FunctionRule(_type)),
     **everywhere("size", FunctionRule(_size)),
     **everywhere("dim ndimension numel is_floating_point is_complex", FunctionRule(_count)),
     getattr: FunctionRule(_attribute, sign=Sign(".", 9, "access")),

@@ -43,11 +43,13 @@ class MadeTensors(TorchFunctionMode):
 
     Args:
         draws: the random numbers that the forward draws while it is traced.
+        move: moves a tensor that it has made to where its inputs are.
     """
 
-    def __init__(self, draws: OwnDraws) -> None:
+    def __init__(self, draws: OwnDraws, move: Callable[[Tensor], Any]) -> None:
         super().__init__()
         self._draws = draws
+        self._move = move
         self._made: dict[int, Made] = {}
         self._held: list[Tensor] = []  # so that no other tensor has the identity of one of them
 
@@ -56,6 +58,8 @@ class MadeTensors(TorchFunctionMode):
     ) -> Any:
         """Call a function, and note what it was called with."""
         kwargs = kwargs or {}
+        if func is Tensor.cuda:
+            return self._move(args[0])
         result = func(*args, **kwargs)
         called = _called(func)
         if type(result) is Tensor and called and not any(result is given for given in args):

@@ -20,7 +20,7 @@ from prunecore.tracing.nodes import reads_shape
 GUARD = "written for inputs of another size"  # what the written forward says where it is not so
 
 
-_UNKNOWN = ("device", "is_cuda", "data", "grad")  # of a tensor without storage
+_UNKNOWN = ("device", "grad")  # of a tensor without storage
 
 
 class Undecided(Exception):

@@ -27,7 +27,7 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from prunecore.errors import PrunecoreError
 from prunecore.isolation.random_states import OwnGenerators, drawing_functions
-from prunecore.tracing.proxies import Known, is_any
+from prunecore.tracing.proxies import FACTORIES, Known, is_any
 
 _TURN = threading.RLock()  # of the thread that traces
 
@@ -40,12 +40,6 @@ _trace = fx.Tracer.trace
 
 # what a trace calls to have things replaced; before 2.6 torch made a patcher itself
 _PATCHER = "_new_patcher" if hasattr(_symbolic_trace, "_new_patcher") else "_Patcher"
-
-
-_NAMES = "arange empty eye full linspace logspace ones rand randint randn tensor zeros"
-
-
-_FACTORIES = [getattr(torch, name) for name in _NAMES.split()]
 
 
 def in_this_thread(new: Callable[..., Any], old: Callable[..., Any]) -> Callable[..., Any]:
@@ -215,7 +209,7 @@ def standing_in(asking: Sequence[dict[str, Any]]) -> Iterator[None]:
         return apply.__get__(None, function)(*args, **kwargs)
 
     replacements: dict[tuple[Any, str], Any]
-    replacements = {(torch, factory.__name__): _traced(factory) for factory in _FACTORIES}
+    replacements = {(torch, name): _traced(getattr(torch, name)) for name in FACTORIES}
     replacements[Function, "apply"] = classmethod(in_this_thread(_apply, plain_apply))
     _device_constructors()  # torch keeps for good what these names are when it first looks
     try:

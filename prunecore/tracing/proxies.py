@@ -23,9 +23,17 @@ from torch import Tensor, fx
 from prunecore.tracing.attributes import DeviceType
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.in_place import AUGMENTED
+from prunecore.tracing.nodes import reads_shape
 
 # Methods of lists that change them, or make another of them.
 _OF_LISTS = ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse")
+
+
+# functions of torch that make a tensor of none
+_NAMES = "arange empty eye full linspace logspace ones rand randint randn tensor zeros"
+
+
+FACTORIES = _NAMES.split()
 
 
 class ChangedListError(Exception):
@@ -76,6 +84,16 @@ class Known(fx.Proxy):
     ) -> Any:
         """A node for a function of torch; any proxy tells which trace that is for."""
         return fx.Proxy.__torch_function__(orig_method, types, args, kwargs)
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it is there, in the one of two traces that has asked."""
+        return bool(self.tracer.is_on_cuda())
+
+    @property
+    def requires_grad(self) -> bool:
+        """That of a parameter; what is computed needs none, as where a network is used."""
+        return bool(self.tracer.requires_grad(self.node))
 
     def is_any(self, kinds: Any) -> bool:
         """True if it stands for a tensor or a collection of these kinds."""
@@ -174,7 +192,7 @@ class Known(fx.Proxy):
             return False
         value = self.tracer.known(self)
         try:
-            return isinstance(value, list | tuple | dict) and value[key] is None  # type: ignore[call-overload, index]
+            return isinstance(value, list | tuple | dict) and value[key] is None  # type: ignore[index]
         except LookupError:
             return False
 
@@ -263,6 +281,28 @@ class _Device(KnownAttribute):
     __hash__ = fx.Proxy.__hash__
 
 
+def _is_there(node: fx.Node) -> bool:
+    """True if what a node computes lies where the network does, as it comes of its tensors.
+
+    What a factory makes without a device lies where torch puts it.
+    """
+    waiting, seen = [node], {node}
+    while waiting:
+        one = waiting.pop()
+        if one.op in ("placeholder", "get_attr", "call_module"):
+            return True
+        is_made = getattr(one.target, "__name__", "") in FACTORIES
+        sources = [one.kwargs.get("device")] if is_made else one.all_input_nodes
+        new = [x for x in sources if isinstance(x, fx.Node) and not reads_shape(x)]
+        waiting += [source for source in new if source not in seen]
+        seen.update(new)
+    return False
+
+
+def _named_device(value: Any) -> Any:
+    return torch.device(value) if isinstance(value, str) else value
+
+
 class _To(KnownAttribute):
     """Stands for `x.to`, which to where all tensors are returns what it is asked of.
 
@@ -270,7 +310,9 @@ class _To(KnownAttribute):
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if "copy" in kwargs:
+        args = tuple(map(_named_device, args))
+        kwargs = {name: _named_device(value) for name, value in kwargs.items()}
+        if "copy" in kwargs or not _is_there(self.root.node):
             return super().__call__(*args, **kwargs)
         args = tuple(value for value in args if not self._is_there(value))
         kwargs = {name: value for name, value in kwargs.items() if not self._is_there(value)}
@@ -280,9 +322,52 @@ class _To(KnownAttribute):
 
     def _is_there(self, value: Any) -> bool:
         if isinstance(value, _Device):
-            there, here = value.node.args[0], self.root.node
-            return (there.op == "get_attr") is (here.op == "get_attr")
-        return self.tracer.is_own(value)
+            there: Any = value.node.args[0]
+            return (there.op == "get_attr") is (self.root.node.op == "get_attr")
+        return bool(self.tracer.is_own(value))
+
+
+class _Index(_Device):
+    """Stands for `x.get_device()`, which is -1 where that is none of cuda's."""
+
+    def _is_on_cuda(self, other: object, bound: int) -> bool:
+        if other != bound:
+            raise TypeError("it asks which one of several devices a tensor is on")
+        return bool(self.tracer.is_on_cuda())
+
+    def __ge__(self, other: object) -> bool:
+        return self._is_on_cuda(other, 0)
+
+    def __gt__(self, other: object) -> bool:
+        return self._is_on_cuda(other, -1)
+
+    def __lt__(self, other: object) -> bool:
+        return not self >= other
+
+    def __le__(self, other: object) -> bool:
+        return not self > other
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Index) or not self > other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = _Device.__hash__
+
+
+class _Cuda(KnownAttribute):
+    """Stands for `x.cuda`, which moves `x` to where all tensors are."""
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self.root if _is_there(self.root.node) else self.tracer.move(self.root)
+
+
+class _GetDevice(KnownAttribute):
+    """Stands for `x.get_device`."""
+
+    def __call__(self) -> Any:
+        return _Index(self.root, "device")
 
 
 class _Rank(KnownAttribute):
@@ -293,7 +378,9 @@ class _Rank(KnownAttribute):
 
 
 _KINDS: Mapping[str, type[KnownAttribute]] = {
+    "cuda": _Cuda,
     "device": _Device,
+    "get_device": _GetDevice,
     "ndim": _Rank,
     "to": _To,
 }

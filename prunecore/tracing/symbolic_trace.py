@@ -22,6 +22,7 @@ from prunecore.tracing.arguments import put_together
 from prunecore.tracing.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.in_place import without_augmented
 from prunecore.tracing.module_hooks import Hook
+from prunecore.tracing.moves import alike_but_for_moves
 from prunecore.tracing.nodes import without_dead_hooks
 from prunecore.tracing.patches import standing_in, trace_alone
 from prunecore.tracing.proxies import Asked, ChangedListError, SetPlacesError
@@ -171,9 +172,12 @@ def _trace(
         )
     attempt = functools.partial(_attempt, module, supplied, flag, level, without)
     with trace_alone(level.known):
-        tracer, error = attempt()
-        if tracer.asking or error:
-            tracer, error = _answered(attempt, tracer.asking)
+        tracer, error = _answered(attempt)
+        if tracer.asks_cuda and not error:
+            before = tracer.graph
+            tracer, error = _answered(functools.partial(attempt, on_cuda=True))
+            if not error and not alike_but_for_moves(before, tracer.graph):
+                error = TypeError("where it runs on 'cuda' it may do something else")
     if error:
         raise _untraceable(module, path, error, bool(flag)) from error
     without_views(tracer.graph)
@@ -184,14 +188,17 @@ def _trace(
 
 
 def _answered(
-    attempt: Callable[[], tuple[OneLevel, Exception | None]], asking: list[dict[str, Any]]
+    attempt: Callable[[], tuple[OneLevel, Exception | None]],
 ) -> tuple[OneLevel, Exception | None]:
-    """Trace a forward that asks what stand-ins are, as often as other modules of Python ask.
+    """Trace a forward; where it asks what stand-ins are, as often as other modules of Python ask.
 
     Args:
         attempt: traces it, as `_attempt` does.
-        asking: the variables of the modules that have asked.
     """
+    tracer, error = attempt()
+    if not tracer.asking and not error:
+        return tracer, error
+    asking = tracer.asking
     while len(asking) <= _MOST_ASKING:
         with standing_in(asking):
             tracer, error = attempt()
@@ -207,6 +214,7 @@ def _attempt(
     flag: TrainingFlag,
     level: Level,
     without: Collection[str],
+    on_cuda: bool = False,
 ) -> tuple[OneLevel, Exception | None]:
     """Trace a module's forward; what it raises, if anything, comes with the tracer."""
     in_training = bool(flag)
@@ -220,7 +228,8 @@ def _attempt(
     for child in without:
         holder, _, name = child.rpartition(".")
         shadow.get_submodule(holder)._modules[name] = None
-    tracer = OneLevel(shadow, supplied, _within(level, shadow, isolation), in_training)
+    within = _within(level, shadow, isolation)
+    tracer = OneLevel(shadow, supplied, within, in_training, on_cuda)
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
     try:
         with (

@@ -122,8 +122,10 @@ class OneLevel(fx.Tracer):
         supplied: the arguments of its forward that are given, by parameter name.
         within: what else belongs to the trace.
         in_training: the mode that it is traced in.
+        on_cuda: what it is told where it asks whether its tensors are there.
 
     Attributes:
+        asks_cuda: whether it has asked that.
         draws: the random numbers that the forward has drawn.
         contexts: the blocks that it is in.
         asking: the variables of the modules of Python whose code has asked what a stand-in is, and
@@ -133,7 +135,12 @@ class OneLevel(fx.Tracer):
     proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
 
     def __init__(
-        self, module: nn.Module, supplied: Mapping[str, Any], within: Within, in_training: bool
+        self,
+        module: nn.Module,
+        supplied: Mapping[str, Any],
+        within: Within,
+        in_training: bool,
+        on_cuda: bool = False,
     ) -> None:
         super().__init__()
         self.asking: list[dict[str, Any]] = []
@@ -142,11 +149,13 @@ class OneLevel(fx.Tracer):
         self._in_hooks = 0  # how many are running, one within the other
         self.decider = Decider(module, supplied, in_training)
         self.contexts = Contexts()
+        self.on_cuda = on_cuda
+        self.asks_cuda = False
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(forward_of(module))
         self._names = LocalNames(self._file)
         self.draws = OwnDraws()
-        self.made = MadeTensors(self.draws)
+        self.made = MadeTensors(self.draws, self.move)
         self._making: dict[tuple[int, int], fx.Node] = {}  # by identity and version of a tensor
         stored = next(chain(module.named_parameters(), module.named_buffers()), None)
         self._device = None if stored is None else stored[1].device
@@ -195,8 +204,10 @@ class OneLevel(fx.Tracer):
             return a
         if isinstance(a, np.generic):
             return a.item()
+        if isinstance(a, type(torch.FloatTensor)):
+            return a.dtype
         if self.is_own(a) and self._given is not None:
-            return self.create_node("call_function", getattr, (self._given, "device"), {})
+            return self.device().node
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         if type(a) is Tensor and not any(a is buffer for _, buffer in self.root.named_buffers()):
@@ -310,6 +321,29 @@ class OneLevel(fx.Tracer):
     def is_own(self, value: Any) -> bool:
         """True if a value is the device that the module's tensors are on, and so all others."""
         return isinstance(value, torch.device) and value == self._device
+
+    def is_on_cuda(self) -> bool:
+        """Whether all tensors are there; that is asked in two traces, which have to do the same."""
+        self.asks_cuda = True
+        return self.on_cuda
+
+    def requires_grad(self, node: fx.Node) -> bool:
+        """Whether a parameter that a node reads is trained."""
+        if node.op != "get_attr":
+            return False
+        tensor = functools.reduce(getattr, str(node.target).split("."), self.root)
+        return bool(tensor.requires_grad)
+
+    def move(self, tensor: Tensor) -> Any:
+        """A tensor that the forward has made, where the first is that it is given."""
+        if self._given is None:
+            return tensor
+        moved = self.create_arg(tensor)
+        return self.create_proxy("call_method", "to", (moved, self.device()), {})
+
+    def device(self) -> Any:
+        """Stands for where the first tensor is that the forward is given."""
+        return self.create_proxy("call_function", getattr, (self._given, "device"), {})
 
     def _placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Proxy:
         proxy = self.create_proxy("placeholder", name, default, {})

@@ -273,16 +273,20 @@ _MEANS: Mapping[Any, Callable[..., Any]] = {
 _WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
 
 
-_CONVERSIONS = ("float", "cfloat", "type")  # which say the type by their names, or in a word
+_CONVERSIONS = ("bfloat16", "cfloat", "float", "half", "to", "type")
+
+
+_FLOATING = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class InFloat64(TorchFunctionMode):
     """While it is active, what torch makes in this thread of float32 by default is of float64.
 
     That is what has no tensor of floating point to take its type from, and is given none:
-    `torch.zeros(3)`, `torch.tensor(0.1)`, a quotient of whole numbers. The process's default type,
-    which other threads go by, stays as it is. As under any such mode, torch's transformer layers
-    call the layers within them, and not their fused form.
+    `torch.zeros(3)`, `torch.tensor(0.1)`, a quotient of whole numbers. What is in float64 stays so
+    where a forward asks for less, `x.float()`, as its layers are in float64, too. The process's
+    default type, which other threads go by, stays as it is. As under any such mode, torch's
+    transformer layers call the layers within them, and not their fused form.
     """
 
     def __torch_function__(
@@ -291,12 +295,37 @@ class InFloat64(TorchFunctionMode):
         """Call a function, and once more in float64 where it took the default type."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name in _CONVERSIONS and _is_narrowed(result, *args):
+            return _converted(name, args, kwargs)
         if not isinstance(result, Tensor) or result.dtype not in _WIDER:
             return result
         leaves = pytree.tree_leaves((args, kwargs))
-        if getattr(func, "__name__", "") in _CONVERSIONS or any(map(_says_a_type, leaves)):
+        if name in _CONVERSIONS or any(map(_says_a_type, leaves)):
             return result
         return _wider(func, args, kwargs, result)
+
+
+def _is_narrowed(result: Any, given: Any, *_: Any) -> bool:
+    """True if a tensor in float64 has become one of another floating point type."""
+    of_type = isinstance(given, Tensor) and given.dtype is torch.float64
+    return of_type and isinstance(result, Tensor) and result.dtype in _FLOATING
+
+
+def _converted(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """What a conversion makes of a tensor, in float64."""
+    if name not in ("to", "type"):
+        args, kwargs = (args[0], torch.float64), kwargs
+
+    def wider(leaf: Any) -> Any:
+        is_type = isinstance(leaf, torch.dtype) or (name == "type" and isinstance(leaf, str | type))
+        return torch.float64 if is_type else leaf
+
+    given = [wider(leaf) for leaf in args[1:]]
+    tensor: Tensor = args[0]
+    if any(isinstance(leaf, Tensor) for leaf in given):  # of another tensor's type and device
+        return tensor.to(given[0].device)
+    return tensor.to(*given, **{key: wider(value) for key, value in kwargs.items()})
 
 
 def _says_a_type(value: Any) -> bool:

@@ -19,6 +19,7 @@ from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.arguments import without_constants
 from prunecore.tracing.contexts import Context, under
 from prunecore.tracing.nodes import function_of, is_dead
+from prunecore.tracing.train_eval import choose
 from prunecore.writing.contexts import Blocks
 from prunecore.writing.expressions import (
     annotation,
@@ -377,7 +378,8 @@ def _modules_named(graph: fx.Graph) -> set[str]:
     for node in graph.nodes:
         if under(node):
             named.add("torch")
-        if node.op == "call_function" and not is_operator(node.target):
+        is_called = node.op == "call_function" and node.target is not choose
+        if is_called and not is_operator(node.target):
             named.add(function_name(node.target).partition(".")[0])
         for leaf in pytree.tree_leaves((node.args, dict(node.kwargs))):
             if isinstance(leaf, torch.dtype | torch.device | torch.memory_format | torch.layout):

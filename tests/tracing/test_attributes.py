@@ -51,7 +51,9 @@ def test_a_device_may_be_handed_on(cut: Callable[..., Any]) -> None:
     [
         (lambda x: x if x.device.type == "cuda" else x * 2, "where it runs on 'cuda' it may do"),
         (lambda x: x if x.device.type in ("cpu", "mps") else x * 2, "where it runs on 'cpu'"),
-        (lambda x: x if x.is_cuda else x * 2, "cannot be used as inputs to control flow"),
+        (lambda x: x if x.is_cuda else x * 2, "where it runs on 'cuda' it may do"),
+        (lambda x: x if x.get_device() >= 0 else x * 2, "where it runs on 'cuda' it may do"),
+        (lambda x: x if x.get_device() == 1 else x * 2, "which one of several devices"),
     ],
 )
 def test_what_a_trace_does_not_tell_is_refused(
@@ -59,4 +61,62 @@ def test_what_a_trace_does_not_tell_is_refused(
 ) -> None:
     with pytest.raises(UnsupportedError, match=reason) as caught:
         find(Net(between), (2, 3, 4, 4))
-    assert str(caught.value.line).startswith(f"{__file__}:")
+    line = caught.value.line
+    assert line is None or str(line).startswith(f"{__file__}:")
+
+
+def moved_where_that_is(x: Tensor) -> Tensor:
+    grid = torch.arange(x.size(3)).float()
+    ones = torch.ones(4)
+    if x.is_cuda:
+        grid, ones = grid.cuda(), ones.cuda()
+    return x + grid * ones
+
+
+def moved_by_number(x: Tensor) -> Tensor:
+    grid = torch.arange(x.size(3)).float()
+    if x.get_device() != -1:
+        grid = grid.to(x.get_device())
+    return x + grid
+
+
+def moved_by_name(x: Tensor) -> Tensor:
+    return x.to("cpu").cpu() + torch.arange(x.size(3)).to("cpu")
+
+
+MOVES = [
+    (
+        moved_where_that_is,
+        "grid = torch.arange(out.size(3)).float().to(x.device)\n"
+        "ones = torch.ones(4).to(x.device)\nreturn self.last(out + grid * ones)",
+    ),
+    (
+        moved_by_number,
+        "x = x + torch.arange(x.size(3)).float().to(x.device)\nreturn self.last(x)",
+    ),
+    (
+        moved_by_name,
+        "out = out.cpu() + torch.arange(out.size(3)).to(x.device)\nreturn self.last(out)",
+    ),
+    (lambda x: x if x.is_cuda else x.to(x.device), "return self.last(x)"),
+]
+
+
+@pytest.mark.parametrize(("between", "text"), MOVES)
+def test_what_only_moves_tensors_to_where_the_others_are_is_followed(
+    cut: Callable[..., Any], between: Callable[[Tensor], Tensor], text: str
+) -> None:
+    result = cut(Net(between), 3, 4, 4)
+    assert result.forward.partition("\n")[2] == text
+
+
+def test_what_only_training_needs_is_followed_as_where_a_network_is_used(
+    cut: Callable[..., Any],
+) -> None:
+    result = cut(Net(lambda x: x * 2 if x.requires_grad else x.data * 3), 3, 4, 4)
+    assert result.forward == "x = self.first(x).data * 3\nreturn self.last(x)"
+    frozen = Net(lambda x: x)
+    frozen.between = lambda x: x * (2 if frozen.first.weight.requires_grad else 3)
+    assert "* 2" in cut(frozen, 3, 4, 4).forward
+    result = cut(Net(lambda x: x.requires_grad_(False)), 3, 4, 4)
+    assert result.forward == "x = self.first(x).requires_grad_(False)\nreturn self.last(x)"

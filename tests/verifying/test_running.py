@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunecore import VerificationError
 from prunecore.inputs import of_shape
 from prunecore.plugins.loading import load
-from prunecore.verifying.running import Recorder, Run, cared_for, telling_where
+from prunecore.verifying.running import InFloat64, Recorder, Run, cared_for, telling_where
 from prunecore.walking.network import walk
 
 from ..strangers import TEXT, Net, message, prune_with, writing
@@ -143,3 +143,27 @@ class Sparse(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.to_sparse()
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: x.float(),
+        lambda x: x.half(),
+        lambda x: x.bfloat16(),
+        lambda x: x.to(torch.float32),
+        lambda x: x.to("cpu", torch.float32, non_blocking=True),
+        lambda x: x.to(dtype=torch.float16, copy=True),
+        lambda x: x.to(torch.zeros(1, dtype=torch.float32)),
+        lambda x: x.type(torch.float32),
+        lambda x: x.type("torch.FloatTensor"),
+        lambda x: x.type(torch.FloatTensor),
+    ],
+)
+def test_what_is_in_float64_stays_so(convert: Callable[[Tensor], Tensor]) -> None:
+    x = torch.tensor([0.1], dtype=torch.float64)
+    with InFloat64():
+        assert convert(x).dtype is torch.float64
+        assert convert(x).equal(x)
+        assert convert(torch.arange(3)).dtype is not torch.float64
+        assert convert(x.detach()[:0]).shape == (0,)
