@@ -192,13 +192,15 @@ def _range(text: str, found: re.Match[str], dtype: torch.dtype) -> tuple[Any, An
         bounds = (int(low or 0), int(high) if below is None else int(below) - 1)
     if bounds is None:
         return None, None
-    kept = (-math.inf, math.inf) if dtype.is_floating_point else _limits(dtype)
-    if not kept[0] <= bounds[0] <= bounds[1] <= kept[1]:
+    least, most = _limits(dtype)
+    if not least <= bounds[0] <= bounds[1] <= most:
         raise UsageError(f"the range of {shown_value(text)} holds no value, or more than its type.")
     return bounds
 
 
-def _limits(dtype: torch.dtype) -> tuple[int, int]:
+def _limits(dtype: torch.dtype) -> tuple[float, float]:
+    """The smallest and the largest value of a type."""
     if dtype is torch.bool:
         return 0, 1
-    return torch.iinfo(dtype).min, torch.iinfo(dtype).max
+    limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    return limits.min, limits.max

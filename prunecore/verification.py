@@ -45,7 +45,6 @@ class Verification:
     recovered: tuple[str, ...] = field(default=(), repr=False)  # there may be hundreds
 
 
-@beside_others()
 def verify(
     file: str | Path,
     model: nn.Module,
@@ -61,8 +60,8 @@ def verify(
     Args:
         file: the set's .py file; its weights and its report lie beside it.
         model: the original network, with its weights.
-        example_inputs: what it is called with, as for `prunecore.prune`; without any, inputs of the
-            shapes that the set was made with are drawn.
+        example_inputs: what it is called with, as for `prunecore.prune`; without any, inputs like
+            those that the set was made with are drawn.
         input_shape: in their place, the shape of one input without the batch; or of each.
         example_kwargs: example inputs that the network is given by name.
 
@@ -75,17 +74,27 @@ def verify(
     """
     check_kind("file", file, (str, Path), "Give the path of the set's .py file.")
     check_kind("model", model, nn.Module, "Give the original network itself.")
-    file = Path(file)
+    asked = example_inputs is not None or example_kwargs or input_shape is not None
+    inputs = inputs_of(example_inputs, example_kwargs, input_shape) if asked else None
+    return verify_set(Path(file), model, inputs)
+
+
+@beside_others()
+def verify_set(file: Path, model: nn.Module, inputs: Inputs | None) -> Verification:
+    """Check a written set; see `verify`.
+
+    Args:
+        file: the set's .py file.
+        model: the original network, with its weights.
+        inputs: what it is called with; where not given, inputs like those that the set was made
+            with are drawn.
+    """
     report = read_report(file)
     weights_file = file.with_suffix(".safetensors")
     check_weights_file(weights_file)
     weights = dict(read_weights(weights_file))
-    asked = example_inputs is not None or example_kwargs or input_shape is not None
-    inputs = (
-        inputs_of(example_inputs, example_kwargs, input_shape)
-        if asked
-        else Inputs.from_dict(report["inputs"])
-    )
+    if inputs is None:
+        inputs = Inputs.from_dict(report["inputs"])
     plugins = plugin_registry.load()
     hooks = [name for name in report["left_out"] if name in hooks_to_drop(model)]
     dependencies = walk(model, inputs, plugins, hooks, strict=False)

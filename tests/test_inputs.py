@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore.errors import InputShapeError, UsageError
+from prunecore.files.fingerprint import fingerprint_set
 from prunecore.inputs import Inputs, inputs_of, of_examples, of_shape
+from prunecore.planning.request import Request
 from prunecore.typed_input import TypedInput
 
 from .conftest import randomised
@@ -235,3 +237,26 @@ def test_an_example_that_the_network_cannot_take() -> None:
 def test_an_input_that_there_is_no_room_for(shape: Any) -> None:
     with pytest.raises(InputShapeError, match=r"^An input of the shape \(.*\) is too large"):
         of_shape(shape)
+
+
+def test_a_name_that_the_forward_does_not_have() -> None:
+    examples = {"x": torch.rand(2, 5, 3), "seem": torch.rand(2, 5) > 0.5}
+    with pytest.raises(UsageError, match=r"Unknown input of Masked\.forward 'seem'\. Did you mean"):
+        prunecore.prune(Masked(), example_kwargs=examples, level=40)
+
+
+def test_inputs_change_the_fingerprint() -> None:
+    request = Request(50, "random")
+    marks = {
+        fingerprint_set("", inputs, (), request)
+        for inputs in (
+            of_shape((3,)),
+            of_examples(torch.ones(2, 3)),
+            of_examples(torch.rand(2, 3)),
+            Inputs((TypedInput((3,), torch.int64, 0, 5),)),
+            Inputs((TypedInput((3,), torch.int64, 0, 6),)),
+            Inputs((TypedInput((3,)),), {"scale": 2.0}),
+            Inputs((TypedInput((3,)),), {"scale": 3.0}),
+        )
+    }
+    assert len(marks) == 7

@@ -52,6 +52,7 @@ def test_there_are_other_spellings(text: str, same: str) -> None:
         ("uint8[4]<300", "more than its type"),
         ("bool[4] 0..2", "more than its type"),
         ("float[4]<1", "has two ends"),
+        ("float[4] 0..1e99", "more than its type"),
         ("float[0,4]", "whole numbers above 0"),
         ("float[a]", "whole numbers above 0"),
         ("float[4]>1", "not 'float\\[4\\]>1'"),

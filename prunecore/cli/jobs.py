@@ -20,7 +20,7 @@ from prunecore.escaping import shown
 from prunecore.files import models, paths, storage, values, weights
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
-from prunecore.inputs import InputShape, of_shape
+from prunecore.inputs import Inputs, InputShape, of_shape
 from prunecore.inspection import Inspection, inspect_traced
 from prunecore.latency.table import LatencyTable
 from prunecore.planning.goal import Goal
@@ -83,9 +83,9 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
         loading.load().criterion(pruner.mode)
     loaded = load(str(model.name), model.arguments, model.weights, pruner.seed)
     loaded = part_of(loaded, model.module)
-    shape = model.input_shape or loaded.input_shape
+    inputs = inputs_of(loaded, model.input_shape, model.inputs)
     images = _images(config)
-    traced = TracedModel(loaded.model, of_shape(shape), pruner.drop, images, pruner.strict)
+    traced = TracedModel(loaded.model, inputs, pruner.drop, images, pruner.strict)
     _warn_of_skipped(traced)
     if pruner.count:
         _check_draws(traced, pruner.mode, pruner.seed)
@@ -111,20 +111,22 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
             bar.advance(running)
 
 
-def inspect_sensitivity(
-    model: nn.Module, shape: InputShape, name: str, calibrate: Path, strict: bool
+def inspect_network(
+    model: nn.Module, inputs: Inputs, name: str, calibrate: Path | None, strict: bool
 ) -> Inspection:
-    """What a network is made of, and how much each of its groups matters.
+    """What a network is made of, and with images how much each of its groups matters.
 
     Args:
         model: the network.
-        shape: of its input, or of each.
+        inputs: what it is called with.
         name: what it is called.
         calibrate: a folder of images.
         strict: whether what is not understood is refused.
     """
+    if calibrate is None:
+        return inspect_traced(TracedModel(model, inputs, strict=strict), name)
     images = Calibration(calibrate)
-    traced = TracedModel(model, of_shape(shape), calibration=images, strict=strict)
+    traced = TracedModel(model, inputs, calibration=images, strict=strict)
     _warn_of_skipped(traced)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -136,18 +138,18 @@ def inspect_sensitivity(
 
 
 def measure_layers(
-    model: nn.Module, shape: InputShape, name: str, backend: str, round_to: int
+    model: nn.Module, inputs: Inputs, name: str, backend: str, round_to: int
 ) -> LatencyTable:
     """Measure the latencies of a network's layers on this machine.
 
     Args:
         model: the network.
-        shape: of its input, or of each.
+        inputs: what it is called with.
         name: what it is called.
         backend: what runs it.
         round_to: what the measured widths are multiples of.
     """
-    traced = TracedModel(model, of_shape(shape))
+    traced = TracedModel(model, inputs)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         running = bar.add_task(name, total=None)
@@ -195,6 +197,21 @@ def part_of(loaded: models.Loaded, module: str | None) -> models.Loaded:
         return loaded
     part = module_of(loaded.model, module)
     return models.Loaded(part, f"{loaded.origin}, {module}", loaded.input_shape)
+
+
+def inputs_of(loaded: models.Loaded, shape: InputShape | None, inputs: Inputs | None) -> Inputs:
+    """What a network is called with: as is asked, by its file's examples, or as is usual.
+
+    Args:
+        loaded: the network.
+        shape: the shape of its input, or of each, that is asked for.
+        inputs: in its place, all of them.
+    """
+    if inputs is not None:
+        return inputs
+    if shape is None and loaded.examples is not None:
+        return loaded.examples()
+    return of_shape(shape or loaded.input_shape)
 
 
 def _places(config: Config, name: str) -> list[_Place]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from prunecore.cli.jobs import Result
+    from prunecore.inputs import Inputs
 
 
 PIPE_WIDTH = 240  # columns of a table that no terminal shows: nothing is wrapped or cut
@@ -147,6 +148,7 @@ def main() -> None:
 @options.strict
 @options.weights
 @options.input_shape
+@options.inputs
 @options.module
 @options.arguments
 @click.option(
@@ -191,6 +193,10 @@ def prune(
         flags |= {"project_dir": output, "model_path": Path()}
     if flags["to"] or flags["pruning_perc"]:  # in place of all that the file asks for
         flags |= {name: flags[name] or () for name in ("to", "pruning_perc")}
+    values.check_inputs(flags["input_shape"], flags["inputs"])
+    if flags["input_shape"] or flags["inputs"]:  # likewise
+        model_section = replace(config.model, input_shape=None, inputs=None)
+        config = replace(config, model=model_section)
     flags["arguments"] = {**config.model.arguments, **flags["arguments"]}
     config = replace(
         config,
@@ -264,6 +270,7 @@ def _print_table(table: Table) -> None:
 @options.strict
 @options.weights
 @options.input_shape
+@options.inputs
 @options.module
 @options.arguments
 @options.as_json
@@ -276,12 +283,12 @@ def inspect(
     strict: bool | None,
     weights: Path | None,
     input_shape: tuple[tuple[int, ...], ...] | None,
+    inputs: Inputs | None,
     module: str | None,
     arguments: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Show the layers of MODEL, which of them are coupled, parameters and MACs."""
-    from prunecore import inspection
     from prunecore.cli import jobs, pictures, tables
     from prunecore.files import models, report
 
@@ -290,6 +297,7 @@ def inspect(
             raise UsageError(f"--{name} is read with --sensitivity alone.\nGive both, or neither.")
     if sensitivity and calibrate is None:
         raise UsageError("--sensitivity looks at images.\nGive some: --calibrate FOLDER.")
+    values.check_inputs(input_shape, inputs)
     if picture is not None:
         pictures.check_picture(picture)
     with redirect_stdout(sys.stderr):
@@ -297,15 +305,11 @@ def inspect(
             loaded = jobs.part_of(models.load_structure(model, arguments), module)
         else:
             loaded = jobs.part_of(jobs.load(model, arguments, weights, seed=0), module)
-        shape, name = input_shape or loaded.input_shape, jobs.name_of(model, module)
-        if calibrate is None:
-            found = inspection.inspect(
-                loaded.model, input_shape=shape, name=name, strict=bool(strict)
-            ).report
-        else:
-            found = jobs.inspect_sensitivity(
-                loaded.model, shape, name, calibrate, bool(strict)
-            ).report
+        called_with = jobs.inputs_of(loaded, input_shape, inputs)
+        name = jobs.name_of(model, module)
+        found = jobs.inspect_network(
+            loaded.model, called_with, name, calibrate, bool(strict)
+        ).report
     if picture is not None:
         pictures.draw_sensitivity(found, picture)
     if as_json:
@@ -325,6 +329,7 @@ def inspect(
 @click.argument("model")
 @options.weights
 @options.input_shape
+@options.inputs
 @options.module
 @options.arguments
 @options.seed
@@ -334,6 +339,7 @@ def verify(
     model: str,
     weights: Path | None,
     input_shape: tuple[tuple[int, ...], ...] | None,
+    inputs: Inputs | None,
     module: str | None,
     arguments: dict[str, Any],
     seed: int | None,
@@ -344,12 +350,16 @@ def verify(
     """
     from prunecore import verification
     from prunecore.cli import jobs
+    from prunecore.inputs import of_shape
 
     if not is_file(file):
         raise UsageError(f"There is no file {shown(file)}.")
+    values.check_inputs(input_shape, inputs)
     with redirect_stdout(sys.stderr):
         loaded = jobs.part_of(jobs.load(model, arguments, weights, seed or 0), module)
-        found = verification.verify(file, loaded.model, input_shape=input_shape)
+        found = verification.verify_set(
+            file, loaded.model, inputs or (of_shape(input_shape) if input_shape else None)
+        )
     tried = "1 input" if found.inputs == 1 else f"{found.inputs} inputs"
     options.say(
         f"{file} computes what {model} does without the removed channels: relative difference "
@@ -373,6 +383,7 @@ def verify(
 )
 @options.round_to("Measure widths that are multiples of N, as networks will have that are cut so.")
 @options.input_shape
+@options.inputs
 @options.module
 @options.arguments
 @click.option("--force", is_flag=True, help="Replace a table that exists.")
@@ -383,6 +394,7 @@ def latency(
     latency: str | None,
     round_to: int | None,
     input_shape: tuple[tuple[int, ...], ...] | None,
+    inputs: Inputs | None,
     module: str | None,
     arguments: dict[str, Any],
     force: bool,
@@ -396,12 +408,13 @@ def latency(
 
     if output is None:
         raise UsageError("Where does the table go?\nGive --output board.json.")
+    values.check_inputs(input_shape, inputs)
     latency_tables.check_target(output, force)
     with redirect_stdout(sys.stderr):
         loaded = jobs.part_of(models.load_model(model, arguments, seed=0), module)
-        shape, name = input_shape or loaded.input_shape, jobs.name_of(model, module)
+        given, name = jobs.inputs_of(loaded, input_shape, inputs), jobs.name_of(model, module)
         table = jobs.measure_layers(
-            loaded.model, shape, name, latency or DEFAULT_BACKEND, round_to or 1
+            loaded.model, given, name, latency or DEFAULT_BACKEND, round_to or 1
         )
         latency_tables.write_table(table, output)
     options.say(

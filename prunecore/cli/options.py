@@ -132,6 +132,17 @@ input_shape = click.option(
 )
 
 
+inputs = click.option(
+    "--input",
+    "inputs",
+    metavar="NAME:TYPE[SIZES]",
+    multiple=True,
+    callback=checked(lambda texts: values.read_inputs(texts) if texts else None),
+    help="In its place, an input's type and the sizes of one example: 'tokens:int64[128]<30000', "
+    "'mask:bool[128]', or a value, scale=2.0; without a name by place. Given once for each.",
+)
+
+
 module = click.option(
     "--module", metavar="PATH", help="Take this module of MODEL in place of the whole."
 )

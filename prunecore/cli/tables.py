@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from prunecore.escaping import shown, visible
-from prunecore.inputs import of_shape
 from prunecore.latency.timing import WIDE
 
 
@@ -62,7 +61,9 @@ def _agreement(steps: Sequence[Mapping[str, Any]]) -> str:
 
 def inspection_table(inspection: Mapping[str, Any]) -> Table:
     """One row a layer; layers of one group share their channels."""
-    shapes = [",".join(map(str, shape)) for shape in of_shape(inspection["input_shape"]).shapes]
+    shape = inspection["input_shape"]
+    several = any(isinstance(size, list | dict | str) for size in shape)
+    shapes = list(map(_shown_input, shape if several else [shape]))
     table = _table(
         f"{inspection['model']}, input {' and '.join(shapes)}: "
         f"{amount(inspection['params'])} parameters, {amount(inspection['macs'])} MACs"
@@ -82,6 +83,13 @@ def inspection_table(inspection: Mapping[str, Any]) -> Table:
             amount(layer["macs"]),
         )
     return table
+
+
+def _shown_input(given: Any) -> str:
+    """An input of an inspection: its sizes, its type with its sizes, or its value."""
+    if isinstance(given, dict):
+        return shown(str(given["value"]))
+    return given if isinstance(given, str) else ",".join(map(str, given))
 
 
 def sensitivity_table(inspection: Mapping[str, Any]) -> Table:

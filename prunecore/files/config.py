@@ -18,6 +18,7 @@ from prunecore.planning.request import DEFAULT_BACKEND, Limits
 
 if TYPE_CHECKING:
     from prunecore.criteria.scoring import Normalization, Part, Reduction
+    from prunecore.inputs import Inputs
     from prunecore.planning.goal import Goal, Target
     from prunecore.planning.request import LayerLimits, Scope
 
@@ -37,6 +38,7 @@ class ModelConfig:
         arguments: what the factory is called with.
         weights: its weights file.
         input_shape: the shape of each input, without the batch.
+        inputs: in its place, the type and sizes of each, or its value.
         module: the path of the module that is pruned in place of the whole.
     """
 
@@ -44,6 +46,7 @@ class ModelConfig:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: Path | None = None
     input_shape: tuple[tuple[int, ...], ...] | None = None
+    inputs: Inputs | None = None
     module: str | None = None
 
 
@@ -156,6 +159,8 @@ def read_config(file: Path) -> Config:
     others = ("model", "pruner", "calibration")
     top = _section(raw, {"dataset": values.read_folder_name}, where, others)
     folder = file.parent
+    with _named(f"{where}: model"):
+        values.check_inputs(model.input_shape, model.inputs)
     if images and "images" not in images:
         raise UsageError(
             f"{where}: calibration: images are missing.\n"
@@ -243,6 +248,7 @@ _MODEL: dict[str, _Reader] = {
     "arguments": values.read_arguments,
     "weights": values.read_path,
     "input_shape": values.read_shapes,
+    "inputs": values.read_inputs,
     "module": values.read_text,
 }
 

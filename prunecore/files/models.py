@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -29,9 +30,13 @@ from prunecore.errors import (
 )
 from prunecore.escaping import shown, shown_value
 from prunecore.files.paths import is_file
+from prunecore.inputs import Inputs, of_examples
 from prunecore.tracing.patches import in_this_thread
 
 DEFAULT_INPUT_SHAPE = (3, 224, 224)
+
+
+EXAMPLES = "example_inputs"  # a function beside a factory: what its network is called with
 
 
 _FRAMES = 16  # of the clips that torchvision's video networks take
@@ -48,11 +53,13 @@ class Loaded:
         model: the network.
         origin: the factory's full name, the same on every machine.
         input_shape: the shape of one input that it was made for, without the batch.
+        examples: makes example inputs, where its file says what these are.
     """
 
     model: nn.Module
     origin: str
     input_shape: tuple[int, ...]
+    examples: Callable[[], Inputs] | None = None
 
 
 def factory_name(spec: str) -> str:
@@ -100,7 +107,28 @@ def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
         factory = _factory(module, name, place, folder)
         model = _make(factory, spec, arguments, seed, folder)
     origin = f"{file.name}:{name}" if file else f"{place}.{name}"
-    return Loaded(model, origin, DEFAULT_INPUT_SHAPE)
+    given = vars(module).get(EXAMPLES) if name != EXAMPLES else None
+    if not callable(given):
+        return Loaded(model, origin, DEFAULT_INPUT_SHAPE)
+    examples = functools.partial(_examples, given, f"{place}:{EXAMPLES}", folder)
+    return Loaded(model, origin, DEFAULT_INPUT_SHAPE, examples)
+
+
+def _examples(function: Callable[[], Any], spec: str, folder: Path) -> Inputs:
+    """The inputs that a function of the user's gives: as `torch.export` takes them, or by name.
+
+    Raises:
+        UsageError: they cannot be used.
+        PrunecoreError: its code raises.
+    """
+    spec = shown(spec)
+    with _importable(folder), torch.random.fork_rng(devices=[]), _telling(spec, folder):
+        torch.manual_seed(0)
+        given = function()
+    try:
+        return of_examples(None, given) if isinstance(given, Mapping) else of_examples(given)
+    except UsageError as error:
+        raise UsageError(f"{spec}: {error}") from error
 
 
 def load_images(spec: str) -> Any:

@@ -138,7 +138,8 @@ def build_inspection(
     Returns:
         Plain values, ready for JSON. A group's `removable` counts the channels that may go.
     """
-    shapes = [list(shape) for shape in inputs.shapes]
+    told = inputs.as_dict()
+    shapes = [*told["shapes"], *told["named"].values()]
     may_go = np.append(dependencies.removable, False)
     groups = [(layers, _places(dependencies, layers)) for layers in _coupled(dependencies)]
     number_of = {layer: i for i, (layers, _) in enumerate(groups) for layer in layers}
@@ -146,7 +147,7 @@ def build_inspection(
     return {
         "schema": SCHEMA,
         "model": name,
-        "input_shape": shapes[0] if len(shapes) == 1 else shapes,
+        "input_shape": shapes[0] if len(shapes) == 1 and isinstance(shapes[0], list) else shapes,
         **Counter(dependencies).cost(everything).as_dict(),
         "layers": [
             {

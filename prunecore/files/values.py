@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from prunecore.criteria.scoring import (
     NORMALIZATIONS,
@@ -30,6 +30,9 @@ from prunecore.planning.request import (
     check_layers,
     check_max_level,
 )
+
+if TYPE_CHECKING:
+    from prunecore.inputs import Inputs
 
 Known = TypeVar("Known", bound=str)
 
@@ -90,6 +93,79 @@ def read_shapes(value: object) -> tuple[tuple[int, ...], ...]:
     if isinstance(value, list | tuple) and any(isinstance(x, str | list | tuple) for x in value):
         return tuple(map(read_shape, value))
     return (read_shape(value),)
+
+
+# What an input is called, and what it is like or its value.
+_NAMED = re.compile(r"\s*([^\W\d]\w*)\s*([:=])(.*)", re.DOTALL)
+
+
+def read_inputs(value: object) -> Inputs:
+    """What a network is called with, each with its type and sizes, or its value.
+
+    Args:
+        value: by name, `{tokens: 'int64[128]<30000', scale: 2.0}`; or one text or a list of them,
+            `tokens:int64[128]<30000` and `scale=2.0`, by place where there is no name.
+    """
+    from prunecore.inputs import Inputs  # which needs torch
+
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    if isinstance(value, Mapping):
+        kwargs = {_input_name(name): _read_input(given) for name, given in value.items()}
+        value = []
+    for item in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(item, str) or not (found := _NAMED.fullmatch(item)):
+            args.append(_read_input(item))
+            continue
+        name, sign, rest = found.groups()
+        if name in kwargs:
+            raise UsageError(f"the input {shown_value(name)} is given twice.")
+        kwargs[name] = _input_value(item, rest) if sign == "=" else _read_input(rest)
+    if not (args or kwargs):
+        raise UsageError("there is no input in the list; give for instance int64[128]<30000.")
+    return Inputs(tuple(args), kwargs)
+
+
+def _input_name(name: object) -> str:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise UsageError(f"{shown_value(name)} cannot be the name of an input.")
+    return name
+
+
+def _read_input(value: object) -> Any:
+    """A tensor's type and sizes, the sizes of one of floating point, or a value."""
+    from prunecore.typed_input import TypedInput, read_typed_input
+
+    if isinstance(value, str):
+        return read_typed_input(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return TypedInput(read_shape(value))
+
+
+def _input_value(text: str, value: str) -> Any:
+    """A number, flag or word that a network is called with."""
+    read = read_yaml(value)
+    is_finite = not isinstance(read, float) or math.isfinite(read)
+    if not is_finite or not isinstance(read, bool | int | float | str | None):
+        raise UsageError(
+            "an input that is no tensor is NAME=VALUE, a number, true, false, null or a word, such "
+            f"as scale=2.0, not {shown_value(text)}."
+        )
+    return read
+
+
+def check_inputs(input_shape: object, inputs: object) -> None:
+    """Refuse inputs that are given by their shapes and by their types.
+
+    Raises:
+        UsageError: they are.
+    """
+    if input_shape is not None and inputs is not None:
+        raise UsageError(
+            "Both an input shape and inputs are given (--input-shape, --input).\n"
+            "Give one of the two; float[3,224,224] is an input of floating point numbers."
+        )
 
 
 def read_modules(value: object) -> tuple[str, ...]:

@@ -213,10 +213,17 @@ def telling_where(network: nn.Module, visits: Visits, inputs: Sequence[Tensor]) 
         where = "".join(f", in {cared_for(path, network, visits)}" for path in innermost if path)
         raise VerificationError(
             f"{type(network).__name__} cannot be run in float64 on inputs of shape "
-            f"{shapes}: {told(error)}{where}.\n"
-            "Take what ties its forward to another type or batch size out of it, or pass "
-            "--no-verify."
+            f"{shapes}: {told(error)}{where}.\n{_remedy(error, inputs)}"
         ) from error
+
+
+def _remedy(error: BaseException, inputs: Sequence[Tensor]) -> str:
+    """What to do about what a network raises, which whole numbers that it does not know may be."""
+    if isinstance(error, IndexError) and not all(tensor.is_floating_point() for tensor in inputs):
+        return "Give whole numbers that it knows, such as --input 'tokens:int64[128]<30000'."
+    return (
+        "Take what ties its forward to another type or batch size out of it, or pass --no-verify."
+    )
 
 
 _aten = torch.ops.aten

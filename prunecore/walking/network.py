@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -206,8 +207,9 @@ def walk(
         strict: whether what is not understood is refused, rather than its neighbourhood left whole.
 
     Raises:
-        PrunecoreError: as `find_dependencies`; or an input is too large.
+        PrunecoreError: as `find_dependencies`; or the forward has no input of a name.
     """
+    _check_input_names(model, inputs)
     args, kwargs = inputs.on_meta(BATCH)
     try:
         return find_dependencies(model, args, plugins, drop, kwargs, strict)
@@ -219,6 +221,19 @@ def walk(
             f"{str(error).splitlines()[0]}\nGive examples as the network is called with them: "
             f"these are of shape {shapes}, and axis 0 is the batch."
         ) from error
+
+
+def _check_input_names(model: nn.Module, inputs: Inputs) -> None:
+    """Check that a network's forward has the inputs that are given by name.
+
+    Raises:
+        UsageError: it has not.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    kinds = {parameter.kind for parameter in parameters.values()}
+    for name in inputs.kwargs:
+        if name not in parameters and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise unknown_name(f"input of {type(model).__name__}.forward", name, parameters)
 
 
 def find_dependencies(

@@ -369,8 +369,8 @@ class Walk(Follower):
         except TypeError as error:
             raise InputShapeError(
                 f"{self._paths[id(module)] or 'The network'} ({type(module).__name__}) cannot be "
-                f"called with {len(inputs)} input(s): {error}.\nGive a shape for each of the "
-                "network's inputs (--input-shape, once for each)."
+                f"called with {len(inputs) + len(keywords)} input(s): {error}.\nGive each of the "
+                "network's inputs (--input-shape or --input, once for each)."
             ) from error
 
     @contextmanager

@@ -518,3 +518,37 @@ def test_python_runs_the_package_as_the_command() -> None:
     )
     assert ran.stdout.startswith("Usage: ")
     assert "prune " in ran.stdout
+
+
+def test_inputs_with_their_types(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
+    Path("run.yaml").write_text("model: {name: 'nets.py:tiny', input_shape: [5]}")
+    given = ["--level", "50", "--input", "int64[8]<30", "--input", "mask:bool[4]"]
+    for where in (["nets.py:tiny"], ["--config", "run.yaml", "--force"]):
+        assert invoke("prune", *where, *given).exit_code == 0
+        assert calls.pop()["input_shape"] == ((8,), (4,))
+    assert '"int64[8]<30"' in Path("tiny_50.json").read_text()
+    Path("run.yaml").write_text("model: {name: 'nets.py:tiny', inputs: ['float[5]', 'bool[4]']}")
+    shape = ["--level", "30", "--input-shape", "3"]
+    assert invoke("prune", "--config", "run.yaml", *shape).exit_code == 0
+    assert calls.pop()["input_shape"] == ((3,),)
+
+
+@pytest.mark.parametrize("command", ["prune nets.py:tiny --level 50", "inspect nets.py:tiny"])
+def test_inputs_by_their_shapes_and_by_their_types(
+    invoke: Invoke, calls: list[dict[str, Any]], command: str
+) -> None:
+    both = ["--input-shape", "3", "--input", "float[3]"]
+    assert_fails(invoke(*command.split(), *both), 2, "Both an input shape and inputs are given")
+
+
+def test_examples_beside_the_factory(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
+    examples = "\nimport torch\ndef example_inputs():\n    return torch.ones(2, 5), None\n"
+    Path("nets.py").write_text(NETS + examples)
+    assert invoke("prune", "nets.py:tiny", "--level", "50").exit_code == 0
+    assert calls.pop()["input_shape"] == ((5,),)
+    assert invoke("prune", "nets.py:tiny", "--level", "30", "--input-shape", "3").exit_code == 0
+    assert calls.pop()["input_shape"] == ((3,),)
+    Path("nets.py").write_text(NETS + examples.replace("ones(2, 5)", "ones(3, 5)"))
+    again = invoke("prune", "nets.py:tiny", "--level", "50", "--level", "60")
+    assert again.exit_code == 2
+    assert "written with other inputs" in again.stderr

@@ -233,3 +233,29 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_config(tmp_path / "bytes.yaml")
     with pytest.raises(UsageError, match=r"a \.yaml, \.yml or \.ini file"):
         read_config(tmp_path / "run.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.yaml", "model:\n  inputs:\n    tokens: int64[8]<30\n    scale: 2.0\n"),
+        ("run.yaml", "model: {inputs: ['tokens:int64[8]<30', scale=2.0]}"),
+        (
+            "run.ini",
+            "[model]\ninputs = {tokens: 'int64[8]<30', scale: 2.0}\n[pruner]\npruning_perc = 3",
+        ),
+    ],
+)
+def test_typed_inputs(tmp_path: Path, name: str, text: str) -> None:
+    inputs = read_config(written(tmp_path, text, name)).model.inputs
+    assert inputs is not None
+    assert inputs.as_dict() == {
+        "shapes": [],
+        "named": {"tokens": "int64[8]<30", "scale": {"value": 2.0}},
+    }
+
+
+def test_inputs_by_their_shapes_and_by_their_types(tmp_path: Path) -> None:
+    file = written(tmp_path, "model: {input_shape: [3], inputs: 'float[3]'}")
+    with pytest.raises(UsageError, match="model: Both an input shape and inputs are given"):
+        read_config(file)

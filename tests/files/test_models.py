@@ -333,3 +333,33 @@ def test_a_factory_that_computes_with_values_is_called_with_values(tmp_path: Pat
     )
     loaded = load_structure(f"{file}:net", {})
     assert loaded.model.get_parameter("weight").device.type == "cpu"
+
+
+def test_examples_beside_a_factory(write: Write) -> None:
+    text = NET + "\nimport torch\ndef example_inputs():\n    return {'x': torch.rand(2, 4)}\n"
+    examples = load_model(write(text) + ":net", {}, seed=0).examples
+    assert examples is not None
+    assert examples().shapes == ((4,),)
+    first, second = examples().examples, examples().examples
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first[0], second[0])
+    assert load_model(write() + ":net", {}, seed=0).examples is None
+
+
+@pytest.mark.parametrize(
+    ("returned", "error", "message"),
+    [
+        ("3", UsageError, "own_nets.py:example_inputs: example_inputs is a int"),
+        ("torch.rand(0, 4)", UsageError, "own_nets.py:example_inputs: Example input 0 has the"),
+        ("boom()", PrunecoreError, "own_nets.py:example_inputs: ValueError: no such stage"),
+    ],
+)
+def test_what_are_no_examples(
+    write: Write, returned: str, error: type[PrunecoreError], message: str
+) -> None:
+    text = f"{NET}\nimport torch\ndef example_inputs():\n    return {returned}\n"
+    examples = load_model(write(text) + ":net", {}, seed=0).examples
+    assert examples is not None
+    with pytest.raises(error, match=message):
+        examples()

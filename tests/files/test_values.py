@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from prunecore.errors import UsageError
 from prunecore.files import values
+from prunecore.inputs import Inputs
+from prunecore.typed_input import TypedInput
 
 
 @pytest.mark.parametrize(("given", "level"), [("50", 50.0), (12.5, 12.5), ("99.9", 99.9)])
@@ -164,3 +167,57 @@ def test_an_argument_has_a_name_and_a_value(given: str) -> None:
 def test_an_argument_that_is_no_yaml_is_an_error(given: str) -> None:
     with pytest.raises(UsageError, match="cannot be read as YAML"):
         values.read_argument(given)
+
+
+TOKENS = TypedInput((128,), torch.int64, 0, 29999)
+
+
+@pytest.mark.parametrize(
+    ("given", "inputs"),
+    [
+        ("int64[128]<30000", Inputs((TOKENS,))),
+        ("tokens:int64[128]<30000", Inputs((), {"tokens": TOKENS})),
+        (
+            ("float[3]", " mask : bool[8]", "scale=2.0", "how=mean", "cache=null", "train=true"),
+            Inputs(
+                (TypedInput((3,)),),
+                {
+                    "mask": TypedInput((8,), torch.bool),
+                    "scale": 2.0,
+                    "how": "mean",
+                    "cache": None,
+                    "train": True,
+                },
+            ),
+        ),
+        (
+            {"image": [3, 8, 8], "tokens": "int64[128]<30000", "scale": 2, "cache": None},
+            Inputs(
+                (), {"image": TypedInput((3, 8, 8)), "tokens": TOKENS, "scale": 2, "cache": None}
+            ),
+        ),
+        ([[3, 8, 8], "bool[]"], Inputs((TypedInput((3, 8, 8)), TypedInput((), torch.bool)))),
+    ],
+)
+def test_inputs_by_place_and_by_name(given: object, inputs: Inputs) -> None:
+    assert values.read_inputs(given) == inputs
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("int46[3]<4", "Unknown type of an input 'int46'"),
+        (["x:float[3]", "x:bool[3]"], "the input 'x' is given twice"),
+        ("scale=[1]", "NAME=VALUE"),
+        ("scale=.inf", "NAME=VALUE"),
+        ([], "there is no input"),
+        ({}, "there is no input"),
+        ({"a b": 1}, "'a b' cannot be the name of an input"),
+        ({3: 1}, "3 cannot be the name"),
+        ({"mask": "bool"}, "has no sizes"),
+        ({"mask": {"a": 1}}, "an input shape is whole numbers"),
+    ],
+)
+def test_what_are_no_inputs(given: object, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        values.read_inputs(given)

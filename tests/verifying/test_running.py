@@ -167,3 +167,12 @@ def test_what_is_in_float64_stays_so(convert: Callable[[Tensor], Tensor]) -> Non
         assert convert(x).equal(x)
         assert convert(torch.arange(3)).dtype is not torch.float64
         assert convert(x.detach()[:0]).shape == (0,)
+
+
+def test_whole_numbers_that_a_network_does_not_know() -> None:
+    table, tokens = nn.Embedding(3, 2), torch.tensor([5])
+    with (
+        pytest.raises(VerificationError, match=r"IndexError: .*\nGive whole numbers that it knows"),
+        telling_where(table, {}, [tokens]),
+    ):
+        table(tokens)

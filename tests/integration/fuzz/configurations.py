@@ -16,6 +16,7 @@ _RIGHT = {
         "arguments": "{width: 6}",
         "weights": "w.pt",
         "input_shape": "[3]",
+        "inputs": "'float[3]'",
         "module": "a",
     },
     "pruner": {

@@ -229,6 +229,18 @@ _SHAPES = st.one_of(
     st.sampled_from(["1000000,3", "100000,100000,3", "1,1,1,1,1,1,1,3", "65536,65536,65536,3"]),
     texts(),
 )
+_INPUTS = st.one_of(
+    st.sampled_from(
+        ["float[3]", "x:float[3] 0..1", "y:float[3]", "int64[3]<5", "bool[3] shared", "x=3", "x=["]
+    ),
+    st.sampled_from(
+        ["int64[1]<999999999999999999", "uint8[3]<256", "float[3]1e99..1e999", "[", ":"]
+    ),
+    st.builds("float[{}]".format, texts()),
+    st.builds("float[3] {}".format, texts()),
+    st.builds("{}:float[3]".format, texts()),
+    texts(),
+)
 _ARGUMENTS = st.one_of(
     st.sampled_from(
         ["width=6", "width=4", "width=0", "width", "widht=3", "=", "a=b", "kind=Wrong"]
@@ -252,6 +264,7 @@ _FLAGS = {
         "none.pt",
     ),
     "--input-shape": _SHAPES,
+    "--input": _INPUTS,
     "--module": st.sampled_from(["a", "b", ""]) | texts(),
     "--model-arg": _ARGUMENTS,
     "--name": st.sampled_from(["small", "net"]) | texts(),
@@ -287,13 +300,14 @@ _SWITCHES = (
 )
 _OF_COMMAND = {
     "prune": ("--level", "--mode", "--target", "--count", "--steps", "--recover", "--drop",
-              "--weights", "--input-shape", "--module", "--model-arg", "--name", "--seed",
-              "--output", "--config", "--to", "--latency", "--members", "--reduce", "--normalize",
-              "--scope", "--limit", "--max-level", "--min-channels", "--round-to", "--calibrate"),
-    "inspect": ("--calibrate", "--picture", "--weights", "--input-shape", "--module",
-                "--model-arg"),
-    "latency": ("--latency", "--input-shape", "--module", "--model-arg", "--output"),
-    "verify": ("--weights", "--input-shape", "--module", "--model-arg", "--seed"),
+              "--weights", "--input-shape", "--input", "--module", "--model-arg", "--name",
+              "--seed", "--output", "--config", "--to", "--latency", "--members", "--reduce",
+              "--normalize", "--scope", "--limit", "--max-level", "--min-channels", "--round-to",
+              "--calibrate"),
+    "inspect": ("--calibrate", "--picture", "--weights", "--input-shape", "--input",
+                "--module", "--model-arg"),
+    "latency": ("--latency", "--input-shape", "--input", "--module", "--model-arg", "--output"),
+    "verify": ("--weights", "--input-shape", "--input", "--module", "--model-arg", "--seed"),
     "plugins new": ("--block", "--model-arg", "--input-shape", "--output"),
     "plugins": (),
 }  # fmt: skip
