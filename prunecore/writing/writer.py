@@ -23,6 +23,7 @@ from prunecore.writing.class_text import Definitions
 from prunecore.writing.containers import container_of, in_places
 from prunecore.writing.expressions import literal
 from prunecore.writing.forward import Forward
+from prunecore.writing.initial_values import Start, like, start_of
 from prunecore.writing.instances import Instance, derived
 from prunecore.writing.loop_writer import write_forward
 from prunecore.writing.passes.selections import with_kept_selections
@@ -75,6 +76,7 @@ class Writer:
         self.definers: dict[str, tuple[Plugin, str]] = {}  # of each name: who, for which block
         self.imports: set[str] = set()
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
+        self._starts: dict[tuple[type, str], Start] = {}
         self._plugins = plugins
         self._paths = module_paths(model)
         traces = without_residual_blocks(keep.dependencies.forwards.traces, keep.removed_blocks)
@@ -223,7 +225,8 @@ class Writer:
         fields = []
         for key, parameter in module._parameters.items():
             if parameter is not None:
-                value = Call("nn.Parameter", (self._zeros(parameter),))
+                start = start_of(module, key) or self._like(module, key, parameter)
+                value = Call("nn.Parameter", (start.call(self._sizes(parameter)),))
                 register = Statement("", Call("self.register_parameter", (key, value)))
                 fields.append(Statement(f"self.{key} = ", value) if is_name(key) else register)
         for key, buffer in module._buffers.items():
@@ -233,14 +236,23 @@ class Writer:
                 value = self._constant(module, path, key, buffer)
                 call = Call("self.register_buffer", (key, value), {"persistent": False})
             else:
-                call = Call("self.register_buffer", (key, self._zeros(buffer)))
+                made = self._zeros(buffer)
+                if buffer.is_floating_point() and (said := start_of(module, key)):
+                    made = said.call(self._sizes(buffer))
+                call = Call("self.register_buffer", (key, made))
             fields.append(Statement("", call))
         return fields
 
+    def _like(self, module: nn.Module, key: str, parameter: Tensor) -> Start:
+        """What a parameter starts with of which no text tells; one for all modules of a class."""
+        return self._starts.setdefault((type(module), key), like(parameter))
+
+    def _sizes(self, tensor: Tensor) -> tuple[int, ...]:
+        return tuple(self.keep.width(tensor, axis) for axis in range(tensor.ndim))
+
     def _zeros(self, tensor: Tensor) -> Call:
-        sizes = tuple(self.keep.width(tensor, axis) for axis in range(tensor.ndim))
         keywords = {} if tensor.is_floating_point() else {"dtype": Name(str(tensor.dtype))}
-        return Call("torch.zeros", sizes or ((),), keywords)
+        return Call("torch.zeros", self._sizes(tensor) or ((),), keywords)
 
     def _constant(self, module: nn.Module, path: str, key: str, buffer: Tensor) -> Call:
         cut = self.keep.cut(buffer)

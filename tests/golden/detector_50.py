@@ -51,7 +51,7 @@ class Stage2(nn.Module):
 class Detector(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.zeros(14, 1, 1))
+        self.scale = nn.Parameter(torch.ones(14, 1, 1))
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.stem = ConvNorm(3, 9, slope=0.2)
         self.stages = nn.ModuleList([Stage(9, 6, 12), Stage(12, 9, 13), Stage2()])
