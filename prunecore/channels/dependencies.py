@@ -75,9 +75,9 @@ class Axes:
 
 
 def reasons_of(records: Records, channel_of: ChannelArray) -> dict[int, str]:
-    """Why a channel may not go, by channel; the first reason counts."""
+    """Why a channel may not go, by channel: that it is an output, or the first reason."""
     reasons: dict[int, str] = {}
-    for ids, reason in records.pins:
+    for ids, reason in sorted(records.pins, key=lambda pin: pin[1] != OUTPUT):
         for channel in np.unique(channel_of[ids]).tolist():
             if channel != FIXED:
                 reasons.setdefault(channel, reason)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
-from torch import nn
+from torch import Tensor, nn
 
 
 def module_paths(model: nn.Module) -> dict[int, str]:
@@ -16,6 +16,12 @@ def tensor_names(model: nn.Module) -> dict[int, str]:
     """The name of each parameter and buffer of a network, by the tensor's id."""
     stored = [*model.named_parameters(), *model.named_buffers()]
     return {id(tensor): name for name, tensor in stored}
+
+
+def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
+    """The tensors that modules hold as attributes which are neither parameters nor buffers."""
+    for module in model.modules():
+        yield from (value for value in vars(module).values() if type(value) is Tensor)
 
 
 def is_of_torch(cls: type) -> bool:

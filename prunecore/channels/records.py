@@ -122,6 +122,8 @@ class Forwards:
             another one than their class's, or hooks of what they call are a part of it.
         hooks: the forward hooks and pre-hooks that were followed, by the path of their module.
         without_hooks: whose hooks are left out, as they are named.
+        constants_held: the tensors that forwards read and that are neither parameters nor buffers,
+            by the path of the module that holds them and their names there.
     """
 
     traces: dict[str, Trace] = field(default_factory=dict)
@@ -134,6 +136,7 @@ class Forwards:
     opened: Collection[str] = ()
     hooks: Mapping[str, Collection[Callable[..., Any]]] = field(default_factory=dict)
     without_hooks: tuple[str, ...] = ()
+    constants_held: set[tuple[str, str]] = field(default_factory=set)
 
 
 @dataclass

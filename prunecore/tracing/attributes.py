@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from prunecore.channels.names import plain_tensors
 from prunecore.escaping import is_name
 from prunecore.tracing.source_lines import is_called_by_torch
 
@@ -32,10 +33,13 @@ def without_storage(module: nn.Module, in_training: bool) -> nn.Module:
         in_training: whether it is that of training.
     """
     copies = {one: shadow(one) for one in module.modules()}
-    tensors = {id(x): meta(x) for x in (*module.parameters(), *module.buffers())}
+    stored = (*module.parameters(), *module.buffers(), *plain_tensors(module))
+    tensors = {id(x): meta(x) for x in stored}
     for one, copied in copies.items():
         copied.training = in_training
         for name, value in vars(one).items():
+            if type(value) is Tensor:
+                vars(copied)[name] = tensors[id(value)]
             if isinstance(value, MethodType) and value.__self__ is one:  # one of several forwards
                 vars(copied)[name] = MethodType(value.__func__, copied)
         for name, child in one._modules.items():

@@ -18,7 +18,7 @@ from prunecore.isolation.random_states import OwnDraws
 _LITERALS = (bool, int, float, str, type(None), torch.dtype, torch.device, slice, type(...))
 
 
-_LONGEST = 64  # literals in a call; more of them belong in a buffer
+LONGEST = 64  # literals in a call; more of them belong in a buffer
 
 
 @dataclass(frozen=True)
@@ -69,22 +69,27 @@ class MadeTensors(TorchFunctionMode):
                 self._held.append(result)
         return result
 
-    def how(self, tensor: Tensor) -> Made | None:
-        """The call that made a tensor, unless it is no longer what that made."""
+    def how(self, tensor: Tensor, module: nn.Module) -> Made | None:
+        """The call that made a tensor, perhaps of what attributes of the module hold.
+
+        Returns:
+            The call; `None` if the tensor is no longer what that made.
+        """
         made = self._made.get(id(tensor))
         if made is None or made.version != tensor._version:
             return None
         leaves = pytree.tree_leaves((made.args, made.kwargs))
         tensors = [leaf for leaf in leaves if type(leaf) is Tensor]
-        is_short = len(leaves) - len(tensors) <= _LONGEST
-        return made if is_short and all(map(self.how, tensors)) else None
+        is_short = len(leaves) - len(tensors) <= LONGEST
+        known = (_holds(module, one) or self.how(one, module) for one in tensors)
+        return made if is_short and all(known) else None
 
     def literal(self, tensor: Tensor, module: nn.Module) -> Made | None:
         """The call that makes a tensor of its numbers, if these are few and none was drawn.
 
         What an attribute of the module holds is no such tensor, but one that is to be a buffer.
         """
-        if self._draws.has_drawn or tensor.numel() > _LONGEST or self._comes_of(tensor, module):
+        if self._draws.has_drawn or tensor.numel() > LONGEST or self._comes_of(tensor, module):
             return None
         self._held.append(tensor)
         inferred = (torch.float32, torch.int64, torch.bool)
@@ -95,9 +100,14 @@ class MadeTensors(TorchFunctionMode):
         """True if an attribute holds a tensor, or what it was made of."""
         made = self._made.get(id(tensor))
         sources = pytree.tree_leaves((made.args, made.kwargs)) if made else []
-        return any(value is tensor for value in vars(module).values()) or any(
+        return _holds(module, tensor) or any(
             self._comes_of(source, module) for source in sources if type(source) is Tensor
         )
+
+
+def _holds(module: nn.Module, tensor: Tensor) -> bool:
+    """True if an attribute of a module holds a tensor."""
+    return any(value is tensor for value in vars(module).values())
 
 
 def _called(function: Any) -> Callable[..., Any] | str | None:

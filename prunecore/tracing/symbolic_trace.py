@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
@@ -231,6 +231,7 @@ def _attempt(
     within = _within(level, shadow, isolation)
     tracer = OneLevel(shadow, supplied, within, in_training, on_cuda)
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
+    held = {key: (x, x._version) for key, x in vars(shadow).items() if type(x) is Tensor}
     try:
         with (
             kept_contents(*functions_of([module]), *hooks),
@@ -243,6 +244,10 @@ def _attempt(
         pass
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         return tracer, error
+    for key in held.keys() & {node.target for node in tracer.graph.nodes if node.op == "get_attr"}:
+        before, version = held[key]
+        if vars(shadow)[key] is not before or before._version != version:
+            return tracer, TypeError(f"it changes self.{key} from one call to the next")
     return tracer, None
 
 

@@ -211,7 +211,7 @@ class OneLevel(fx.Tracer):
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         if type(a) is Tensor and not any(a is buffer for _, buffer in self.root.named_buffers()):
-            made = self.made.how(a) or self.made.literal(a, self.root)
+            made = self.made.how(a, self.root) or self.made.literal(a, self.root)
             if made is not None:
                 return self._making.get((id(a), a._version)) or self._make(a, made)
         return super().create_arg(a)

@@ -30,6 +30,7 @@ from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
 from prunecore.tracing.arguments import called_with, constants, one_by_one
 from prunecore.tracing.attributes import TrainingFlag
+from prunecore.tracing.factories import LONGEST
 from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
@@ -314,7 +315,7 @@ class Walk(Follower):
         """A parameter or buffer that a forward uses directly; it has ids of its own.
 
         Along its only axis of more than one place it has them from the start. With several such
-        axes it takes them from what it meets.
+        axes it takes them from what it meets. A short tensor that is neither is a constant.
 
         Args:
             module: the module that holds it.
@@ -322,6 +323,11 @@ class Walk(Follower):
         """
         tensor = getattr(module, name, None)
         self.records.touched.add(self._paths[id(module)])
+        held = vars(module).get(name)
+        if isinstance(held, Tensor) and _is_short(held):
+            self.records.forwards.constants_held.add((self._paths[id(module)], name))
+            meta, is_index = shaped(held.shape, kind_of(held)), not held.is_floating_point()
+            return Signal(meta, without_channels(held.ndim), Stored(held) if is_index else None)
         if tensor is None or id(tensor) not in self._stored:
             self.refuse(
                 "its forward uses a tensor that is neither a parameter nor a buffer",
@@ -404,6 +410,11 @@ def of_sizes(
     if isinstance(result, Tensor):
         return Signal(result.to("meta"), without_channels(result.ndim))
     return result
+
+
+def _is_short(tensor: Tensor) -> bool:
+    """True if a tensor's numbers can be written out."""
+    return type(tensor) is Tensor and tensor.numel() <= LONGEST and not tensor.is_meta
 
 
 # Methods of tensors that change their shape in place, and with it what was read of them before.

@@ -241,6 +241,11 @@ class Writer:
                     made = said.call(self._sizes(buffer))
                 call = Call("self.register_buffer", (key, made))
             fields.append(Statement("", call))
+        held = self.keep.dependencies.forwards.constants_held
+        for key in (key for holder, key in sorted(held) if holder == path):
+            value = self._constant(module, path, key, getattr(module, key))
+            call = Call("self.register_buffer", (key, value), {"persistent": False})
+            fields.append(Statement("", call))
         return fields
 
     def _like(self, module: nn.Module, key: str, parameter: Tensor) -> Start:

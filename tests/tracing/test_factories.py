@@ -169,14 +169,61 @@ def test_tensors_are_in_float64_where_all_is(toys_installed: None) -> None:
     assert torch.get_default_dtype() is torch.float32
 
 
-@pytest.mark.parametrize("of", [lambda net: net.shift, lambda net: net.shift[:1].mul(2)])
-def test_what_an_attribute_holds_belongs_in_a_buffer(
-    find: Callable[..., Any], of: Callable[[Any], Tensor]
+class Holding(nn.Module):
+    """Holds tensors as attributes that are neither parameters nor buffers."""
+
+    def __init__(self, function: Callable[[Any, Tensor], Tensor], size: int = SIZE) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+        self.shift, self.order = torch.arange(1.0, size + 1), torch.tensor([2, 0, 3, 1])
+        self.scales = torch.rand(6, 1, 1)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self, self.first(x)))
+
+
+HELD: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "as_it_is": lambda net, x: x * net.shift,
+    "a_part": lambda net, x: x + net.shift[1],
+    "what_is_computed_of_it": lambda net, x: x * net.shift[:1].mul(2),
+    "places": lambda net, x: x[..., net.order],
+    "one_for_each_channel": lambda net, x: x * net.scales,
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_short_tensors_that_attributes_hold_are_constants(
+    cut: Callable[..., Any], name: str
 ) -> None:
-    net = Net(lambda x: x + of(net))
-    net.shift = torch.ones(SIZE)
+    result = cut(Holding(HELD[name]), 3, SIZE, SIZE)
+    assert result.text.count("persistent=False") == 1
+    stays = name == "one_for_each_channel"
+    assert ("first" in result.dependencies.left_whole) == stays
+
+
+def test_long_tensors_that_attributes_hold_belong_in_buffers(find: Callable[..., Any]) -> None:
+    net = Holding(lambda net, x: x + net.shift, 80)
     with pytest.raises(UnsupportedError, match="neither a parameter nor a buffer"):
-        find(net, (2, 3, SIZE, SIZE))
+        find(net, (2, 3, 80, 80))
+
+
+def _counting(net: Any, x: Tensor) -> Tensor:
+    net.shift = net.shift + 1
+    return x * net.shift
+
+
+def _counting_in_place(net: Any, x: Tensor) -> Tensor:
+    net.shift += 1
+    return x * net.shift
+
+
+@pytest.mark.parametrize("function", [_counting, _counting_in_place])
+def test_a_tensor_that_changes_from_call_to_call_is_refused(
+    find: Callable[..., Any], function: Callable[[Any, Tensor], Tensor]
+) -> None:
+    with pytest.raises(UnsupportedError, match=r"changes self\.shift|neither a parameter nor"):
+        find(Holding(function), (2, 3, SIZE, SIZE))
 
 
 def test_torch_is_as_before_after_a_trace(cut: Callable[..., Any]) -> None:
@@ -191,4 +238,4 @@ def test_a_tensor_that_is_changed_in_place_is_no_longer_what_was_made() -> None:
         tensor = torch.zeros(3)
         again = tensor.add_(1)
     assert again is tensor
-    assert made.how(tensor) is None
+    assert made.how(tensor, nn.Identity()) is None

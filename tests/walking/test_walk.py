@@ -549,8 +549,8 @@ def test_a_tensor_that_is_no_parameter_and_no_buffer_is_refused(find: Callable[.
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.Linear(3, 4)
-            self.shift = torch.rand(4)
+            self.layer = nn.Linear(3, 80)
+            self.shift = torch.rand(80)
 
         def forward(self, x: Tensor) -> Tensor:
             return self.layer(x) + self.shift
