@@ -11,6 +11,11 @@ from rich.text import Text
 
 from prunecore.escaping import shown, visible
 from prunecore.latency.timing import WIDE
+from prunecore.recovery.data_free import DATA_FREE
+
+_FEW = 10  # images: of fewer, one more or less is a share that says little
+
+_MORE = "More calibration images tell more surely."
 
 
 def prune_table(reports: Sequence[Mapping[str, Any]]) -> Table:
@@ -50,13 +55,20 @@ def _latency(latency: Mapping[str, Any] | None) -> str:
 
 
 def _agreement(steps: Sequence[Mapping[str, Any]]) -> str:
-    """The share of the original's predictions on held-back images, before the steps and after."""
+    """The share of the original's predictions on held-back images, before the steps and after.
+
+    The steps that were undone are named.
+    """
     if not steps:
         return ""
-    first, *_, last = [steps[0]["agreement"][0]] + [
-        step["agreement"][0 if step["undone"] else 1] for step in steps
-    ]
-    return " -> ".join("-" if share is None else f"{share:.1%}" for share in (first, last))
+    kept = [step["agreement"][1] for step in steps if not step["undone"]]
+    shares = " -> ".join(map(_share, [steps[0]["agreement"][0], *kept[-1:]]))
+    undone = [step["step"] for step in steps if step["undone"]]
+    return f"{shares}, {' and '.join(undone)} undone" if undone else shares
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
 
 
 def inspection_table(inspection: Mapping[str, Any]) -> Table:
@@ -140,13 +152,39 @@ def amount(number: int) -> str:
 
 
 def undone_lines(report: Mapping[str, Any]) -> list[str]:
-    """The steps of recovery that were undone, a line each."""
+    """The steps of recovery that were undone, and what they had brought, a line each."""
+    lines = []
+    for step in report["recovered"]:
+        if step["undone"]:
+            before, after = map(_share, step["agreement"])
+            agreed = (
+                ""
+                if after == "-"
+                else f"agreed with its original in {after} ({before} before), and "
+            )
+            more = "" if step["step"] == DATA_FREE else f" {_MORE}"
+            lines.append(
+                f"Undone: {step['step']}. On {_count(step['held_back'], 'image')} held back, "
+                f"{visible(report['model'])} then {agreed}had a relative error of "
+                f"{step['error'][1]:.3g} ({step['error'][0]:.3g} before).{more}"
+            )
+    return lines
+
+
+def few_lines(report: Mapping[str, Any]) -> list[str]:
+    """What there is to say of an agreement that is told by very few images."""
+    judged = [step for step in report["recovered"] if step.get("standard_error") is not None]
     return [
-        f"Undone: {step['step']}, after which {visible(report['model'])} agreed less with its "
-        "original on the images held back."
-        for step in report["recovered"]
-        if step["undone"]
+        f"Note: {visible(report['model'])} is compared with its original on "
+        f"{_count(step['held_back'], 'image')} held back: the agreement may be off by "
+        f"{100 * step['standard_error']:.0f} points. {_MORE}"
+        for step in judged[-1:]
+        if step["held_back"] < _FEW
     ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"
 
 
 def spread_lines(report: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+_ROUNDING = 1e-9  # of shares
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -22,11 +24,39 @@ class Agreement:
     top1: float | None
     error: float
 
-    def is_worse_than(self, other: Agreement) -> bool:
-        """True if fewer predictions are the same, or as many and the outputs differ by more."""
+    def is_worse_than(self, other: Agreement, images: int) -> bool:
+        """True if fewer predictions are the same, where that is no chance or outputs are worse too.
+
+        Where as many are the same, or there are none, outputs that differ by more are worse.
+
+        Args:
+            other: that of the network before.
+            images: how many both were judged by.
+        """
         if self.top1 is None or other.top1 is None or self.top1 == other.top1:
             return not self.error <= other.error
-        return self.top1 < other.top1
+        if not self.top1 < other.top1:
+            return False
+        return not self.error <= other.error or is_clearly_less(self.top1, other.top1, images)
+
+
+def standard_error(share: float, images: int) -> float:
+    """By how much a share may be off that is that of so many images; never 0, as they are few."""
+    return ((share * (1 - share) + 1 / images) / images) ** 0.5
+
+
+def is_clearly_less(share: float, other: float, images: int) -> bool:
+    """True if a share of images is less than another by more than a standard error of the latter.
+
+    After the rule of one standard error of Breiman et al., "Classification and Regression Trees",
+    1984.
+
+    Args:
+        share: of the images.
+        other: likewise, of the same ones.
+        images: how many they are.
+    """
+    return other - share - standard_error(other, images) > _ROUNDING
 
 
 def outputs_of(network: nn.Module, images: Tensor, batch: int) -> list[Tensor]:

@@ -16,7 +16,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.signal import Signal
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
-from prunecore.recovery.agreement import Agreement, agreement, outputs_of
+from prunecore.recovery.agreement import Agreement, agreement, outputs_of, standard_error
 from prunecore.recovery.batch_norm import estimate_statistics
 from prunecore.recovery.least_squares import RIDGES, Refit
 from prunecore.recovery.recording import Answers, Recording
@@ -52,7 +52,8 @@ def recover(
     """Take the steps one after the other, and tell what each has done.
 
     A part of the images is held back. If on these the network agrees less with its original after
-    a step than before, the step is undone.
+    a step than before, by more than a standard error or with a larger error too, the step is
+    undone.
 
     Args:
         networks: both networks.
@@ -62,8 +63,8 @@ def recover(
 
     Returns:
         For each step what the report says of it: `step`, the `images` that it saw and those
-        `held_back`, `agreement` and `error` before and after it, `changed` tensors by name, and
-        whether it was `undone`.
+        `held_back`, `agreement` and `error` before and after it, the `standard_error` of the
+        former, `changed` tensors by name, and whether it was `undone`.
 
     Raises:
         WeightsError: activations on the images are not finite.
@@ -93,7 +94,7 @@ def taken(
             saved = copy.deepcopy(networks.small.state_dict())
             changed = step(networks, fit, seed)
             after = agreement(expected, outputs_of(networks.small, judged, batch))
-            undone = after.is_worse_than(before)
+            undone = after.is_worse_than(before, len(judged))
             told.append(_told(name, (fit, judged), (before, after), changed, undone))
             if undone:
                 networks.small.load_state_dict(saved)
@@ -121,13 +122,16 @@ def _told(
 ) -> dict[str, Any]:
     fit, judged = images
     top1 = [None if one.top1 is None else round(one.top1, 4) for one in agreements]
+    last = agreements[-1].top1
+    spread = None if last is None else round(standard_error(last, len(judged)), 4)
     return {
         "step": step,
         "images": len(fit),
         "held_back": len(judged),
         "agreement": top1,
+        "standard_error": spread,
         "error": [float(f"{one.error:.4g}") for one in agreements],
-        "changed": sorted(set(changed)),
+        "changed": [] if undone else sorted(set(changed)),
         "undone": undone,
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 from prunecore.errors import LevelError, UsageError
 from prunecore.planning.request import SCOPES, Request
 from prunecore.pruned_model import PrunedModel
+from prunecore.recovery.agreement import is_clearly_less
 from prunecore.recovery.steps import agreement_on
 from prunecore.strategies.iterative import carry_out_in_steps
 from prunecore.traced_model import TracedModel
@@ -78,8 +79,7 @@ def carry_out_best(traced: TracedModel, request: Request) -> PrunedModel:
 def _chosen(tried: Sequence[Mapping[str, Any]], count: int) -> int:
     """The first of those that agree as much as any, within a standard error of their share.
 
-    After the rule of one standard error of Breiman et al., "Classification and Regression Trees",
-    1984. Where outputs are of no classes, that of the smallest error.
+    Where outputs are of no classes, that of the smallest error.
 
     Args:
         tried: in order: what is best most often first.
@@ -88,5 +88,5 @@ def _chosen(tried: Sequence[Mapping[str, Any]], count: int) -> int:
     if any(one["top1"] is None for one in tried):
         return min(range(len(tried)), key=lambda number: tried[number]["error"])
     most = max(one["top1"] for one in tried)
-    spread = ((most * (1 - most) + 1 / count) / count) ** 0.5
-    return next(number for number, one in enumerate(tried) if one["top1"] >= most - spread)
+    near = (not is_clearly_less(one["top1"], most, count) for one in tried)
+    return next(number for number, is_near in enumerate(near) if is_near)

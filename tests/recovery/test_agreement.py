@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunecore.recovery.agreement import Agreement, agreement, outputs_of
+from prunecore.recovery.agreement import (
+    Agreement,
+    agreement,
+    is_clearly_less,
+    outputs_of,
+    standard_error,
+)
 
 
 def scores(*rows: list[float]) -> list[Tensor]:
@@ -27,7 +33,11 @@ def test_an_output_of_one_value_has_no_prediction() -> None:
 @pytest.mark.parametrize(
     ("after", "before", "worse"),
     [
-        ((0.5, 0.1), (0.6, 0.9), True),
+        ((0.8, 0.1), (1.0, 0.9), True),
+        ((0.9, 0.1), (1.0, 0.9), False),
+        ((0.9, 0.9), (1.0, 0.1), True),
+        ((0.9, float("nan")), (1.0, 0.1), True),
+        ((0.4, 0.1), (0.5, 0.9), False),
         ((0.6, 0.9), (0.5, 0.1), False),
         ((0.5, 0.2), (0.5, 0.1), True),
         ((0.5, 0.1), (0.5, 0.1), False),
@@ -39,7 +49,14 @@ def test_an_output_of_one_value_has_no_prediction() -> None:
 def test_which_is_worse(
     after: tuple[float | None, float], before: tuple[float | None, float], worse: bool
 ) -> None:
-    assert Agreement(*after).is_worse_than(Agreement(*before)) is worse
+    assert Agreement(*after).is_worse_than(Agreement(*before), 10) is worse
+
+
+@pytest.mark.parametrize("images", [1, 3, 6, 7, 10, 49, 100])
+def test_a_single_image_is_chance(images: int) -> None:
+    assert standard_error(1.0, images) == pytest.approx(1 / images)
+    assert not is_clearly_less((images - 1) / images, 1.0, images)
+    assert is_clearly_less((images - 2) / images, 1.0, images)
 
 
 def test_outputs_come_batch_by_batch_in_order() -> None:

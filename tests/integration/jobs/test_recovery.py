@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore.cli.main import main
-from prunecore.cli.tables import undone_lines
+from prunecore.cli.tables import few_lines, undone_lines
 from prunecore.errors import UsageError
 from prunecore.recovery import steps
+from prunecore.recovery.agreement import Agreement
 
 from ...strangers import message
 
@@ -167,8 +168,25 @@ def test_a_step_that_harms_is_undone(model: nn.Module, monkeypatch: pytest.Monke
     assert second["error"][0] == first["error"][1] < second["error"][1]
     assert small.weights["fc.weight"].any()
     assert small.weights["fc.weight"].equal(traced.prune(40).weights["fc.weight"])
-    assert undone_lines(small.report) == [
-        "Undone: batch-norm, after which net agreed less with its original on the images held back."
+    assert (second["changed"], len(first["changed"]) > 1) == ([], True)
+    (line,) = undone_lines(small.report)
+    assert line.startswith("Undone: batch-norm. On 20 images held back, net then agreed with its ")
+    assert line.endswith(" before). More calibration images tell more surely.")
+    assert few_lines(small.report) == []
+
+
+def test_a_step_stays_that_one_of_few_images_speaks_against(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = iter([Agreement(1.0, 0.4964), Agreement(5 / 6, 0.02751)])
+    monkeypatch.setattr(steps, "agreement", lambda *_: next(found))
+    small = prunecore.prune(model, level=40, input_shape=SHAPE, calibration=images(48), name="net")
+    (step,) = small.report["recovered"]
+    assert (step["held_back"], step["undone"]) == (6, False)
+    assert step["standard_error"] == pytest.approx(0.2257, abs=1e-3)
+    assert few_lines(small.report) == [
+        "Note: net is compared with its original on 6 images held back: the agreement may be off "
+        "by 23 points. More calibration images tell more surely."
     ]
 
 
@@ -332,7 +350,7 @@ def test_a_step_without_images_is_for_one_input() -> None:
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
             return self.last(self.norm(self.first(x) + self.second(y)))
 
-    with pytest.raises(UsageError, match="takes 2 inputs"):
+    with pytest.raises(UsageError, match="take one tensor of floating point numbers"):
         prunecore.prune(
             Two().eval(), level=30, input_shape=[(4,), (4,)], recover="data-free", verify=False
         )
