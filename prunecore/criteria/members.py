@@ -60,7 +60,7 @@ def weight_values(
     found = []
     for name, bound in dependencies.bound.items():
         tensor = context.tensors.get(name)
-        if not isinstance(tensor, nn.Parameter):
+        if not isinstance(tensor, nn.Parameter) or not tensor.is_floating_point():
             continue
         for axis, index in bound.items():
             part = _part(name, axis, tensor, makes)

@@ -22,6 +22,7 @@ from prunecore.escaping import in_docstring, nearest_name, quoted, shown_value, 
 from prunecore.registry import Plugins
 from prunecore.writing.classes import define_classes
 from prunecore.writing.expressions import self_path
+from prunecore.writing.frozen import freezing
 from prunecore.writing.instances import Instance
 from prunecore.writing.text import (
     DEFINITIONS,
@@ -83,7 +84,8 @@ def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, doc
     writer = Writer(model, keep, plugins)
     with _parsing:
         root = _network(model, writer.child(model, ""), name)
-        root = replace(root, fields=(*root.fields, *_ties(model, writer)))
+        further = (*_ties(model, writer), *freezing(model, keep))
+        root = replace(root, fields=(*root.fields, *further))
         if name in writer.definers:
             plugin, path = writer.definers[name]
             raise UsageError(

@@ -225,8 +225,7 @@ class Writer:
         fields = []
         for key, parameter in module._parameters.items():
             if parameter is not None:
-                start = start_of(module, key) or self._like(module, key, parameter)
-                value = Call("nn.Parameter", (start.call(self._sizes(parameter)),))
+                value = self._parameter(module, key, parameter)
                 register = Statement("", Call("self.register_parameter", (key, value)))
                 fields.append(Statement(f"self.{key} = ", value) if is_name(key) else register)
         for key, buffer in module._buffers.items():
@@ -247,6 +246,12 @@ class Writer:
             call = Call("self.register_buffer", (key, value), {"persistent": False})
             fields.append(Statement("", call))
         return fields
+
+    def _parameter(self, module: nn.Module, key: str, parameter: Tensor) -> Call:
+        if not parameter.is_floating_point():  # of which there are no gradients
+            return Call("nn.Parameter", (self._zeros(parameter),), {"requires_grad": False})
+        start = start_of(module, key) or self._like(module, key, parameter)
+        return Call("nn.Parameter", (start.call(self._sizes(parameter)),))
 
     def _like(self, module: nn.Module, key: str, parameter: Tensor) -> Start:
         """What a parameter starts with of which no text tells; one for all modules of a class."""
