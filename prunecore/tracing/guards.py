@@ -132,6 +132,8 @@ class Decider:
             yield args[0].args[0], args[1]
         elif reads_shape(node):
             yield args[0], node.kwargs.get("dim", args[1] if len(args) > 1 else None)
+        elif node.target is len:
+            yield args[0], 0
         elif node.op == "placeholder":
             yield node, None
         else:

@@ -19,15 +19,17 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch.autograd.function import Function
 from torch.fx import _symbolic_trace
+from torch.utils import checkpoint
 from torch.utils._device import _device_constructors
 from torch.utils.checkpoint import CheckpointFunction
 
 from prunecore.errors import PrunecoreError
 from prunecore.isolation.random_states import OwnGenerators, drawing_functions
-from prunecore.tracing.proxies import FACTORIES, Known, is_any
+from prunecore.tracing.asked import answering
+from prunecore.tracing.proxies import FACTORIES, Known
 
 _TURN = threading.RLock()  # of the thread that traces
 
@@ -192,16 +194,17 @@ def trace_alone(known: Collection[Callable[..., Any]]) -> Iterator[None]:
 
 
 @contextmanager
-def standing_in(asking: Sequence[dict[str, Any]]) -> Iterator[None]:
+def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
     """Let stand-ins pass for what they stand for, for a forward that asks what they are.
 
     The modules of Python that ask have an `isinstance` of their own meanwhile, which says so of a
-    stand-in. Not torch's own, in C, which would look for a tensor in memory and crash. A tensor is
-    made of what a forward reads, `torch.zeros(x.size(0), 3)`. A gradient that is not torch's own is
-    refused.
+    stand-in, or a `len` or `range`. Not torch's own, in C, which would look for a tensor in memory
+    and crash. A tensor is made of what a forward reads, `torch.zeros(x.size(0), 3)`, and so is
+    `torch.finfo(x.dtype)`. A gradient that is not torch's own is refused. What is checkpointed is
+    called as it is.
 
     Args:
-        asking: the variables of the modules that ask, none of which is called `isinstance`.
+        asking: the variables of the modules that ask, with the function of Python that they call.
     """
     apply = vars(Function)["apply"]
 
@@ -209,20 +212,29 @@ def standing_in(asking: Sequence[dict[str, Any]]) -> Iterator[None]:
         return apply.__get__(None, function)(*args, **kwargs)
 
     replacements: dict[tuple[Any, str], Any]
-    replacements = {(torch, name): _traced(getattr(torch, name)) for name in FACTORIES}
+    made = (*FACTORIES, "finfo", "iinfo")
+    replacements = {(torch, name): _traced(getattr(torch, name)) for name in made}
     replacements[Function, "apply"] = classmethod(in_this_thread(_apply, plain_apply))
+    for name in _CHECKPOINTS & vars(checkpoint).keys():
+        before = vars(checkpoint)[name]
+        replacements[checkpoint, name] = in_this_thread(_around_nothing, before)
     _device_constructors()  # torch keeps for good what these names are when it first looks
-    try:
-        for variables in asking:
-            variables["isinstance"] = is_any
-        with replaced(replacements):
-            yield
-    finally:
-        for variables in asking:
-            variables.pop("isinstance", None)
+    with answering(asking), replaced(replacements):
+        yield
 
 
-def _traced(factory: Callable[..., Tensor]) -> Callable[..., Any]:
+# what `checkpoint(..., use_reentrant=False)` does around the call, as versions of torch name it
+_CHECKPOINTS = {
+    "_checkpoint_without_reentrant_generator",
+    "_checkpoint_without_reentrant_generator_impl",
+}
+
+
+def _around_nothing(*_: Any, **__: Any) -> Iterator[None]:
+    yield
+
+
+def _traced(factory: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(factory)
     def make(*sizes: Any, **options: Any) -> Any:
         # torch takes the first of several sizes for a tensor, and no stand-in for a device

@@ -17,6 +17,7 @@ from collections.abc import (
 )
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -34,6 +35,25 @@ _NAMES = "arange empty eye full linspace logspace ones rand randint randn tensor
 
 
 FACTORIES = _NAMES.split()
+
+
+# functions of NumPy that its numbers call for operators
+_OF_NUMPY: Mapping[Any, Callable[..., Any]] = {
+    np.add: operator.add,
+    np.floor_divide: operator.floordiv,
+    np.multiply: operator.mul,
+    np.negative: operator.neg,
+    np.power: operator.pow,
+    np.remainder: operator.mod,
+    np.subtract: operator.sub,
+    np.true_divide: operator.truediv,
+    np.equal: operator.eq,
+    np.greater: operator.gt,
+    np.greater_equal: operator.ge,
+    np.less: operator.lt,
+    np.less_equal: operator.le,
+    np.not_equal: operator.ne,
+}
 
 
 class ChangedListError(Exception):
@@ -58,7 +78,6 @@ class Known(fx.Proxy):
     """
 
     tracer: Any
-    __array_ufunc__ = None  # numbers of NumPy leave their operators to it
     is_nested = False  # a network that is pruned is given rectangles
     _is_param = _is_buffer = False  # which torch asks of what becomes an attribute of a module
     changed: list[Any] | None = None
@@ -74,7 +93,7 @@ class Known(fx.Proxy):
         """
         asking = sys._getframe(1)
         if asking.f_code is not is_any.__code__ and "isinstance" not in asking.f_globals:
-            self.tracer.asking.append(asking.f_globals)
+            self.tracer.asking.append((asking.f_globals, "isinstance"))
             raise Asked
         return type(self)
 
@@ -84,6 +103,14 @@ class Known(fx.Proxy):
     ) -> Any:
         """A node for a function of torch; any proxy tells which trace that is for."""
         return fx.Proxy.__torch_function__(orig_method, types, args, kwargs)
+
+    def __array_ufunc__(self, function: Any, method: str, *given: Any, **options: Any) -> Any:
+        """An operator with a number of NumPy's is Python's; its functions take a number."""
+        if options or method != "__call__" or any(isinstance(x, np.ndarray) for x in given):
+            return NotImplemented
+        if operation := _OF_NUMPY.get(function):
+            return operation(*(x.item() if isinstance(x, np.generic) else x for x in given))
+        return function(*(x._number() if isinstance(x, Known) else x for x in given))
 
     @property
     def is_cuda(self) -> bool:
@@ -104,10 +131,17 @@ class Known(fx.Proxy):
         """How many items a tuple, list or dictionary has.
 
         Raises:
-            RuntimeError: it is something else.
+            Asked: it is a tensor, and the module of Python that asks has no `len` of its own.
+            TypeError: it is something else.
         """
         value = self.tracer.known(self) if self.changed is None else self.changed
-        return len(value) if isinstance(value, list | tuple | dict) else super().__len__()
+        if isinstance(value, list | tuple | dict):
+            return len(value)
+        asking = sys._getframe(1).f_globals
+        if isinstance(value, Tensor) and "len" not in asking:
+            self.tracer.asking.append((asking, "len"))
+            raise Asked
+        raise TypeError("it asks for the length of what is not known before it runs")
 
     def __eq__(self, other: object) -> Any:
         return False if other is None else fx.Proxy.__eq__(self, other)

@@ -129,7 +129,7 @@ class OneLevel(fx.Tracer):
         draws: the random numbers that the forward has drawn.
         contexts: the blocks that it is in.
         asking: the variables of the modules of Python whose code has asked what a stand-in is, and
-            had no answer.
+            had no answer, with the function of Python that it has called.
     """
 
     proxy_buffer_attributes = True  # what a forward computes of buffers is part of it
@@ -143,7 +143,7 @@ class OneLevel(fx.Tracer):
         on_cuda: bool = False,
     ) -> None:
         super().__init__()
-        self.asking: list[dict[str, Any]] = []
+        self.asking: list[tuple[dict[str, Any], str]] = []
         self.supplied = supplied
         self._within = within
         self._in_hooks = 0  # how many are running, one within the other
