@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.computed import columns_of, leaf_of
+from prunecore.channels.filling import with_numbers
 from prunecore.channels.ids import (
     Ids,
     along,
@@ -166,6 +167,7 @@ class Channels(ABC):
             InputShapeError: the shapes do not fit.
         """
         args, kwargs = pytree.tree_map(self._for_torch, (args, kwargs))
+        args, kwargs = with_numbers(getattr(function, "__name__", ""), args, kwargs)
         try:
             return function(*args, **kwargs)
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.filling import with_numbers
 from prunecore.channels.signal import Signal
 from prunecore.functions.table import SIGNS
 from prunecore.isolation.copies import Isolation
@@ -184,6 +185,9 @@ class Decider:
             changes = any(list(map(id, given)) != list(map(id, ones)) for given, ones in before)
             self._changing[_kind(child)] = changes or self._changing.get(_kind(child), False)
             return result
+        args, kwargs = with_numbers(
+            getattr(node.target, "__name__", str(node.target)), args, kwargs
+        )
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.target is getattr and args[1] in _UNKNOWN:

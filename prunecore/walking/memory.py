@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.filling import with_numbers
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
@@ -244,6 +245,7 @@ def _called(
     if node.target is operator.getitem:  # a mask tells by its numbers how many places it takes
         known = {id(values[one]): trace.values[one] for one in node.all_input_nodes}
         args = pytree.tree_map_only(Tensor, lambda one: _taken(known.get(id(one)), one), args)
+    args, kwargs = with_numbers(getattr(node.target, "__name__", str(node.target)), args, kwargs)
     is_method = node.op == "call_method"
     function: Callable[..., Any] = (
         getattr(type(args[0]), str(node.target)) if is_method else node.target  # type: ignore[assignment]

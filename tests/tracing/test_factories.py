@@ -239,3 +239,15 @@ def test_a_tensor_that_is_changed_in_place_is_no_longer_what_was_made() -> None:
         again = tensor.add_(1)
     assert again is tensor
     assert made.how(tensor, nn.Identity()) is None
+
+
+def filled(net: Any, x: Tensor) -> Tensor:
+    h, w = x.shape[2:]
+    strides = [x.new_full((h, w), net.shift[number]) for number in range(2)]
+    return x * torch.stack(strides).sum(0).add(torch.full_like(x, net.shift[2]))
+
+
+def test_a_number_that_is_a_tensor_fills_another(cut: Callable[..., Any]) -> None:
+    result = cut(Holding(filled), 3, SIZE, SIZE)
+    assert "x.new_full((h, w), self.shift[0])" in result.forward
+    assert result.dependencies.left_whole == {}
