@@ -23,7 +23,7 @@ from prunecore.channels.ids import (
 )
 from prunecore.channels.names import module_paths, tensor_names
 from prunecore.channels.records import MaskedForward, MaskedFunction, Records, Use
-from prunecore.channels.signal import Computed, Grid, Origin, Signal, shaped
+from prunecore.channels.signal import Computed, Filled, Grid, Origin, Signal, shaped
 from prunecore.errors import InputShapeError, Line, UnsupportedError
 
 # why channels stay that are added to what is not cut
@@ -490,14 +490,28 @@ def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
 
 
 def _adopt(channels: Channels, signal: Signal, other: Signal) -> Signal:
-    """A parameter takes its ids from what it meets."""
+    """A parameter, or a tensor that is filled with one number, takes its ids from what it meets."""
     offset = signal.ndim - other.ndim
-    axes = other.channel_axes
-    if signal.parameter is None or len(axes) != 1 or axes[0] + offset < 0:
+    axes, filled = other.channel_axes, signal.origin_as(Filled)
+    if not (filled or signal.parameter is not None) or len(axes) != 1 or axes[0] + offset < 0:
         return signal
     axis = axes[0] + offset
     if signal.shape[axis] != other.shape[axes[0]]:
         return signal
     ids = other.ids.ravel()
-    channels.bind(signal.parameter, axis, ids)
+    if filled is None:
+        channels.bind(signal.parameter, axis, ids)
+    elif not _meet(channels, filled, axis, ids):
+        return signal
     return Signal(signal.meta, along(axis, signal.ndim, ids))
+
+
+def _meet(channels: Channels, filled: Filled, axis: int, ids: Ids) -> bool:
+    """Let a filled tensor be as wide as these channels, if nothing has it stay as it is."""
+    if filled.is_whole or (filled.ids is not None and axis != filled.axis):
+        return False
+    if not channels.records.is_trial:
+        known = ids if filled.ids is None else filled.ids
+        channels.join(known, ids)
+        filled.axis, filled.ids, filled.meetings = axis, known, filled.meetings + 1
+    return True

@@ -113,7 +113,8 @@ class Keep:
         the places that anything is left at, and the last what these share out evenly.
         """
         if not signal.carries_channels(axis):
-            return signal.shape[axis]
+            met = signal.has_met(axis)
+            return signal.shape[axis] if met is None else self.count(met)
         ids = np.moveaxis(signal.ids, axis, 0).reshape(signal.ids.shape[axis], -1)
         if ids.shape[1] == 1:
             return self.count(ids[:, 0])

@@ -110,7 +110,7 @@ class Computed:
     reorders: bool
     parts: list[Signal] = field(default_factory=list)
     followed: list[Followed] = field(default_factory=list)
-    before: Stored | Grid | Picked | Sized | None = None
+    before: Stored | Grid | Picked | Sized | Filled | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +125,33 @@ class Sized:
     along: tuple[Ids, ...]
 
 
+@dataclass(eq=False)
+class Filled:
+    """A tensor that a forward fills with one number, as `torch.zeros` does.
+
+    All of its places are alike, so that it is as wide as what it meets. The call that makes it
+    states the width once: along a single axis, and only where nothing else asks for its shape.
+
+    Attributes:
+        axis: along which it has met channels.
+        ids: these channels, shape `(width,)`; `None` as long as it has met none.
+        meetings: how often it has met channels.
+        is_whole: whether it stays as it is, as something else uses it.
+    """
+
+    axis: int = 0
+    ids: Ids | None = None
+    meetings: int = 0
+    is_whole: bool = False
+
+    def ids_along(self, axis: int) -> Ids | None:
+        """The channels that it has met along an axis, if any."""
+        return self.ids if axis == self.axis else None
+
+
 # What is known of where a tensor comes from, besides its channels.
-Origin: TypeAlias = Stored | Grid | Picked | Computed | Sized
-Kind = TypeVar("Kind", Stored, Grid, Picked, Computed, Sized)
+Origin: TypeAlias = Stored | Grid | Picked | Computed | Sized | Filled
+Kind = TypeVar("Kind", Stored, Grid, Picked, Computed, Sized, Filled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +223,15 @@ class Signal:
     def computed(self) -> Computed | None:
         """How it is computed, if of parameters alone."""
         return self.origin if isinstance(self.origin, Computed) else None
+
+    def has_met(self, axis: int) -> Ids | None:
+        """The channels, shape `(width,)`, that a filled tensor has met along this axis, if any."""
+        filled = self.origin_as(Filled)
+        return filled.ids_along(axis) if filled else None
+
+    def may_be_cut(self, axis: int) -> bool:
+        """True if channels lie along this axis, or have met it where it is filled."""
+        return self.carries_channels(axis) or self.has_met(axis) is not None
 
     def carries_channels(self, axis: int) -> bool:
         """True if channels lie along this axis; `axis` may count from the last."""

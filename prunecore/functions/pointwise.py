@@ -87,7 +87,7 @@ _ELEMENTWISE = """
     sinh softplus sqrt square sub subtract tan tanh true_divide trunc where xlogy
     celu elu gelu hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish relu6 rrelu selu
     silu softsign softshrink tanhshrink threshold masked_fill fill zero copy
-    zeros_like ones_like full_like empty_like
+    empty_like
     dropout alpha_dropout feature_alpha_dropout dropout1d dropout2d dropout3d feature_dropout
     bernoulli normal uniform rand_like randn_like
 """

@@ -34,14 +34,14 @@ def _reshaped(old: Sequence[int], new: Sequence[int], ids: Ids) -> Ids:
     return reshape_ids(ids, old, new)
 
 
-def _write_sizes(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
+def write_sizes(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
     """Literal sizes of a reshape: those that count channels become the kept widths."""
     args, keywords = arguments
     for key in keywords.keys() & {"shape", "size"}:
-        keywords[key] = _kept_sizes(keywords[key], 0, result, keep)
+        keywords[key] = kept_sizes(keywords[key], 0, result, keep)
     if len(args) > 1 and isinstance(args[1], tuple | list):
-        return (args[0], _kept_sizes(args[1], 0, result, keep), *args[2:]), keywords
-    return (*args[:1], *_kept_sizes(args[1:], 0, result, keep)), keywords
+        return (args[0], kept_sizes(args[1], 0, result, keep), *args[2:]), keywords
+    return (*args[:1], *kept_sizes(args[1:], 0, result, keep)), keywords
 
 
 def _write_unflatten(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
@@ -53,19 +53,19 @@ def _write_unflatten(arguments: Arguments, result: Signal, keep: Keep) -> Argume
     if not isinstance(sizes, tuple | list):  # all are computed
         return arguments
     first = dim if dim >= 0 else dim + result.ndim - len(sizes) + 1
-    kept = tuple(_kept_sizes(sizes, first, result, keep))
+    kept = tuple(kept_sizes(sizes, first, result, keep))
     if "sizes" in keywords:
         return args, {**keywords, "sizes": kept}
     return (*args[:2], kept), keywords
 
 
-def _kept_sizes(sizes: Any, first: int, result: Signal, keep: Keep) -> Any:
+def kept_sizes(sizes: Any, first: int, result: Signal, keep: Keep) -> Any:
     """Sizes along the axes from the first one on; as they are where all are computed."""
     if not isinstance(sizes, tuple | list):
         return sizes
     kept = [
         keep.size(result, axis)
-        if isinstance(size, int) and size != -1 and result.carries_channels(axis)
+        if isinstance(size, int) and size != -1 and result.may_be_cut(axis)
         else size
         for axis, size in enumerate(sizes, start=first)
     ]
@@ -108,16 +108,15 @@ def _expand(channels: Channels, operation: Operation) -> Signal:
     return Signal(meta, ids, None if added else tensor.origin_as(Stored))
 
 
-def _new(channels: Channels, operation: Operation) -> Signal:
-    """A new tensor; where its size is a number of channels, it has these."""
-    meta = operation.run(channels)
-    return Signal(meta, _counting(operation, meta))
-
-
 def _counting(operation: Operation, meta: Tensor) -> Ids:
     """The channels that one of the sizes among the arguments counts, along its axis."""
     sizes = operation.argument(1, "size")
     sizes = sizes if isinstance(sizes, tuple | list) else operation.args[1:]
+    return counted_by(sizes, meta)
+
+
+def counted_by(sizes: Sequence[Any], meta: Tensor) -> Ids:
+    """The channels that one of the sizes of a tensor counts, along its axis."""
     for axis, size in enumerate(sizes):
         if isinstance(size, Count) and len(size.ids) == 1:
             ids = size.ids[0].ravel()
@@ -147,12 +146,11 @@ _REORDERS = FunctionRule(_reshape, understands=(Grid,), reorders=True)
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("flatten ravel squeeze unsqueeze", _REORDERS),
-    **everywhere("reshape view", replace(_REORDERS, rewrite=_write_sizes, infers_size=True)),
+    **everywhere("reshape view", replace(_REORDERS, rewrite=write_sizes, infers_size=True)),
     **everywhere("view_as reshape_as", FunctionRule(_reshape_as)),
     **everywhere("unflatten", replace(_REORDERS, rewrite=_write_unflatten, infers_size=True)),
     **everywhere("contiguous clone detach", replace(_REORDERS, calculate=_same_places)),
-    **everywhere("expand", FunctionRule(_expand, _write_sizes)),
-    **everywhere("new_zeros new_ones new_full new_empty", FunctionRule(_new, _write_sizes)),
+    **everywhere("expand", FunctionRule(_expand, write_sizes)),
     **everywhere("expand_as", FunctionRule(_expand_as)),
     **everywhere("repeat tile", FunctionRule(_repeat)),
     **everywhere(

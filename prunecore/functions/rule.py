@@ -106,6 +106,7 @@ class FunctionRule:
         reorders: whether it only reorders or takes places, so that zeros stay zero.
         takes: `"one"` place by its number, whose axis is gone then, or a `"run"` of places.
         infers_size: whether it finds out a size that is given as -1.
+        makes: whether it makes a tensor of no other, so that such calls of it are followed, too.
         sign: of an operator of Python.
         linear_map: of a function that mixes channels by a weight, a call with the tensors
             themselves to the map that it is, so that the weight can be refitted.
@@ -117,6 +118,7 @@ class FunctionRule:
     reorders: bool = False
     takes: Literal["one", "run"] | None = None
     infers_size: bool = False
+    makes: bool = False
     sign: Sign | None = None
     linear_map: Callable[[Operation], LinearMap] | None = None
 

@@ -8,6 +8,7 @@ from typing import Any
 from prunecore.functions import (
     assignment,
     concatenation,
+    filling,
     folding,
     indexing,
     pointwise,
@@ -21,6 +22,7 @@ from prunecore.functions.rule import FunctionRule
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **pointwise.RULES,
     **reshaping.RULES,
+    **filling.RULES,
     **concatenation.RULES,
     **reductions.RULES,
     **indexing.RULES,

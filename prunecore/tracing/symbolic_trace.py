@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.nn.utils import rnn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
@@ -142,6 +143,12 @@ _REMEDIES: Mapping[type[Exception], str] = {
     "it list(...) of yours.",
     SetPlacesError: "Make a new one of what it holds, or set the places by a mask.",
 }
+
+
+_UNPACKED = (
+    "Prune it without the packing, and put that back into the written file: its recurrent layers "
+    "take packed sequences as they always did."
+)
 
 
 _MOST_ASKING = 100  # modules of Python; there are more only where code is made while it runs
@@ -316,8 +323,12 @@ def _untraceable(
             "Call its children from the forward of the module that holds it.",
         )
     plugin = f"plugin that owns {name} (hook prunecore_calculate_dependencies)"
-    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
-        remedy = f"Recurrent layers are not followed: install or write a {plugin}."
+    lines = str(error).strip().splitlines()
+    reason = lines[0].rstrip(".") if lines else type(error).__name__
+    if raising_line(error, rnn.__file__):
+        reason, remedy = "it packs sequences of several lengths", _UNPACKED
+    elif isinstance(module, nn.RNNBase | nn.RNNCellBase) and is_of_torch(type(module)):
+        remedy = "Install the plugin of recurrent layers: pip install prunecore-recurrent."
     elif is_of_torch(type(module)):
         remedy = f"This layer of torch is not followed: install or write a {plugin}."
     else:
@@ -326,8 +337,6 @@ def _untraceable(
             "Take the branch or conversion on tensor values out of its forward, or install or "
             f"write a {plugin}.",
         )
-    lines = str(error).strip().splitlines()
-    reason = lines[0].rstrip(".") if lines else type(error).__name__
     others = f" {_REMEDY}" if in_training else "" if path else f" {_A_PART}"
     return UnsupportedError(
         path,

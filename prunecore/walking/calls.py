@@ -10,9 +10,9 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.channels import Channels
 from prunecore.channels.computed import as_followed
-from prunecore.channels.ids import Ids
+from prunecore.channels.ids import Ids, along
 from prunecore.channels.records import Trace
-from prunecore.channels.signal import Picked, Signal
+from prunecore.channels.signal import Filled, Picked, Signal
 from prunecore.channels.sizes import counted
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import function_of
@@ -145,6 +145,9 @@ def _stated(trace: Trace, node: fx.Node, functions: Functions) -> list[Signal]:
     value = trace.values.get(node)
     if rule is None or rule.rewrite is None or not isinstance(value, Signal):
         return []
+    filled = value.origin_as(Filled)
+    if filled and filled.ids is not None:
+        return [Signal(value.meta, along(filled.axis, value.ndim, filled.ids))]
     literals = pytree.tree_leaves((node.args[1:], dict(node.kwargs)))
     states = any(isinstance(literal, int) and literal > 1 for literal in literals)
     widths = {value.shape[axis] for axis in value.channel_axes}

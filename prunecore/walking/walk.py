@@ -47,6 +47,7 @@ from prunecore.walking.computed import (
     trial,
     whole,
 )
+from prunecore.walking.filled import FilledUses
 
 LAYERS = "sequential"  # the plugin that nearly every network needs
 
@@ -185,12 +186,13 @@ class Walk(Follower):
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow the channels through a function call; without a tensor in it, just call it."""
         leaves = pytree.tree_leaves((args, kwargs))
-        if not any(isinstance(leaf, Signal) for leaf in leaves):
+        rule = self._plugins.functions.get(function)
+        makes = rule is not None and rule.makes
+        if not makes and not any(isinstance(leaf, Signal) for leaf in leaves):
             with self._draws:
                 made = self.run(function, *args, **kwargs)
             return of_sizes(self, function, leaves, made)
         operation = Operation(function, args, kwargs)
-        rule = self._plugins.functions.get(function)
         if rule is None:
             if self._strict or self._lacks_layers():
                 self.refuse(
@@ -444,6 +446,7 @@ def interpret(
     for node in graph.nodes:
         channels.comes_to(node)
         args, kwargs = called_with(node, value)
+        uses = FilledUses(channels, node, (args, kwargs))
         if node.op == "placeholder":
             values[node] = next(inputs)
         elif node.op == "get_attr":
@@ -471,6 +474,7 @@ def interpret(
             values[node] = channels.follow(node.name, function, *args, **kwargs)
             if function is not operator.setitem and is_in_place(node) and args:
                 _read_afterwards(node, values)
+        uses.end(values.get(node))
     return Trace(module, graph, values, output)
 
 

@@ -190,6 +190,11 @@ def test_a_network_that_cannot_be_followed_may_have_a_part_that_can() -> None:
     assert "--module" not in str(caught.value)
 
 
+def test_a_recurrent_layer_without_its_plugin_says_which_to_install() -> None:
+    with pytest.raises(UnsupportedError, match="pip install prunecore-recurrent"):
+        trace_level(nn.GRU(3, 4), "gru", {"input": None})
+
+
 def test_a_module_without_a_forward_is_said_to_have_none() -> None:
     with pytest.raises(UnsupportedError, match=r"through a \(Module\): it has no forward\."):
         trace_level(nn.Module(), "a", {"x": 0})

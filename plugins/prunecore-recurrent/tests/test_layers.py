@@ -214,3 +214,13 @@ def test_another_width_than_the_layer_s_is_an_error_of_the_input() -> None:
 
 def test_the_plugin_s_hooks_answer_and_its_errors_name_it() -> None:
     check_plugin("recurrent")
+
+
+def test_packed_sequences_are_refused() -> None:
+    def call(net: Net, x: Tensor) -> Tensor:
+        lengths = torch.tensor([5, 4])
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        return net.recurrent(packed)[1][0][-1]
+
+    with pytest.raises(prunecore.UnsupportedError, match="it packs sequences of several lengths"):
+        prune(Net("lstm", call, 6, batch_first=True))

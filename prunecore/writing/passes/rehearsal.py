@@ -125,7 +125,7 @@ def _fits(result: Any, signal: Any) -> bool:
     if not isinstance(signal, Signal):
         return True
     return result.ndim == signal.ndim and all(
-        signal.carries_channels(axis) or size == result.shape[axis]
+        signal.may_be_cut(axis) or size == result.shape[axis]
         for axis, size in enumerate(signal.shape)
     )
 

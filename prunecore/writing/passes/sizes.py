@@ -86,7 +86,7 @@ def _along_channels(trace: Trace, node: fx.Node, source: fx.Node) -> set[int]:
     return {
         place
         for place, size in enumerate(sizes)
-        if counted([size]) or (is_shape and result.carries_channels(place))
+        if counted([size]) or (is_shape and result.may_be_cut(place))
     }
 
 
