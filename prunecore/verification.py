@@ -15,7 +15,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within
 from prunecore.channels.records import TRAINING
 from prunecore.channels.stored import check_stored
-from prunecore.errors import PrunecoreError, VerificationError, check_kind
+from prunecore.errors import PrunecoreError, VerificationError, WeightsError, check_kind
 from prunecore.escaping import shown
 from prunecore.files.storage import read_report
 from prunecore.files.weights import check_weights_file, read_weights
@@ -36,8 +36,9 @@ class Verification:
         max_relative_difference: between the written network and the masked original, rounded up to
             a power of ten of at least 1e-12.
         inputs: how many inputs they were compared on.
-        recovered: the names of the tensors that were refitted or estimated anew after the proof; in
-            their places the original's cut ones are compared.
+        recovered: the names of the tensors that were refitted or estimated anew after the proof.
+            These are finite, and no more is known of them: in their places the original's cut ones
+            are compared.
     """
 
     max_relative_difference: float
@@ -67,6 +68,7 @@ def verify(
 
     Raises:
         VerificationError: the two do not agree.
+        WeightsError: a refitted tensor is not finite.
         PrunecoreError: the set is not complete, or was not made from this network.
 
     Example:
@@ -124,11 +126,18 @@ def _recovered(report: Mapping[str, Any], weights: Mapping[str, Tensor], file: P
 
     Raises:
         PrunecoreError: the weights have none of such a name.
+        WeightsError: one is not finite. Nothing else would show it, as it is not compared.
     """
     steps = [step for step in report["recovered"] if not step["undone"]]
     changed = {name for step in steps for name in step["changed"]}
     for name in sorted(changed - weights.keys()):
         raise _made_from_another(file, name)
+    if spoilt := [name for name in sorted(changed) if not weights[name].isfinite().all()]:
+        others = f" and {len(spoilt) - 1} more hold" if len(spoilt) > 1 else " holds"
+        raise WeightsError(
+            f"In {shown(file.with_suffix('.safetensors'))}, {shown(spoilt[0])}{others} values that "
+            "are no finite numbers (NaN or infinity).\nPrune anew, with --force."
+        )
     return changed
 
 

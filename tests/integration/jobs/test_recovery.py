@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import prunecore
 from prunecore.cli.main import main
 from prunecore.cli.tables import few_lines, undone_lines
-from prunecore.errors import UsageError
+from prunecore.errors import UsageError, WeightsError
 from prunecore.recovery import steps
 from prunecore.recovery.agreement import Agreement
 
@@ -154,6 +154,20 @@ def test_a_refitted_set_is_still_proven(model: nn.Module, tmp_path: Path) -> Non
     assert prunecore.verify(file, other).recovered  # what is compared is what is cut of it
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_refitted_tensors_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    small = prunecore.prune(
+        network, level=40, input_shape=(6,), calibration=torch.randn(64, 6), name="net"
+    )
+    assert "2.weight" in small.report["recovered"][0]["changed"]
+    small.weights["2.weight"][1, 0] = value
+    small.save(tmp_path / "net_40.py")
+    told = message(lambda: prunecore.verify(tmp_path / "net_40.py", network), WeightsError)
+    assert "net_40.safetensors, 2.weight holds values that are no finite numbers" in told
+
+
 def test_a_step_that_harms_is_undone(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     def harm(networks: steps.Networks, _images: Tensor, _seed: int) -> list[str]:
         with torch.no_grad():
@@ -253,7 +267,11 @@ def test_images_in_a_folder_on_the_command_line(
     assert report["mode"] == "surgeon"
     assert report["recovered"][0]["images"] == 21
     main(["verify", "net_40.py", "nets.py:net"], standalone_mode=False)
-    assert "tensors were refitted or estimated anew afterwards" in capsys.readouterr().out
+    assert (
+        "That proves the file with the weights of nets.py:net as they were cut. "
+        f"{len(report['recovered'][0]['changed'])} tensors were refitted or estimated anew "
+        "afterwards: they are finite, and not compared.\n"
+    ) in capsys.readouterr().out
 
     (tmp_path / "job.yaml").write_text(
         "model: {name: nets.py:net, input_shape: [3, 8, 8]}\n"
