@@ -34,24 +34,14 @@ def _filled(channels: Channels, operation: Operation, first: int) -> Signal:
     Where its size is a number of channels, it has these; else it is as wide as what it meets.
     """
     if operation.name.endswith("full"):
-        _check_number(channels, operation, operation.argument(first + 1, "fill_value"))
+        for ids in counted([operation.argument(first + 1, "fill_value")]):
+            channels.pin(ids, f"{operation.name} depends on how many there are")
     meta = operation.run(channels)
     sizes = operation.argument(first, "size")
     sizes = sizes if isinstance(sizes, tuple | list) else operation.args[first:]
     known = counted_by(sizes, meta)
     is_alike = known.size == 1 and meta.is_floating_point() and operation.name != "new_empty"
     return Signal(shaped(meta.shape, kind_of(meta)), known, Filled() if is_alike else None)
-
-
-def _check_number(channels: Channels, operation: Operation, number: Any) -> None:
-    """Keep whole what a number counts that fills a tensor; refuse a tensor in its place."""
-    if isinstance(number, Signal):
-        channels.refuse(
-            f"its forward calls {operation.name} with a tensor to fill another one with",
-            "Multiply it with a tensor of ones.",
-        )
-    for ids in counted([number]):
-        channels.pin(ids, f"{operation.name} depends on how many there are")
 
 
 def _like(channels: Channels, operation: Operation) -> Signal:

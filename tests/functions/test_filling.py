@@ -9,8 +9,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import prunecore
-
 WIDTH = 6
 
 
@@ -59,6 +57,7 @@ FOLLOWED: dict[str, Callable[[Net, Tensor], Tensor]] = {
     "of a shape": lambda net, x: x + torch.ones(x.shape),
     "of a size": lambda net, x: x + torch.ones(x.size(1), 1, 1),
     "made anew": lambda net, x: x + x.new_ones(1, WIDTH, 1, 1),
+    "of a computed number": lambda net, x: x + torch.full((1, WIDTH, 1, 1), x.new_ones(()) * 2),
     "made anew of a number": lambda net, x: x + x.new_full((1, WIDTH, 1, 1), 2.0),
     "alike": lambda net, x: x + torch.ones_like(torch.zeros(1, WIDTH, 1, 1)),
     "cast": lambda net, x: x + torch.ones(1, WIDTH, 1, 1).to(x.dtype),
@@ -137,9 +136,3 @@ def test_a_module_that_makes_one_and_is_called_twice_has_one_width(cut: Callable
 
     small = cut(Twice(), 3, 8, 8).small
     assert small.conv.out_channels == small.second.out_channels < WIDTH
-
-
-def test_a_tensor_to_fill_with_is_refused(find: Callable[..., Any]) -> None:
-    network = Net(lambda net, x: x + torch.full((1, WIDTH, 1, 1), x.mean()))
-    with pytest.raises(prunecore.UnsupportedError, match="full with a tensor to fill another one"):
-        find(network, (2, 3, 8, 8))
