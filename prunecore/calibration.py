@@ -22,13 +22,13 @@ class Calibration:
     Attributes:
         images: a folder of images with all of its sub-folders, a tensor of shape `(n, ...)`, or
             batches of such, as a `DataLoader` gives them; of a tuple, the first is taken.
-        number: how many images are taken, chosen by the seed.
+        number: how many images are taken.
         size: height and width that images of a folder are resized to; those of the network's input
             where not given.
         mean: of each channel of a folder's images, taken off once values are scaled to 0 to 1;
             ImageNet's for three channels where not given, else 0.
         std: of each channel, that the rest is divided by; likewise, else 1.
-        seed: of the choice of images, and of labels and places that are drawn.
+        seed: of the choice of images from a folder or a tensor; of batches the first are taken.
     """
 
     images: Images

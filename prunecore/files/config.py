@@ -143,7 +143,7 @@ class Config:
 
 
 def read_config(file: Path) -> Config:
-    """Read a YAML file, or the `[model]` and `[pruner]` sections of an `.ini` file.
+    """Read a YAML file, or the sections of an `.ini` file that have the same names.
 
     Args:
         file: relative paths in it start at its folder.
@@ -229,7 +229,7 @@ def _read_ini(file: Path) -> dict[str, Any]:
         found = ", ".join(map(shown, parser.sections()[:SHOWN])) or "none"
         raise UsageError(f"{where} has no [pruner] section; its sections: {found}.")
     raw: dict[str, Any] = {}
-    for section, readers in (("model", _MODEL), ("pruner", _PRUNER)):
+    for section, readers in _SECTIONS.items():
         raw[section] = {}
         for key, text in parser[section].items() if parser.has_section(section) else ():
             with _named(f"{where}: {section}: {shown(key)}"):
@@ -291,8 +291,12 @@ _CALIBRATION: dict[str, _Reader] = {
 }
 
 
+_SECTIONS = {"model": _MODEL, "pruner": _PRUNER, "calibration": _CALIBRATION}
+
+
 _OF_TEXT = (
     values.read_text,
+    values.read_images,
     values.read_path,
     values.read_folder_name,
     values.read_net_name,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from prunecore.calibration import Calibration
 from prunecore.errors import UsageError
 from prunecore.files.config import Config, ModelConfig, PrunerConfig, read_config
 from prunecore.planning.goal import read_goal
@@ -148,6 +149,30 @@ def test_an_ini_file_may_name_the_model_too(tmp_path: Path) -> None:
     assert config.model == ModelConfig("resnet18", {"num_classes": 10})
 
 
+def test_calibration_in_an_ini_file(tmp_path: Path) -> None:
+    text = """
+[pruner]
+[calibration]
+images = photographs  ; a folder
+number = 16
+size = 24
+mean = 0.5, 0.5, 0.5
+std = [0.2, 0.2, 0.2]
+seed = 3
+"""
+    config = read_config(written(tmp_path, text, "run.ini"))
+    assert config.calibration == Calibration(
+        str(tmp_path / "photographs"), 16, (24, 24), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 3
+    )
+    assert config == read_config(
+        written(
+            tmp_path,
+            "calibration: {images: photographs, number: 16, size: 24, mean: [0.5, 0.5, 0.5], "
+            "std: [0.2, 0.2, 0.2], seed: 3}",
+        )
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -213,6 +238,8 @@ def test_a_mistake_is_named_with_file_and_key(tmp_path: Path, text: str, message
         ("mode = random", "not an INI file: File contains no section headers"),
         ("[pruner]\n[pruner]", "not an INI file"),
         ("[pruner]\nmodel_pth = x", "Unknown key 'model_pth'"),
+        ("[pruner]\n[calibration]\nnumber = 16", "calibration: images are missing"),
+        ("[pruner]\n[calibration]\nimage = x", "calibration: Unknown key 'image'.*'images'"),
         ("[pruner]\npruning_perc = 10; 20, 101", "pruning_perc: a level is"),
         ("[pruner]\npruning_perc = [1", "pruner: pruning_perc: this cannot be read as YAML"),
         ("[pruner]\nsubset_name = ..", "subset_name: it must be a plain folder name"),
