@@ -171,6 +171,7 @@ FREE: dict[str, Callable[[], nn.Module]] = {
         applied, nn.Sequential(nn.Flatten(2), nn.Fold((8, 8), 2, padding=4, stride=2)), out=3
     ),
     "unfold_function": lambda: Between(lambda x: F.unfold(x, 2).view(-1, 48, 7, 7), out=48),
+    "new_tensor": lambda: Between(lambda x: x + torch.zeros(1, x.size(1), 1, 1)),
     "appended_zeros": lambda: Between(
         lambda x: torch.cat([x, torch.zeros(x.size(0), 3, 8, 8, dtype=x.dtype)], 1), out=15
     ),
@@ -249,10 +250,6 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     "constant_tensor": (
         lambda: Between(lambda x: x * torch.linspace(0, 1, 12).view(1, 12, 1, 1)),
         {"before": "it meets a tensor of which everything stays, such as the network's input"},
-    ),
-    "new_tensor": (
-        lambda: Between(lambda x: x + torch.zeros(1, x.size(1), 1, 1)),
-        {"before": "zeros depends on how many there are"},
     ),
 }
 
