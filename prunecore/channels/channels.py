@@ -166,8 +166,8 @@ class Channels(ABC):
         Raises:
             InputShapeError: the shapes do not fit.
         """
-        args, kwargs = pytree.tree_map(self._for_torch, (args, kwargs))
-        args, kwargs = with_numbers(getattr(function, "__name__", ""), args, kwargs)
+        given = pytree.tree_map(self._for_torch, (args, kwargs))
+        args, kwargs = with_numbers(getattr(function, "__name__", ""), *given)
         try:
             return function(*args, **kwargs)
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:

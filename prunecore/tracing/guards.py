@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -52,7 +52,8 @@ class Decider:
         """True if a condition holds; the trace gets an assertion that says so.
 
         What depends on the type of a tensor is decided as for float32, the type of the walk, and
-        has none: the written network may be cast as the original may.
+        has none: the written network may be cast as the original may. Nor has a comparison of sizes
+        with what is none, or with another number of sizes.
 
         Raises:
             Undecided: that depends on the values of tensors.
@@ -62,7 +63,7 @@ class Decider:
         if isinstance(value, Tensor):
             raise Undecided
         sides = fx.node.map_arg(node.args, self._value)
-        if isinstance(value, bool) and any(isinstance(side, torch.dtype) for side in sides):
+        if isinstance(value, bool) and _is_same_for_all(sides):
             return value
         sign = SIGNS.get(cast(Any, node.target))
         if isinstance(value, bool) and not value and sign and sign.opposite:
@@ -194,6 +195,13 @@ class Decider:
             raise Undecided
         result = cast(Any, node.target)(*args, **kwargs)
         return result.to("meta") if isinstance(result, Tensor) else result
+
+
+def _is_same_for_all(sides: Sequence[Any]) -> bool:
+    """True if two sides compare as they do for inputs of any size, and of the type of the walk."""
+    if any(side is None or isinstance(side, torch.dtype) for side in sides):
+        return True
+    return all(isinstance(side, tuple) for side in sides) and len(set(map(len, sides))) > 1
 
 
 def _kind(module: nn.Module) -> Any:

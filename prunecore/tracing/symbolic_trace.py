@@ -23,6 +23,7 @@ from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.arguments import put_together
 from prunecore.tracing.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.in_place import without_augmented
+from prunecore.tracing.memories import Forgotten, UsedError, remembered
 from prunecore.tracing.module_hooks import Hook
 from prunecore.tracing.moves import alike_but_for_moves
 from prunecore.tracing.nodes import without_dead_hooks
@@ -180,10 +181,10 @@ def _trace(
         )
     attempt = functools.partial(_attempt, module, supplied, flag, level, without)
     with trace_alone(level.known):
-        tracer, error = _answered(attempt)
+        tracer, error, forgotten = _forgetting(attempt, remembered(module))
         if tracer.asks_cuda and not error:
             before = tracer.graph
-            tracer, error = _answered(functools.partial(attempt, on_cuda=True))
+            tracer, error = _answered(functools.partial(attempt, forgotten, on_cuda=True))
             if not error and not alike_but_for_moves(before, tracer.graph):
                 error = TypeError("where it runs on 'cuda' it may do something else")
     if error:
@@ -193,6 +194,29 @@ def _trace(
     without_dead_hooks(tracer.graph)
     put_together(tracer.graph, supplied)
     return tracer
+
+
+def _forgetting(
+    attempt: Callable[..., tuple[OneLevel, Exception | None]], names: frozenset[str]
+) -> tuple[OneLevel, Exception | None, frozenset[str]]:
+    """Trace a forward that makes anew what it keeps in attributes.
+
+    Args:
+        attempt: traces it, as `_attempt` does.
+        names: of the attributes that may be such.
+
+    Returns:
+        The tracer, what the forward raises, if anything, and those that are such.
+    """
+    while True:
+        tracer, error = _answered(functools.partial(attempt, names))
+        if isinstance(error, UsedError):
+            left = frozenset([error.name])
+        else:
+            left = names if error else tracer.forgotten.not_made()
+        if not left:
+            return tracer, error, names
+        names -= left
 
 
 def _answered(
@@ -233,6 +257,7 @@ def _attempt(
     flag: TrainingFlag,
     level: Level,
     without: Collection[str],
+    forgotten: Collection[str],
     on_cuda: bool = False,
 ) -> tuple[OneLevel, Exception | None]:
     """Trace a module's forward; what it raises, if anything, comes with the tracer."""
@@ -249,6 +274,7 @@ def _attempt(
         shadow.get_submodule(holder)._modules[name] = None
     within = _within(level, shadow, isolation)
     tracer = OneLevel(shadow, supplied, within, in_training, on_cuda)
+    tracer.forgotten = Forgotten(shadow, forgotten)
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
     held = {key: (x, x._version) for key, x in vars(shadow).items() if type(x) is Tensor}
     try:

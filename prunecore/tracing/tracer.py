@@ -29,6 +29,7 @@ from prunecore.tracing.arguments import arguments
 from prunecore.tracing.contexts import UNDER, Contexts
 from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
+from prunecore.tracing.memories import Forgotten
 from prunecore.tracing.module_hooks import Hook, call_with
 from prunecore.tracing.nodes import OF_HOOK
 from prunecore.tracing.proxies import Known, give, items_of
@@ -126,6 +127,7 @@ class OneLevel(fx.Tracer):
 
     Attributes:
         asks_cuda: whether it has asked that.
+        forgotten: the attributes of the module that are emptied meanwhile.
         draws: the random numbers that the forward has drawn.
         contexts: the blocks that it is in.
         asking: the variables of the modules of Python whose code has asked what a stand-in is, and
@@ -151,6 +153,7 @@ class OneLevel(fx.Tracer):
         self.contexts = Contexts()
         self.on_cuda = on_cuda
         self.asks_cuda = False
+        self.forgotten = Forgotten(module, ())
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(forward_of(module))
         self._names = LocalNames(self._file)
@@ -210,6 +213,8 @@ class OneLevel(fx.Tracer):
             return self.device().node
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
+        if type(a) is Tensor:
+            self.forgotten.check(a)
         if type(a) is Tensor and not any(a is buffer for _, buffer in self.root.named_buffers()):
             made = self.made.how(a, self.root) or self.made.literal(a, self.root)
             if made is not None:

@@ -1,0 +1,104 @@
+"""What a forward keeps for inputs of one size is made anew in the written one, for any size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunecore import UnsupportedError
+
+
+class Anchored(nn.Module):
+    """Keeps a grid until an input of another shape comes."""
+
+    shape: Any = None
+    anchors = torch.empty(0)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.shape != x.shape:
+            self.anchors = torch.arange(x.shape[3]).type_as(x) + 0.5
+            self.shape = x.shape
+        return self.last(x * self.anchors)
+
+
+class Gridded(nn.Module):
+    """Keeps a grid for each of two maps, and scales of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 6, 1), nn.Conv2d(3, 6, 2, 2)])
+        self.last = nn.Conv2d(6, 2, 1)
+        self.grid = [torch.zeros(1)] * 2
+        self.stride = torch.tensor([4.0, 8.0])
+
+    def forward(self, x: Tensor) -> Tensor:
+        ys = [layer(x) for layer in self.layers]
+        for i in range(2):
+            if self.grid[i].shape != ys[i].shape[2:]:
+                self.grid[i] = torch.arange(ys[i].shape[2])[:, None].type_as(x)
+                self.grid[i] = self.grid[i].repeat(1, ys[i].shape[3])
+            ys[i] = ys[i] * self.grid[i] * self.stride[i]
+        return self.last(ys[0]).mean((2, 3)) + self.last(ys[1]).mean((2, 3))
+
+
+class Sized(nn.Module):
+    """Resizes to what it was told by a method."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+        self.size: Any = None
+        self.set_size((2, 2))
+
+    def set_size(self, size: tuple[int, int]) -> None:
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.last(x if self.size is None else x[:, :, : self.size[0], : self.size[1]])
+
+
+@pytest.mark.parametrize("cls", [Anchored, Gridded, Sized])
+@pytest.mark.parametrize("is_used", [False, True])
+def test_what_is_kept_for_a_size_is_made_anew(
+    cut: Callable[..., Any], cls: type[nn.Module], is_used: bool
+) -> None:
+    net = cls().eval()
+    if is_used:  # at the size and batch that the walk has
+        net(torch.rand(2, 3, 4, 4))
+    result = cut(net, 3, 4, 4)
+    assert "assert" not in result.forward
+    assert result.dependencies.left_whole == {}
+    x = torch.rand(2, 3, 8, 6, dtype=torch.float64)
+    assert result.small(x).shape == result.model(x).shape
+
+
+class Recurrent(nn.Module):
+    """Computes with what the last call has left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.hidden = torch.zeros(1, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.hidden.shape[0] != x.shape[0]:
+            self.hidden = torch.zeros(x.shape[0], 6)
+        self.hidden = self.first(x) + self.hidden
+        return self.last(self.hidden)
+
+
+def test_what_the_last_call_has_left_is_refused(find: Callable[..., Any]) -> None:
+    net = Recurrent()
+    net.hidden = torch.zeros(2, 6)
+    with pytest.raises(UnsupportedError, match=r"changes self\.hidden from one call to the next"):
+        find(net, (2, 3))
