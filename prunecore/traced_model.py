@@ -121,6 +121,7 @@ class TracedModel:
         check_stored(self.model, self.dependencies)
         return self.dependencies
 
+    @beside_others()
     def scores(
         self, mode: str | None = None, seed: int = 0, *, scoring: Scoring | None = None
     ) -> NDArray[np.float64]:

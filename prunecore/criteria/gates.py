@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,13 +77,7 @@ def _derivatives(context: ScoringContext, mode: str) -> Iterator[list[Values]]:
         before = {reader.path: functools.partial(_gate, reader, gates) for reader in reading}
         with torch.enable_grad():
             loss = loss_of(run(model, batch, before), random)
-            if gates and not loss.requires_grad:
-                raise UsageError(
-                    f"Mode {mode!r} follows gradients through the network, and it passes none on.\n"
-                    "Let its forward run without torch.no_grad, or choose another mode."
-                )
-            inner = [gate for _, gate in gates]
-            by_gate = torch.autograd.grad(loss, inner, allow_unused=True) if inner else ()
+            by_gate = derivatives(loss, [gate for _, gate in gates], mode)
         found = []
         for (reader, gate), derivative in zip(gates, by_gate, strict=True):
             values = torch.zeros_like(gate) if derivative is None else derivative
@@ -100,6 +94,30 @@ def _gate(
     gate = read.new_ones((len(read), *reader.shape[1:])).requires_grad_()
     gates.append((reader, gate))
     return (read * gate, *inputs[1:])
+
+
+def derivatives(
+    loss: Tensor, inner: Sequence[Tensor], mode: str, again: bool = False
+) -> Sequence[Tensor | None]:
+    """The derivatives of a loss, `None` by what it does not depend on.
+
+    Args:
+        loss: of what a network returns.
+        inner: by what.
+        mode: the criterion that asks.
+        again: whether others of the same run are asked for afterwards.
+
+    Raises:
+        UsageError: the network passes no gradients on.
+    """
+    if not inner:
+        return ()
+    if not loss.requires_grad:
+        raise UsageError(
+            f"Mode {mode!r} follows gradients through the network, and it passes none on.\n"
+            "Let its forward run without torch.no_grad, or choose another mode."
+        )
+    return torch.autograd.grad(loss, [*inner], retain_graph=again, allow_unused=True)
 
 
 def loss_of(output: Any, random: torch.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunecore.channels.dependencies import ChannelArray, groups_of
 from prunecore.channels.linear_map import LinearMap
 from prunecore.criteria.criterion import ScoringContext
-from prunecore.criteria.gates import projected
+from prunecore.criteria.gates import derivatives, projected
 from prunecore.criteria.images import (
     Reader,
     check_finite,
@@ -156,10 +156,8 @@ def _consumers(context: ScoringContext) -> list[_Consumer]:
             output = run(model, batch, after=after)
             for _ in range(_DRAWS):
                 loss = projected(output, random)
-                derivatives = torch.autograd.grad(
-                    loss, list(nudges.values()), retain_graph=True, allow_unused=True
-                )
-                for path, derivative in zip(nudges, derivatives, strict=True):
+                found = derivatives(loss, [*nudges.values()], "surgeon", again=True)
+                for path, derivative in zip(nudges, found, strict=True):
                     if derivative is not None:
                         check_finite(derivative, path, "The gradients at")
                         squares = _squares(context.linear_maps[path], derivative)

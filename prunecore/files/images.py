@@ -41,9 +41,11 @@ class CalibrationImages:
     skipped: int = 0
 
     def like(self, model: nn.Module) -> CalibrationImages:
-        """The same where a network is, in the type of its weights."""
+        """The same where a network is, in the type of its weights; gradients may go through it."""
         weight = next((p for p in model.parameters() if p.is_floating_point()), None)
-        return self if weight is None else replace(self, tensor=self.tensor.to(weight))
+        tensor = self.tensor if weight is None else self.tensor.to(weight)
+        with torch.inference_mode(mode=False):
+            return replace(self, tensor=tensor.clone() if tensor.is_inference() else tensor)
 
     @property
     def batches(self) -> tuple[Tensor, ...]:

@@ -18,6 +18,7 @@ from prunecore.recovery.agreement import is_clearly_less
 from prunecore.recovery.steps import agreement_on
 from prunecore.strategies.iterative import carry_out_in_steps
 from prunecore.traced_model import TracedModel
+from prunecore.tracing.patches import beside_others
 
 BEST = "best"
 
@@ -30,6 +31,7 @@ _MODES = (  # what is best most often first
 )
 
 
+@beside_others()
 def carry_out_best(traced: TracedModel, request: Request) -> PrunedModel:
     """Prune and recover by several criteria and scopes, and write the best.
 

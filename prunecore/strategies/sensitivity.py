@@ -26,6 +26,7 @@ from prunecore.planning.request import Limits
 from prunecore.recovery.agreement import agreement, outputs_of
 from prunecore.recovery.steps import Networks, RepeatedRefit, batch_of
 from prunecore.traced_model import TracedModel
+from prunecore.tracing.patches import beside_others
 
 SHARES = (25, 50, 75)  # percent of the channels of a group that may go
 
@@ -36,6 +37,7 @@ _JUDGING = 3  # one image in so many is held back
 OnGroup = Callable[[int, int], object]
 
 
+@beside_others()
 def sensitivity(
     traced: TracedModel, shares: Sequence[float] = SHARES, on_group: OnGroup | None = None
 ) -> dict[str, Any]:

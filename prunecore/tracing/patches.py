@@ -122,7 +122,8 @@ _SHARED: Mapping[tuple[Any, str], Any] = {
 def beside_others() -> Iterator[None]:
     """Do a job: threads that trace with `torch.fx` take turns, and all others are left alone.
 
-    This thread draws from generators of its own.
+    This thread draws from generators of its own, and may ask for gradients: what is made meanwhile
+    is not for inference alone, even if that is all that the caller is about.
 
     Raises:
         PrunecoreError: a trace that began before does not end.
@@ -137,7 +138,8 @@ def beside_others() -> Iterator[None]:
         _jobs[thread] = OwnGenerators()
     try:
         _wait_for_others()
-        yield
+        with torch.inference_mode(mode=False):
+            yield
     finally:
         with _sharing:
             del _jobs[thread]

@@ -75,11 +75,20 @@ def called_copy(model: nn.Module, without: Collection[str], device: torch.device
 def running_copy(model: nn.Module, without: Collection[str]) -> nn.Module:
     """A copy in eval mode to run under hooks: it has the original's parameters, and own buffers.
 
+    Of parameters that were made for inference alone, through which no gradients go, it has copies.
+
     Args:
         model: the original.
         without: whose hooks are left out, as they are named.
     """
-    copied: nn.Module = Isolation(model, own_buffers=True, with_hooks=True).of(model)
+    with torch.inference_mode(mode=False):
+        copies = {
+            id(parameter): nn.Parameter(parameter.clone(), parameter.requires_grad)
+            for parameter in model.parameters()
+            if parameter.is_inference()
+        }
+        isolation = Isolation(model, own_buffers=True, with_hooks=True, stored=copies)
+        copied: nn.Module = isolation.of(model)
     return _without_hooks(copied, without)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -58,6 +60,34 @@ def test_what_reads_images_leaves_the_network_as_it_was(
     assert not any(module._forward_pre_hooks for module in model.modules())
     small = traced.prune(traced.plan(30, scores=scores), mode=mode)
     assert small.report["verified"]
+
+
+@pytest.mark.parametrize("is_made_there", [False, True])
+@pytest.mark.parametrize("mode", ["surgeon", "fisher"])
+def test_gradients_are_followed_in_the_caller_s_inference_mode(
+    model: Network, images: Tensor, mode: str, is_made_there: bool
+) -> None:
+    expected = prunecore.trace(model, input_shape=SHAPE, calibration=images).scores(mode)
+    with torch.inference_mode():
+        if is_made_there:
+            model, images = copy.deepcopy(model), images.clone()
+        traced = prunecore.trace(model, input_shape=SHAPE, calibration=images)
+        np.testing.assert_array_equal(traced.scores(mode), expected)
+        small = traced.prune(30, mode=mode)
+        assert small.report["recovered"][0]["images"] == 21
+        assert torch.is_inference_mode_enabled()
+    small.model(torch.zeros(1, *SHAPE)).sum().backward()  # it can be trained
+
+
+@pytest.mark.parametrize("mode", ["surgeon", "taylor"])
+def test_a_network_that_passes_no_gradients_on(images: Tensor, mode: str) -> None:
+    class Still(Network):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return super().forward(x)
+
+    with pytest.raises(UsageError, match=f"Mode '{mode}' follows gradients through the network"):
+        prunecore.prune(Still(), level=30, input_shape=SHAPE, mode=mode, calibration=images)
 
 
 @pytest.mark.parametrize("mode", READ_IMAGES)
