@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids
 from prunecore.channels.signal import Computed, Picked, Signal
-from prunecore.errors import Provider
+from prunecore.errors import Provider, UnsupportedError
 
 # The forward that stands for a module's own in the masked original:
 # (module, the kept places, *inputs) -> output
@@ -124,6 +124,7 @@ class Forwards:
         without_hooks: whose hooks are left out, as they are named.
         constants_held: the tensors that forwards read and that are neither parameters nor buffers,
             by the path of the module that holds them and their names there.
+        barriers: the errors that following a module ended with which is left as it stands, by path.
     """
 
     traces: dict[str, Trace] = field(default_factory=dict)
@@ -137,6 +138,7 @@ class Forwards:
     hooks: Mapping[str, Collection[Callable[..., Any]]] = field(default_factory=dict)
     without_hooks: tuple[str, ...] = ()
     constants_held: set[tuple[str, str]] = field(default_factory=set)
+    barriers: Mapping[str, UnsupportedError] = field(default_factory=dict)
 
 
 @dataclass

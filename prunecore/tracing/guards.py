@@ -16,6 +16,7 @@ from prunecore.functions.table import SIGNS
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with
 from prunecore.tracing.attributes import TrainingFlag, meta, without_storage
+from prunecore.tracing.leaves import always_returned_by
 from prunecore.tracing.nodes import reads_shape
 
 GUARD = "written for inputs of another size"  # what the written forward says where it is not so
@@ -181,8 +182,8 @@ class Decider:
             try:
                 followed = without_storage(Isolation(child).of(child), self._in_training)
                 result = followed(*args, **kwargs)
-            except Exception as error:  # whatever a child raises; the walk will say more of it
-                raise Undecided from error
+            except Exception:  # it may ask for numbers
+                result = self._returned(child, args, kwargs)
             changes = any(list(map(id, given)) != list(map(id, ones)) for given, ones in before)
             self._changing[_kind(child)] = changes or self._changing.get(_kind(child), False)
             return result
@@ -195,6 +196,17 @@ class Decider:
             raise Undecided
         result = cast(Any, node.target)(*args, **kwargs)
         return result.to("meta") if isinstance(result, Tensor) else result
+
+    def _returned(self, child: nn.Module, args: Any, kwargs: Any) -> Any:
+        """What a child returns that needs numbers.
+
+        Raises:
+            Undecided: that depends on them, or it raises something; the walk will say more of it.
+        """
+        try:
+            return always_returned_by(child, self._in_training, *args, **kwargs)
+        except Exception as error:  # whatever a child raises
+            raise Undecided from error
 
 
 def _is_same_for_all(sides: Sequence[Any]) -> bool:

@@ -22,6 +22,7 @@ import torch
 from torch import fx
 from torch.autograd.function import Function
 from torch.fx import _symbolic_trace
+from torch.utils import _pytree as pytree
 from torch.utils import checkpoint
 from torch.utils._device import _device_constructors
 from torch.utils.checkpoint import CheckpointFunction
@@ -29,6 +30,7 @@ from torch.utils.checkpoint import CheckpointFunction
 from prunecore.errors import PrunecoreError
 from prunecore.isolation.random_states import OwnGenerators, drawing_functions
 from prunecore.tracing.asked import answering
+from prunecore.tracing.autograd_functions import Applied
 from prunecore.tracing.proxies import FACTORIES, Known
 
 _TURN = threading.RLock()  # of the thread that traces
@@ -202,8 +204,8 @@ def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
     The modules of Python that ask have an `isinstance` of their own meanwhile, which says so of a
     stand-in, or a `len` or `range`. Not torch's own, in C, which would look for a tensor in memory
     and crash. A tensor is made of what a forward reads, `torch.zeros(x.size(0), 3)`, and so is
-    `torch.finfo(x.dtype)`. A gradient that is not torch's own is refused. What is checkpointed is
-    called as it is.
+    `torch.finfo(x.dtype)`. A function with a gradient of its own and what is checkpointed are
+    called as they are.
 
     Args:
         asking: the variables of the modules that ask, with the function of Python that they call.
@@ -216,7 +218,8 @@ def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
     replacements: dict[tuple[Any, str], Any]
     made = (*FACTORIES, "finfo", "iinfo")
     replacements = {(torch, name): _traced(getattr(torch, name)) for name in made}
-    replacements[Function, "apply"] = classmethod(in_this_thread(_apply, plain_apply))
+    traced_apply = functools.partial(_apply, plain_apply)
+    replacements[Function, "apply"] = classmethod(in_this_thread(traced_apply, plain_apply))
     for name in _CHECKPOINTS & vars(checkpoint).keys():
         before = vars(checkpoint)[name]
         replacements[checkpoint, name] = in_this_thread(_around_nothing, before)
@@ -248,10 +251,11 @@ def _traced(factory: Callable[..., Any]) -> Callable[..., Any]:
     return make
 
 
-def _apply(function: type[Function], *args: Any, **kwargs: Any) -> Any:
+def _apply(plain: Callable[..., Any], function: type[Function], *args: Any, **kwargs: Any) -> Any:
     if issubclass(function, CheckpointFunction):
         run, _, *given = args
         return run(*given)
-    raise fx.proxy.TraceError(
-        f"it calls {function.__name__}.apply, which has a gradient of its own"
-    )
+    for given in pytree.tree_leaves((args, kwargs)):
+        if isinstance(given, Known):
+            return given.tracer.create_proxy("call_function", Applied(function), args, kwargs)
+    return plain(function, *args, **kwargs)

@@ -134,9 +134,6 @@ def _prefixes(paths: Iterable[str]) -> set[str]:
     return {".".join(keys[:length]) for keys in ends for length in range(1, len(keys) + 1)}
 
 
-_A_PART = "Or prune a part of the network in its place (--module PATH)."
-
-
 _REMEDIES: Mapping[type[Exception], str] = {
     NotHeldError: "Hold it in an attribute, or in an nn.ModuleList or nn.ModuleDict, not in a "
     "plain list.",
@@ -363,7 +360,7 @@ def _untraceable(
             "Take the branch or conversion on tensor values out of its forward, or install or "
             f"write a {plugin}.",
         )
-    others = f" {_REMEDY}" if in_training else "" if path else f" {_A_PART}"
+    others = f" {_REMEDY}" if in_training else ""
     return UnsupportedError(
         path,
         name,

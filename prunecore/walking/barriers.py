@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.channels import Channels
-from prunecore.channels.ids import without_channels
+from prunecore.channels.ids import Ids, without_channels
+from prunecore.channels.names import is_within
+from prunecore.channels.products import count_product
 from prunecore.channels.signal import Signal
 from prunecore.channels.sizes import counted
+from prunecore.errors import UnsupportedError
 from prunecore.functions.rule import Operation
+from prunecore.isolation.copies import Isolation
+from prunecore.tracing.attributes import without_storage
+from prunecore.tracing.leaves import returned_by, run_with_numbers, with_numbers
+from prunecore.tracing.module_hooks import hooks_of
+from prunecore.tracing.tracer import forward_of
 
 
 def past_function(channels: Channels, operation: Operation) -> Any:
@@ -29,11 +40,104 @@ def past_function(channels: Channels, operation: Operation) -> Any:
     """
     name = f".{operation.args[1]}" if operation.function is getattr else operation.name
     given = operation.args, dict(operation.kwargs)
-    keep_whole(channels, given, f"no rule says what {name} does to it")
-    return pytree.tree_map_only(Tensor, _whole, operation.run(channels))
+    _keep_whole(channels, given, f"no rule says what {name} does to it")
+    numbers = functools.partial(with_numbers, operation.function)
+    return _returned(channels, operation.function, numbers, given)
 
 
-def keep_whole(channels: Channels, given: Any, reason: str) -> None:
+def past_module(
+    channels: Channels,
+    module: nn.Module,
+    given: tuple[Any, Any],
+    why: UnsupportedError,
+    in_training: bool,
+) -> Any:
+    """Follow a call of a module that is not understood: it stays, and all that it is given.
+
+    Args:
+        channels: the walk.
+        module: the module.
+        given: what it is called with, by place and by name, its tensors plain.
+        why: the error that following it ends with.
+        in_training: the mode that it is called in.
+
+    Returns:
+        What it returns, a `Signal` for each tensor, in which no channels lie.
+
+    Raises:
+        UnsupportedError: it cannot be run, either.
+    """
+    _keep_whole(channels, given, f"{channels.path} ({type(module).__name__}) is not understood")
+    channels.leave_whole(module, why.reason)
+    for tensor in (*module.parameters(), *module.buffers()):
+        for axis in range(tensor.ndim):
+            channels.bind(tensor, axis, None)
+    channels.records.touched |= {path for path, _ in module.named_modules(prefix=channels.path)}
+    followed = without_storage(Isolation(module).of(module), in_training)
+    numbers = functools.partial(run_with_numbers, module, in_training)
+    try:
+        return _returned(channels, followed, numbers, given)
+    except Exception as error:  # whatever a user's forward raises
+        raise why from error
+
+
+def _returned(
+    channels: Channels,
+    function: Callable[..., Any],
+    on_numbers: Callable[..., Any],
+    given: tuple[Any, Any],
+) -> Any:
+    """What is returned for what is given, without channels; its products are counted."""
+    run = functools.partial(returned_by, function, on_numbers)
+    returned, macs = channels.run(run, *given[0], **given[1])
+    if macs:
+        count_product(channels, macs)
+    return pytree.tree_map_only(Tensor, _whole, returned)
+
+
+def can_be_barrier(model: nn.Module, error: UnsupportedError) -> bool:
+    """True if the module that an error names may be left as it stands, rather than refused.
+
+    Args:
+        model: the network.
+        error: what following it ended with.
+    """
+    if not error.path:
+        return False
+    module = model.get_submodule(error.path)
+    # hooks and parametrizations are no part of what is written of it
+    has_more = any(hooks_of(one) or is_parametrized(one) for one in module.modules())
+    return not has_more and forward_of(module) is not nn.Module.forward
+
+
+def advised(model: nn.Module, error: UnsupportedError) -> UnsupportedError:
+    """An error that says which part of the network may be pruned in place of the whole, if any may.
+
+    That is the largest one without what is not understood: of more than half of the weights, where
+    it is not the network itself that is not understood.
+
+    Args:
+        model: the network.
+        error: what is not understood of it.
+    """
+    sizes = {
+        path: sum(parameter.numel() for parameter in module.parameters())
+        for path, module in model.named_modules()
+        if path
+        and not is_within(path, [error.path] if error.path else [])
+        and not is_within(error.path, [path])
+        and forward_of(module) is not nn.Module.forward
+        and any(True for _ in module.children())
+    }
+    part = max(sizes, key=sizes.__getitem__, default="")
+    least = sum(parameter.numel() for parameter in model.parameters()) / 2 if error.path else 0
+    if sizes.get(part, 0) <= least or "--module" in error.remedy:
+        return error
+    remedy = f"{error.remedy} Or prune a part of the network in its place (--module {part})."
+    return UnsupportedError(error.path, error.class_name, error.reason, remedy, error.line)
+
+
+def _keep_whole(channels: Channels, given: Any, reason: str) -> None:
     """Keep all channels of tensors, and all that numbers count.
 
     Args:
@@ -44,13 +148,15 @@ def keep_whole(channels: Channels, given: Any, reason: str) -> None:
     leaves = pytree.tree_leaves(given)
     for ids in counted(leaves):
         channels.pin(ids, reason)
+    known: dict[int, Ids] = {}  # one of each length: as all stay, any may be taken for another
     for signal in (leaf for leaf in leaves if isinstance(leaf, Signal)):
         channels.pin(signal.ids, reason)
-        if signal.parameter is not None:
-            for axis, size in enumerate(signal.shape):
-                own = channels.fresh(size)
-                channels.bind(signal.parameter, axis, own)
-                channels.pin(own, reason)
+        if len(signal.channel_axes) == 1:
+            known.setdefault(signal.ids.size, signal.ids.ravel())
+        for axis, size in enumerate(signal.shape if signal.parameter is not None else ()):
+            own = known.setdefault(size, channels.fresh(size))
+            channels.bind(signal.parameter, axis, own)
+            channels.pin(own, reason)
 
 
 def _whole(tensor: Tensor) -> Signal:

@@ -34,6 +34,7 @@ from prunecore.tracing.patches import beside_others
 from prunecore.tracing.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
 from prunecore.tracing.train_eval import in_both, merged
 from prunecore.walking.aliases import pin_aliases
+from prunecore.walking.barriers import advised, can_be_barrier
 from prunecore.walking.calls import couple_stated
 from prunecore.walking.diagnosis import find_wrong_answer
 from prunecore.walking.walk import Walk
@@ -76,15 +77,28 @@ def walk_train_eval(
     with kept_random_states():
         scopes = find_scopes(model, inputs, [name for name in drop if name not in modules])
         dropped = [name for name in drop if name in (TRAINING, *modules)]
-        walk = Walk(model, plugins, scopes, dropped, strict)
-        signals = pytree.tree_map_only(
-            Tensor, lambda x: Signal(x, without_channels(x.ndim)), inputs
-        )
-        records = _both(walk, model, plugins, inputs, signals)
-        walk.follow_rest()
+        barriers: dict[str, UnsupportedError] = {}
+        while True:
+            walk = Walk(model, plugins, scopes, dropped, strict, barriers)
+            try:
+                records = _followed(walk, model, plugins, inputs)
+                break
+            except UnsupportedError as error:
+                lacks = walk.lacks_layers(model.get_submodule(error.path))
+                known = strict or lacks or error.path in barriers
+                if known or not can_be_barrier(model, error):
+                    raise advised(model, error) from error.__cause__
+                barriers[error.path] = error
     _check_hooks(model, scopes, walk)
     _pin_lenders(model, plugins, records)
     _pin_met_whole(records)
+    return records
+
+
+def _followed(walk: Walk, model: nn.Module, plugins: Plugins, inputs: Arguments) -> Records:
+    signals = pytree.tree_map_only(Tensor, lambda x: Signal(x, without_channels(x.ndim)), inputs)
+    records = _both(walk, model, plugins, inputs, signals)
+    walk.follow_rest()
     return records
 
 

@@ -35,7 +35,7 @@ from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.symbolic_trace import TraceCache
-from prunecore.walking.barriers import past_function
+from prunecore.walking.barriers import past_function, past_module
 from prunecore.walking.calls import agree
 from prunecore.walking.computed import (
     Follower,
@@ -49,6 +49,9 @@ from prunecore.walking.computed import (
 )
 from prunecore.walking.filled import FilledUses
 
+NONE: Mapping[str, UnsupportedError] = {}
+
+
 LAYERS = "sequential"  # the plugin that nearly every network needs
 
 
@@ -61,6 +64,8 @@ class Walk(Follower):
         scopes: where what modules do beside their class's forward is followed.
         drop: paths of modules that training is to do without.
         strict: whether what is not understood is refused, rather than its neighbourhood left whole.
+        barriers: the errors of an earlier walk, by the paths of the modules that are left as they
+            stand.
     """
 
     def __init__(
@@ -70,9 +75,11 @@ class Walk(Follower):
         scopes: Scopes = NO_SCOPES,
         drop: Collection[str] = (),
         strict: bool = True,
+        barriers: Mapping[str, UnsupportedError] = NONE,
     ) -> None:
         super().__init__(model)
         self._strict = strict
+        self.records.forwards.barriers = barriers
         self.records.forwards.opened = scopes.opened
         self.records.forwards.hooks = {
             path: [hook.function for hook in hooks] for path, hooks in scopes.hooks.items()
@@ -122,7 +129,9 @@ class Walk(Follower):
             raise ValueError(f"{type(module).__name__} is not a module of the network")
         path = self._paths[id(module)]
         self.traced.check(path, in_training=self._in_eval is not None)
-        owner = None if path in self.records.forwards.opened else self._plugins.owner(type(module))
+        why = self.records.forwards.barriers.get(path)
+        is_own = why is not None or path in self.records.forwards.opened
+        owner = None if is_own else self._plugins.owner(type(module))
         inputs, keywords = self._plain((inputs, keywords))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
@@ -130,7 +139,10 @@ class Walk(Follower):
         depth = len(self.records.open)
         self.records.open.append((path, Visit(inputs, None, owner)))
         with self._inside(path):
-            if owner is None:
+            if why is not None:
+                in_training = self._in_eval is not None
+                output = past_module(self, module, (inputs, keywords), why, in_training)
+            elif owner is None:
                 output = self.trace(module, *inputs, **keywords)
             else:
                 if keywords or not path:  # the network is called as the user asked
@@ -194,7 +206,7 @@ class Walk(Follower):
             return of_sizes(self, function, leaves, made)
         operation = Operation(function, args, kwargs)
         if rule is None:
-            if self._strict or self._lacks_layers():
+            if self._strict or self.lacks_layers(self.module):
                 self.refuse(
                     f"its forward calls {operation.name}, and there is no rule for what that does "
                     "to channels",
@@ -350,14 +362,14 @@ class Walk(Follower):
         Raises:
             UnsupportedError: always.
         """
-        if self._lacks_layers():
+        if self.lacks_layers(self.module):
             remedy = f"Install the plugin of torch.nn's layers: pip install prunecore-{LAYERS}"
         super().refuse(reason, remedy)
 
-    def _lacks_layers(self) -> bool:
-        """True if the module that the walk is in is torch's, and the plugin of these is missing."""
+    def lacks_layers(self, module: nn.Module) -> bool:
+        """True if a module is torch's, and the plugin of these is missing."""
         has_layers = any(plugin.name == LAYERS for plugin in self._plugins.all)
-        return not has_layers and is_of_torch(type(self.module))
+        return not has_layers and is_of_torch(type(module))
 
     def _for_torch(self, argument: Any) -> Any:
         return (

@@ -119,6 +119,11 @@ def _names(text: str) -> tuple[frozenset[str], frozenset[str]]:
     return read, bound
 
 
+def names_read(text: str) -> frozenset[str]:
+    """The names that a text reads from outside of it."""
+    return _names(text)[0]
+
+
 def _own(part: Part, name: str) -> Part | None:
     """What a name means where a part stands, if it is a class or function of the distribution's."""
     value = vars(sys.modules[part.__module__]).get(name)
@@ -135,7 +140,7 @@ def _import_of(part: Part, name: str) -> set[str]:
         ValueError: a written file cannot have it.
     """
     module = sys.modules[part.__module__]
-    in_file = _in_every_file()
+    in_file = in_every_file()
     if name in in_file:
         if vars(module).get(name, in_file[name]) is in_file[name]:
             return set()
@@ -151,7 +156,7 @@ def _import_of(part: Part, name: str) -> set[str]:
 
 
 @functools.cache
-def _in_every_file() -> Mapping[str, Any]:
+def in_every_file() -> Mapping[str, Any]:
     """What the names mean that no file needs to be told of."""
     meanings: dict[str, Any] = {}
     for line in ("from torch import Tensor, nn", *IMPORTS.values()):

@@ -198,6 +198,8 @@ class ClassWriter:
         if forward is not None:
             head = signature("forward", ["self", *forward.parameters], forward.returns, INDENT)
             parts.append(f"{head}\n{write_statements(body, 2 * INDENT)}")
+        if self.members[0].methods:
+            parts.append(self.members[0].methods)
         return f"class {name}({base}):\n" + "\n\n".join(parts) + "\n"
 
 

@@ -22,6 +22,7 @@ from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, is_number, quoted, shown
 from prunecore.functions.table import SIGNS
 from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
+from prunecore.tracing.autograd_functions import Applied
 from prunecore.writing.arguments import kind_of
 from prunecore.writing.text import (
     REQUIRED,
@@ -34,6 +35,9 @@ from prunecore.writing.text import (
     same,
     without_noise,
 )
+
+_OF_FILES = ("torch.", "F.", "math.", "operator.")  # modules whose functions every file may call
+
 
 _TIGHT = 9  # the precedence of names, calls and indexing
 
@@ -92,7 +96,10 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
         return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
     if target in SIGNS:  # in place, a statement by its sign
         return Call(f"operator.{target.__name__}", args, kwargs)
-    return Call(function_name(target), args, without_defaults(target, kwargs))
+    name = function_name(target)
+    if "." in name and not name.startswith(_OF_FILES) and not isinstance(target, Applied):
+        raise UnwritableError(f"its forward calls {name}, which is no function of torch")
+    return Call(name, args, without_defaults(target, kwargs))
 
 
 def is_operator(target: Any) -> bool:
@@ -163,12 +170,10 @@ def _slice(start: str, stop: str, step: str) -> str:
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """How a function is called in a file: `torch.cat`, `F.relu`, `len`.
-
-    Raises:
-        UnwritableError: it is none of torch's or Python's.
-    """
+    """How a function is called in a file: `torch.cat`, `F.relu`, `len`."""
     name = function.__name__
+    if isinstance(function, Applied):
+        return name
     for module, text in ((torch, "torch"), (F, "F"), (operator, "operator"), (math, "math")):
         if getattr(module, name, None) is function:
             return f"{text}.{name}"
@@ -176,10 +181,7 @@ def function_name(function: Callable[..., Any]) -> str:
         return name
     if isinstance(function, torch._ops.OpOverloadPacket):
         return f"torch.ops.{str(function).replace('::', '.')}"
-    public = resolve_name(function) or f"{function.__module__}.{name}"
-    if public.partition(".")[0] != "torch":
-        raise UnwritableError(f"its forward calls {public}, which is no function of torch")
-    return str(public)
+    return resolve_name(function) or f"{function.__module__}.{name}"
 
 
 def without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:
@@ -269,7 +271,7 @@ def own_name(node: fx.Node) -> str:
     if node.target is operator.getitem:
         key = node.args[1]
         return key if isinstance(key, str) else "size" if isinstance(key, slice) else "item"
-    return getattr(node.target, "__name__", str(node.target))
+    return str(getattr(node.target, "__name__", node.target)).rpartition(".")[2]
 
 
 def singular(name: str) -> str:

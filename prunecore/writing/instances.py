@@ -35,6 +35,7 @@ class Instance:
         leaving: the channels that its output carries.
         base: what it derives from; its constructor is called among the fields if not `nn.Module`.
         held: what it holds as the container that it derives from, by key, if it derives from one.
+        methods: the text of its methods, of a module that is written as it stands.
         inline: the call of its base that does as well, where its class adds nothing but a name.
     """
 
@@ -46,6 +47,7 @@ class Instance:
     base: str = "nn.Module"
     inline: Call | None = None
     held: Mapping[str, Value] | None = None
+    methods: str = ""
 
 
 def derived(call: Call, class_name: str, entering: Hashable, leaving: Hashable) -> Instance:
@@ -249,7 +251,8 @@ def _skeleton(instance: Instance) -> str:
     blank = [with_values(statement, lambda _: Name("_")) for statement in instance.fields]
     fields = write_statements(blank, 0)
     if instance.forward is None:
-        return f"{fields} {instance.base} {_children(instance) if instance.inline else ''}"
+        children = _children(instance) if instance.inline else ""
+        return f"{fields} {instance.base} {children} {instance.methods}"
     body = write_statements(
         [with_values(statement, _without_widths) for statement in instance.forward.statements], 0
     )

@@ -92,10 +92,10 @@ def write_network(model: nn.Module, keep: Keep, plugins: Plugins, name: str, doc
                 f"The name {name!r} is that of what {plugin.label} defines for {path}.\n"
                 "Give the network another (--name)."
             )
-        if name in writer.tuples:
+        if name in writer.tuples or name in writer.own.names:
+            what = "a named tuple that the network returns" if name in writer.tuples else "a part"
             raise UsageError(
-                f"The name {name!r} is that of a named tuple that the network returns.\n"
-                "Give the network another (--name)."
+                f"The name {name!r} is that of {what}.\nGive the network another (--name)."
             )
         return file_text(root, writer, name, docstring, _output_argument(keep))
 
@@ -115,14 +115,17 @@ def file_text(
     Raises:
         SyntaxError: a plugin's text does not compile.
     """
-    read = _names("\n\n".join(writer.definitions.values()))  # built-in functions among them
-    taken = {*writer.definers, *writer.tuples, *RESERVED, *_IN_FACTORY, *read, name}
+    given = [*writer.own.texts.values(), *writer.definitions.values()]
+    read = _names("\n\n".join(given))  # built-in functions among them
+    used = {*writer.definers, *writer.tuples, *writer.own.names, *read}
+    taken = {*used, *RESERVED, *_IN_FACTORY, name}
     texts, _ = define_classes(root, taken, named)
     *_, network = texts
-    definitions = [*writer.definitions.values(), *texts.values(), _factory(name, network)]
+    definitions = [*given, *texts.values(), _factory(name, network)]
     names = _names("\n\n".join(definitions))
     body = "\n\n".join([*(DEFINITIONS[own] for own in DEFINITIONS if own in names), *definitions])
-    return f'"""{in_docstring(docstring)}"""\n\n{import_lines(body, writer.imports)}\n\n\n{body}'
+    imports = writer.imports | writer.own.imports
+    return f'"""{in_docstring(docstring)}"""\n\n{import_lines(body, imports)}\n\n\n{body}'
 
 
 def _network(model: nn.Module, value: Value, name: str) -> Instance:

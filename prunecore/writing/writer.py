@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,10 @@ from prunecore.errors import UnsupportedError, UnwritableError
 from prunecore.escaping import is_name
 from prunecore.registry import Plugin, Plugins
 from prunecore.tracing.attributes import held_numbers
+from prunecore.tracing.autograd_functions import Applied
+from prunecore.tracing.source_lines import LINE
+from prunecore.walking.barriers import advised
+from prunecore.writing.as_it_stands import initialised, standing_methods, stated, torch_call
 from prunecore.writing.class_text import Definitions
 from prunecore.writing.containers import container_of, in_places
 from prunecore.writing.expressions import literal
@@ -26,6 +30,7 @@ from prunecore.writing.forward import Forward
 from prunecore.writing.initial_values import Start, like, start_of
 from prunecore.writing.instances import Instance, derived
 from prunecore.writing.loop_writer import write_forward
+from prunecore.writing.own_text import OwnTexts
 from prunecore.writing.passes.selections import with_kept_selections
 from prunecore.writing.passes.sizes import with_kept_sizes
 from prunecore.writing.passes.variants import Variant, unify, without_residual_blocks
@@ -77,6 +82,7 @@ class Writer:
         self.imports: set[str] = set()
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self._starts: dict[tuple[type, str], Start] = {}
+        self.own = OwnTexts(self.definers)  # what is taken from the user's modules
         self._plugins = plugins
         self._paths = module_paths(model)
         traces = without_residual_blocks(keep.dependencies.forwards.traces, keep.removed_blocks)
@@ -128,8 +134,11 @@ class Writer:
             self.ties.append((name, path))
         is_opened = path in self.keep.dependencies.forwards.opened
         owner = None if is_opened else self._plugins.owner(type(module))
+        why = self._barrier(path)
         try:
-            if owner is None:
+            if owner is None and why is not None:
+                source = self._as_it_stands(module, path)
+            elif owner is None:
                 source = self.trace(module, path)
             else:
                 source = owner.call(
@@ -137,6 +146,10 @@ class Writer:
                 )
                 self._define(source, owner, path)
         except UnwritableError as error:
+            if why is not None:
+                reason = f"{why.reason}, and it cannot be written as it stands: {error.reason}"
+                told = UnsupportedError(why.path, why.class_name, reason, why.remedy, why.line)
+                raise advised(self.keep.model, told) from error
             remedy = "Give it another name or value."
             raise UnsupportedError(path, type(module).__name__, error.reason, remedy) from error
         self.written.append(Written(path, owner, source))
@@ -168,6 +181,7 @@ class Writer:
         """
         path = self._paths[id(module)]
         variant = self._variants.get(path)
+        self._define_applied(module, path, variant)
         forward = (
             None if variant is None else write_forward(variant, self.keep, self._plugins.functions)
         )
@@ -184,6 +198,66 @@ class Writer:
             )
         fields = [_field(key, child) for key, child in children.items()]
         return BlockSource(Instance(name, (*own, *fields, *_orders(variant)), forward, *ends))
+
+    def _barrier(self, path: str) -> UnsupportedError | None:
+        """Why a module is written as it stands; `None` where it has been followed."""
+        barriers = self.keep.dependencies.forwards.barriers
+        return next((why for at, why in barriers.items() if is_within(path, [at])), None)
+
+    def _as_it_stands(self, module: nn.Module, path: str) -> BlockSource:
+        """Write a module of which nothing is known, all of it kept.
+
+        Raises:
+            UnwritableError: it uses what a file does not have.
+        """
+        if is_of_torch(type(module)):
+            return BlockSource(torch_call(module, type(module)))
+        methods = standing_methods(module, self.own)
+        base, call, made = initialised(module)
+        of_base = {*made._modules, *made._parameters, *made._buffers}
+        own = [
+            stated(name, value, self.own)
+            for name, value in methods.attributes().items()
+            if getattr(made, name, self) != value
+        ]
+        own += [field for field in self._tensors(module, path) if not _is_of(field, of_base)]
+        children = {
+            key: None if child is None else self.child(child, join(path, key))
+            for key, child in module._modules.items()
+            if key not in of_base
+        }
+        name, ends = type(module).__name__, self._ends(path)
+        if call is None and base != "nn.Module":
+            held = in_places(base, children)
+            return BlockSource(
+                Instance(name, tuple(own), None, *ends, base, held=held, methods=methods.text)
+            )
+        fields = [_field(key, child) for key, child in children.items()]
+        first = [] if call is None else [Statement("", call)]
+        return BlockSource(
+            Instance(name, (*first, *own, *fields), None, *ends, base, methods=methods.text)
+        )
+
+    def _define_applied(self, module: nn.Module, path: str, variant: Variant | None) -> None:
+        """Define the functions with gradients of their own that a forward calls.
+
+        Raises:
+            UnsupportedError: a file cannot have one.
+        """
+        for node in [] if variant is None else variant.trace.graph.nodes:
+            if not isinstance(node.target, Applied):
+                continue
+            try:
+                self.own.define(node.target.function)
+            except UnwritableError as error:
+                raise UnsupportedError(
+                    path,
+                    type(module).__name__,
+                    f"its forward calls {node.target.__name__}, and the text of that cannot be "
+                    f"written as it stands: {error.reason}",
+                    "Let it use functions of torch and of the standard library alone.",
+                    node.meta.get(LINE),
+                ) from error
 
     def source(
         self, call: Call, cls: type[nn.Module], replaced: Mapping[str, Value] | None = None
@@ -307,6 +381,8 @@ class Writer:
             if self.definitions.get(name) == text:
                 continue
             for defined in sorted(defined_names(name, text, owner, what)):
+                if defined in self.own.names:
+                    raise UnwritableError(f"two different things in it are called {defined}")
                 if defined in self.definers:
                     other, elsewhere = self.definers[defined]
                     what = f"{what} defines {defined} in another text than {other.label} for"
@@ -322,6 +398,12 @@ class Writer:
         if not leaf.channel_axes:
             return one_line(leaf.shape[1])
         return self.keep.count(leaf.ids.ravel()).channels
+
+
+def _is_of(field: Statement, keys: Collection[str]) -> bool:
+    """True if a statement sets or registers a tensor of one of these names."""
+    name = field.target.removeprefix("self.").removesuffix(" = ") or field.value.positional[0]
+    return name in keys
 
 
 def _field(key: str, child: Value | None) -> Statement:

@@ -181,15 +181,6 @@ def test_what_cannot_be_followed_is_reported_with_the_line_of_the_users_file(
     assert f"a plugin that owns {cls.__name__} (hook prunecore_calculate_dependencies)" in remedy
 
 
-def test_a_network_that_cannot_be_followed_may_have_a_part_that_can() -> None:
-    x = {"x": torch.empty(2, 3, device="meta")}
-    with pytest.raises(UnsupportedError, match=r"a part of the network .* \(--module PATH\)"):
-        trace_level(Branch(), "", x)
-    with pytest.raises(UnsupportedError) as caught:
-        trace_level(Branch(), "layer1.0", x)
-    assert "--module" not in str(caught.value)
-
-
 def test_a_recurrent_layer_without_its_plugin_says_which_to_install() -> None:
     with pytest.raises(UnsupportedError, match="pip install prunecore-recurrent"):
         trace_level(nn.GRU(3, 4), "gru", {"input": None})

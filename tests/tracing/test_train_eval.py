@@ -402,7 +402,7 @@ def test_training_that_cannot_be_followed_is_refused_and_can_be_left_out(
     model = randomised(Net(function))
     before = torch.get_rng_state(), random.getstate()
     with pytest.raises(UnsupportedError, match=r"the network \(Net\)") as raised:
-        prunecore.prune(model, level=30, input_shape=(3,))
+        prunecore.prune(model, level=30, input_shape=(3,), strict=True)
     assert reason in raised.value.reason
     assert raised.value.remedy.endswith("Or leave out what only training does (--drop training).")
     assert torch.equal(before[0], torch.get_rng_state())

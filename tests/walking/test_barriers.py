@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from prunecore.errors import UnsupportedError
+
 SIZE = 6
 
 
@@ -56,7 +58,9 @@ def test_what_reaches_a_function_without_a_rule_is_left_whole(
 
 
 def test_it_is_refused_where_all_is_to_be_understood(find: Callable[..., Any]) -> None:
-    with pytest.raises(Exception, match="its forward calls grid_sample, and there is no rule"):
+    with pytest.raises(
+        UnsupportedError, match="its forward calls grid_sample, and there is no rule"
+    ):
         find(Around(FUNCTIONS["grid_sample"]), (2, 3, SIZE, SIZE))
 
 
@@ -90,3 +94,32 @@ def test_what_counts_its_channels_stays(cut: Callable[..., Any]) -> None:
     assert result.dependencies.left_whole == {
         "reaching": "no rule says what affine_grid does to it"
     }
+
+
+class Deciding(nn.Module):
+    def __init__(self, *parts: nn.Module) -> None:
+        super().__init__()
+        self.small, self.part, self.layers = nn.Linear(3, 3), nn.ModuleList(), nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers[0](x) if x.sum() > 0 else x
+
+
+def test_what_is_refused_as_a_whole_has_a_part_that_may_be_pruned(find: Callable[..., Any]) -> None:
+    part = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 3))
+    with pytest.raises(UnsupportedError, match=r"\. Or prune a part .* \(--module layers\.0\)\."):
+        find(Deciding(part), (2, 3), strict=False)
+    with pytest.raises(UnsupportedError) as caught:
+        find(Deciding(nn.Linear(3, 3)), (2, 3), strict=False)
+    assert "--module" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("width", "is_advised"), [(2, False), (30, True)])
+def test_a_part_of_less_than_half_of_the_weights_is_not_advised(
+    find: Callable[..., Any], width: int, is_advised: bool
+) -> None:
+    part = nn.Sequential(nn.Linear(3, width), nn.Linear(width, 3))
+    model = nn.Sequential(part, Deciding(nn.Linear(3, 3)))
+    with pytest.raises(UnsupportedError) as caught:
+        find(model, (2, 3))
+    assert ("(--module 0)" in str(caught.value)) is is_advised
