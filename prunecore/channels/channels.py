@@ -23,7 +23,7 @@ from prunecore.channels.ids import (
 )
 from prunecore.channels.names import module_paths, tensor_names
 from prunecore.channels.records import MaskedForward, MaskedFunction, Records, Use
-from prunecore.channels.signal import Computed, Filled, Grid, Origin, Signal, shaped
+from prunecore.channels.signal import Computed, Filled, Grid, Origin, Reduced, Signal, shaped
 from prunecore.errors import InputShapeError, Line, UnsupportedError
 
 # why channels stay that are added to what is not cut
@@ -48,6 +48,7 @@ class Channels(ABC):
         self._stored = tensor_names(model)
         self._at = [""]  # the paths of the modules that the walk is inside of
         self._lines: list[Line | None] = [None]  # where it has come to in their forwards
+        self.states_numbers = False  # whether the call that is followed is written with numbers
         self._call: str | None = None  # the call of a traced forward that is followed
 
     # Following: what a walk does
@@ -143,6 +144,9 @@ class Channels(ABC):
         """
         if signal.computed and Computed not in understood:
             signal = self.whole(signal)
+        reduced = signal.origin_as(Reduced)
+        if reduced and reduced.tells and Reduced not in understood:
+            self.pin(reduced.ids, reduced.tells)
         return signal if Grid in understood else self.settle(signal)
 
     @property
@@ -352,6 +356,7 @@ class Channels(ABC):
         if grid is None:
             return signal
         *before, last = grid.arrangements
+        axis = _heads_of(grid, signal.channel_axes, signal.ndim) if axis is None else axis
         settled = one_channel_axis(last, self.join, axis)
         ids, places = np.unique(last, return_index=True)
         stands_for = np.broadcast_to(settled, last.shape).ravel()[places]
@@ -359,6 +364,25 @@ class Channels(ABC):
             units = stands_for[np.searchsorted(ids, arrangement)]
             one_channel_axis(without_repetition(units), self.join)
         return Signal(signal.meta, settled)
+
+    def settle_beside(self, signal: Signal, axes: Collection[int]) -> Signal:
+        """Settle a tensor so that, if possible, no channels lie along these axes.
+
+        Args:
+            signal: any tensor.
+            axes: that a function mixes, or takes places along.
+
+        Returns:
+            The same tensor, its channels along one axis at most where it had not settled.
+        """
+        others = [axis for axis in signal.channel_axes if axis not in axes]
+        grid = signal.origin_as(Grid)
+        if grid is None or not others or len(others) == len(signal.channel_axes):
+            return self.settle(signal)
+        rank = signal.ndim - len(signal.channel_axes) + len(others)
+        most = max(others, key=lambda axis: signal.shape[axis])
+        heads = _heads_of(grid, others, rank)
+        return self.settle(signal, most if heads is None else heads)
 
     def hold_one(self, ids: Ids) -> None:
         """See to it that one of these ids, of any shape, stays: no part of a tensor is empty."""
@@ -455,6 +479,21 @@ class Channels(ABC):
         return path, type(self._model.get_submodule(path)).__name__
 
 
+def _heads_of(grid: Grid, axes: Sequence[int], rank: int) -> int | None:
+    """The axis of attention's heads, if a tensor of four axes has such: the outer one of two.
+
+    Args:
+        grid: how its places lie.
+        axes: the axes along which its channels lie that are to choose from.
+        rank: how many axes the tensor has, without the others along which its channels lie.
+    """
+    if rank != 4 or len(axes) != 2:
+        return None
+    lying = grid.coordinates[grid.source.channel_axes[0]]
+    lines = [np.moveaxis(lying, axis, 0).reshape(lying.shape[axis], -1)[:, 0] for axis in axes]
+    return axes[int(np.argmax([line[1] - line[0] for line in lines]))]
+
+
 _CROSSWISE = "it meets channels that lie along another axis"
 
 
@@ -474,19 +513,40 @@ def broadcast_together(channels: Channels, a: Signal, b: Signal) -> Signal:
         if a_axes:
             channels.join(a_ids, b_ids)
         ids = a_ids
-    elif a_axes and b_axes and (a.parameter is None) != (b.parameter is None):
-        # a parameter's places make no channels: what it meets keeps its own
-        ids, crossing = (a_ids, b_ids) if a.parameter is None else (b_ids, a_ids)
-        channels.pin(crossing, _CROSSWISE)
     elif a_axes and b_axes:
-        for meets in (a_ids, b_ids):
-            channels.pin(meets, _CROSSWISE)
-        ids = without_channels(len(shape))
+        ids = _crossing(channels, a, b, a_ids, b_ids)
     else:
         ids, axes, other = (a_ids, a_axes, b_shape) if a_axes else (b_ids, b_axes, a_shape)
         if any(other[axis] > 1 for axis in axes):
             channels.pin(ids, MEETS_WHOLE)
     return Signal(shaped(shape, torch.promote_types(a.meta.dtype, b.meta.dtype)), ids)
+
+
+def _crossing(channels: Channels, a: Signal, b: Signal, a_ids: Ids, b_ids: Ids) -> Ids:
+    """Meet channels that lie along another axis; those that layers make are kept, if they can be.
+
+    Places of parameters and buffers, and of what is computed of them, make no channels.
+
+    Args:
+        channels: the walk.
+        a: a tensor.
+        b: the other one.
+        a_ids: of the first, of the rank of the result.
+        b_ids: of the second, likewise.
+    """
+    is_stored = [
+        signal.parameter is not None or channels.records.are_of_stored(signal.ids)
+        for signal in (a, b)
+    ]
+    if sum(is_stored) == 1:
+        ids, crossing, stored = (b_ids, a_ids, a) if is_stored[0] else (a_ids, b_ids, b)
+        channels.pin(crossing, _CROSSWISE)
+        shape = (1,) * (ids.ndim - stored.ndim) + stored.shape
+        if all(shape[axis] == 1 for axis, size in enumerate(ids.shape) if size > 1):
+            return ids
+    for ids in (a_ids, b_ids):
+        channels.pin(ids, _CROSSWISE)
+    return without_channels(a_ids.ndim)
 
 
 def _adopt(channels: Channels, signal: Signal, other: Signal) -> Signal:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
@@ -149,6 +150,7 @@ class Records:
 
     count: int = 0  # ids handed out
     is_trial: bool = False  # whether what is found is forgotten
+    of_stored: list[Ids] = field(default_factory=list)  # handed out to parameters and buffers
     bindings: dict[tuple[int, int], Ids] = field(default_factory=dict)  # (id of tensor, axis)
     # likewise, where a forward asks for the size of a tensor that it computes of parameters
     sized: dict[tuple[int, int], Ids] = field(default_factory=dict)
@@ -176,6 +178,10 @@ class Records:
     masked_functions: dict[tuple[str, str], tuple[Ids, MaskedFunction]] = field(
         default_factory=dict
     )
+
+    def are_of_stored(self, ids: Ids) -> bool:
+        """True if ids, of any shape, were handed out to parameters and buffers, not to layers."""
+        return bool(self.of_stored) and bool(np.isin(ids, np.concatenate(self.of_stored)).all())
 
 
 TRAINING = "training"  # stands for all that only training does, where modules are named

@@ -54,6 +54,19 @@ class Picked:
     places: Ids
 
 
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """What a function has made of all places along an axis of channels, such as their sum.
+
+    Attributes:
+        ids: the channels, shape `(places,)`.
+        tells: why these stay where it tells places by their numbers, as `argmax` does.
+    """
+
+    ids: Ids
+    tells: str | None = None
+
+
 @dataclass(frozen=True)
 class Way:
     """Where the channels come from with which a computed tensor is followed.
@@ -110,7 +123,7 @@ class Computed:
     reorders: bool
     parts: list[Signal] = field(default_factory=list)
     followed: list[Followed] = field(default_factory=list)
-    before: Stored | Grid | Picked | Sized | Filled | None = None
+    before: Stored | Grid | Picked | Reduced | Sized | Filled | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +163,8 @@ class Filled:
 
 
 # What is known of where a tensor comes from, besides its channels.
-Origin: TypeAlias = Stored | Grid | Picked | Computed | Sized | Filled
-Kind = TypeVar("Kind", Stored, Grid, Picked, Computed, Sized, Filled)
+Origin: TypeAlias = Stored | Grid | Picked | Reduced | Computed | Sized | Filled
+Kind = TypeVar("Kind", Stored, Grid, Picked, Reduced, Computed, Sized, Filled)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,15 @@
 """Sizes along channels that a forward reads off a tensor, and the numbers that it makes of them.
 
-A forward that only reshapes by them works with fewer channels as well. One that computes with them,
-`x / x.size(1)`, would compute something else.
+A forward that reshapes by them works with fewer channels as well. Where it computes with them, as
+in `x * x.size(1) ** -0.5`, the number is to stay what it was; unless it is what a mean divides by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids, without_channels
 from prunecore.channels.signal import Signal, Sized
@@ -17,12 +19,14 @@ class Count(int):
     """A whole number that depends on how many of these channels there are."""
 
     ids: tuple[Ids, ...]
+    of: Callable[[int], Any]  # what it is for so many channels, where these are of one tensor
 
 
 class Ratio(float):
     """A number that depends on how many of these channels there are."""
 
     ids: tuple[Ids, ...]
+    of: Callable[[int], Any]
 
 
 def sizes(signal: Signal) -> tuple[int, ...]:
@@ -53,8 +57,21 @@ def counted(values: Sequence[Any]) -> list[Ids]:
     return [ids for value in values if isinstance(value, Count | Ratio) for ids in value.ids]
 
 
-def depending(number: int | float, ids: Sequence[Ids]) -> Any:
-    """A number that depends on how many channels there are."""
+def depending(
+    number: int | float, ids: Sequence[Ids], of: Callable[[int], Any] = lambda count: count
+) -> Any:
+    """A number that depends on how many channels there are.
+
+    Args:
+        number: its value for all of them.
+        ids: the channels.
+        of: its value for so many of them; asked only where there is one array of `ids`.
+    """
     result = Count(number) if isinstance(number, int) else Ratio(number)
-    result.ids = tuple(ids)
+    result.ids, result.of = tuple(ids), of
     return result
+
+
+def recounted(values: Any, count: int) -> Any:
+    """A structure of values, the numbers among them as they are for so many channels."""
+    return pytree.tree_map_only((Count, Ratio), lambda number: number.of(count), values)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from prunecore.channels.ids import along, without_channels
-from prunecore.channels.signal import Signal, shaped
+from prunecore.channels.signal import Computed, Signal, Stored, shaped
 from prunecore.functions.rule import FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ def _concatenate(channels: Channels, operation: Operation) -> Signal:
     dim = operation.argument(1, "dim", 0) % tensors[0].ndim
     meta = channels.run(torch.cat, [tensor.meta for tensor in tensors], dim)
     if not any(tensor.carries_channels(dim) for tensor in tensors):
-        return Signal(meta, channels.couple(*(_without(tensor, dim) for tensor in tensors)).ids)
+        met = [_without(tensor, dim) for tensor in channels.meeting(tensors)]
+        met.sort(key=lambda tensor: not tensor.channel_axes)  # parameters take theirs from others
+        return Signal(meta, channels.couple(*met).ids)
+    tensors = [channels.whole(tensor) for tensor in tensors]
     if any(tensor.channel_axes not in ([dim], []) for tensor in tensors):
         for tensor in tensors:
             channels.pin(tensor.ids, "it is concatenated with channels along another axis")
@@ -42,13 +45,13 @@ def _concatenate_along(dim: int) -> FunctionRule:
             )
         return _concatenate(channels, Operation(torch.cat, (tensors, dim), {}))
 
-    return FunctionRule(calculate)
+    return FunctionRule(calculate, understands=(Computed,))
 
 
 def _without(tensor: Signal, dim: int) -> Signal:
     """A tensor as if one axis had size 1, to be coupled along the others."""
     shape = [1 if axis == dim else size for axis, size in enumerate(tensor.shape)]
-    return Signal(shaped(shape, tensor.meta.dtype), tensor.ids)
+    return Signal(shaped(shape, tensor.meta.dtype), tensor.ids, tensor.origin_as(Stored))
 
 
 def _stack(channels: Channels, operation: Operation) -> Signal:
@@ -59,7 +62,7 @@ def _stack(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    **everywhere("cat concat concatenate", FunctionRule(_concatenate)),
+    **everywhere("cat concat concatenate", FunctionRule(_concatenate, understands=(Computed,))),
     **everywhere("hstack column_stack", _concatenate_along(1)),
     **everywhere("vstack", _concatenate_along(0)),
     **everywhere("dstack", _concatenate_along(2)),

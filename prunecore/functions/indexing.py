@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, without_channels
-from prunecore.channels.signal import Computed, Grid, Signal
+from prunecore.channels.signal import Computed, Grid, Reduced, Signal
 from prunecore.functions.reshaping import picked
 from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 
@@ -28,7 +28,7 @@ def _index(channels: Channels, operation: Operation) -> Any:
     tensor, index = operation.args
     if not isinstance(tensor, Signal):  # a tuple of them
         return operation.function(tensor, index)
-    tensor = channels.whole(tensor)
+    tensor = channels.plain(tensor, (Grid,))
     items = list(index) if isinstance(index, tuple) else [index]
     items = [numbers_of(item) for item in items]
     gathers = any(is_stored(item) for item in items)
@@ -66,7 +66,7 @@ def places_at(channels: Channels, tensor: Signal, items: Sequence[Any]) -> Signa
     meta = channels.run(operator.getitem, tensor, tuple(given))
     along_axes = [item for item in items if item is not None]
     alone = [axis for axis, item in enumerate(along_axes) if isinstance(item, int)]
-    tensor = _settled(channels, tensor, alone)
+    tensor = channels.settle_beside(tensor, alone)
     gathers = any(isinstance(item, Signal) for item in items)
     return (_gathered if gathers else _indexed)(channels, tensor, meta, items)
 
@@ -167,7 +167,10 @@ def _along_dim(
         dims = operation.argument(place, name, default)
         dims = range(tensor.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
         axes = [dim % tensor.ndim for dim in dims]
-        tensor = _settled(channels, tensor, axes if alone else [])
+        if alone:
+            tensor = channels.settle_beside(tensor, axes)
+        else:
+            tensor = _settled_for_runs(channels, tensor, axes)
         cut = [axis for axis in axes if tensor.carries_channels(axis)]
         if cut and (len(axes) > 1 or len(tensor.channel_axes) > 1):
             channels.pin(tensor.ids, _CUTS)
@@ -185,11 +188,16 @@ def _along_dim(
     return FunctionRule(calculate, understands=(Grid,), reorders=True)
 
 
-def _settled(channels: Channels, tensor: Signal, whole: Sequence[int]) -> Signal:
-    """A tensor whose channels lie along one axis, if possible none of those to be left whole."""
-    others = [axis for axis in tensor.channel_axes if axis not in whole]
-    most = max(others, key=lambda axis: tensor.shape[axis]) if whole and others else None
-    return channels.settle(tensor, most)
+def _settled_for_runs(channels: Channels, tensor: Signal, axes: Sequence[int]) -> Signal:
+    """A tensor of which runs of places are taken along an axis.
+
+    Attention's heads stay apart where what is within them lies last, as halves of a rotary
+    embedding do; else the axis with the most channels.
+    """
+    along_channels = tensor.channel_axes
+    if len(along_channels) < 2 or tensor.ndim - 1 in axes:
+        return channels.settle(tensor)
+    return channels.settle(tensor, max(along_channels, key=lambda axis: tensor.shape[axis]))
 
 
 def _numbered(tensor: Signal, axis: int) -> Tensor:
@@ -252,7 +260,7 @@ def _shuffle(channels: Channels, operation: Operation) -> Signal:
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
     operator.getitem: FunctionRule(
-        _index, understands=(Grid, Computed), reorders=True, sign=Sign("[]", 9, "access")
+        _index, understands=(Grid, Reduced, Computed), reorders=True, sign=Sign("[]", 9, "access")
     ),
     **everywhere("chunk split split_with_sizes tensor_split", _along_dim(2)),
     **everywhere("unbind", _along_dim(1, alone=True)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from prunecore.channels.signal import Computed, Signal
+from prunecore.channels.signal import Computed, Grid, Reduced, Signal
 from prunecore.channels.sizes import places, sizes
 from prunecore.functions.rule import FunctionRule, Operation, Sign, elementwise, everywhere
 
@@ -55,6 +55,7 @@ def _attribute(channels: Channels, operation: Operation) -> Any:
     if not isinstance(tensor, Signal):  # a named tuple of them
         return getattr(tensor, name)
     if name in ("T", "mT"):
+        tensor = channels.plain(tensor)
         ids = getattr(torch.from_numpy(tensor.ids), name).numpy()
         return Signal(getattr(tensor.meta, name), ids)
     if name == "data":
@@ -93,7 +94,10 @@ _ELEMENTWISE = """
 """
 
 
-_BY_PLACE = FunctionRule(elementwise, understands=(Computed,))
+_BY_PLACE = FunctionRule(elementwise, understands=(Computed,), keeps_numbers=True)
+
+
+_ASKED = (Grid, Reduced)  # of a tensor that is asked something, nothing is coupled
 
 
 _SIGNS: Mapping[Callable[..., Any], Sign] = {
@@ -124,14 +128,17 @@ _SIGNS: Mapping[Callable[..., Any], Sign] = {
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **{function: replace(_BY_PLACE, sign=sign) for function, sign in _SIGNS.items()},
-    operator.add: FunctionRule(_add, understands=(Computed,), sign=Sign("+", 4)),
+    operator.add: replace(_BY_PLACE, calculate=_add, sign=Sign("+", 4)),
     operator.abs: _BY_PLACE,
     **everywhere(_ELEMENTWISE, _BY_PLACE),
     **everywhere("to float double half bfloat16 type_as long int bool", FunctionRule(_cast)),
     **everywhere("cpu requires_grad", FunctionRule(_cast)),
     **everywhere("type", FunctionRule(_type)),
-    **everywhere("size", FunctionRule(_size)),
-    **everywhere("dim ndimension numel is_floating_point is_complex", FunctionRule(_count)),
-    getattr: FunctionRule(_attribute, sign=Sign(".", 9, "access")),
-    len: FunctionRule(_count),
+    **everywhere("size", FunctionRule(_size, understands=_ASKED)),
+    **everywhere(
+        "dim ndimension numel is_floating_point is_complex",
+        FunctionRule(_count, understands=_ASKED),
+    ),
+    getattr: FunctionRule(_attribute, understands=_ASKED, sign=Sign(".", 9, "access")),
+    len: FunctionRule(_count, understands=_ASKED),
 }

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -178,8 +179,15 @@ def _over_kept(
 def _matmul(channels: Channels, operation: Operation) -> Signal:
     """The last axis of the first tensor with the axis before the last of the second."""
     meta = operation.run(channels)
-    factors = (operation.tensor, operation.argument(1, "other", operation.kwargs.get("mat2")))
-    return multiply(channels, operation, _matrices(factors), meta)
+    given = (operation.tensor, operation.argument(1, "other", operation.kwargs.get("mat2")))
+    factors = tuple(channels.settle_beside(factor, _within(factor)) for factor in given)
+    args = (*factors, *operation.args[2:])
+    return multiply(channels, replace(operation, args=args, kwargs={}), _matrices(factors), meta)
+
+
+def _within(factor: Signal) -> Sequence[int]:
+    """The axes of a matrix, of the many for each input that a tensor is: whole ones go."""
+    return range(factor.ndim - 2, factor.ndim) if factor.ndim > 3 else ()
 
 
 def _added_matmul(channels: Channels, operation: Operation) -> Signal:
@@ -199,6 +207,15 @@ def _matrices(factors: tuple[Signal, ...]) -> Product:
     )
     ends = [name for name in ("row", "column") if name in own[0] + own[1]]
     return Product(factors, labels, (*batch, *ends))
+
+
+def _outer(channels: Channels, operation: Operation) -> Signal:
+    """All products of the places of two rows."""
+    meta = operation.run(channels)
+    factors = (operation.tensor, operation.argument(1, "vec2"))
+    return multiply(
+        channels, operation, Product(factors, (("row",), ("column",)), ("row", "column")), meta
+    )
 
 
 def _einsum(channels: Channels, operation: Operation) -> Signal:
@@ -231,6 +248,14 @@ def _spelt(names: str, rank: int, dots: int) -> Labels:
     return (*before, *(f"...{number}" for number in range(dots - count, dots)), *after)
 
 
+def _repeated(tensor: Signal, heads: int) -> Signal:
+    """A tensor each of whose heads is there so many times that they are as many as this."""
+    axis = tensor.ndim - 3
+    times = heads // tensor.shape[axis]
+    ids = np.repeat(tensor.ids, times, axis) if tensor.carries_channels(axis) else tensor.ids
+    return Signal(tensor.meta.repeat_interleave(times, axis), ids)
+
+
 def _attention(channels: Channels, operation: Operation) -> Signal:
     """Heads go as a whole, and what the values are wide; not what queries and keys are compared by.
 
@@ -240,6 +265,8 @@ def _attention(channels: Channels, operation: Operation) -> Signal:
     names = ("query", "key", "value")
     given = [operation.argument(place, name) for place, name in enumerate(names)]
     query, key, value = (channels.settle(tensor, tensor.ndim - 3) for tensor in given)
+    if operation.kwargs.get("enable_gqa"):  # several queries share a key and a value
+        key, value = (_repeated(tensor, query.shape[-3]) for tensor in (key, value))
     mask = operation.argument(3, "attn_mask")
     compared = (channels.pin_axes(tensor, [-1, -2], operation.name) for tensor in (query, key))
     value = channels.pin_axes(value, [-2], operation.name)
@@ -255,9 +282,10 @@ def _attention(channels: Channels, operation: Operation) -> Signal:
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
-    operator.matmul: FunctionRule(_matmul, understands=(Computed,), sign=Sign("@", 5)),
-    **everywhere("matmul bmm mm", FunctionRule(_matmul, understands=(Computed,))),
+    operator.matmul: FunctionRule(_matmul, understands=(Computed, Grid), sign=Sign("@", 5)),
+    **everywhere("matmul bmm mm", FunctionRule(_matmul, understands=(Computed, Grid))),
     **everywhere("baddbmm addmm", FunctionRule(_added_matmul, understands=(Computed,))),
+    **everywhere("outer ger", FunctionRule(_outer, understands=(Computed,))),
     torch.einsum: FunctionRule(_einsum, understands=(Computed,)),
     F.scaled_dot_product_attention: FunctionRule(_attention, understands=(Grid,)),
 }

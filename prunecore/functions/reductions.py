@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from prunecore.channels.ids import Ids, without_channels
+from prunecore.channels.ids import without_channels
 from prunecore.channels.over_kept import over_kept
-from prunecore.channels.signal import Signal, shaped
+from prunecore.channels.signal import Grid, Reduced, Signal, shaped
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, everywhere
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
 
 
+_TELLING = "max min median nanmedian"  # the number of the place as well, along an axis
+
+
 def _reduce(channels: Channels, operation: Operation, place: int = 1) -> Any:
-    """A reduction: channels that it mixes are left whole.
+    """A reduction: along channels it is one over those that are kept.
 
     Args:
         channels: the walk.
@@ -28,33 +32,43 @@ def _reduce(channels: Channels, operation: Operation, place: int = 1) -> Any:
         place: of the argument `dim`.
     """
     tensor = operation.tensor
-    dims = operation.argument(place, "dim")
+    dims = operation.argument(place, "dim", operation.kwargs.get("axis"))
     if isinstance(dims, Signal):  # torch.max and torch.min of two tensors
         return elementwise(channels, operation)
     result = operation.run(channels)
     dims = range(tensor.ndim) if dims is None else [dims] if isinstance(dims, int) else dims
     axes = {dim % tensor.ndim for dim in dims}
-    ids = _mixed(channels, operation, axes)
+    tensor = channels.settle_beside(tensor, axes)
+    mixed = next((axis for axis in axes if tensor.carries_channels(axis)), None)
+    ids, reduced = tensor.ids, None
+    if mixed is not None:
+        reduced = channels.axis(tensor, mixed)
+        assert reduced is not None
+        over_kept = functools.partial(_reduce_kept, operation.function, mixed)
+        channels.masked_function(reduced, over_kept)
+        ids = without_channels(tensor.ndim)
     metas = [result] if isinstance(result, Tensor) else list(result)
     if metas[0].ndim != tensor.ndim:
         ids = ids.reshape([size for axis, size in enumerate(ids.shape) if axis not in axes])
-    signals = [Signal(meta, ids) for meta in metas]
+    last = len(metas) - 1
+    tells = operation.name.startswith("arg") or (last == 1 and operation.name in _TELLING.split())
+    mixes = f"{operation.name} mixes it"
+    origins = [
+        None if reduced is None else Reduced(reduced, mixes if tells and number == last else None)
+        for number in range(len(metas))
+    ]
+    signals = [Signal(meta, ids, origin) for meta, origin in zip(metas, origins, strict=True)]
     return signals[0] if isinstance(result, Tensor) else type(result)(signals)
 
 
-def _mixed(channels: Channels, operation: Operation, axes: Collection[int]) -> Ids:
-    """The channels that are left; those that are mixed are whole, unless they are a weight's."""
-    tensor = operation.tensor
-    carried = [axis for axis in axes if tensor.carries_channels(axis)]
-    if not channels.follows_weights or len(carried) != 1:
-        return channels.pin_axes(tensor, axes, operation.name).ids
-    reduce_kept = functools.partial(_reduce_kept, operation.function, carried[0])
-    channels.masked_function(channels.axis(tensor, carried[0]), reduce_kept)
-    return without_channels(tensor.ndim)
-
-
 def _reduce_kept(
-    function: Callable[..., Any], axis: int, kept: Tensor, input: Tensor, *args: Any, **kwargs: Any
+    function: Callable[..., Any],
+    axis: int,
+    kept: Tensor,
+    /,
+    input: Tensor,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     return function(input.index_select(axis, kept), *args, **kwargs)
 
@@ -96,21 +110,57 @@ def _normalize(channels: Channels, operation: Operation) -> Signal:
     dim = operation.argument(2, "dim", 1)
     if not isinstance(dim, int):
         return channels.pin_axes(tensor, dim, operation.name)
+    tensor = channels.settle_beside(tensor, [dim % tensor.ndim])
     ids = channels.axis(tensor, dim)
     channels.masked_function(ids, functools.partial(over_kept, F.normalize, dim))
-    return Signal(shaped(tensor.shape), tensor.ids)
+    origin = None if ids is None else Reduced(ids)
+    return Signal(shaped(tensor.shape), tensor.ids, origin)
+
+
+def _cosine(channels: Channels, operation: Operation) -> Signal:
+    """The cosine between two tensors along an axis; along channels, over the kept ones."""
+    meta = operation.run(channels)
+    first, second = operation.argument(0, "x1"), operation.argument(1, "x2")
+    dim = operation.argument(2, "dim", 1)
+    rank = max(first.ndim, second.ndim)
+    met = channels.couple(first, second)
+    ids = channels.axis(met, dim)
+    if ids is None:
+        return Signal(meta, met.ids.squeeze(dim % rank))
+    if first.shape != second.shape:
+        channels.pin(ids, f"{operation.name} mixes it")
+    axis = dim % rank - rank
+    channels.masked_function(ids, functools.partial(_cosine_of_kept, operation.function, axis))
+    return Signal(meta, without_channels(meta.ndim), Reduced(ids))
+
+
+def _cosine_of_kept(
+    function: Callable[..., Tensor], axis: int, kept: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
+    args, kwargs = pytree.tree_map_only(
+        Tensor, lambda tensor: tensor.index_select(axis, kept), (args, kwargs)
+    )
+    return function(*args, **kwargs)
+
+
+def _triangle(channels: Channels, operation: Operation) -> Signal:
+    """A part of the last two axes; what lies along these is left whole."""
+    tensor = operation.tensor
+    return channels.pin_axes(tensor, [tensor.ndim - 2, tensor.ndim - 1], operation.name)
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere(
         "mean sum amax amin std var prod logsumexp all any max min argmax argmin median nanmean "
-        "nansum var_mean std_mean count_nonzero",
-        FunctionRule(_reduce),
+        "nansum var_mean std_mean count_nonzero nanmedian",
+        FunctionRule(_reduce, understands=(Grid,)),
     ),
-    **everywhere("norm", FunctionRule(_norm)),
-    torch.linalg.vector_norm: FunctionRule(_norm),
+    **everywhere("norm", FunctionRule(_norm, understands=(Grid,))),
+    torch.linalg.vector_norm: FunctionRule(_norm, understands=(Grid,)),
     **everywhere("sort argsort", _sort(1)),
     **everywhere("topk", _sort(2)),
-    F.normalize: FunctionRule(_normalize),
+    F.normalize: FunctionRule(_normalize, understands=(Grid,)),
+    F.cosine_similarity: FunctionRule(_cosine),
+    **everywhere("tril triu", FunctionRule(_triangle)),
     **everywhere("softmax log_softmax softmin cumsum cumprod", FunctionRule(_mixes_along_dim)),
 }

@@ -141,6 +141,19 @@ def _repeat(channels: Channels, operation: Operation) -> Signal:
     return Signal(meta, np.ascontiguousarray(ids))
 
 
+def _as_complex(channels: Channels, operation: Operation) -> Signal:
+    """The last axis, of two places, becomes one number."""
+    meta = operation.run(channels)
+    tensor = channels.settle_beside(operation.tensor, [operation.tensor.ndim - 1])
+    tensor = channels.pin_axes(tensor, [tensor.ndim - 1], operation.name)
+    return Signal(meta, tensor.ids[..., 0])
+
+
+def _as_real(channels: Channels, operation: Operation) -> Signal:
+    """A number becomes two, along a last axis."""
+    return Signal(operation.run(channels), operation.tensor.ids[..., None])
+
+
 _REORDERS = FunctionRule(_reshape, understands=(Grid,), reorders=True)
 
 
@@ -151,6 +164,8 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("unflatten", replace(_REORDERS, rewrite=_write_unflatten, infers_size=True)),
     **everywhere("contiguous clone detach", replace(_REORDERS, calculate=_same_places)),
     **everywhere("expand", FunctionRule(_expand, write_sizes)),
+    torch.view_as_complex: FunctionRule(_as_complex, understands=(Grid,)),
+    torch.view_as_real: FunctionRule(_as_real),
     **everywhere("expand_as", FunctionRule(_expand_as)),
     **everywhere("repeat tile", FunctionRule(_repeat)),
     **everywhere(

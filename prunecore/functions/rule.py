@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
-from prunecore.channels.signal import Origin, Signal, kind_of, shaped
-from prunecore.channels.sizes import counted
+from prunecore.channels.ids import Ids
+from prunecore.channels.signal import Origin, Reduced, Signal, kind_of, shaped
+from prunecore.channels.sizes import Count, Ratio, counted
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
@@ -107,6 +111,8 @@ class FunctionRule:
         takes: `"one"` place by its number, whose axis is gone then, or a `"run"` of places.
         infers_size: whether it finds out a size that is given as -1.
         makes: whether it makes a tensor of no other, so that such calls of it are followed, too.
+        keeps_numbers: whether it computes with numbers that it is given, so that one which counts
+            channels has to stay what it was.
         sign: of an operator of Python.
         linear_map: of a function that mixes channels by a weight, a call with the tensors
             themselves to the map that it is, so that the weight can be refitted.
@@ -119,6 +125,7 @@ class FunctionRule:
     takes: Literal["one", "run"] | None = None
     infers_size: bool = False
     makes: bool = False
+    keeps_numbers: bool = False
     sign: Sign | None = None
     linear_map: Callable[[Operation], LinearMap] | None = None
 
@@ -135,14 +142,48 @@ def elementwise(channels: Channels, operation: Operation) -> Signal:
     is_operator = getattr(operator, operation.name, None) is operation.function
     if is_operator and any(argument is None for argument in arguments):
         raise TypeError("of its operands one is None")
-    for ids in counted(arguments):
-        channels.pin(ids, f"{operation.name} depends on how many there are")
     tensors = [value for value in arguments if isinstance(value, Signal)]
+    _count_kept(channels, operation, counted(arguments), tensors)
     met = channels.couple(*channels.meeting(tensors))
     answers = operation.name in _QUESTIONS.split()
     is_plain = not answers and all(x.meta.dtype is torch.float32 for x in tensors)
     dtype = torch.float32 if is_plain else kind_of(operation.run(channels))
     return Signal(shaped(met.shape, dtype), met.ids)  # contiguous, as the results of torch are
+
+
+def _count_kept(
+    channels: Channels, operation: Operation, counts: Sequence[Ids], tensors: Sequence[Signal]
+) -> None:
+    """Let what is divided by a number of channels be so in the masked original, as in a mean.
+
+    Any other number that a forward computes of theirs stays what it was.
+    """
+    if counts and not channels.states_numbers:
+        for ids in counts:
+            channels.pin(ids, f"{operation.name} depends on how many there are")
+        return
+    reduced = [origin.ids for tensor in tensors if (origin := tensor.origin_as(Reduced))]
+    same = [*reduced, *counts]
+    if reduced and counts and all(np.array_equal(ids.ravel(), same[0]) for ids in same):
+        leaves = pytree.tree_leaves((operation.args, dict(operation.kwargs)))
+        numbers = {n: leaf for n, leaf in enumerate(leaves) if isinstance(leaf, Count | Ratio)}
+        for_kept = functools.partial(_for_kept, operation.function, numbers)
+        channels.masked_function(same[0], for_kept)
+
+
+def _for_kept(
+    function: Callable[..., Any],
+    numbers: Mapping[int, Count | Ratio],
+    kept: Tensor,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """A call that is given the numbers of the kept channels, by their place among all arguments."""
+    leaves, structure = pytree.tree_flatten((args, kwargs))
+    for place, number in numbers.items():
+        leaves[place] = number.of(len(kept))
+    args, kwargs = pytree.tree_unflatten(leaves, structure)
+    return function(*args, **kwargs)
 
 
 def spatial(axes: int) -> Calculate:

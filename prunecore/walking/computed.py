@@ -209,9 +209,10 @@ def trial(channels: Following) -> Following:
     bindings = dict(channels.records.bindings)
     walk.records = Records(
         count=channels.records.count,
+        is_trial=True,
+        of_stored=list(channels.records.of_stored),
         bindings=bindings,
         sized=dict(channels.records.sized),
-        is_trial=True,
     )
     return walk
 

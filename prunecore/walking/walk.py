@@ -22,7 +22,7 @@ from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.names import is_of_torch, is_within
 from prunecore.channels.records import Trace, Visit
 from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, kind_of, shaped
-from prunecore.channels.sizes import Count, counted, depending
+from prunecore.channels.sizes import Count, counted, depending, recounted
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions.rule import FunctionRule, Operation
@@ -203,7 +203,7 @@ class Walk(Follower):
         if not makes and not any(isinstance(leaf, Signal) for leaf in leaves):
             with self._draws:
                 made = self.run(function, *args, **kwargs)
-            return of_sizes(self, function, leaves, made)
+            return of_sizes(self, function, (args, kwargs), made)
         operation = Operation(function, args, kwargs)
         if rule is None:
             if self._strict or self.lacks_layers(self.module):
@@ -258,13 +258,13 @@ class Walk(Follower):
 
     def follow_computed(self, own: Computed, args: Any, kwargs: Any) -> Signal:
         """Follow what computes a tensor of parameters alone, now that these have channels."""
-        before = self._call, self.follows_weights
-        self._call, self.follows_weights = own.call, True
+        before = self._call, self.follows_weights, self.states_numbers
+        self._call, self.follows_weights, self.states_numbers = own.call, True, bool(own.call)
         try:
             rule = self._plugins.functions[own.function]
             result: Signal = self._by_rule(rule, Operation(own.function, args, kwargs))
         finally:
-            self._call, self.follows_weights = before
+            self._call, self.follows_weights, self.states_numbers = before
         return result
 
     def follow_rest(self) -> None:
@@ -308,8 +308,9 @@ class Walk(Follower):
         """Follow a function call of the traced forward that the walk is in, by the call's name."""
         # verification replays a call by its name, which is another one in the other phase
         self._call = None if self.path in self.traced.differing else call
+        self.states_numbers = True
         result = self.apply(function, *args, **kwargs)
-        self._call = None
+        self._call, self.states_numbers = None, False
         return result
 
     def _bind_computed(self, tensor: Signal, axis: int, ids: Ids | None, filters: bool) -> None:
@@ -351,7 +352,9 @@ class Walk(Follower):
         wide = [axis for axis, size in enumerate(tensor.shape) if size > 1]
         if len(wide) == 1:
             own = self.records.bindings.get((id(tensor), wide[0]))
-            own = self.fresh(tensor.shape[wide[0]]) if own is None else own
+            if own is None:
+                own = self.fresh(tensor.shape[wide[0]])
+                self.records.of_stored.append(own)
             self.bind(tensor, wide[0], own)
             ids = along(wide[0], tensor.ndim, own)
         return Signal(shaped(tensor.shape, kind_of(tensor)), ids, Stored(tensor))
@@ -404,26 +407,30 @@ class Walk(Follower):
             self._lines.pop()
 
 
-def of_sizes(
-    channels: Channels, function: Callable[..., Any], leaves: Sequence[Any], result: Any
-) -> Any:
+def of_sizes(channels: Channels, function: Callable[..., Any], arguments: Any, result: Any) -> Any:
     """What a forward computes without a tensor of the network, such as from sizes.
 
     Args:
         channels: the walk.
         function: what has been called.
-        leaves: its arguments.
+        arguments: what with, by place and by name.
         result: what it returned.
     """
     only_moves = function is operator.getitem or isinstance(result, tuple)
-    ids = [] if only_moves else counted(leaves)
+    ids = [] if only_moves else counted(pytree.tree_leaves(arguments))
     if ids and type(result) in (bool, int, float):
-        return depending(result, ids)
+        return depending(result, ids, functools.partial(_for_count, function, arguments))
     for each in ids:
         channels.pin(each, f"{function.__name__} depends on how many there are")
     if isinstance(result, Tensor):
         return Signal(result.to("meta"), without_channels(result.ndim))
     return result
+
+
+def _for_count(function: Callable[..., Any], arguments: Any, count: int) -> Any:
+    """What a function returns of numbers of channels, for so many of them."""
+    args, kwargs = recounted(arguments, count)
+    return function(*args, **kwargs)
 
 
 def _is_short(tensor: Tensor) -> bool:

@@ -2,7 +2,8 @@
 
 `x.view(n, 8, c // 8)` has 8 groups whatever `c` is, which no longer holds where whole groups went.
 Where what is computed would not be the size that is kept, the size is left to be found out, or
-written as a number where several are; in all instances of a class alike.
+written as a number where several are; in all instances of a class alike. A number that the forward
+computes with, such as attention's scale, stays what it was.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
-from prunecore.channels.sizes import Count, counted
+from prunecore.channels.sizes import Count, Ratio, counted
 from prunecore.functions.rule import Arguments
 from prunecore.tracing.contexts import UNDER, under
 from prunecore.tracing.nodes import function_of
@@ -47,6 +48,7 @@ def with_kept_sizes(
             for place, node in enumerate(trace.graph.nodes)
             for number, source in enumerate(_computed(trace, node))
             if not all(_holds(trace, node, source, one, keep, functions) for one in tried)
+            and node.name not in keep.dependencies.masked_functions.get(path, {})
         }
     result = dict(traces)
     for paths in alike.values():
@@ -100,6 +102,9 @@ def _holds(
 ) -> bool:
     """True if what a call computes for one of its arguments is what its rule would write."""
     rule = functions.get(function_of(node))
+    if rule is not None and rule.keeps_numbers and isinstance(trace.values[node], Signal):
+        value = trace.values[source]
+        return not counted([value]) or rehearsal.value(source) == value
     if rule is None or rule.rewrite is None:
         return True
     number = {source: _as_ints(trace.values[source])}
@@ -163,6 +168,8 @@ def _is_inferred(call: fx.Node, numbers: Sequence[Any], functions: Functions) ->
 def _numbers(node: fx.Node, stated: Set[int], values: dict[fx.Node, Any], before: fx.Node) -> Any:
     """A size as a number; of several sizes, those that are stated."""
     value = values[node]
+    if isinstance(value, Ratio):
+        return _of_numbers(node, values, before)
     if not isinstance(value, tuple):
         return int(value)
     sizes: list[Any] = []
@@ -175,3 +182,19 @@ def _numbers(node: fx.Node, stated: Set[int], values: dict[fx.Node, Any], before
         sizes[-1].meta[UNDER] = under(before)
         values[sizes[-1]] = size
     return tuple(sizes)
+
+
+def _of_numbers(node: fx.Node, values: dict[fx.Node, Any], before: fx.Node) -> Any:
+    """What computes a number of sizes, given these as numbers: `32 ** -0.5`."""
+    if not isinstance(values[node], Ratio):
+        return int(values[node])
+
+    def number(source: fx.Node) -> Any:
+        return _of_numbers(source, values, before) if counted([values[source]]) else source
+
+    args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), number)
+    with node.graph.inserting_before(before):
+        made = node.graph.create_node(node.op, node.target, args, kwargs)
+    made.meta = dict(node.meta)
+    values[made] = values[node]
+    return made
