@@ -176,11 +176,13 @@ class Signal:
         ids: the channel at each place: same rank as the tensor, size 1 on axes without channels.
         origin: where it comes from, if that is a parameter, or a tensor of which it is known how
             this one's places lie in it. A function's result has none unless its rule gives it one.
+        is_given: whether it is computed of parameters alone, and handed on to a module.
     """
 
     meta: Tensor
     ids: Ids
     origin: Origin | None = None
+    is_given: bool = False
 
     def __post_init__(self) -> None:
         """Refuse ids that cannot be those of the tensor.
@@ -231,6 +233,11 @@ class Signal:
         """The parameter or buffer that this is, as long as its ids come from what it meets."""
         stored = self.origin_as(Stored)
         return None if stored is None else stored.tensor
+
+    @property
+    def is_of_weights(self) -> bool:
+        """True if it is a parameter or buffer, or computed of such alone."""
+        return self.is_given or isinstance(self.origin, Stored | Computed | Sized)
 
     @property
     def computed(self) -> Computed | None:

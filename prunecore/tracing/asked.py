@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -51,3 +52,11 @@ def answering(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
                 variables.pop(name, None)
             else:
                 variables[name] = own
+
+
+def counting(error: Exception | None) -> list[tuple[dict[str, Any], str]]:
+    """The variables of the module that lets Python count to a stand-in, if an error says so."""
+    if not isinstance(error, TypeError) or "interpreted as an integer" not in str(error):
+        return []
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return [(frame.f_globals, "range")]

@@ -87,7 +87,7 @@ class Decider:
         value = self.known(proxy)
         if not isinstance(value, int | float):
             raise Undecided
-        sizes = [(node, axis) for node, axis in self._sizes(proxy.node) if node.op != "get_attr"]
+        sizes = [(node, axis) for node, axis in self._sizes(proxy.node) if not self.is_stored(node)]
         if any(axis == 0 for _, axis in sizes):
             raise Undecided
         if sizes:
@@ -114,6 +114,22 @@ class Decider:
                 return self._value(node)
         finally:
             self.is_computing = False
+
+    def is_stored(self, node: fx.Node) -> bool:
+        """True if a node computes something of parameters and buffers alone."""
+        waiting, seen = [node], {node}
+        while waiting:
+            one = waiting.pop()
+            if one.op == "call_module" or (one.op == "placeholder" and not self._is_weight(one)):
+                return False
+            waiting += [source for source in one.all_input_nodes if source not in seen]
+            seen.update(one.all_input_nodes)
+        return True
+
+    def _is_weight(self, placeholder: fx.Node) -> bool:
+        """True if a forward is given what is computed of parameters and buffers alone."""
+        given = self._inputs.get(str(placeholder.target))
+        return isinstance(given, Signal) and given.is_of_weights
 
     def changes_lists(self, call: fx.Node) -> bool:
         """True if a submodule changes a list that it is called with, as far as that is known.

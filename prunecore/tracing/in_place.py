@@ -28,6 +28,58 @@ AUGMENTED: Mapping[Callable[..., Any], tuple[Callable[..., Any], str]] = {
 }
 
 
+# methods that change the shape of a tensor in place
+_SHAPING = ("squeeze_", "swapaxes_", "swapdims_", "t_", "transpose_", "unsqueeze_")
+
+
+def without_shaping(graph: fx.Graph, module: nn.Module, supplied: Mapping[str, Any]) -> None:
+    """Write what changes a tensor's shape in place as what gives it another shape.
+
+    What reads the tensor afterwards reads that. Where it is known by another name, too, which is
+    read, or belongs to the caller, it stays, and is refused.
+
+    Args:
+        graph: the trace; it is changed.
+        module: whose forward it is.
+        supplied: the arguments of its forward that are given, by parameter name.
+    """
+    deciders = [Decider(module, supplied, in_training) for in_training in (False, True)]
+    for place, node in enumerate(graph.nodes):
+        if node.op != "call_method" or node.target not in _SHAPING:
+            continue
+        changed: Any = node.args[0]
+        later = set(list(graph.nodes)[place + 1 :])
+        others = _read_later(graph, place, later) - {changed}
+        if changed.op in ("placeholder", "get_attr") or _is_among(changed, others, deciders):
+            continue
+        for user in list(changed.users):
+            if user in later:
+                user.replace_input_with(changed, node)
+        node.target = str(node.target).removesuffix("_")
+
+
+def _is_among(node: fx.Node, others: set[fx.Node], deciders: Sequence[Decider]) -> bool:
+    """True if a tensor may be the very one that one of other nodes computes, or holds."""
+    try:
+        return any(
+            leaf is decider.value(node)
+            for decider in deciders
+            for other in others
+            for leaf in pytree.tree_leaves(decider.value(other))
+        )
+    except Undecided:
+        return True
+
+
+def _read_later(graph: fx.Graph, place: int, later: set[fx.Node]) -> set[fx.Node]:
+    """The nodes before a place whose tensors are read after it, by the caller perhaps."""
+    return {
+        other
+        for other in list(graph.nodes)[:place]
+        if other.op in ("placeholder", "get_attr") or not later.isdisjoint(other.users)
+    }
+
+
 def without_augmented(graph: fx.Graph, module: nn.Module, supplied: Mapping[str, Any]) -> None:
     """Write augmented assignments as operators where nothing sees the change, else as methods.
 
@@ -48,13 +100,7 @@ def without_augmented(graph: fx.Graph, module: nn.Module, supplied: Mapping[str,
 
 def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[Decider]) -> bool:
     """True if anything but the result of a change is read afterwards of what it changes."""
-    nodes = list(node.graph.nodes)
-    later = set(nodes[place + 1 :])
-    seen = [
-        other
-        for other in nodes[:place]
-        if other.op in ("placeholder", "get_attr") or not later.isdisjoint(other.users)
-    ]
+    seen = _read_later(node.graph, place, set(list(node.graph.nodes)[place + 1 :]))
     changed: Any = node.args[0]
     memory = _memory(changed, module)
     if all(memory.isdisjoint(_memory(other, module)) for other in seen):

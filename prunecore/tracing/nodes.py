@@ -10,18 +10,17 @@ from torch import Tensor, fx
 
 from prunecore.functions.table import SIGNS
 
-OF_HOOK = "hook"  # what a node's meta calls that a hook has made it
 IS_COPY = "copy"  # ... that what it returns has to stay a copy of the tensor whose places it takes
 
 
-def without_dead_hooks(graph: fx.Graph) -> None:
-    """Take out what only hooks compute and nothing uses, as one does that only looks.
+def without_dead(graph: fx.Graph) -> None:
+    """Take out what nothing uses, such as what a forward prints, or a hook that only looks.
 
     Args:
         graph: the trace; it is changed.
     """
     for node in reversed(graph.nodes):
-        if node.meta.get(OF_HOOK) and not node.users and is_dead(node):
+        if not node.users and is_dead(node):
             graph.erase_node(node)
 
 

@@ -476,5 +476,7 @@ def items_of(proxy: Any, value: Any) -> Iterator[Any]:
         items = [(key, held[key]) for key in held]
         return iter([item for _, item in items] if isinstance(value, ValuesView) else items)
     is_tensor = isinstance(value, Tensor)
+    if is_tensor and value.ndim and proxy.tracer.decider.is_stored(proxy.node):
+        return (proxy[place] for place in range(len(value)))
     what = "the first axis of a tensor" if is_tensor else "what is not known before it runs"
     raise fx.proxy.TraceError(f"it goes through {what}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import traceback
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,12 +20,13 @@ from prunecore.isolation.copies import Isolation
 from prunecore.isolation.random_states import PythonsDraws, kept_random_states
 from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.arguments import put_together
+from prunecore.tracing.asked import counting
 from prunecore.tracing.attributes import TrainingFlag, held_numbers
-from prunecore.tracing.in_place import without_augmented
+from prunecore.tracing.in_place import without_augmented, without_shaping
 from prunecore.tracing.memories import Forgotten, UsedError, remembered
 from prunecore.tracing.module_hooks import Hook
 from prunecore.tracing.moves import alike_but_for_moves
-from prunecore.tracing.nodes import without_dead_hooks
+from prunecore.tracing.nodes import without_dead
 from prunecore.tracing.patches import standing_in, trace_alone
 from prunecore.tracing.proxies import Asked, ChangedListError, SetPlacesError
 from prunecore.tracing.scopes import Scopes, leave_out
@@ -111,7 +111,6 @@ def trace_training(
         supplied: the arguments of its forward that are given, by parameter name.
         level: what else belongs to the trace.
         without: paths of children in it that are `None`.
-        known: the functions that there are rules for, as for `trace_level`.
 
     Raises:
         UnsupportedError: torch.fx cannot follow it, or it draws numbers while it is traced.
@@ -187,8 +186,9 @@ def _trace(
     if error:
         raise _untraceable(module, path, error, bool(flag)) from error
     without_views(tracer.graph)
+    without_shaping(tracer.graph, module, supplied)
     without_augmented(tracer.graph, module, supplied)
-    without_dead_hooks(tracer.graph)
+    without_dead(tracer.graph)
     put_together(tracer.graph, supplied)
     return tracer
 
@@ -227,25 +227,17 @@ def _answered(
     tracer, error = attempt()
     if not tracer.asking and not error:
         return tracer, error
-    asking = [*tracer.asking, *_counting(error)]
+    asking = [*tracer.asking, *counting(error)]
     while len(asking) <= _MOST_ASKING:
         with standing_in(asking):
             tracer, error = attempt()
         counted = [id(variables) for variables, name in asking if name == "range"]
-        new = [one for one in _counting(error) if id(one[0]) not in counted]
+        new = [one for one in counting(error) if id(one[0]) not in counted]
         new += tracer.asking
         if not new:
             return tracer, error
         asking = [*asking, *new]
     return tracer, fx.proxy.TraceError("it asks what it is given in code that it makes anew")
-
-
-def _counting(error: Exception | None) -> list[tuple[dict[str, Any], str]]:
-    """The variables of the module that lets Python count to a stand-in, if an error says so."""
-    if not isinstance(error, TypeError) or "interpreted as an integer" not in str(error):
-        return []
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return [(frame.f_globals, "range")]
 
 
 def _attempt(

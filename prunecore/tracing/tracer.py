@@ -31,7 +31,6 @@ from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.memories import Forgotten
 from prunecore.tracing.module_hooks import Hook, call_with
-from prunecore.tracing.nodes import OF_HOOK
 from prunecore.tracing.proxies import Known, give, items_of
 from prunecore.tracing.source_lines import LINE, LocalNames, file_of, running_line
 
@@ -148,7 +147,6 @@ class OneLevel(fx.Tracer):
         self.asking: list[tuple[dict[str, Any], str]] = []
         self.supplied = supplied
         self._within = within
-        self._in_hooks = 0  # how many are running, one within the other
         self.decider = Decider(module, supplied, in_training)
         self.contexts = Contexts()
         self.on_cuda = on_cuda
@@ -178,7 +176,6 @@ class OneLevel(fx.Tracer):
             self._names.end()
         elif kind != "placeholder":  # which no line of it makes
             node.meta[LINE] = running_line(self._file)
-            node.meta[OF_HOOK] = self._in_hooks > 0
             node.meta[UNDER] = under
             self._names.note()
         return node
@@ -271,13 +268,10 @@ class OneLevel(fx.Tracer):
             FollowedHookError: it raises something, as it is given no tensors.
         """
         self._within.followed.add(path)
-        self._in_hooks += 1
         try:
             return hook.function(module, *given)
         except Exception as error:  # whatever it raises when it meets a stand-in
             raise FollowedHookError(path, module, hook) from error
-        finally:
-            self._in_hooks -= 1
 
     def _is_child(self, module: nn.Module) -> bool:
         """True if a module is a child of what is traced; only one without tensors need not be.

@@ -132,7 +132,7 @@ class Walk(Follower):
         why = self.records.forwards.barriers.get(path)
         is_own = why is not None or path in self.records.forwards.opened
         owner = None if is_own else self._plugins.owner(type(module))
-        inputs, keywords = self._plain((inputs, keywords))
+        inputs, keywords = pytree.tree_map_only(Signal, self._given, (inputs, keywords))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
                 raise TypeError(f"{path} is called with {type(given).__name__}, not a Signal")
@@ -378,6 +378,9 @@ class Walk(Follower):
         return (
             bool(argument) if isinstance(argument, TrainingFlag) else super()._for_torch(argument)
         )
+
+    def _given(self, signal: Signal) -> Signal:
+        return replace(self.plain(signal), is_given=signal.is_of_weights)
 
     def _plain(self, values: Any, understood: Collection[type[Origin]] = ()) -> Any:
         plain = functools.partial(self.plain, understood=understood)

@@ -1,0 +1,138 @@
+"""What changes the shape of a tensor in place, and loops along the first axis of stored tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from prunecore import UnsupportedError
+
+
+class Net(nn.Module):
+    def __init__(self, between: Callable[[Any, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+        self.same, self.relu = nn.Identity(), nn.ReLU()
+        self.gains = nn.Parameter(torch.rand(3))
+        self.rows = nn.Parameter(torch.rand(2, 4))
+        self.mixed = Mixed()
+        self.between = between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.between(self, self.first(x)))
+
+
+class Mixed(nn.Module):
+    """Goes through what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList([nn.Conv2d(6, 6, 1), nn.ReLU(), nn.Conv2d(6, 6, 1)])
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        return sum(w * step(x) for w, step in zip(weights, self.steps, strict=True))
+
+
+def as_a_statement(net: Net, x: Tensor) -> Tensor:
+    y = net.relu(x)
+    y.unsqueeze_(2)
+    y = y * 2
+    y.squeeze_(2)
+    return y + x
+
+
+def of_a_part(net: Net, x: Tensor) -> Tensor:
+    y = x.flatten(2)
+    y.transpose_(1, 2)
+    return x + y.mT.unflatten(2, (4, 4))
+
+
+IN_PLACE = [
+    (as_a_statement, "(self.relu(x).unsqueeze(2) * 2).squeeze(2)"),
+    (of_a_part, "x.flatten(2).transpose(1, 2)"),
+    (lambda _, x: x.unsqueeze_(dim=1).squeeze_(1), ".unsqueeze(dim=1).squeeze(1)"),
+    (lambda net, x: net.same(x).transpose_(2, 3), ".transpose(2, 3)"),
+    (lambda _, x: x.mean((2, 3)).t_().t_()[..., None, None] + x, ".t().t()"),
+]
+
+
+@pytest.mark.parametrize(("between", "text"), IN_PLACE)
+def test_a_shape_that_is_changed_in_place_is_another_tensor_of_it(
+    cut: Callable[..., Any], between: Callable[[Any, Tensor], Tensor], text: str
+) -> None:
+    result = cut(Net(between), 3, 4, 4)
+    assert text in result.forward
+    assert result.keep.dependencies.removable.any()
+
+
+def of_what_has_another_name(net: Net, x: Tensor) -> Tensor:
+    net.same(x).transpose_(2, 3)
+    return x * 2
+
+
+def of_what_is_stored(net: Net, x: Tensor) -> Tensor:
+    return x * net.rows.unsqueeze_(0).mean()
+
+
+@pytest.mark.parametrize("between", [of_what_has_another_name, of_what_is_stored])
+def test_a_shape_that_others_see_change_is_refused(
+    find: Callable[..., Any], between: Callable[[Any, Tensor], Tensor]
+) -> None:
+    with pytest.raises(UnsupportedError, match="changes the shape of a tensor in place"):
+        find(Net(between), (2, 3, 4, 4))
+
+
+def test_the_shape_of_an_input_that_changes_is_refused(find: Callable[..., Any]) -> None:
+    class Changing(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x.transpose_(2, 3)))
+
+    with pytest.raises(UnsupportedError, match="changes the shape of a tensor in place"):
+        find(Changing(as_a_statement), (2, 3, 4, 4))
+
+
+def counted(net: Net, x: Tensor) -> Tensor:
+    for i in range(len(net.gains)):
+        x = x * net.gains[i]
+    return x
+
+
+LOOPS = [
+    (lambda net, x: sum(gain * x for gain in net.gains), "self.gains[2] * x"),
+    (lambda net, x: [x * gain for gain in net.gains.softmax(0)][1], "self.gains.softmax(0)[1]"),
+    (lambda net, x: net.mixed(x, net.gains), "weights[2] * self.steps[2](x)"),
+    (lambda net, x: net.mixed(x, net.gains.softmax(0)), "weights[2] * self.steps[2](x)"),
+    (counted, "self.gains[2]"),
+    (lambda net, x: sum(x * row.view(1, 1, 4, 1) for row in net.rows), "self.rows[1]"),
+]
+
+
+@pytest.mark.parametrize(("between", "text"), LOOPS)
+def test_the_first_axis_of_what_is_stored_is_gone_through(
+    cut: Callable[..., Any], between: Callable[[Any, Tensor], Tensor], text: str
+) -> None:
+    result = cut(Net(between), 3, 4, 4)
+    assert text in result.text
+    assert "_assert" not in result.text
+    assert result.keep.dependencies.removable.any()
+
+
+def test_the_batch_is_not_gone_through(find: Callable[..., Any]) -> None:
+    net = Net(lambda net, x: net.mixed(x, x[:, 0, 0, 0]))
+    with pytest.raises(UnsupportedError, match="goes through the first axis of a tensor"):
+        find(net, (3, 3, 4, 4))
+
+
+def test_what_nothing_uses_is_no_part_of_a_forward(cut: Callable[..., Any]) -> None:
+    def printing(_: Net, x: Tensor) -> Tensor:
+        str(x.mean().item())
+        torch.softmax(x, 1)
+        return x * 2
+
+    result = cut(Net(printing), 3, 4, 4)
+    assert result.forward == "x = self.first(x) * 2\nreturn self.last(x)"
+    assert result.keep.dependencies.removable.any()
