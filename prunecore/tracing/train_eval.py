@@ -183,7 +183,9 @@ class _Merger:
         copy.meta[IS_COPY] = any(node.meta.get(IS_COPY, False) for node in pair.values())
         values = {phase: self.traces[phase].values[node] for phase, node in pair.items()}
         self.values[copy] = values[IN_EVAL]
-        leaves = (pytree.tree_leaves(values[phase]) for phase in (IN_TRAINING, IN_EVAL))
+        trees = [pytree.tree_flatten(values[phase]) for phase in (IN_TRAINING, IN_EVAL)]
+        # a submodule may return more in training, of which only what training does takes parts
+        leaves = [tree[0] for tree in trees] if trees[0][1] == trees[1][1] else [[], []]
         for theirs, ours in zip(*leaves, strict=True):
             if isinstance(theirs, Signal) and isinstance(ours, Signal):
                 self.metas[id(theirs.meta)] = ours.meta

@@ -258,6 +258,36 @@ def test_each_mode_computes_what_the_original_does(
     check_outputs(reference, small, (3, 3))
 
 
+class Telling(nn.Module):
+    """Returns something more in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 8), nn.Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.a(x)
+        return (x, self.b(x)) if self.training else x
+
+
+def test_a_submodule_returns_more_in_training(cut: Callable[..., Any]) -> None:
+    class Told(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.telling, self.last, self.aux = Telling(), nn.Linear(8, 2), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            x = self.telling(x)
+            if self.training:
+                x, more = x
+                return self.last(x), self.aux(more)
+            return self.last(x)
+
+    result = cut(Told(), 3)
+    reference, small = masked(result.model, result.keep).train(), result.small.train()
+    check_outputs(reference, small, (3, 3))
+
+
 def test_a_fault_in_training_alone_is_found() -> None:
     model = randomised(Net(auxiliary))
     plugins = load()
