@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import linecache
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -116,6 +117,8 @@ def build(source: str, name: str, weights: dict[str, Tensor]) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name[:64]}.py")  # of a length that every file system takes
         path.write_text(source, encoding="utf-8")
+        lines = source.splitlines(keepends=True)
+        linecache.cache[str(path)] = (len(source), None, lines, str(path))  # outlives the file
         return network_of(path, name, weights)
 
 

@@ -212,6 +212,8 @@ def import_lines(body: str, imports: set[str]) -> str:
     """The imports that the names in a file's body need, sorted."""
     names = _names(body)
     lines = imports | {line for name, line in IMPORTS.items() if name in names}
+    if "torch.ops.torchvision." in body:
+        lines.add("import torchvision  # noqa: F401, which brings the operators")
     if from_torch := sorted(names & {"Tensor", "nn"}):
         lines.add(f"from torch import {', '.join(from_torch)}")
     lines = _joined(lines)
