@@ -207,6 +207,8 @@ def whole_lines(report: Mapping[str, Any]) -> list[str]:
         f"Left whole: {', '.join(paths)}, because {visible(why)}."
         for why, paths in by_reason.items()
     ]
+    if report["fixed_arguments"]:
+        lines.append(f"Without arguments of its forward: {', '.join(report['fixed_arguments'])}.")
     if report["left_out"]:
         lines.append(f"Left out: {', '.join(map(shown, report['left_out']))}.")
     return lines

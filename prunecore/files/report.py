@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import math
@@ -22,13 +23,14 @@ from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter
 from prunecore.planning.plan import Plan
 from prunecore.planning.request import Request
+from prunecore.tracing.arguments import is_constant
 
 SCHEMA = 1
 
 _Fits = Callable[[Any], bool]
 
 
-def docstring_of(model: nn.Module, request: Request, plan: Plan) -> str:
+def docstring_of(model: nn.Module, request: Request, plan: Plan, inputs: Inputs) -> str:
     """What the written file says of itself; what another run would say, too.
 
     How much of a latency is gone is measured, and may differ.
@@ -40,11 +42,28 @@ def docstring_of(model: nn.Module, request: Request, plan: Plan) -> str:
     asked = f"to {plan.goal.text}" if plan.goal else f"level {plan.asked:g}"
     origin = visible(request.origin or f"{type(model).__module__}.{type(model).__qualname__}")
     name = nearest_name(type(model).__name__, "Module")
+    fixed = ", ".join(fixed_arguments(model, inputs))
+    lacks = f"\nWithout arguments that the original's forward may be given: {fixed}.\n"
     return (
         f"{name} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
         f"Written by prunecore ({request.mode}, {asked}) from {origin}. "
-        "Edit freely.\n"
+        f"Edit freely.\n{lacks if fixed else ''}"
     )
+
+
+def fixed_arguments(model: nn.Module, inputs: Inputs) -> list[str]:
+    """The arguments of a network's forward that the written one does without.
+
+    They were not given, and have their default. Or they choose what the forward does, as `None`, a
+    flag or a word do, and are a part of what was followed.
+    """
+    given = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs).arguments
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, parameter in inspect.signature(model.forward).parameters.items()
+        if parameter.kind not in free and (name not in given or is_constant(given[name]))
+    ]
 
 
 def _amounts(before: int, after: int, what: str = "") -> str:
@@ -60,6 +79,7 @@ _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""))
 def build_report(
     *,
     name: str,
+    model: nn.Module,
     request: Request,
     plan: Plan,
     keep: Keep,
@@ -73,6 +93,7 @@ def build_report(
 
     Args:
         name: the network's name.
+        model: the original.
         request: what was asked.
         plan: the level, the limits and the costs.
         keep: the kept indices.
@@ -112,6 +133,7 @@ def build_report(
         "recovered": [dict(step) for step in recovered],
         "steps": 1,
         "tried": [],
+        "fixed_arguments": fixed_arguments(model, inputs),
         "left_out": list(keep.left_out),
         "left_whole": _left_whole(dependencies, keep.removed_blocks),
         "plugins": dict(plugins),
@@ -167,6 +189,7 @@ def build_inspection(
             }
             for layers, places in groups
         ],
+        "fixed_arguments": fixed_arguments(model, inputs),
         "left_out": list(dependencies.left_out),
         "left_whole": _left_whole(dependencies, removed_blocks=()),
         "plugins": dict(plugins),
@@ -300,6 +323,7 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
         "null, or max_relative_difference and inputs",
         _or_null(_has(max_relative_difference=_is_number, inputs=_is_whole)),
     ),
+    "fixed_arguments": ("a list of names", _is_list(_is_text)),
     "left_out": ("a list of modules", _is_list(_is_text)),
     "left_whole": (
         "a list of layers with reasons",

@@ -101,6 +101,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "tried": [],
                 "scoring": {},
                 "limits": {},
+                "fixed_arguments": [],
                 "left_whole": [{"layer": "fc", "reason": "it is shy"}],
                 "left_out": [],
                 "groups": [],

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor, nn
 
+import prunecore
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.cli import tables
@@ -27,6 +30,7 @@ KEYS |= {
     "before",
     "after",
     "fingerprint",
+    "fixed_arguments",
     "inputs",
     "kept",
     "groups",
@@ -94,6 +98,7 @@ def built() -> dict[str, Any]:
     kept = np.array([True, False, True, True, False, True, True])
     return report.build_report(
         name="net",
+        model=model,
         request=Request(30, "l1-norm", seed=3),
         plan=Plan(kept, "params", 50.0, 50.123456, Cost(9, 8, 7), Cost(6, 5, 4)),
         keep=Keep(model, dependencies, kept),
@@ -193,6 +198,7 @@ def test_a_key_that_is_missing_is_named(built: dict[str, Any], key: str) -> None
         ("groups", [[{"layers": [], "channels": ["4"]}], [{"layers": "a", "channels": []}]]),
         ("verified", [3, [], {}, {"max_relative_difference": "0", "inputs": 1}]),
         ("left_out", [None, "a", [{}], [None], [3], [["a"]]]),
+        ("fixed_arguments", [None, "a", [1]]),
         ("left_whole", [None, ["a"], [{}], [{"layer": "a"}], [{"layer": 3, "reason": "b"}]]),
         ("plugins", [None, [], {"prunecore": 3}]),
     ],
@@ -265,8 +271,44 @@ def test_inspection_counts_what_may_go() -> None:
 
 def test_what_was_left_whole_and_out_is_said_by_reason(built: dict[str, Any]) -> None:
     more = [*built["left_whole"], {"layer": "alone", "reason": "softmax mixes it"}]
-    assert tables.whole_lines({**built, "left_whole": more}) == [
+    told = {**built, "left_whole": more, "fixed_arguments": ["labels", "log"]}
+    assert tables.whole_lines(told) == [
         "Left whole: out, alone, because softmax mixes it.",
+        "Without arguments of its forward: labels, log.",
         "Left out: aux.",
     ]
-    assert tables.whole_lines({"left_whole": [], "left_out": []}) == []
+    nothing: dict[str, list[str]] = {"left_whole": [], "left_out": [], "fixed_arguments": []}
+    assert tables.whole_lines(nothing) == []
+
+
+class Optional(nn.Module):
+    """A head that training gives labels, with a scale and a flag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 8), nn.Linear(8, 4)
+
+    def forward(
+        self, x: Tensor, labels: Tensor | None = None, *, scale: float = 1.0, log: bool = False
+    ) -> Tensor:
+        x = self.last(torch.relu(self.first(x))) * scale
+        if labels is not None:
+            x = x - F.one_hot(labels, 4)
+        return x.log_softmax(1) if log else x
+
+
+def test_arguments_that_the_written_forward_does_without_are_told() -> None:
+    example = torch.rand(2, 3)
+    small = prunecore.prune(Optional(), example, 40)
+    assert small.report["fixed_arguments"] == ["labels", "scale", "log"]
+    assert (
+        "Without arguments that the original's forward may be given: labels, scale, log."
+    ) in small.source
+    small = prunecore.prune(Optional(), example, 40, example_kwargs={"log": True, "scale": 2.0})
+    assert small.report["fixed_arguments"] == ["labels", "log"]
+
+
+def test_nothing_is_told_where_all_arguments_are_given() -> None:
+    small = prunecore.prune(nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2)), torch.rand(1, 3), 40)
+    assert small.report["fixed_arguments"] == []
+    assert "Without arguments" not in small.source

@@ -44,6 +44,7 @@ WHOLE_REPORT = {
     "kept": {"a.weight": [[0, 2], None]},
     "groups": [{"layers": ["a", "b"], "channels": [4, 2]}],
     "verified": {"max_relative_difference": 1e-12, "inputs": 8},
+    "fixed_arguments": [],
     "left_out": ["aux"],
     "left_whole": [{"layer": "c", "reason": "it is shy"}],
     "plugins": {"prunecore": "0.1.0"},
