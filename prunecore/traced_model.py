@@ -52,6 +52,7 @@ from prunecore.recovery.data_free import DATA_FREE, recover_without_images
 from prunecore.recovery.steps import Networks
 from prunecore.recovery.steps import recover as recover_accuracy
 from prunecore.tracing.patches import beside_others
+from prunecore.tracing.preparation import prepare
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.verifying.masking import running_copy
 from prunecore.walking.network import walk
@@ -70,7 +71,7 @@ class TracedModel:
         strict: whether what is not understood is refused, rather than its neighbourhood left whole.
 
     Attributes:
-        model: the network.
+        model: the network, without what wraps it and with weights for what computes them.
         inputs: what it is called with.
         images: the calibration images, shape `(n, ...)`; `None` without.
         dependencies: its channels, and all that is bound to them.
@@ -84,7 +85,8 @@ class TracedModel:
         calibration: Calibration | Images | None = None,
         strict: bool = False,
     ) -> None:
-        self.model = model
+        prepared = prepare(model)
+        self.model = prepared.model
         self.inputs = inputs
         self.drop = tuple(drop)
         self.strict = strict
@@ -95,7 +97,8 @@ class TracedModel:
             )
             self.images = calibration_images(given, inputs).like(model)
         self.plugins = plugin_registry.load()
-        self.dependencies = walk(model, inputs, self.plugins, drop, strict)
+        found = walk(self.model, inputs, self.plugins, drop, strict)
+        self.dependencies = replace(found, left_out=(*found.left_out, *prepared.left_out))
 
     def __repr__(self) -> str:
         removable = int(self.dependencies.removable.sum())

@@ -22,6 +22,7 @@ from prunecore.files.weights import check_weights_file, read_weights
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.plugins import loading as plugin_registry
 from prunecore.tracing.patches import beside_others
+from prunecore.tracing.preparation import PREPARED, prepare
 from prunecore.tracing.scopes import hooks_to_drop, named_hooks
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.walking.network import walk
@@ -98,6 +99,7 @@ def verify_set(file: Path, model: nn.Module, inputs: Inputs | None) -> Verificat
     if inputs is None:
         inputs = Inputs.from_dict(report["inputs"])
     plugins = plugin_registry.load()
+    model = prepare(model).model
     hooks = [name for name in report["left_out"] if name in hooks_to_drop(model)]
     dependencies = walk(model, inputs, plugins, hooks, strict=False)
     only_in_training = (TRAINING, *dependencies.forwards.only_in_training)
@@ -151,8 +153,9 @@ def _keep(
     """
     kept = report["kept"]
     modules = [path for path, _ in model.named_modules()]
-    hooks = {*map(named_hooks, modules)} - {*modules}  # which need not be there again
-    known = {*dependencies.left_out, *hooks}
+    known = {path for path in report["left_out"] if path.rpartition(".")[2] in PREPARED}
+    known = {*known, *map(named_hooks, modules)} - {*modules}  # which need not be there again
+    known |= {*dependencies.left_out}
     removed = [path for path in report["left_out"] if path not in known]
     for path in removed:
         if not path or path not in dependencies.forwards.visits:

@@ -48,7 +48,7 @@ HOOKS = frozenset(
 )
 
 
-_OF_STATE_DICTS = frozenset(
+OF_STATE_DICTS = frozenset(
     {
         *("_state_dict_hooks", "_state_dict_pre_hooks"),
         *("_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
@@ -146,7 +146,7 @@ class Isolation:
                 attributes[name] = {key: self._stored.get(id(x), x) for key, x in value.items()}
             elif name == "_buffers" and not self._own_buffers:
                 attributes[name] = value.copy()
-            elif type(value) in _ATOMS or name in _OF_STATE_DICTS:
+            elif type(value) in _ATOMS or name in OF_STATE_DICTS:
                 attributes[name] = value
             else:
                 attributes[name] = self.of(value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -340,19 +342,69 @@ def parametrized() -> nn.Module:
     return net
 
 
+def spectral_parametrized() -> nn.Module:
+    net = Net()
+    nn.utils.parametrizations.spectral_norm(net.a)
+    return net
+
+
 @pytest.mark.parametrize(
-    ("make", "remedy"),
+    ("make", "left_out"),
     [
-        (weight_norm, "torch.nn.utils.remove_weight_norm."),
-        (spectral_norm, "torch.nn.utils.remove_spectral_norm."),
-        (masked_weight, "torch.nn.utils.prune.remove."),
-        (parametrized, "torch.nn.utils.parametrize.remove_parametrizations."),
+        (weight_norm, "a.weight_norm"),
+        (spectral_norm, "a.spectral_norm"),
+        (parametrized, "a.parametrizations"),
+        (spectral_parametrized, "a.parametrizations"),
     ],
 )
-def test_a_weight_that_is_computed_each_time_is_refused(make: Make, remedy: str) -> None:
+def test_a_weight_that_is_computed_each_time_is_folded_in(
+    make: Make, left_out: str, tmp_path: Path
+) -> None:
+    net = make()
+    before = copy.deepcopy(net.state_dict())
+    small = prunecore.prune(net, level=30, input_shape=(3,))
+    assert small.report["left_out"] == [left_out]
+    assert net.state_dict().keys() == before.keys()
+    assert all(tensor.equal(before[name]) for name, tensor in net.state_dict().items())
+    folded = Net()
+    weights = {name: net.get_parameter(name) for name in folded.state_dict() if name != "a.weight"}
+    net.eval()(torch.rand(1, 3))  # which computes the weight that it has by then
+    folded.load_state_dict({**weights, "a.weight": net.a.weight.detach()})
+    assert small.source == prunecore.prune(folded, level=30, input_shape=(3,)).source
+    small.save(tmp_path / "net_30.py")
+    assert prunecore.verify(tmp_path / "net_30.py", net).inputs
+    assert prunecore.verify(tmp_path / "net_30.py", folded).inputs
+
+
+def test_a_weight_that_is_masked_is_refused() -> None:
     with pytest.raises(prunecore.UnsupportedError, match=r"Cannot prune through a \(") as caught:
-        prunecore.prune(make(), level=30, input_shape=(3,))
-    assert str(caught.value).endswith(remedy)
+        prunecore.prune(masked_weight(), level=30, input_shape=(3,))
+    assert str(caught.value).endswith("torch.nn.utils.prune.remove.")
+
+
+@pytest.mark.parametrize(
+    ("wrap", "name"),
+    [(nn.DataParallel, "DataParallel"), (torch.compile, "OptimizedModule")],
+)
+def test_what_is_wrapped_is_pruned_without_its_wrapper(
+    wrap: Callable[[nn.Module], nn.Module], name: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(3, 8), nn.Sequential(nn.Linear(8, 8), nn.ReLU()))
+    plain.append(nn.Linear(8, 2))
+    expected = prunecore.prune(plain, level=30, input_shape=(3,))
+    for net, left_out in [
+        (wrap(plain), [name]),
+        (nn.Sequential(plain[0], wrap(plain[1]), plain[2]), [f"1.{name}"]),
+    ]:
+        modules = list(net.modules())
+        small = prunecore.prune(net, level=30, input_shape=(3,))
+        assert small.source == expected.source
+        assert small.report["left_out"] == left_out
+        assert list(net.modules()) == modules
+    small.save(tmp_path / "net_30.py")
+    assert prunecore.verify(tmp_path / "net_30.py", net).inputs
+    assert prunecore.verify(tmp_path / "net_30.py", plain).inputs
 
 
 def looking(seen: list[Any]) -> dict[str, Any]:

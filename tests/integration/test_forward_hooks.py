@@ -160,14 +160,13 @@ def test_a_hook_of_a_block_that_a_plugin_follows(net: Net) -> None:
 
 
 @pytest.mark.parametrize("norm", [weight_norm, spectral_norm])
-def test_a_weight_that_a_hook_computes_is_refused(
+def test_a_weight_that_a_hook_computes_is_folded_in(
     net: Net, norm: Callable[[nn.Module], nn.Module]
 ) -> None:
     with pytest.warns(FutureWarning) if norm is weight_norm else contextlib.nullcontext():
         norm(net.stem)
-    with pytest.raises(prunecore.UnsupportedError) as caught:
-        prunecore.prune(net, torch.rand(2, 3, 6, 6), 40)
-    assert "stem (Conv2d)" in str(caught.value)
+    small = prunecore.prune(net, torch.rand(2, 3, 6, 6), 40)
+    assert small.report["left_out"] == [f"stem.{norm.__name__}"]
 
 
 def test_a_hook_of_every_module_is_refused_where_it_changes_something(net: Net) -> None:
