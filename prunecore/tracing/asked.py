@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from prunecore.tracing.numbers import OF_SIZES
 from prunecore.tracing.proxies import Known, is_any
 
 
@@ -23,7 +24,7 @@ def length_of(value: Any, /) -> Any:
 def range_of(*ends: Any) -> range:
     """Python's `range`, which may end at a size: the trace is for that alone."""
     return builtins.range(
-        *(builtins.int(end) if builtins.isinstance(end, Known) else end for end in ends)
+        *(end.as_number() if builtins.isinstance(end, Known) else end for end in ends)
     )
 
 
@@ -31,6 +32,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "isinstance": is_any,
     "len": length_of,
     "range": range_of,
+    **OF_SIZES,
 }
 
 

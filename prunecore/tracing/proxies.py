@@ -25,6 +25,8 @@ from prunecore.tracing.attributes import DeviceType
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.in_place import AUGMENTED
 from prunecore.tracing.nodes import reads_shape
+from prunecore.tracing.numpy_functions import OF_NUMBERS, OF_NUMPY
+from prunecore.tracing.source_lines import may_stand_in
 
 # Methods of lists that change them, or make another of them.
 _OF_LISTS = ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse")
@@ -35,25 +37,6 @@ _NAMES = "arange empty eye full linspace logspace ones rand randint randn tensor
 
 
 FACTORIES = _NAMES.split()
-
-
-# functions of NumPy that its numbers call for operators
-_OF_NUMPY: Mapping[Any, Callable[..., Any]] = {
-    np.add: operator.add,
-    np.floor_divide: operator.floordiv,
-    np.multiply: operator.mul,
-    np.negative: operator.neg,
-    np.power: operator.pow,
-    np.remainder: operator.mod,
-    np.subtract: operator.sub,
-    np.true_divide: operator.truediv,
-    np.equal: operator.eq,
-    np.greater: operator.gt,
-    np.greater_equal: operator.ge,
-    np.less: operator.lt,
-    np.less_equal: operator.le,
-    np.not_equal: operator.ne,
-}
 
 
 class ChangedListError(Exception):
@@ -108,9 +91,12 @@ class Known(fx.Proxy):
         """An operator with a number of NumPy's is Python's; its functions take a number."""
         if options or method != "__call__" or any(isinstance(x, np.ndarray) for x in given):
             return NotImplemented
-        if operation := _OF_NUMPY.get(function):
+        if operation := OF_NUMPY.get(function):
             return operation(*(x.item() if isinstance(x, np.generic) else x for x in given))
-        return function(*(x._number() if isinstance(x, Known) else x for x in given))
+        is_known = isinstance(self.tracer.known(self), int | float)
+        if is_known and function in OF_NUMBERS and self.tracer.computes_numbers:
+            return self.tracer.create_proxy("call_function", OF_NUMBERS[function], given, {})
+        return function(*(x.as_number() if isinstance(x, Known) else x for x in given))
 
     @property
     def is_cuda(self) -> bool:
@@ -160,13 +146,34 @@ class Known(fx.Proxy):
     # There is no __index__: functions of torch would ask for it, to which a size is one as it is.
 
     def __int__(self) -> int:
-        return int(self._number())
+        self._ask("int")
+        return int(self.as_number())
 
     def __float__(self) -> float:
-        return float(self._number())
+        self._ask("float")
+        return float(self.as_number())
 
     def __round__(self, digits: int | None = None) -> Any:
-        return round(self._number(), digits)
+        if digits is not None or not self.tracer.computes_numbers:
+            return round(self.as_number(), digits)
+        return self.tracer.create_proxy("call_function", round, (self,), {})
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def _ask(self, name: str) -> None:
+        """Ask for a function of numbers in the place of Python's own, where there may be one.
+
+        Raises:
+            Asked: there is none as yet.
+        """
+        variables = sys._getframe(2).f_globals
+        if self.tracer.computes_numbers and may_stand_in(variables, name):
+            self.tracer.asking.append((variables, name))
+            raise Asked
 
     def __getitem__(self, key: Any) -> Any:
         if self.changed is not None:
@@ -236,7 +243,7 @@ class Known(fx.Proxy):
         is_both = isinstance(value, dict) and dataclasses.is_dataclass(value)
         return [field.name for field in dataclasses.fields(value)] if is_both else []
 
-    def _number(self) -> Any:
+    def as_number(self) -> Any:
         """The number that it stands for, where Python needs one: the trace is for that alone."""
         try:
             return self.tracer.decider.number(self)

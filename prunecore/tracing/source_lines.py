@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import dis
+import functools
 import inspect
+import linecache
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -13,6 +19,8 @@ from torch import Tensor, fx
 
 from prunecore.errors import Line
 from prunecore.isolation.state import TORCH
+
+_HERE = f"{Path(__file__).parent}{os.sep}"
 
 _TRACE = fx.Tracer.trace.__code__
 
@@ -41,6 +49,57 @@ def running_line(file: str | None) -> Line | None:
 def is_called_by_torch() -> bool:
     """True if the function that asks is called by torch's own code, not by a user's."""
     return sys._getframe(2).f_code.co_filename.startswith(TORCH)
+
+
+def may_stand_in(variables: Mapping[str, Any], name: str) -> bool:
+    """True if something else may stand for a function of Python's own while a module's code runs.
+
+    Not in torch's own code. A type is left alone where the code may do more with it than call it:
+    `type(x) is int` would no longer hold.
+
+    Args:
+        variables: of the module.
+        name: of the function.
+    """
+    file = str(variables.get("__file__") or "")
+    if name in variables or file.startswith(TORCH):
+        return False
+    return name not in ("float", "int") or name in _only_called(file)
+
+
+def asked_to_choose() -> list[tuple[dict[str, Any], str]]:
+    """The variables of the user's code, with which of `max` and `min` it may call of stand-ins.
+
+    One of them compares where a stand-in is asked which way to go while the code calls something.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((TORCH, _HERE)):
+        frame = frame.f_back
+    if frame is None:
+        return []
+    calls = dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("CALL")
+    named = [name for name in ("max", "min") if calls and name in frame.f_code.co_names]
+    return [(frame.f_globals, name) for name in named if may_stand_in(frame.f_globals, name)]
+
+
+@functools.lru_cache(256)
+def _only_called(file: str) -> frozenset[str]:
+    """The names that a file only calls, or asks for by `isinstance`, if it can be read."""
+    try:
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError, RecursionError):
+        return frozenset()
+    used = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    fine = {id(call.func) for call in calls}
+    for call in calls:
+        if isinstance(call.func, ast.Name) and call.func.id in ("isinstance", "issubclass", "map"):
+            fine |= {id(node) for argument in call.args for node in ast.walk(argument)}
+    for node in ast.walk(tree):
+        for field in ("annotation", "returns"):
+            said = getattr(node, field, None)
+            fine |= {id(part) for part in ast.walk(said)} if said else set()
+    return frozenset(node.id for node in used) - {node.id for node in used if id(node) not in fine}
 
 
 def raising_line(error: BaseException, file: str | None) -> Line | None:

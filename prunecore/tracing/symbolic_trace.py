@@ -19,18 +19,21 @@ from prunecore.errors import UnsupportedError, UsageError, told
 from prunecore.isolation.copies import Isolation
 from prunecore.isolation.random_states import PythonsDraws, kept_random_states
 from prunecore.isolation.state import functions_of, kept_contents
+from prunecore.tracing.answers import answered
 from prunecore.tracing.arguments import put_together
-from prunecore.tracing.asked import counting
 from prunecore.tracing.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.in_place import without_augmented, without_shaping
 from prunecore.tracing.memories import Forgotten, UsedError, remembered
 from prunecore.tracing.module_hooks import Hook
 from prunecore.tracing.moves import alike_but_for_moves
 from prunecore.tracing.nodes import without_dead
-from prunecore.tracing.patches import standing_in, trace_alone
+from prunecore.tracing.patches import trace_alone
 from prunecore.tracing.proxies import Asked, ChangedListError, SetPlacesError
 from prunecore.tracing.scopes import Scopes, leave_out
-from prunecore.tracing.source_lines import file_of, raising_line
+from prunecore.tracing.source_lines import (
+    file_of,
+    raising_line,
+)
 from prunecore.tracing.tracer import (
     FollowedHookError,
     NotHeldError,
@@ -148,9 +151,6 @@ _UNPACKED = (
 )
 
 
-_MOST_ASKING = 100  # modules of Python; there are more only where code is made while it runs
-
-
 _REMEDY = f"Or leave out what only training does (--drop {TRAINING})."
 
 
@@ -180,7 +180,7 @@ def _trace(
         tracer, error, forgotten = _forgetting(attempt, remembered(module))
         if tracer.asks_cuda and not error:
             before = tracer.graph
-            tracer, error = _answered(functools.partial(attempt, forgotten, on_cuda=True))
+            tracer, error = answered(functools.partial(attempt, forgotten, on_cuda=True))
             if not error and not alike_but_for_moves(before, tracer.graph):
                 error = TypeError("where it runs on 'cuda' it may do something else")
     if error:
@@ -206,7 +206,7 @@ def _forgetting(
         The tracer, what the forward raises, if anything, and those that are such.
     """
     while True:
-        tracer, error = _answered(functools.partial(attempt, names))
+        tracer, error = answered(functools.partial(attempt, names))
         if isinstance(error, UsedError):
             left = frozenset([error.name])
         else:
@@ -214,30 +214,6 @@ def _forgetting(
         if not left:
             return tracer, error, names
         names -= left
-
-
-def _answered(
-    attempt: Callable[[], tuple[OneLevel, Exception | None]],
-) -> tuple[OneLevel, Exception | None]:
-    """Trace a forward; where it asks what stand-ins are, as often as other modules of Python ask.
-
-    Args:
-        attempt: traces it, as `_attempt` does.
-    """
-    tracer, error = attempt()
-    if not tracer.asking and not error:
-        return tracer, error
-    asking = [*tracer.asking, *counting(error)]
-    while len(asking) <= _MOST_ASKING:
-        with standing_in(asking):
-            tracer, error = attempt()
-        counted = [id(variables) for variables, name in asking if name == "range"]
-        new = [one for one in counting(error) if id(one[0]) not in counted]
-        new += tracer.asking
-        if not new:
-            return tracer, error
-        asking = [*asking, *new]
-    return tracer, fx.proxy.TraceError("it asks what it is given in code that it makes anew")
 
 
 def _attempt(
@@ -248,6 +224,7 @@ def _attempt(
     without: Collection[str],
     forgotten: Collection[str],
     on_cuda: bool = False,
+    computes_numbers: bool = True,
 ) -> tuple[OneLevel, Exception | None]:
     """Trace a module's forward; what it raises, if anything, comes with the tracer."""
     in_training = bool(flag)
@@ -264,6 +241,7 @@ def _attempt(
     within = _within(level, shadow, isolation)
     tracer = OneLevel(shadow, supplied, within, in_training, on_cuda)
     tracer.forgotten = Forgotten(shadow, forgotten)
+    tracer.computes_numbers = computes_numbers
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
     held = {key: (x, x._version) for key, x in vars(shadow).items() if type(x) is Tensor}
     try:

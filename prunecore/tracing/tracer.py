@@ -31,8 +31,14 @@ from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.memories import Forgotten
 from prunecore.tracing.module_hooks import Hook, call_with
-from prunecore.tracing.proxies import Known, give, items_of
-from prunecore.tracing.source_lines import LINE, LocalNames, file_of, running_line
+from prunecore.tracing.proxies import Asked, Known, give, items_of
+from prunecore.tracing.source_lines import (
+    LINE,
+    LocalNames,
+    asked_to_choose,
+    file_of,
+    running_line,
+)
 
 
 def forward_of(module: nn.Module) -> Callable[..., Any]:
@@ -152,6 +158,7 @@ class OneLevel(fx.Tracer):
         self.on_cuda = on_cuda
         self.asks_cuda = False
         self.forgotten = Forgotten(module, ())
+        self.computes_numbers = True  # of sizes, rather than note what they are
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(forward_of(module))
         self._names = LocalNames(self._file)
@@ -294,7 +301,14 @@ class OneLevel(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Which way a branch goes, where sizes decide it."""
+        """Which way a branch goes, where sizes decide it.
+
+        Raises:
+            Asked: Python's own `max` or `min` compares, in whose place there may be another.
+        """
+        if self.computes_numbers and (asked := asked_to_choose()):
+            self.asking.extend(asked)
+            raise Asked
         try:
             return self.decider.decide(obj)
         except Undecided:

@@ -48,6 +48,7 @@ from prunecore.walking.computed import (
     whole,
 )
 from prunecore.walking.filled import FilledUses
+from prunecore.walking.numbers import state_number
 
 NONE: Mapping[str, UnsupportedError] = {}
 
@@ -421,7 +422,7 @@ def of_sizes(channels: Channels, function: Callable[..., Any], arguments: Any, r
     """
     only_moves = function is operator.getitem or isinstance(result, tuple)
     ids = [] if only_moves else counted(pytree.tree_leaves(arguments))
-    if ids and type(result) in (bool, int, float):
+    if ids and isinstance(result, bool | int | float):
         return depending(result, ids, functools.partial(_for_count, function, arguments))
     for each in ids:
         channels.pin(each, f"{function.__name__} depends on how many there are")
@@ -494,6 +495,7 @@ def interpret(
                     f"Write x = x.{name.removesuffix('_')}(...).",
                 )
             values[node] = channels.follow(node.name, function, *args, **kwargs)
+            state_number(node, args, values)
             if function is not operator.setitem and is_in_place(node) and args:
                 _read_afterwards(node, values)
         uses.end(values.get(node))
