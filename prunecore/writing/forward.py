@@ -47,7 +47,7 @@ from prunecore.writing.text import (
     one_line,
     write_statements,
 )
-from prunecore.writing.variables import Variables, part_names, parts_of
+from prunecore.writing.variables import Variables, nested_parts, part_names, parts_of
 
 
 def mixes(module: nn.Module) -> bool:
@@ -219,12 +219,18 @@ class ForwardWriter:
             return []
         return parts_of(node, self.trace.values[node])
 
+    def nested_parts(self, items: Sequence[fx.Node], value: Any) -> list[list[fx.Node]]:
+        """What takes an item of a result apart at once, too; nothing if it is not written so."""
+        return nested_parts(items, value)
+
     def _unpack(self, expression: Expression, parts: Sequence[Sequence[fx.Node]]) -> None:
         """Give variables to the items of what is computed."""
         own = [name for name in names_in(expression.value) if name in self.variables.names.values()]
         source = own[0] if own else None
         wanted = part_names(expression.node, self.trace.values, source)
-        names = self.variables.unpack(expression.node, parts, wanted, source)
+        values: Any = self.trace.values[expression.node]
+        nested = [self.nested_parts(*item) for item in zip(parts, values, strict=True)]
+        names = self.variables.unpack(expression.node, parts, wanted, source, nested)
         self.statements.append(Statement(f"{', '.join(names)} = ", expression.value))
 
     def build(self, node: fx.Node) -> Expression:

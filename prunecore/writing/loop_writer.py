@@ -184,8 +184,17 @@ class LoopWriter(ForwardWriter):
     def parts_of(self, node: fx.Node) -> list[list[fx.Node]]:
         """What takes a result apart at once, by place; nothing if a loop does."""
         parts = super().parts_of(node)
-        nodes = {node, *(item for items in parts for item in items)}
-        return [] if nodes & (self._loops.keys() | self._later) else parts
+        return [] if self._in_loop([node], parts) else parts
+
+    def nested_parts(self, items: Sequence[fx.Node], value: Any) -> list[list[fx.Node]]:
+        """What takes an item of a result apart at once, too; nothing if a loop does."""
+        parts = super().nested_parts(items, value)
+        return [] if self._in_loop(items, parts) else parts
+
+    def _in_loop(self, nodes: Sequence[fx.Node], parts: Sequence[Sequence[fx.Node]]) -> bool:
+        """True if a loop has one of these nodes, or of those that take items of them."""
+        known = {*nodes, *(item for items in parts for item in items)}
+        return bool(known & (self._loops.keys() | self._later))
 
     def arguments(self, node: fx.Node) -> tuple[Any, Any]:
         """The arguments and keywords of a node, lists that a loop makes by their names."""

@@ -107,6 +107,7 @@ class Variables:
         parts: Sequence[Sequence[fx.Node]],
         wanted: Sequence[str],
         source: str | None,
+        nested: Sequence[Sequence[Sequence[fx.Node]]] = (),
     ) -> list[str]:
         """Name the variables that hold the items of a result.
 
@@ -115,14 +116,20 @@ class Variables:
             parts: the nodes that take each item, by place.
             wanted: the names, where they are free.
             source: the variable that it takes apart, if there is one.
+            nested: for each item, the nodes that take items of it, if it is taken apart as well.
 
         Returns:
-            A name an item, `_` for those that nothing takes.
+            A name an item, `_` for those that nothing takes, `(h, c)` for one that is taken apart.
         """
         self._uses[node] = 0
         names = []
-        for items, name in zip(parts, self._of_items(parts, wanted), strict=True):
-            names.append(self.free(name) if items else "_")
+        for number, name in enumerate(self._of_items(parts, wanted)):
+            items, inner = parts[number], nested[number] if nested else ()
+            if inner and not self._own.get(items[0]):
+                several = [f"{name}{place}" for place in range(1, len(inner) + 1)]
+                names.append(f"({', '.join(self.unpack(items[0], inner, several, source))})")
+            else:
+                names.append(self.free(name) if items else "_")
             self.names.update(dict.fromkeys(items, names[-1]))
             if source is not None:
                 self._taken_from[names[-1]] = source
@@ -216,6 +223,28 @@ def parts_of(node: fx.Node, value: Any) -> list[list[fx.Node]]:
         The items taken, by their number; nothing unless two and at least half of all are taken,
         and all that uses the result takes an item of it.
     """
+    parts = _items_of(node, value)
+    taken = sum(map(bool, parts))
+    return parts if taken >= 2 and 2 * taken >= len(parts) else []
+
+
+def nested_parts(items: Sequence[fx.Node], value: Any) -> list[list[fx.Node]]:
+    """What takes an item of a result apart in turn, by place, as the states of an LSTM.
+
+    Args:
+        items: the nodes that take the item.
+        value: the item.
+
+    Returns:
+        The items taken of it, by their number; nothing unless one node takes it, and all that uses
+        that takes such.
+    """
+    parts = _items_of(items[0], value) if len(items) == 1 else []
+    return parts if any(parts) else []
+
+
+def _items_of(node: fx.Node, value: Any) -> list[list[fx.Node]]:
+    """The nodes that take each item of what a node has; nothing if it is used otherwise."""
     if not isinstance(value, list | tuple) or not 2 <= len(value) <= _MOST:
         return []
     parts: list[list[fx.Node]] = [[] for _ in value]
@@ -226,8 +255,7 @@ def parts_of(node: fx.Node, value: Any) -> list[list[fx.Node]]:
         if not isinstance(place, int) or user.args[0] is not node:
             return []
         parts[place].append(user)
-    taken = sum(map(bool, parts))
-    return parts if taken >= 2 and 2 * taken >= len(parts) else []
+    return parts
 
 
 def part_names(node: fx.Node, values: Mapping[fx.Node, Any], source: str | None) -> list[str]:

@@ -188,6 +188,49 @@ class Tokens(Chosen):
         return rows.transpose(-2, -1).reshape(x.shape)
 
 
+class Recurrent(Chosen):
+    """The places of the maps as steps of a sequence."""
+
+    FORMS = ("lstm", "gru", "rnn", "both ways", "added", "first states", "last states", "cell")
+
+    def __init__(self, form: str, width: int, units: int, layers: int) -> None:
+        super().__init__(form)
+        self.units, self.layers = units, layers
+        kinds = {"lstm": nn.LSTM, "both ways": nn.LSTM, "last states": nn.LSTM, "rnn": nn.RNN}
+        self.first: nn.Module
+        if form == "cell":
+            self.first = nn.GRUCell(width, units)
+        else:
+            both = form in ("both ways", "added", "last states")
+            options = {"num_layers": layers, "batch_first": form != "rnn", "bidirectional": both}
+            self.first = kinds.get(form, nn.GRU)(width, units, **options)
+        self.last = nn.Linear(2 * units if form in ("both ways", "last states") else units, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.flatten(2).transpose(1, 2)
+        rows = rows + self.last(self.outputs(rows))
+        return rows.transpose(1, 2).reshape(x.shape)
+
+    def outputs(self, rows: Tensor) -> Tensor:
+        if self.form == "rnn":
+            return self.first(rows.transpose(0, 1))[0].transpose(0, 1)
+        if self.form == "added":
+            both = self.first(rows)[0]
+            return both[..., : self.units] + both[..., self.units :]
+        if self.form == "first states":
+            shape = self.layers, rows.size(0), self.units
+            return self.first(rows, torch.ones(*shape, dtype=rows.dtype))[0]
+        if self.form == "last states":
+            _, (h, c) = self.first(rows)
+            return torch.cat([h[-2], c[-1]], 1)[:, None]
+        if self.form == "cell":
+            state = rows.new_zeros(rows.size(0), self.units)
+            for step in range(3):
+                state = self.first(rows[:, step], state)
+            return state.unsqueeze(1)
+        return self.first(rows)[0]
+
+
 class Attention(Chosen):
     """Every place of the maps looks at every other, in several heads."""
 

@@ -33,6 +33,7 @@ from .random_layers import (
     InTraining,
     Masked,
     Modulated,
+    Recurrent,
     Scaled,
     Tokens,
 )
@@ -193,6 +194,9 @@ class Drawing:
             "scaled": lambda: Scaled(self.among(Scaled.FORMS), self.rank, width, SIDE),
             "modulated": lambda: Modulated(self.among(Modulated.FORMS), width),
             "tokens": lambda: Tokens(self.among(Tokens.FORMS), width, self.among(WIDTHS)),
+            "recurrent": lambda: Recurrent(
+                self.among(Recurrent.FORMS), width, self.among(WIDTHS), self.among([1, 2])
+            ),
             "twice": lambda: Twice(self.convolution(width, width)),
             "masked": lambda: Masked(self.among(Masked.FORMS)),
             "conditioned": lambda: Conditioned(self.among(Conditioned.FORMS), width),

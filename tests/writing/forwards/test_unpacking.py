@@ -146,6 +146,72 @@ def test_what_a_module_returns(cut: Callable[..., Any], kind: Any, text: str) ->
     assert text in cut(Outer(), 3).forward
 
 
+class Pairs(nn.Module):
+    """Returns a tensor, and a pair of tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(WIDTH, WIDTH, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.conv(x)
+        return x, (x + 1, x * 2)
+
+
+def pair_apart(net: Any, x: Tensor) -> Tensor:
+    out, (left, right) = net.pairs(net.a(x))
+    return out * left + left * right
+
+
+def half_of_a_pair(net: Any, x: Tensor) -> Tensor:
+    out, (_, right) = net.pairs(net.a(x))
+    return out * right + right
+
+
+def pair_by_name(net: Any, x: Tensor) -> Tensor:
+    out, both = net.pairs(net.a(x))
+    return out * both[0] + both[1]
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (pair_apart, "out, (left, right) = self.pairs(x)\n"),
+        (half_of_a_pair, "out, (_, right) = self.pairs(x)\n"),
+        (pair_by_name, "out, both = self.pairs(x)\n"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_taken_apart_within(cut: Callable[..., Any], function: Any, text: str) -> None:
+    class Within(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.last = nn.Conv2d(3, WIDTH, 1), nn.Conv2d(WIDTH, 2, 1)
+            self.pairs = Pairs()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(function(self, x))
+
+    assert text in cut(Within(), 3, SIZE, SIZE).forward
+
+
+def test_pairs_of_a_loop(cut: Callable[..., Any]) -> None:
+    class Turns(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.last = nn.Conv2d(3, WIDTH, 1), nn.Conv2d(WIDTH, 2, 1)
+            self.layers = nn.ModuleList(Pairs() for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            for layer in self.layers:
+                x, (left, right) = layer(x)
+                x = x + left * right
+            return self.last(x)
+
+    assert "for layer in self.layers:" in cut(Turns(), 3, SIZE, SIZE).forward
+
+
 def test_what_each_turn_of_a_loop_takes_apart(cut: Callable[..., Any]) -> None:
     class Turns(nn.Module):
         def __init__(self) -> None:
