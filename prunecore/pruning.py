@@ -131,8 +131,8 @@ def prune(
             `batch-norm` estimates statistics anew, `data-free` refits without images, for networks
             with batch norms. With calibration images `refit` where not given.
         scoring: what of a channel counts for the mode, and how it is put together.
-        steps: in how many steps the level is reached; channels are scored anew in each, and what is
-            left is recovered.
+        steps: in how many steps the level is reached, 100 at most; channels are scored anew in
+            each, and what is left is recovered.
         on_step: called after each step but the last with the smaller network of that step and the
             step's number, from 1. It may train `small.model`: weights are gone on with.
         latency: where latencies come from: what runs networks here to measure them, `eager` or a

@@ -128,7 +128,7 @@ def main() -> None:
     "--steps",
     metavar="N",
     callback=options.checked(lambda text: values.read_step_count(values.read_yaml(text))),
-    help="Reach the level in N steps, and score channels anew in each.  [default: 1]",
+    help="Reach the level in N steps, at most 100, and score channels anew in each.  [default: 1]",
 )
 @options.limits
 @click.option(

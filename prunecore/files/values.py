@@ -29,6 +29,7 @@ from prunecore.planning.request import (
     check_count,
     check_layers,
     check_max_level,
+    check_steps,
 )
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ _DECIMAL = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][-+
 
 MOST_SETS = 10_000  # of a job; as many of a small network take a day, and fill a disk
 
-
-MOST_STEPS = 100  # of one level
 
 MOST_IMAGES = 1_000_000  # for calibration
 
@@ -190,13 +189,8 @@ def read_count(value: object) -> int:
 
 
 def read_step_count(value: object) -> int:
-    """In how many steps a level is reached, from 1 to `MOST_STEPS`."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_STEPS:
-        raise UsageError(
-            f"steps are a whole number of at least 1 and at most {MOST_STEPS}, not "
-            f"{shown_value(value)}."
-        )
-    return value
+    """In how many steps a level is reached."""
+    return check_steps(value)
 
 
 def read_images(value: object) -> str:

@@ -26,6 +26,8 @@ RECOVERY_STEPS = ("refit", "batch-norm", "data-free")  # the last without images
 
 DEFAULT_BACKEND = "eager"  # runs networks to measure latencies
 
+MOST_STEPS = 100  # in which a level is reached
+
 LayerLimits = str | Mapping[str, float]  # KEEP, or max_level and min_channels, either or both
 
 
@@ -88,6 +90,20 @@ def check_count(name: str, value: object, what: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(
             f"{name} is {shown_value(value)}, not a whole number of at least 1.\nGive {what}."
+        )
+    return value
+
+
+def check_steps(value: object) -> int:
+    """In how many steps a level is reached, if it is a number of such.
+
+    Raises:
+        UsageError: it is not a whole number from 1 to `MOST_STEPS`.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_STEPS:
+        raise UsageError(
+            f"steps is {shown_value(value)}, not a whole number from 1 to {MOST_STEPS}.\n"
+            "Give in how many steps the level is reached, as 4."
         )
     return value
 
@@ -214,7 +230,7 @@ class Request:
         fingerprint: of all that the written set depends on; the report holds it.
         scoring: what of a channel counts, and how it is put together.
         recover: the steps that give the accuracy back, in order.
-        steps: in how many steps the level is reached.
+        steps: in how many steps the level is reached, from 1 to `MOST_STEPS`.
         latency: where latencies come from: the name of what runs networks to measure them.
     """
 
@@ -240,7 +256,7 @@ class Request:
         """
         check_asked(self.mode, self.seed, self.scoring)
         check_kind("limits", self.limits, Limits, "Give prunecore.Limits(min_channels=8).")
-        check_count("steps", self.steps, "in how many steps the level is reached, as 4")
+        check_steps(self.steps)
         check_kind("latency", self.latency, str, "Give the name of a backend, as latency='eager'.")
         target = target_of(self.level, self.target)
         if target != "latency" and self.latency != DEFAULT_BACKEND:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +43,7 @@ class Agreement:
 
 def standard_error(share: float, images: int) -> float:
     """By how much a share may be off that is that of so many images; never 0, as they are few."""
-    return ((share * (1 - share) + 1 / images) / images) ** 0.5
+    return math.sqrt((share * (1 - share) + 1 / images) / images)
 
 
 def is_clearly_less(share: float, other: float, images: int) -> bool:

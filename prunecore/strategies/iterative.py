@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within
-from prunecore.errors import LevelError
+from prunecore.errors import LevelError, UsageError, WeightsError
+from prunecore.escaping import shown
 from prunecore.planning.choices import least_widths
 from prunecore.planning.plan import Plan, plan_of
 from prunecore.planning.request import KEEP, LayerLimits, Limits, Request
@@ -144,13 +145,45 @@ def _limits_of(outer: Dependencies, inner: Dependencies, limits: Limits) -> Limi
 
 
 def _trained(small: PrunedModel, number: int, on_step: OnStep) -> list[dict[str, Any]]:
-    """Call the user's function, and tell which tensors it has changed."""
+    """Call the user's function, and tell which tensors it has changed.
+
+    Raises:
+        UsageError: it has changed more than the values of these.
+        WeightsError: one is not finite afterwards.
+    """
     before = {name: tensor.clone() for name, tensor in small.model.state_dict().items()}
+    kinds = _kinds(small.model)
     on_step(small, number)
-    changed = [
-        name
-        for name, tensor in small.model.state_dict().items()
-        if not torch.equal(tensor, before[name])
-    ]
+    after = small.model.state_dict()
+    _check_kinds(kinds, _kinds(small.model))
+    changed = [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
+    for name in changed:
+        if not after[name].isfinite().all():
+            raise WeightsError(
+                f"on_step has left {shown(name)} of small.model with values that are no finite "
+                "numbers (NaN or infinity).\nTrain in smaller steps: the loss has diverged."
+            )
     told = {"step": "on_step", "changed": changed, "undone": False}
     return [told] if changed else []
+
+
+def _kinds(network: nn.Module) -> dict[str, tuple[Any, ...]]:
+    """What training leaves as it is: modules by path, and of tensors what they are like."""
+    tensors = network.state_dict().items()
+    return {
+        **{path: (module, type(module)) for path, module in network.named_modules()},
+        **{name: (tensor.shape, tensor.dtype, tensor.device) for name, tensor in tensors},
+    }
+
+
+def _check_kinds(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Refuse that training has changed more than the values of tensors."""
+    for name in {**before, **after}:
+        if before.get(name) != after.get(name):
+            how = "is another one, or of another shape, type or device"
+            how = "is gone" if name not in after else "is new" if name not in before else how
+            raise UsageError(
+                "on_step has changed more of small.model than the values of its weights: "
+                f"{shown(name)} {how}.\nTrain the weights in place, and leave the layers as they "
+                "are."
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore.cli.main import main
-from prunecore.errors import LevelError, UsageError
+from prunecore.errors import LevelError, UsageError, WeightsError
 
 SHAPE = (3, 8, 8)
 
@@ -119,6 +120,56 @@ def test_what_is_trained_between_steps_is_gone_on_with(model: nn.Module, tmp_pat
     assert prunecore.verify(file, model).recovered == ("fc.bias",)
 
 
+def other_layer(network: nn.Module) -> None:
+    network.stem = nn.Conv2d(3, 16, 3)
+
+
+def no_bias(network: nn.Module) -> None:
+    network.get_submodule("fc").register_parameter("bias", None)
+
+
+def more_of_it(network: nn.Module) -> None:
+    network.register_buffer("average", torch.zeros(3))
+
+
+def in_another_type(network: nn.Module) -> None:
+    network.double()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (other_layer, "stem is another one, or of another shape, type or device."),
+        (no_bias, "fc.bias is gone."),
+        (more_of_it, "average is new."),
+        (in_another_type, "stem.weight is another one, or of another shape, type or device."),
+    ],
+)
+def test_between_steps_only_weights_may_change(
+    model: nn.Module, change: Callable[[nn.Module], None], told: str
+) -> None:
+    with pytest.raises(UsageError, match="on_step has changed more of") as raised:
+        prunecore.prune(
+            model,
+            level=40,
+            input_shape=SHAPE,
+            steps=2,
+            on_step=lambda small, step: change(small.model),
+        )
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["fc.weight", "layers.0.bn1.running_var"])
+def test_training_that_diverges_is_told_of_on_step(model: nn.Module, name: str) -> None:
+    def diverge(small: prunecore.PrunedModel, _step: int) -> None:
+        small.model.state_dict()[name].fill_(torch.nan)
+
+    with pytest.raises(WeightsError, match="on_step has left") as raised:
+        prunecore.prune(model, level=40, input_shape=SHAPE, steps=2, on_step=diverge)
+    assert name in str(raised.value)
+    assert "--weights" not in str(raised.value)
+
+
 def test_limits_are_those_of_the_original(model: nn.Module) -> None:
     limits = prunecore.Limits(
         max_level=60, layers={"layers.0.conv1": "keep", "layers.1.conv1": {"min_channels": 11}}
@@ -160,7 +211,7 @@ def test_what_cannot_be_reached_is_told_of_the_whole(model: nn.Module) -> None:
         prunecore.prune(model, level=90, input_shape=SHAPE, limits=limits, steps=2)
 
 
-@pytest.mark.parametrize("steps", [0, -1, 1.5, True, "2"])
+@pytest.mark.parametrize("steps", [0, -1, 101, 1.5, True, "2"])
 def test_steps_are_a_whole_number(model: nn.Module, steps: Any) -> None:
     with pytest.raises(UsageError, match="steps is"):
         prunecore.prune(model, level=30, input_shape=SHAPE, steps=steps)
@@ -183,6 +234,7 @@ def test_steps_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(main, [*job, "--steps", "3"])
     assert done.exit_code == 0, done.output
     assert '"steps": 3' in (tmp_path / "net_50.json").read_text()
-    wrong = CliRunner().invoke(main, [*job, "--steps", "0"])
-    assert wrong.exit_code == 2
-    assert "at least 1" in wrong.output
+    for number in ("0", "101"):
+        wrong = CliRunner().invoke(main, [*job, "--steps", number])
+        assert wrong.exit_code == 2
+        assert f"--steps: steps is {number}, not a whole number from 1 to 100." in wrong.output
