@@ -10,13 +10,16 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import operator
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+import types
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from prunecore.channels.names import is_of_torch
@@ -34,8 +37,35 @@ from prunecore.writing.own_text import (
 )
 from prunecore.writing.text import INDENT, Call, Name, Statement
 
-# arguments of torch's constructors that are held under another name
-_HELD_AS: Mapping[type[nn.Module], Mapping[str, str]] = {nn.PairwiseDistance: {"p": "norm"}}
+_OF_TRANSFORMERS = {
+    "d_model": "self_attn.embed_dim",
+    "nhead": "self_attn.num_heads",
+    "dim_feedforward": "linear1.out_features",
+    "dropout": "dropout.p",
+    "activation": "activation.__name__",
+    "layer_norm_eps": "norm1.eps",
+    "batch_first": "self_attn.batch_first",
+    "bias": "linear1.bias",
+}
+
+
+# arguments of torch's constructors that are held under another name, or not by the layer itself
+_HELD_AS: Mapping[type[nn.Module], Mapping[str, str]] = {
+    nn.PairwiseDistance: {"p": "norm"},
+    nn.TransformerEncoderLayer: _OF_TRANSFORMERS,
+    nn.TransformerDecoderLayer: _OF_TRANSFORMERS,
+}
+
+
+_OF_RECURRENT = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout")
+
+
+# arguments of torch's constructors that their signatures do not name
+_NAMED: Mapping[type[nn.Module], Sequence[str]] = {
+    nn.LSTM: (*_OF_RECURRENT, "bidirectional", "proj_size"),
+    nn.GRU: (*_OF_RECURRENT, "bidirectional"),
+    nn.RNN: (*_OF_RECURRENT, "bidirectional", "nonlinearity"),
+}
 
 
 # methods that say nothing of what a module computes
@@ -52,14 +82,14 @@ def torch_call(module: nn.Module, base: type[nn.Module]) -> Call:
     Raises:
         UnwritableError: the call would not make the same layer.
     """
-    constructor = nn.RNNBase if issubclass(base, nn.RNNBase) else base
-    names = [name for name in inspect.signature(constructor).parameters if name != "mode"]
     held = _HELD_AS.get(base, {})
-    arguments = {
-        name: _argument(module, held.get(name, name))
-        for name in names
-        if not name.startswith("_") and hasattr(module, held.get(name, name))
-    }
+    arguments: dict[str, Any] = {}
+    for name in _NAMED.get(base, inspect.signature(base).parameters):
+        try:
+            value = operator.attrgetter(held.get(name, name))(module)
+        except AttributeError:  # a constructor's `device`, say
+            continue
+        arguments[name] = _given(name, value)
     make = functools.partial(base, **arguments)
     try:
         is_same = type(module) is not base or (is_like(module, make) and _is_told(module, make))
@@ -67,13 +97,29 @@ def torch_call(module: nn.Module, base: type[nn.Module]) -> Call:
         is_same = False
     if not is_same:
         raise UnwritableError(f"what its constructor was given cannot be read off {base.__name__}")
-    call = Call.of(constructor, **arguments)
-    return Call(f"nn.{base.__name__}", call.positional, call.keywords, call.defaults, call.names)
+    call = Call.of(nn.RNNBase if base in _NAMED else base, **arguments)
+    others = {
+        name: value
+        for name, value in arguments.items()
+        if name not in (*call.names, *call.keywords)
+    }
+    return Call(
+        f"nn.{base.__name__}",
+        call.positional,
+        {**call.keywords, **others},
+        {**call.defaults, "nonlinearity": "tanh"},
+        call.names,
+    )
 
 
-def _argument(module: nn.Module, name: str) -> Any:
-    value = getattr(module, name)
-    return value is not None if name == "bias" and not isinstance(value, bool) else value
+def _given(name: str, value: Any) -> Any:
+    """An argument, from what is held of it."""
+    if name == "bias" and not isinstance(value, bool):
+        return value is not None
+    if (name, value) == ("activation", F.relu.__name__):
+        return F.relu  # the default
+    is_even = isinstance(value, tuple) and len(set(value)) == 1 and type(value[0]) is int
+    return value[0] if is_even else value
 
 
 def _is_told(module: nn.Module, make: Callable[[], nn.Module]) -> bool:
@@ -82,13 +128,16 @@ def _is_told(module: nn.Module, make: Callable[[], nn.Module]) -> bool:
     return _settings(module) == _settings(other)
 
 
+_TOLD = (bool, int, float, str, tuple, types.FunctionType, types.BuiltinFunctionType)
+
+
 def _settings(module: nn.Module) -> list[dict[str, Any]]:
     """What each module within one is told to do."""
     return [
         {
             name: value
             for name, value in vars(one).items()
-            if isinstance(value, bool | int | float | str | tuple) and name != "training"
+            if isinstance(value, _TOLD) and name != "training"
         }
         for one in module.modules()
     ]

@@ -92,7 +92,11 @@ class OwnTexts:
         for name in sorted(names_read(text)):
             if name in known:
                 self._resolve_one(name, known, of)
-            elif not hasattr(builtins, name) and name not in (*self._open, *beside):
+            elif hasattr(builtins, name) or name in (*self._open, *beside):
+                continue
+            elif line := _typing_line(name, known):
+                self.imports.add(line)
+            else:
                 raise UnwritableError(f"{of} uses {name}, which is not known where it stands")
 
     def _resolve_one(self, name: str, known: Mapping[str, Any], of: str) -> None:
@@ -212,6 +216,12 @@ def _import_line(name: str, value: Any, known: Mapping[str, Any]) -> str | None:
     if getattr(sys.modules.get(module), own, None) is not value or not _is_importable(module):
         return None
     return f"from {module} import {own}" + ("" if own == name else f" as {name}")
+
+
+def _typing_line(name: str, known: Mapping[str, Any]) -> str | None:
+    """The import line of a name that a file imports for type checkers alone."""
+    line = _imported(known.get("__file__")).get(name, "")
+    return line if line and _is_importable(line.split()[1]) else None
 
 
 def _is_importable(module: str) -> bool:

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prunecore.errors import UnsupportedError
+from prunecore.errors import UnsupportedError, UnwritableError
+from prunecore.writing.as_it_stands import torch_call
+from prunecore.writing.text import one_line
 
 SIZE = 4
 FLOOR = {"low": 0.01}
@@ -192,3 +194,39 @@ def test_what_no_file_can_have_is_refused_with_both_reasons(
     with pytest.raises(UnsupportedError, match="its forward cannot be traced: ") as caught:
         cut(Around(inner), 3, SIZE, SIZE, strict=False)
     assert f"and it cannot be written as it stands: {reason}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("layer", "text"),
+    [
+        (nn.LSTM(3, 4, 2, bidirectional=True), "nn.LSTM(3, 4, num_layers=2, bidirectional=True)"),
+        (nn.GRU(3, 4, bias=False), "nn.GRU(3, 4, bias=False)"),
+        (nn.RNN(3, 4, nonlinearity="relu"), 'nn.RNN(3, 4, nonlinearity="relu")'),
+        (nn.RNN(3, 4), "nn.RNN(3, 4)"),
+        (nn.LSTMCell(3, 4, bias=False), "nn.LSTMCell(3, 4, bias=False)"),
+        (nn.PairwiseDistance(1.0), "nn.PairwiseDistance(p=1.0)"),
+        (nn.EmbeddingBag(10, 3, mode="sum"), 'nn.EmbeddingBag(10, 3, mode="sum")'),
+        (nn.Conv2d(3, 4, 3, padding=(1, 0)), "nn.Conv2d(3, 4, 3, padding=(1, 0))"),
+        (
+            nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+            "nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True)",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_layer_of_torch_s_is_the_call_that_makes_it(layer: nn.Module, text: str) -> None:
+    assert one_line(torch_call(layer, type(layer))) == text
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.TransformerEncoderLayer(8, 2, 16, activation=torch.tanh),
+        nn.TransformerEncoderLayer(8, 2, 16, activation=nn.Tanh()),
+        nn.AdaptiveLogSoftmaxWithLoss(8, 20, [5]),
+    ],
+    ids=["function", "module", "lists"],
+)
+def test_a_call_that_would_make_another_layer_is_refused(layer: nn.Module) -> None:
+    with pytest.raises(UnwritableError, match="what its constructor was given cannot be read off"):
+        torch_call(layer, type(layer))
