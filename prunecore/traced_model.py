@@ -22,7 +22,7 @@ from prunecore.criteria.scoring import OPEN, Scoring
 from prunecore.errors import UsageError, check_names, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.files.images import CalibrationImages, calibration_images
-from prunecore.files.latency_tables import is_table, read_table
+from prunecore.files.latency_tables import check_backend, is_table, read_table
 from prunecore.files.report import build_report, docstring_of
 from prunecore.inputs import Inputs
 from prunecore.latency.table import LatencyTable
@@ -303,8 +303,10 @@ class TracedModel:
             on_network: called after each network with how many are done, and how many there are.
 
         Raises:
+            UsageError: the backend is not known.
             PrunecoreError: there is nothing to prune, or the machine is too busy to tell.
         """
+        check_backend(backend)
         stopwatch = self._stopwatch(backend)
         return fill_table(self._checked, stopwatch, backend, round_to, on_network)
 

@@ -26,6 +26,20 @@ def is_table(latency: str) -> bool:
     return latency.lower().endswith(SUFFIX)
 
 
+def check_backend(latency: str) -> None:
+    """Refuse a table where one is to be filled.
+
+    Raises:
+        UsageError: what is to run the layers is a file.
+    """
+    if is_table(latency):
+        raise UsageError(
+            f"Layers are to be measured, and {shown(latency)} is a table of such.\n"
+            f"Give what runs them, --latency eager or onnxruntime; {shown(latency)} may be the "
+            "--output."
+        )
+
+
 def read_table(file: Path) -> LatencyTable:
     """A table of layer latencies.
 

@@ -221,12 +221,17 @@ class _Search:
         )
 
 
-def quietly(measure: Callable[[], T], timing: Callable[[T], Timing]) -> T:
+def quietly(
+    measure: Callable[[], T],
+    timing: Callable[[T], Timing],
+    remedy: str = "or give a table of layer latencies (--latency TABLE.json)",
+) -> T:
     """Measure, and again where the machine did something else meanwhile.
 
     Args:
         measure: measures something.
         timing: what of it tells how far turns differ.
+        remedy: what to do but to stop what else runs.
 
     Raises:
         PrunecoreError: the turns differ too much each time.
@@ -238,6 +243,5 @@ def quietly(measure: Callable[[], T], timing: Callable[[T], Timing]) -> T:
     last = timing(found)
     raise PrunecoreError(
         f"The machine is too busy to measure a latency: turns of {last.ms:.3g} ms spread by "
-        f"{100 * last.spread:.0f} %.\nStop what else runs on it, or give a table of layer "
-        "latencies (--latency TABLE.json)."
+        f"{100 * last.spread:.0f} %.\nStop what else runs on it, {remedy}."
     )

@@ -65,7 +65,9 @@ def fill_table(
         calls = [run for each in runs.values() for run in each]
         with running():
             turns = quietly(
-                functools.partial(take_turns, calls, _SECONDS), lambda turns: timing_of(turns[0])
+                functools.partial(take_turns, calls, _SECONDS),
+                lambda turns: timing_of(turns[0]),
+                remedy="and measure again",
             )
         medians = iter(np.median(turns, axis=1).tolist())
         sums = {path: sum(next(medians) for _ in each) for path, each in runs.items()}

@@ -31,11 +31,16 @@ class Lookup:
     def __init__(self, dependencies: Dependencies, table: LatencyTable) -> None:
         self._dependencies, self._table = dependencies, table
         self._axes = layer_axes(dependencies)
-        for path in self._axes.keys() - table.layers.keys():
-            raise self._of_another(f"it lacks the layer {shown(path)}")
+        for path in sorted(table.layers.keys() - self._axes.keys()):
+            raise self._of_another(f"it has a layer {shown(path)}")
+        for path in self._axes:
+            if path not in table.layers:
+                raise UsageError(
+                    f"The table {shown(table.name)} lacks the layer {shown(path)}.\n"
+                    "Add it, as every layer whose weights may lose channels, norms too; or measure "
+                    "the network on the device: prunecore latency MODEL --output TABLE.json."
+                )
         for path, times in table.layers.items():
-            if path not in self._axes:
-                raise self._of_another(f"it has a layer {shown(path)}")
             whole = [len(dependencies.axes[index]) for index in self._axes[path]]
             if times.widths[0].tolist() != whole:
                 raise self._of_another(f"the first widths of {shown(path)} are not {whole}")
