@@ -120,3 +120,28 @@ def test_first_states_are_written_as_wide_as_the_units() -> None:
     source = prunecore.prune(States(), level=40, input_shape=(6, 4), name="small").source
     assert "h = torch.zeros(1, x.size(0), 5, dtype=x.dtype)" in source
     assert "torch.ones((1, x.shape[0], 5), dtype=x.dtype)" in source
+
+
+def test_the_last_layer_s_width_is_an_argument_with_its_first_state() -> None:
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(4, 9)
+            self.gru = nn.GRU(9, 5, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.gru(self.embed(x), torch.zeros(1, x.size(0), 5))[1][-1]
+
+    names: dict[str, Any] = {}
+    exec(prunecore.prune(Last(), level=20, input_shape=(6, 4), name="small").source, names)
+    assert names["small"](num_classes=8)(torch.randn(2, 6, 4)).shape == (2, 8)
+
+
+def test_outputs_and_states_are_taken_apart_as_people_do() -> None:
+    class Both(Front):
+        def forward(self, x: Tensor) -> Tensor:
+            out, (h, c) = self.lstm(self.front(x).permute(0, 2, 1))
+            return self.fc(out[:, -1] + h[-1] * c[-1])
+
+    source = prunecore.prune(Both(), level=40, input_shape=(4, 16), name="small").source
+    assert "out, (h, c) = self.lstm(x)" in source
