@@ -23,6 +23,7 @@ FAMILIES = {
     "vit": ["sequential"],
     "swin": ["sequential", "mobilenet"],
     "recurrent": ["sequential"],
+    "yolo": ["sequential"],
     "onnx": ["sequential"],
 }
 
@@ -147,6 +148,15 @@ def timm(session: nox.Session) -> None:
     """Prune a small model of each of timm's families, and write docs/timm.md."""
     install(session, list(FAMILIES), "timm")
     session.run("python", "benchmarks/timm_models.py", *(session.posargs or ["--write"]))
+
+
+@nox.session
+def yolo(session: nox.Session) -> None:
+    """Prune networks of ultralytics, and train one of the pruned ones there."""
+    install(session, list(FAMILIES), "test", "yolo")
+    session.install("--no-deps", "ultralytics>=8.4,<9")
+    session.env["YOLO_CONFIG_DIR"] = session.create_tmp()
+    run_tests(session, "plugins/prunecore-yolo/tests", "-m=yolo")
 
 
 @nox.session
