@@ -13,6 +13,7 @@ from prunecore.escaping import shown, shown_value, visible
 
 _LONGEST_LINE = 1000  # characters; of a longer one the middle is left out
 _REASON = 400  # characters of another error's message
+_NAMES = 32  # of those that are known, all modes and keys among them; modules may be hundreds
 
 
 class PrunecoreError(Exception):
@@ -115,7 +116,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {shown_value(near[0])}?" if near else ""
-    listed = [*map(shown, names[:12]), *(["..."] if len(names) > 12 else [])]
+    listed = [*map(shown, names[:_NAMES]), *(["..."] if len(names) > _NAMES else [])]
     return UsageError(
         f"Unknown {shown(kind)} {shown_value(name)}.{hint}\nKnown: {', '.join(listed) or 'none'}."
     )

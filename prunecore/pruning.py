@@ -21,7 +21,7 @@ from prunecore.planning.request import (
     checked_target,
 )
 from prunecore.pruned_model import PrunedModel
-from prunecore.strategies.best import BEST, carry_out_best
+from prunecore.strategies.best import BEST, carry_out_best, check_mode
 from prunecore.strategies.iterative import OnStep, carry_out_in_steps
 from prunecore.traced_model import TracedModel
 
@@ -151,6 +151,8 @@ def prune(
     """
     asked = asked_level(level, to)  # what is wrong with it is told before the network is followed
     checked_target(target)
+    if isinstance(mode, str):  # of what is no text the request tells
+        check_mode(mode)
     traced = trace(
         model,
         example_inputs,

@@ -19,7 +19,7 @@ from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.stored import check_stored
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import OPEN, Scoring
-from prunecore.errors import UsageError, check_names, unknown_name
+from prunecore.errors import UsageError
 from prunecore.escaping import shown, shown_value
 from prunecore.files.images import CalibrationImages, calibration_images
 from prunecore.files.latency_tables import check_backend, is_table, read_table
@@ -33,13 +33,14 @@ from prunecore.planning.lookup import Lookup
 from prunecore.planning.plan import Plan, make_plan
 from prunecore.planning.request import (
     CALIBRATED_MODE,
+    DATA_FREE,
     DEFAULT_BACKEND,
     DEFAULT_MODE,
-    RECOVERY_STEPS,
     Limits,
     Request,
     asked_level,
     check_asked,
+    checked_recovery,
     checked_target,
     target_of,
 )
@@ -48,7 +49,7 @@ from prunecore.planning.stopwatch import Stopwatch
 from prunecore.plugins import loading as plugin_registry
 from prunecore.pruned_model import PrunedModel
 from prunecore.recovery.calls import calls_all, layers_of
-from prunecore.recovery.data_free import DATA_FREE, recover_without_images
+from prunecore.recovery.data_free import recover_without_images
 from prunecore.recovery.steps import Networks
 from prunecore.recovery.steps import recover as recover_accuracy
 from prunecore.tracing.patches import beside_others
@@ -188,35 +189,6 @@ class TracedModel:
     def mode(self, mode: str | None = None) -> str:
         """A mode, or where none is given that which suits what there is to read."""
         return mode or (DEFAULT_MODE if self.images is None else CALIBRATED_MODE)
-
-    def _steps(self, recover: Sequence[str] | None) -> tuple[str, ...]:
-        """The steps of recovery that are asked for.
-
-        Raises:
-            UsageError: one is not known, or there are no images for them.
-        """
-        if recover is None:
-            return () if self.images is None else ("refit",)
-        steps = [recover] if isinstance(recover, str) else recover
-        check_names("recover", steps, f"Give some of {', '.join(RECOVERY_STEPS)}, or [] for none.")
-        if list(steps) == ["none"]:
-            return ()
-        if "none" in steps:
-            raise UsageError("recover has none beside other steps.\nGive the one or the others.")
-        for step in steps:
-            if step not in RECOVERY_STEPS:
-                raise unknown_name("step of recovery", step, RECOVERY_STEPS)
-        if DATA_FREE in steps and len(steps) > 1:
-            raise UsageError(
-                f"The step {DATA_FREE} is for networks without images, and goes with no other.\n"
-                "Leave it or the others out."
-            )
-        if steps and DATA_FREE not in steps and self.images is None:
-            raise UsageError(
-                f"The step {steps[0]} reads images, and none are given.\n"
-                "Give some: --calibrate FOLDER, or calibration= in Python."
-            )
-        return tuple(steps)
 
     def plan(
         self,
@@ -398,7 +370,7 @@ class TracedModel:
             self.mode(mode),
             limits=Limits() if limits is None else limits,
             scoring=OPEN if scoring is None else scoring,
-            recover=self._steps(recover),
+            recover=checked_recovery(recover, self.images is not None),
             **others,
         )
 

@@ -320,10 +320,14 @@ def test_an_unknown_mode_and_target(model: Net) -> None:
         lambda: prunecore.prune(model, level=50, input_shape=SHAPE, mode="l1-nrom"), UsageError
     )
     known = (
-        "Known: activation, bn-scale, fisher, fpgm, l1-norm, l2-norm, lamp, magnitude, random, "
-        "random-weighted, reconstruction, surgeon, ...."
+        "Known: activation, best, bn-scale, fisher, fpgm, l1-norm, l2-norm, lamp, magnitude, "
+        "random, random-weighted, reconstruction, surgeon, taylor."
     )
     assert text == f"Unknown mode 'l1-nrom'. Did you mean 'l1-norm'?\n{known}"
+    text = message(
+        lambda: prunecore.prune(model, level=50, input_shape=SHAPE, mode="bset"), UsageError
+    )
+    assert text.startswith("Unknown mode 'bset'. Did you mean 'best'?")
     target: Any = "parms"
     text = message(
         lambda: prunecore.prune(model, level=50, input_shape=SHAPE, target=target), UsageError

@@ -25,9 +25,8 @@ from prunecore.inspection import Inspection, inspect_traced
 from prunecore.latency.table import LatencyTable
 from prunecore.planning.goal import Goal
 from prunecore.planning.request import DEFAULT_BACKEND, Request, target_of
-from prunecore.plugins import loading
 from prunecore.pruning import carry_out
-from prunecore.strategies.best import BEST
+from prunecore.strategies.best import check_mode
 from prunecore.strategies.sensitivity import sensitivity
 from prunecore.traced_model import TracedModel
 from prunecore.writing.source_file import checked_name
@@ -79,8 +78,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
         may_be_ours = len(places) > 1 and storage.read_fingerprint(place.path) is not None
         storage.check_target(place.path, force or may_be_ours)
     model, pruner = config.model, config.pruner
-    if pruner.mode not in (None, BEST):
-        loading.load().criterion(pruner.mode)
+    check_mode(pruner.mode)
     loaded = load(str(model.name), model.arguments, model.weights, pruner.seed)
     loaded = part_of(loaded, model.module)
     inputs = inputs_of(loaded, model.input_shape, model.inputs)

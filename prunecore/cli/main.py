@@ -24,7 +24,7 @@ from prunecore.escaping import shown
 from prunecore.files import values
 from prunecore.files.paths import is_file
 from prunecore.planning.goal import TARGETS
-from prunecore.planning.request import DEFAULT_BACKEND, RECOVERY_STEPS
+from prunecore.planning.request import DEFAULT_BACKEND, NO_RECOVERY, RECOVERY_STEPS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,7 +99,7 @@ def main() -> None:
 )
 @click.option(
     "--recover",
-    metavar="|".join((*RECOVERY_STEPS, "none")),
+    metavar="|".join((*RECOVERY_STEPS, NO_RECOVERY)),
     multiple=True,
     callback=options.checked(lambda steps: values.read_steps(steps) if steps else None),
     help="What gives the accuracy back, after the proof; may be repeated.  [default: refit, with "

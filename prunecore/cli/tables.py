@@ -11,7 +11,7 @@ from rich.text import Text
 
 from prunecore.escaping import shown, visible
 from prunecore.latency.timing import WIDE
-from prunecore.recovery.data_free import DATA_FREE
+from prunecore.planning.request import DATA_FREE
 
 _FEW = 10  # images: of fewer, one more or less is a share that says little
 

@@ -185,9 +185,18 @@ def _section(
 ) -> dict[str, Any]:
     """The checked values of one section; keys without a value are left out."""
     if raw is not None and not isinstance(raw, Mapping):
-        raise UsageError(f"{where}: keys with values belong here, not {shown_value(raw)}.")
+        first = next(iter(readers))
+        raise UsageError(
+            f"{where}: keys with values belong here, not {shown_value(raw)}.\n"
+            f"Give for instance {{{first}: {shown_value(raw)}}}."
+        )
     read = {}
     for key, value in (raw or {}).items():
+        if readers is _PRUNER and key in _OF_CALIBRATION:
+            raise UsageError(
+                f"{where}: {key}: calibration images have a section of their own.\n"
+                "Give beside pruner: calibration: {images: FOLDER}."
+            )
         if key not in readers:
             with _named(where):
                 raise unknown_name("key", str(key), [*readers, *others])
@@ -289,6 +298,9 @@ _CALIBRATION: dict[str, _Reader] = {
     "std": values.read_numbers,
     "seed": values.read_seed,
 }
+
+
+_OF_CALIBRATION = ("calibrate", "calibration", "images")  # what users look for in pruner
 
 
 _SECTIONS = {"model": _MODEL, "pruner": _PRUNER, "calibration": _CALIBRATION}

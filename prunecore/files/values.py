@@ -22,6 +22,7 @@ from prunecore.files.paths import check_path
 from prunecore.planning.goal import TARGETS, Goal, Target, read_goal
 from prunecore.planning.request import (
     KEEP,
+    NO_RECOVERY,
     RECOVERY_STEPS,
     SCOPES,
     LayerLimits,
@@ -234,11 +235,11 @@ def read_numbers(value: object) -> tuple[float, ...]:
 def read_steps(value: object) -> tuple[str, ...]:
     """The steps that give the accuracy back, in order; `none` for none."""
     names = [read_text(item).strip() for item in _items(value)]
-    if names == ["none"]:
+    if names == [NO_RECOVERY]:
         return ()
-    if "none" in names:
+    if NO_RECOVERY in names:
         raise UsageError("none stands beside other steps; give the one or the others.")
-    return tuple(_known("step", name, RECOVERY_STEPS) for name in names)
+    return tuple(_known("step", name, (*RECOVERY_STEPS, NO_RECOVERY)) for name in names)
 
 
 def read_switch(value: object) -> bool:

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from typing import Any, Literal
 
 from prunecore.criteria.scoring import OPEN, Scoring
-from prunecore.errors import UsageError, check_kind, unknown_name
+from prunecore.errors import UsageError, check_kind, check_names, unknown_name
 from prunecore.escaping import shown_value
 from prunecore.planning.goal import TARGETS, Goal, Target, read_goal
 
@@ -22,7 +22,11 @@ DEFAULT_MODE = "magnitude"  # the best of those that read no images
 
 CALIBRATED_MODE = "surgeon"  # and of those that do
 
-RECOVERY_STEPS = ("refit", "batch-norm", "data-free")  # the last without images
+DATA_FREE = "data-free"  # the step of recovery for networks without images
+
+RECOVERY_STEPS = ("refit", "batch-norm", DATA_FREE)
+
+NO_RECOVERY = "none"  # in the place of steps
 
 DEFAULT_BACKEND = "eager"  # runs networks to measure latencies
 
@@ -201,6 +205,40 @@ def check_asked(mode: object, seed: object, scoring: object) -> None:
         raise UsageError(
             f"seed is {shown_value(seed)}, not a whole number of at least 0.\nGive one, as seed=1."
         )
+
+
+def checked_recovery(recover: object, has_images: bool) -> tuple[str, ...]:
+    """The steps of recovery that are asked for, in order; the default where none are.
+
+    Args:
+        recover: their names, or one; `none` for none; `None` for the default.
+        has_images: whether there are calibration images.
+
+    Raises:
+        UsageError: one is not known, or there are no images for them.
+    """
+    if recover is None:
+        return ("refit",) if has_images else ()
+    steps: Any = [recover] if isinstance(recover, str) else recover
+    check_names("recover", steps, f"Give some of {', '.join(RECOVERY_STEPS)}, or [] for none.")
+    if list(steps) == [NO_RECOVERY]:
+        return ()
+    if NO_RECOVERY in steps:
+        raise UsageError("recover has none beside other steps.\nGive the one or the others.")
+    for step in steps:
+        if step not in RECOVERY_STEPS:
+            raise unknown_name("step of recovery", step, (*RECOVERY_STEPS, NO_RECOVERY))
+    if DATA_FREE in steps and len(steps) > 1:
+        raise UsageError(
+            f"The step {DATA_FREE} is for networks without images, and goes with no other.\n"
+            "Leave it or the others out."
+        )
+    if steps and DATA_FREE not in steps and not has_images:
+        raise UsageError(
+            f"The step {steps[0]} reads images, and none are given.\n"
+            "Give some: --calibrate FOLDER, or calibration= in Python."
+        )
+    return tuple(steps)
 
 
 def checked_target(target: Target) -> Target:

@@ -24,7 +24,7 @@ from prunecore.errors import UsageError
 from prunecore.recovery.batch_norm import estimate_statistics
 from prunecore.recovery.steps import Networks, batches_of, refit, taken
 
-DATA_FREE = "data-free"
+_STEP = "data-free"
 
 _IMAGES = 512  # of noise, at most
 _VALUES = 128 * 3 * 224 * 224  # of all of them, at most
@@ -50,7 +50,7 @@ def recover_without_images(
     """
     if image is None:
         raise UsageError(
-            f"The step {DATA_FREE} is for networks that take one tensor of floating point numbers."
+            f"The step {_STEP} is for networks that take one tensor of floating point numbers."
             "\nLeave it out."
         )
     norms = {
@@ -61,7 +61,7 @@ def recover_without_images(
     }
     if not norms:
         raise UsageError(
-            f"The step {DATA_FREE} reads the statistics of batch norms, and the network has none.\n"
+            f"The step {_STEP} reads the statistics of batch norms, and the network has none.\n"
             "Give images: --calibrate FOLDER, or calibration= in Python."
         )
     like = next(iter(norms.values()))[0].mean
@@ -80,7 +80,7 @@ def recover_without_images(
             small.variance.copy_(norm.variance[places])
             on_noise[path] = small.mean.clone()
         step = functools.partial(refit, ridges=(_RIDGE,))
-        told = taken(networks, noise, {DATA_FREE: step}, seed)
+        told = taken(networks, noise, {_STEP: step}, seed)
         for path, (norm, small) in norms.items():
             whole, cut = trained[path]
             shift = small.mean - on_noise[path]  # what the refit has found

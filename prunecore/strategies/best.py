@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from prunecore.errors import LevelError, UsageError
+from prunecore.errors import LevelError, UsageError, unknown_name
 from prunecore.planning.request import SCOPES, Request
+from prunecore.plugins import loading
 from prunecore.pruned_model import PrunedModel
 from prunecore.recovery.agreement import is_clearly_less
 from prunecore.recovery.steps import agreement_on
+from prunecore.registry import hyphened
 from prunecore.strategies.iterative import carry_out_in_steps
 from prunecore.traced_model import TracedModel
 from prunecore.tracing.patches import beside_others
@@ -29,6 +31,17 @@ _MODES = (  # what is best most often first
     "magnitude",
     "fpgm",
 )
+
+
+def check_mode(mode: str | None) -> None:
+    """Refuse a mode that is neither that of a criterion nor `best`.
+
+    Raises:
+        UsageError: it is not known; lists the known ones.
+    """
+    criteria = loading.load().criteria
+    if mode is not None and hyphened(mode) not in {BEST, *criteria}:
+        raise unknown_name("mode", mode, {BEST, *criteria})
 
 
 @beside_others()

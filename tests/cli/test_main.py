@@ -436,6 +436,7 @@ def test_weights_are_loaded(invoke: Invoke, calls: list[dict[str, Any]]) -> None
         ("prune nets.py:tiny --level nan", "--level: a level is .* not 'nan'"),
         ("prune nets.py:tiny --level 50 --level 0", "--level: a level is .* not '0'"),
         ("prune nets.py:tiny --level 50 --mode l1-nrom", "Unknown mode 'l1-nrom'.*'l1-norm'"),
+        ("prune nets.py:tiny --level 50 --mode bset", "Unknown mode 'bset'.*'best'"),
         ("prune nets.py:tiny --level 50 --target flops", "--target: Unknown target 'flops'"),
         ("prune nets.py:tiny --level 50 --seed x", "--seed: a seed is a whole number .* not 'x'"),
         ("prune nets.py:tiny --level 50 --seed -1", "--seed: a seed is"),
