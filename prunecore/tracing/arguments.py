@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
+from prunecore.tracing.attributes import TrainingFlag
 
 # (name of the parameter, its default if it has one) -> what stands for the argument in the trace
 Placeholder = Callable[[str, tuple[Any, ...]], fx.Proxy]
@@ -21,15 +22,20 @@ def is_constant(value: Any) -> bool:
     """True if an argument chooses what a forward does: `None`, a flag, a word, a type.
 
     It is part of the trace, as a default would be, and no argument of the written forward. A number
-    is none of these, since it may be a size.
+    is none of these, since it may be a size. `self.training` is one: what it is handed on to is in
+    that mode, too.
     """
-    constants = (bool, str, torch.dtype, torch.memory_format)
+    constants = (bool, str, TrainingFlag, torch.dtype, torch.memory_format)
     return value is None or isinstance(value, constants)
 
 
 def constants(supplied: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that are constants, by name."""
-    return {name: value for name, value in supplied.items() if is_constant(value)}
+    return {
+        name: "self.training" if isinstance(value, TrainingFlag) else value
+        for name, value in supplied.items()
+        if is_constant(value)
+    }
 
 
 def without_constants(

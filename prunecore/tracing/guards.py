@@ -206,6 +206,8 @@ class Decider:
         args, kwargs = with_numbers(
             getattr(node.target, "__name__", str(node.target)), args, kwargs
         )
+        if node.op == "call_method" and node.target in ("item", "tolist"):
+            raise Undecided
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.target is getattr and args[1] in _UNKNOWN:

@@ -216,7 +216,7 @@ def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
         return apply.__get__(None, function)(*args, **kwargs)
 
     replacements: dict[tuple[Any, str], Any]
-    made = (*FACTORIES, "finfo", "iinfo")
+    made = (*FACTORIES, "finfo", "iinfo", *_TOLD)
     replacements = {(torch, name): _traced(getattr(torch, name)) for name in made}
     traced_apply = functools.partial(_apply, plain_apply)
     replacements[Function, "apply"] = classmethod(in_this_thread(traced_apply, plain_apply))
@@ -233,6 +233,10 @@ _CHECKPOINTS = {
     "_checkpoint_without_reentrant_generator",
     "_checkpoint_without_reentrant_generator_impl",
 }
+
+
+# functions in C that take the training flag by place
+_TOLD = ("alpha_dropout", "dropout", "feature_alpha_dropout", "feature_dropout", "rrelu")
 
 
 def _around_nothing(*_: Any, **__: Any) -> Iterator[None]:

@@ -7,6 +7,7 @@ import dataclasses
 import dis
 import functools
 import inspect
+import sys
 from collections.abc import (
     Callable,
     Collection,
@@ -26,6 +27,8 @@ from prunecore.channels.signal import Signal
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.isolation.state import TORCH
 from prunecore.tracing.arguments import arguments
+from prunecore.tracing.attributes import TrainingFlag
+from prunecore.tracing.checks import way_past
 from prunecore.tracing.contexts import UNDER, Contexts
 from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
@@ -199,7 +202,12 @@ class OneLevel(fx.Tracer):
     ) -> tuple[Any, list[Any]]:
         """The forward, or all that calling the module does; and what it is called with."""
         signature = inspect.signature(self.root.forward)
-        positional, keywords = arguments(signature, self.supplied, self._placeholder)
+        flag = self.root.training  # its own, which knows when it is read
+        given = {
+            name: flag if isinstance(value, TrainingFlag) else value
+            for name, value in self.supplied.items()
+        }
+        positional, keywords = arguments(signature, given, self._placeholder)
         function = _call_whole if self._within.is_whole else _call_forward
         return functools.partial(function, **keywords), [self.root, *positional]
 
@@ -301,7 +309,7 @@ class OneLevel(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Which way a branch goes, where sizes decide it.
+        """Which way a branch goes: that which sizes decide, or that of two which does not raise.
 
         Raises:
             Asked: Python's own `max` or `min` compares, in whose place there may be another.
@@ -312,7 +320,8 @@ class OneLevel(fx.Tracer):
         try:
             return self.decider.decide(obj)
         except Undecided:
-            return super().to_bool(obj)
+            way = way_past(sys._getframe(2))
+            return super().to_bool(obj) if way is None else way
 
     def proxy(self, node: fx.Node) -> fx.Proxy:
         """What stands for a node."""

@@ -125,7 +125,8 @@ class ClassWriter:
             )
         if (star := numbered(base, keys)) is None:
             layers = self.arguments.lift(held, ("layers", ""), False, REQUIRED)
-            return Call("super().__init__", (layers,))
+            given = Call("OrderedDict", (layers,)) if base == "nn.Sequential" else layers
+            return Call("super().__init__", (given,))
         lists = [list(children.values()) for children in held]
         layers = self.arguments.lift(lists, ("layers", ""), False, REQUIRED)
         return Call("super().__init__", (Name(star.format(layers.text)),))

@@ -164,3 +164,41 @@ def test_a_list_that_is_handed_on_as_a_whole_is_written_as_one(cut: Callable[...
 
     text = cut(Net(), 3).text
     assert "torch.cat(outs, 1)" in text
+
+
+class Told(nn.Module):
+    """Is told whether it trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor, training: bool, p: float = 0.1) -> Tensor:
+        if training:
+            x = x * 2
+        return torch.dropout(self.fc(x), p, training)
+
+
+class Telling(nn.Module):
+    def __init__(self, by_name: bool) -> None:
+        super().__init__()
+        self.stem, self.told, self.last = nn.Linear(3, 6), Told(), nn.Linear(6, 2)
+        self.by_name = by_name
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.by_name:
+            return self.last(self.told(x, training=self.training))
+        return self.last(self.told(x, self.training))
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_training_flag_may_be_handed_on(cut: Callable[..., Any], by_name: bool) -> None:
+    result = cut(Telling(by_name), 3)
+    assert "self.told(x)" in result.forward
+    assert "if self.training:\n            x = x * 2" in result.text
+    x = torch.rand(2, 3, dtype=torch.float64)
+    told = result.small.get_submodule("told").train()
+    with torch.no_grad():
+        doubled = told.fc(x.new_ones(1, told.fc.in_features) * 2)
+        assert torch.isclose(told(x.new_ones(64, told.fc.in_features)) * 0.9, doubled).any(0).all()

@@ -191,3 +191,21 @@ class Held(nn.Module):
 def test_dictionaries_of_other_keys_are_an_argument():
     chain = nn.Sequential(nn.Conv2d(3, 8, 1), Held("a", "b"), Held("c", "d"), nn.Conv2d(8, 4, 1))
     written(chain, (3, 5, 5))
+
+
+class Looped(nn.Sequential):
+    def __init__(self, *names):
+        super().__init__(OrderedDict((name, nn.Conv2d(8, 8, 1)) for name in names))
+
+    def forward(self, x):
+        y = x
+        for layer in self:
+            y = layer(y)
+        return x + y
+
+
+def test_sequentials_of_other_names_with_a_forward_of_their_own():
+    first, second = Looped("a", "b", "c"), Looped("a", "b", "d")
+    small = written(nn.Sequential(nn.Conv2d(3, 8, 1), first, second, nn.Conv2d(8, 4, 1)), (3, 5, 5))
+    assert "super().__init__(OrderedDict(layers))" in small.source
+    assert list(dict(small.model[2].named_children())) == ["a", "b", "d"]
