@@ -23,6 +23,7 @@ from prunecore.channels.ids import Ids
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
+from prunecore.tracing.autograd_functions import Applied
 from prunecore.tracing.nodes import IS_COPY, function_of, is_in_place
 from prunecore.walking.calls import picking, way
 from prunecore.walking.memory import Memory, Replay, Watched, overlap, place
@@ -99,11 +100,13 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
     for (path, node), call in calls.items():
         ways.setdefault(path, {})[node] = call.way
     as_in_eval = walk.traced.as_in_eval if in_training else ()
+    barriers = walk.records.forwards.barriers  # may change what they are given
     replay = Replay(model, traces, ways, in_training, as_in_eval)
+    errors = (Exception,) if barriers else _BY_NUMBERS  # whatever a user's forward raises
     try:
         replay.run(inputs)
-    except _BY_NUMBERS:
-        for call in taking.values() if _changes_any(model, traces) else ():
+    except errors:
+        for call in taking.values() if barriers or _changes_any(model, traces) else ():
             for ids in () if call.is_run else call.ids:
                 walk.pin(ids, _UNKNOWN)
         return
@@ -114,7 +117,9 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
 def _changes_any(model: nn.Module, traces: Mapping[str, Trace]) -> bool:
     """True if a network seems to change any tensor in place."""
     return any(getattr(module, "inplace", False) is True for module in model.modules()) or any(
-        is_in_place(node) for trace in traces.values() for node in trace.graph.nodes
+        is_in_place(node) or isinstance(node.target, Applied)
+        for trace in traces.values()
+        for node in trace.graph.nodes
     )
 
 

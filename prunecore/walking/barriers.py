@@ -17,6 +17,7 @@ from prunecore.channels.products import count_product
 from prunecore.channels.signal import Signal
 from prunecore.channels.sizes import counted
 from prunecore.errors import UnsupportedError
+from prunecore.escaping import shown
 from prunecore.functions.rule import Operation
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.attributes import without_storage
@@ -67,7 +68,8 @@ def past_module(
     Raises:
         UnsupportedError: it cannot be run, either.
     """
-    _keep_whole(channels, given, f"{channels.path} ({type(module).__name__}) is not understood")
+    name = f"{shown(channels.path)} ({shown(type(module).__name__)})"
+    _keep_whole(channels, given, f"{name} is not understood")
     channels.leave_whole(module, why.reason)
     for tensor in (*module.parameters(), *module.buffers()):
         for axis in range(tensor.ndim):

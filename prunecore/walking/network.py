@@ -15,6 +15,7 @@ from prunecore.channels.dependencies import (
     merge,
 )
 from prunecore.channels.ids import Ids, without_channels
+from prunecore.channels.names import is_within
 from prunecore.channels.records import (
     TRAINING,
     Records,
@@ -199,7 +200,9 @@ def _pin_met_whole(records: Records) -> None:
     met: dict[Any, Ids] = {**records.bindings, **records.widths}
     met |= {key: ids for key, (ids, _) in masked.items()}
     for key, ids in met.items():
-        if key in records.met_whole:
+        place = key if isinstance(key, str) else key[0]
+        stands = isinstance(place, str) and is_within(place, records.forwards.barriers)
+        if key in records.met_whole or stands:
             records.pins.append((ids.ravel(), "a layer that is given it is given what stays, too"))
 
 

@@ -24,7 +24,7 @@ from torch import nn
 
 from prunecore.channels.names import is_of_torch
 from prunecore.errors import UnwritableError
-from prunecore.escaping import shown
+from prunecore.escaping import is_name, shown
 from prunecore.registry import is_like
 from prunecore.writing.containers import CONTAINERS
 from prunecore.writing.expressions import function_name, literal
@@ -263,6 +263,10 @@ def stated(name: str, value: Any, texts: OwnTexts) -> Statement:
     Raises:
         UnwritableError: no file can state it.
     """
+    if not is_name(name):
+        raise UnwritableError(
+            f"its attribute {shown(repr(name))} has no name that a file can state"
+        )
     target = f"self.{name} = "
     if is_statable(value):
         return Statement(target, literal(value))

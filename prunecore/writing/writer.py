@@ -24,7 +24,7 @@ from prunecore.tracing.source_lines import LINE
 from prunecore.walking.barriers import advised
 from prunecore.writing.as_it_stands import initialised, standing_methods, stated, torch_call
 from prunecore.writing.class_text import Definitions
-from prunecore.writing.containers import container_of, in_places
+from prunecore.writing.containers import CONTAINERS, container_of, in_places, initialise
 from prunecore.writing.expressions import literal
 from prunecore.writing.forward import Forward
 from prunecore.writing.initial_values import Start, like, start_of
@@ -132,11 +132,11 @@ class Writer:
             if self.keep.model.get_submodule(name) is not module:
                 raise ValueError(f"{path} is written as {name}, which is another module")
             self.ties.append((name, path))
-        is_opened = path in self.keep.dependencies.forwards.opened
-        owner = None if is_opened else self._plugins.owner(type(module))
         why = self._barrier(path)
+        is_own = why is not None or path in self.keep.dependencies.forwards.opened
+        owner = None if is_own else self._plugins.owner(type(module))
         try:
-            if owner is None and why is not None:
+            if why is not None:
                 source = self._as_it_stands(module, path)
             elif owner is None:
                 source = self.trace(module, path)
@@ -210,6 +210,10 @@ class Writer:
         Raises:
             UnwritableError: it uses what a file does not have.
         """
+        if type(module) in CONTAINERS:
+            base = CONTAINERS[type(module)]
+            held = in_places(base, self._all_children(module, path))
+            return BlockSource(replace(initialise(base, held), function=base))
         if is_of_torch(type(module)):
             return BlockSource(torch_call(module, type(module)))
         methods = standing_methods(module, self.own)
@@ -222,8 +226,8 @@ class Writer:
         ]
         own += [field for field in self._tensors(module, path) if not _is_of(field, of_base)]
         children = {
-            key: None if child is None else self.child(child, join(path, key))
-            for key, child in module._modules.items()
+            key: child
+            for key, child in self._all_children(module, path).items()
             if key not in of_base
         }
         name, ends = type(module).__name__, self._ends(path)
@@ -237,6 +241,12 @@ class Writer:
         return BlockSource(
             Instance(name, (*first, *own, *fields), None, *ends, base, methods=methods.text)
         )
+
+    def _all_children(self, module: nn.Module, path: str) -> dict[str, Value | None]:
+        return {
+            key: None if child is None else self.child(child, join(path, key))
+            for key, child in module._modules.items()
+        }
 
     def _define_applied(self, module: nn.Module, path: str, variant: Variant | None) -> None:
         """Define the functions with gradients of their own that a forward calls.

@@ -115,11 +115,13 @@ def raising(name: str) -> nn.Module:
 
 
 REFUSED: dict[str, Callable[[str], Any]] = {
-    "rule": lambda name: prunecore.prune(sortings(name), level=30, input_shape=SHAPE),
+    "rule": lambda name: prunecore.prune(sortings(name), level=30, input_shape=SHAPE, strict=True),
     "whole": lambda name: prunecore.prune(whole(name), level=99, input_shape=SHAPE),
     "shape": lambda name: prunecore.prune(narrow(name), level=30, input_shape=SHAPE),
     "skip": lambda name: prunecore.prune(skipped(name), level=30, input_shape=SHAPE),
-    "branch": lambda name: prunecore.prune(branching(name), level=30, input_shape=SHAPE),
+    "branch": lambda name: prunecore.prune(
+        branching(name), level=30, input_shape=SHAPE, strict=True
+    ),
     "raise": lambda name: prunecore.prune(raising(name), level=30, input_shape=SHAPE),
     "drop": lambda name: prunecore.prune(Net(), level=30, input_shape=SHAPE, drop=[f"{name}."]),
     "module": lambda name: module_of(Net(), f"{name}."),
