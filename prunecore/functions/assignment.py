@@ -11,7 +11,7 @@ import numpy as np
 from prunecore.channels.ids import FIXED, without_channels
 from prunecore.channels.signal import Computed, Signal, shaped
 from prunecore.functions.indexing import is_stored, numbers_of, places_at, spread
-from prunecore.functions.rule import FunctionRule, Operation, Sign
+from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
@@ -136,8 +136,55 @@ def _meet(channels: Channels, part: Signal, value: Signal) -> None:
     channels.couple(*channels.meeting([part, value]))
 
 
+def _index_put(channels: Channels, operation: Operation) -> Signal:
+    """Assignment as a function, which returns the tensor."""
+    index = tuple(operation.argument(1, "indices"))
+    tensor, axis = _known(channels, operation.tensor), 0
+    for item in index:
+        count = item.ndim if _is_mask(item) else 1
+        tensor = channels.pin_axes(tensor, range(axis, axis + count), operation.name)
+        axis += count
+    _assign(
+        channels, Operation(operator.setitem, (tensor, index, operation.argument(2, "values")), {})
+    )
+    return Signal(shaped(tensor.shape), tensor.ids)
+
+
+def _scatter(channels: Channels, operation: Operation) -> Signal:
+    """Places along one axis get the values of a tensor, or one value; the other axes meet.
+
+    Channels along that axis, and those of what has other sizes than the tensor, are left whole.
+    """
+    dim: int = operation.argument(1, "dim")
+    tensor = _known(channels, operation.tensor)
+    tensor = channels.pin_axes(tensor, [dim], operation.name)
+    for name, place in (("index", 2), ("src", 3), ("source", 3)):
+        other = operation.argument(place, name)
+        if not isinstance(other, Signal) or other.ndim != tensor.ndim or not other.ndim:
+            continue
+        other = channels.pin_axes(channels.whole(other), [dim], operation.name)
+        sides = [_without(one, dim) for one in (tensor, other)]
+        if sides[0].shape == sides[1].shape:
+            channels.couple(*sides)
+            continue
+        for side in sides:
+            channels.pin(side.ids, f"{operation.name} meets it with fewer places")
+    return Signal(operation.run(channels), tensor.ids)
+
+
+def _without(tensor: Signal, dim: int) -> Signal:
+    """A tensor as if one axis had size 1, to be coupled along the others."""
+    shape = list(tensor.shape)
+    shape[dim] = 1
+    return Signal(shaped(shape), tensor.ids)
+
+
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
     operator.setitem: FunctionRule(
         _assign, understands=(Computed,), sign=Sign("[] =", 0, "assignment")
+    ),
+    **everywhere("index_put", FunctionRule(_index_put, understands=(Computed,))),
+    **everywhere(
+        "scatter scatter_add scatter_reduce index_add index_copy index_fill", FunctionRule(_scatter)
     ),
 }

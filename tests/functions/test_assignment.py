@@ -119,7 +119,27 @@ def _through_a_part(_net: Between, x: Tensor) -> Tensor:
     return x
 
 
+def _put(net: Between, x: Tensor) -> Tensor:
+    y = x.permute(0, 2, 3, 1)
+    return y.index_put((net.one(x).squeeze(1) > 0,), net.token).permute(0, 3, 1, 2)
+
+
+def _scattered(net: Between, x: Tensor) -> Tensor:
+    order = torch.argsort(net.one(x), 3).expand_as(x)
+    return torch.zeros_like(x).scatter(3, order, net.other(x))
+
+
+def _put_back(net: Between, x: Tensor) -> Tensor:
+    y = torch.zeros_like(x)
+    y.index_copy_(3, net.index[1:], x[..., 1:])
+    y.index_add_(2, net.index[1:], net.other(x)[:, :, 1:])
+    return y.index_fill(2, net.index[2:3], 0.5)
+
+
 FREE: dict[str, Setting] = {
+    "index_put": _put,
+    "scatter": _scattered,
+    "index_copy": _put_back,
     "maps": _set((..., slice(0, 2)), 0),
     "maps_of_others": _set((slice(None), slice(None), 1), lambda net, x: net.other(x)[:, :, 2]),
     "everything": _set(slice(None), lambda net, x: net.other(x)),
@@ -168,7 +188,20 @@ def _of_a_weight(net: Between, x: Tensor) -> Tensor:
     return torch.einsum("oi,nihw->nohw", weight, x)
 
 
+def _scattered_over_channels(net: Between, x: Tensor) -> Tensor:
+    return x.scatter(1, torch.argsort(net.other(x), 1), net.other(x))
+
+
+def _scattered_in_part(net: Between, x: Tensor) -> Tensor:
+    return x.scatter_add(3, torch.argsort(net.less(x), 3), net.less(x))
+
+
 HELD: dict[str, Setting] = {
+    "scatter_over_channels": _scattered_over_channels,
+    "scatter_in_part": _scattered_in_part,
+    "index_put_over_channels": lambda net, x: (
+        x.transpose(0, 1).index_put((net.index,), net.one(x)[:, 0]).transpose(0, 1)
+    ),
     "one": _set((slice(None), 3), 0),
     "the_input_of_a_slice": _set((0, slice(4), 0), lambda net, _: net.token[:4, None]),
     "a_part": _through_a_part,
