@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import fx
 
 from prunecore.channels.sizes import Count, Ratio
+from prunecore.tracing.contexts import UNDER, under
 
 _OF_NUMBERS = (int, float, max, min, round)
 
@@ -35,3 +37,42 @@ def state_number(node: fx.Node, args: Sequence[Any], values: Mapping[fx.Node, An
         user.args = fx.node.map_arg(user.args, lambda arg: stated if arg is node else arg)
         user.kwargs = fx.node.map_arg(user.kwargs, lambda arg: stated if arg is node else arg)
     node.graph.erase_node(node)
+
+
+def of_other_sizes(guard: fx.Node, values: dict[fx.Node, Any]) -> None:
+    """Let an assertion about two shapes say what it does of the sizes behind those along channels.
+
+    Args:
+        guard: an assertion that depends on how many channels there are; it goes where it says
+            nothing else.
+        values: what the nodes so far have computed.
+    """
+    condition: Any = guard.args[0]
+    sides = [values.get(side) for side in condition.args if isinstance(side, fx.Node)]
+    rests = _behind_channels(sides) if condition.target in (operator.eq, operator.ne) else None
+    if rests and condition.target(*rests):
+        graph, start = guard.graph, -len(rests[0])
+        with graph.inserting_before(guard):
+            parts = [
+                graph.call_function(operator.getitem, (side, slice(start, None)))
+                for side in condition.args
+            ]
+            guard.args = (graph.call_function(condition.target, tuple(parts)), *guard.args[1:])
+        values |= {**dict(zip(parts, rests, strict=True)), guard.args[0]: True, guard: None}
+        for node in (*parts, guard.args[0]):
+            node.meta[UNDER] = under(guard)
+    else:
+        guard.graph.erase_node(guard)
+
+
+def _behind_channels(shapes: Sequence[Any]) -> list[tuple[int, ...]] | None:
+    """The last sizes of two shapes, of axes without channels, if they may tell these apart."""
+    if len(shapes) != 2 or not all(isinstance(shape, tuple) for shape in shapes):
+        return None
+    first, second = shapes
+    pairs = list(zip(first, second, strict=False))
+    along = [place for place, pair in enumerate(pairs) if any(isinstance(x, Count) for x in pair)]
+    if len(first) != len(second) or not along or any(pairs[k][0] != pairs[k][1] for k in along):
+        return None
+    rests = [tuple(shape[along[-1] + 1 :]) for shape in shapes]
+    return rests if rests[0] else None

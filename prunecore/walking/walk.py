@@ -48,7 +48,7 @@ from prunecore.walking.computed import (
     whole,
 )
 from prunecore.walking.filled import FilledUses
-from prunecore.walking.numbers import state_number
+from prunecore.walking.numbers import of_other_sizes, state_number
 
 NONE: Mapping[str, UnsupportedError] = {}
 
@@ -481,7 +481,7 @@ def interpret(
         elif node.op == "output":
             output = args[0]
         elif node.target is torch._assert and isinstance(args[0], Count):
-            graph.erase_node(node)  # what it says of the widths no longer holds
+            of_other_sizes(node, values)  # what it says of the widths no longer holds
         elif _begins_a_sum(node, args, module):
             node.replace_all_uses_with(node.args[1])
             graph.erase_node(node)
