@@ -57,9 +57,10 @@ def of_other_sizes(guard: fx.Node, values: dict[fx.Node, Any]) -> None:
                 graph.call_function(operator.getitem, (side, slice(start, None)))
                 for side in condition.args
             ]
-            guard.args = (graph.call_function(condition.target, tuple(parts)), *guard.args[1:])
-        values |= {**dict(zip(parts, rests, strict=True)), guard.args[0]: True, guard: None}
-        for node in (*parts, guard.args[0]):
+            compared = graph.call_function(condition.target, tuple(parts))
+        guard.args = (compared, *guard.args[1:])
+        values |= {**dict(zip(parts, rests, strict=True)), compared: True, guard: None}
+        for node in (*parts, compared):
             node.meta[UNDER] = under(guard)
     else:
         guard.graph.erase_node(guard)
