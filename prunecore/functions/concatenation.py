@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from prunecore.channels.ids import along, without_channels
-from prunecore.channels.signal import Computed, Signal, Stored, shaped
+from prunecore.channels.signal import Computed, Filled, Signal, Stored, shaped
 from prunecore.functions.rule import FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ def _concatenate(channels: Channels, operation: Operation) -> Signal:
     tensors: Sequence[Signal] = operation.argument(0, "tensors")
     dim = operation.argument(1, "dim", 0) % tensors[0].ndim
     meta = channels.run(torch.cat, [tensor.meta for tensor in tensors], dim)
+    if all(tensor.channel_axes in ([dim], []) for tensor in tensors):
+        tensors = [_of_own_width(channels, tensor, dim) for tensor in tensors]
     if not any(tensor.carries_channels(dim) for tensor in tensors):
         met = [_without(tensor, dim) for tensor in channels.meeting(tensors)]
         met.sort(key=lambda tensor: not tensor.channel_axes)  # parameters take theirs from others
@@ -48,10 +50,21 @@ def _concatenate_along(dim: int) -> FunctionRule:
     return FunctionRule(calculate, understands=(Computed,))
 
 
+def _of_own_width(channels: Channels, tensor: Signal, dim: int) -> Signal:
+    """A tensor that is filled with one number, with channels of its own that may meet others."""
+    filled = tensor.origin_as(Filled)
+    if filled is None or filled.is_whole or tensor.shape[dim] == 1:
+        return tensor
+    known = filled.ids_along(dim)
+    own = channels.fresh(tensor.shape[dim]) if known is None else known
+    return channels.couple(Signal(tensor.meta, along(dim, tensor.ndim, own)), tensor)
+
+
 def _without(tensor: Signal, dim: int) -> Signal:
     """A tensor as if one axis had size 1, to be coupled along the others."""
     shape = [1 if axis == dim else size for axis, size in enumerate(tensor.shape)]
-    return Signal(shaped(shape, tensor.meta.dtype), tensor.ids, tensor.origin_as(Stored))
+    origin = tensor.origin_as(Stored) or tensor.origin_as(Filled)
+    return Signal(shaped(shape, tensor.meta.dtype), tensor.ids, origin)
 
 
 def _stack(channels: Channels, operation: Operation) -> Signal:

@@ -62,6 +62,7 @@ FOLLOWED: dict[str, Callable[[Net, Tensor], Tensor]] = {
     "alike": lambda net, x: x + torch.ones_like(torch.zeros(1, WIDTH, 1, 1)),
     "cast": lambda net, x: x + torch.ones(1, WIDTH, 1, 1).to(x.dtype),
     "met twice": lambda net, x: (lambda ones: (x + ones) * ones)(torch.ones(WIDTH, 1, 1)),
+    "beside along another axis": lambda net, x: torch.cat([x.new_ones(1, WIDTH, 6, 2), x[:1]], 3),
     "added to": _added,
     "met from the left": lambda net, x: torch.ones(WIDTH, 1, 1) - x,
 }
@@ -136,3 +137,59 @@ def test_a_module_that_makes_one_and_is_called_twice_has_one_width(cut: Callable
 
     small = cut(Twice(), 3, 8, 8).small
     assert small.conv.out_channels == small.second.out_channels < WIDTH
+
+
+class Steps(nn.Module):
+    """A convolutional LSTM: its first states are zeros, beside what each step reads."""
+
+    def __init__(self, inputs: int, units: int) -> None:
+        super().__init__()
+        self.units = units
+        self.gates = nn.Conv2d(inputs + units, 4 * units, 3, padding=1)
+
+    def forward(self, x: Tensor, state: Any) -> Any:
+        h, c = state
+        i, f, o, g = self.gates(torch.cat([x, h], 1)).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+def test_first_states_beside_an_input_are_cut(cut: Callable[..., Any]) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lower, self.upper = Steps(3, WIDTH), Steps(WIDTH, 5)
+            self.head = nn.Conv2d(5, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            b, _, _, h, w = x.shape
+            lower, upper = (
+                tuple(torch.zeros(b, units, h, w, dtype=x.dtype) for _ in range(2))
+                for units in (WIDTH, 5)
+            )
+            for step in range(2):
+                lower = self.lower(x[:, step], lower)
+                upper = self.upper(lower[0], upper)
+            return self.head(upper[0])
+
+    result = cut(Recurrent(), 2, 3, 5, 5, seed=1)
+    assert not result.dependencies.left_whole
+    assert result.small.lower.gates.out_channels < 4 * WIDTH
+    assert result.small.upper.gates.out_channels < 20
+
+
+def test_appended_zeros_go_with_what_meets_them(cut: Callable[..., Any]) -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4 + WIDTH, 1)
+            self.head = nn.Conv2d(4 + WIDTH, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.first(x)
+            zeros = torch.zeros(x.size(0), WIDTH, x.size(2), x.size(3), dtype=x.dtype)
+            return self.head(torch.cat([x, zeros], 1) + self.second(x))
+
+    result = cut(Padded(), 3, 5, 5)
+    assert not result.dependencies.left_whole
+    assert result.small.second.out_channels < 4 + WIDTH
