@@ -29,6 +29,35 @@ def is_constant(value: Any) -> bool:
     return value is None or isinstance(value, constants)
 
 
+class Given(dict[str, Any]):
+    """What a forward is called with, by name, what it takes as `**kwargs` among the others.
+
+    Attributes:
+        by_place: how many of its arguments are given by place.
+    """
+
+    by_place: int = 0
+
+
+def given_to(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Given:
+    """What a forward is called with, by name.
+
+    Args:
+        signature: of the forward, without the module itself.
+        args: what it is called with, by place.
+        kwargs: likewise, by name.
+
+    Raises:
+        TypeError: it takes no such arguments.
+    """
+    given = Given(signature.bind(*args, **kwargs).arguments)
+    given.by_place = len(args)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            given.update(given.pop(name, {}))
+    return given
+
+
 def constants(supplied: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that are constants, by name."""
     return {
@@ -69,21 +98,25 @@ def arguments(
     """
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
-    has_gap = False  # what comes after an argument that is not given cannot go by place
+    by_place = supplied.by_place if isinstance(supplied, Given) else len(supplied)
+
+    def seen(name: str, *default: Any) -> Any:
+        value = supplied[name]
+        return value if is_constant(value) else _unpacked(placeholder(name, default), value)
+
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             count = len(supplied.get(name, ()))
             positional += [placeholder(f"{name}_{i}", ()) for i in range(count)]
-        elif parameter.kind is not parameter.VAR_KEYWORD and name in supplied:
-            value = supplied[name]
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            others = supplied.keys() - signature.parameters.keys()
+            keywords |= {other: seen(other) for other in supplied if other in others}
+        elif name in supplied:
             default = () if parameter.default is parameter.empty else (parameter.default,)
-            seen = value if is_constant(value) else _unpacked(placeholder(name, default), value)
-            if has_gap or parameter.kind is parameter.KEYWORD_ONLY:
-                keywords[name] = seen
+            if len(positional) < by_place and parameter.kind is not parameter.KEYWORD_ONLY:
+                positional.append(seen(name, *default))
             else:
-                positional.append(seen)
-        else:
-            has_gap = True
+                keywords[name] = seen(name, *default)
     return positional, keywords
 
 
@@ -92,7 +125,7 @@ def one_by_one(signature: inspect.Signature, supplied: Mapping[str, Any]) -> lis
     kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
     values: list[Any] = []
     for name, given in supplied.items():
-        if kinds[name] is inspect.Parameter.VAR_POSITIONAL:
+        if kinds.get(name) is inspect.Parameter.VAR_POSITIONAL:
             values += given
         elif not is_constant(given):
             values.append(given)

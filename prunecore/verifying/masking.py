@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import join, plain_tensors
 from prunecore.isolation.copies import Isolation
-from prunecore.tracing.arguments import called_with, one_by_one
+from prunecore.tracing.arguments import called_with, given_to, one_by_one
 from prunecore.tracing.attributes import TrainingFlag
 from prunecore.tracing.scopes import named_hooks
 
@@ -206,8 +206,7 @@ def _replay(
     *inputs: Any,
     **keywords: Any,
 ) -> Any:
-    supplied = signature.bind(*inputs, **keywords).arguments
-    given = iter(one_by_one(signature, supplied))
+    given = iter(one_by_one(signature, given_to(signature, inputs, keywords)))
     values: dict[fx.Node, Any] = {}
 
     def value(leaf: Any) -> Any:

@@ -21,7 +21,7 @@ from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
 from prunecore.isolation.copies import Isolation
 from prunecore.isolation.state import ThreadMode
-from prunecore.tracing.arguments import called_with, one_by_one
+from prunecore.tracing.arguments import called_with, given_to, one_by_one
 from prunecore.tracing.attributes import TrainingFlag, without_storage
 
 
@@ -201,8 +201,7 @@ class Replay:
         *inputs: Any,
         **keywords: Any,
     ) -> Any:
-        supplied = signature.bind(*inputs, **keywords).arguments
-        given = iter(one_by_one(signature, supplied))
+        given = iter(one_by_one(signature, given_to(signature, inputs, keywords)))
         values: dict[fx.Node, Any] = {}
         times: dict[fx.Node, int] = {}
         ways = self._ways.get(path, {})

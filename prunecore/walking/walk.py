@@ -28,7 +28,7 @@ from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions.rule import FunctionRule, Operation
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
-from prunecore.tracing.arguments import called_with, constants, one_by_one
+from prunecore.tracing.arguments import called_with, constants, given_to, one_by_one
 from prunecore.tracing.attributes import TrainingFlag
 from prunecore.tracing.factories import LONGEST
 from prunecore.tracing.nodes import is_in_place
@@ -170,7 +170,8 @@ class Walk(Follower):
     def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
         """Follow the channels through a module's own forward, whoever owns its class."""
         path = self._paths[id(module)]
-        supplied = self._bound(module, inputs, keywords).arguments
+        self._bound(module, inputs, keywords)  # complains of what it does not take
+        supplied = given_to(inspect.signature(module.forward), inputs, keywords)
         chosen = constants(supplied)
         first_chosen = self.records.forwards.constants.setdefault(path, chosen)
         if first_chosen != chosen:
