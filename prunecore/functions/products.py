@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.computed import is_open
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.products import count_product
-from prunecore.channels.signal import Computed, Grid, Signal
+from prunecore.channels.signal import Computed, Grid, Signal, Stored
 from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 
 if TYPE_CHECKING:
@@ -263,22 +263,41 @@ def _attention(channels: Channels, operation: Operation) -> Signal:
     """
     meta = operation.run(channels)
     names = ("query", "key", "value")
-    given = [operation.argument(place, name) for place, name in enumerate(names)]
+    given = [channels.whole(operation.argument(at, name)) for at, name in enumerate(names)]
     query, key, value = (channels.settle(tensor, tensor.ndim - 3) for tensor in given)
     if operation.kwargs.get("enable_gqa"):  # several queries share a key and a value
         key, value = (_repeated(tensor, query.shape[-3]) for tensor in (key, value))
-    mask = operation.argument(3, "attn_mask")
-    compared = (channels.pin_axes(tensor, [-1, -2], operation.name) for tensor in (query, key))
+    query, key = (channels.pin_axes(tensor, [-1, -2], operation.name) for tensor in (query, key))
     value = channels.pin_axes(value, [-2], operation.name)
+    mask = operation.argument(3, "attn_mask")
     if isinstance(mask, Signal):
-        channels.pin(mask.ids, f"{operation.name} is masked by it")
+        _mask(channels, operation, query, mask)
     batch = tuple(f"batch{axis}" for axis in range(meta.ndim - 2))
     product = Product(
-        (*compared, value),
+        (query, key, value),
         ((*batch, "query", "place"), (*batch, "key", "place"), (*batch, "key", "value")),
         (*batch, "query", "value"),
     )
     return multiply(channels, operation, product, meta)
+
+
+def _mask(channels: Channels, operation: Operation, query: Signal, mask: Signal) -> None:
+    """Couple attention's heads with a mask that has a part for each, such as biases by place.
+
+    Args:
+        channels: the walk.
+        operation: the attention.
+        query: its queries, whose heads may go.
+        mask: added to the products of queries and keys, or true where these count.
+    """
+    _, mask = channels.meeting([query, mask])
+    if any(mask.carries_channels(axis) for axis in (-1, -2)):
+        mask = channels.pin_axes(mask, [-1, -2], operation.name)
+    heads, parts = (
+        Signal(tensor.meta[..., :1, :1], tensor.ids[..., :1, :1], tensor.origin_as(Stored))
+        for tensor in (query, mask)
+    )
+    channels.couple(heads, parts)
 
 
 RULES: Mapping[Callable[..., Any], FunctionRule] = {
@@ -287,5 +306,5 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("baddbmm addmm", FunctionRule(_added_matmul, understands=(Computed,))),
     **everywhere("outer ger", FunctionRule(_outer, understands=(Computed,))),
     torch.einsum: FunctionRule(_einsum, understands=(Computed,)),
-    F.scaled_dot_product_attention: FunctionRule(_attention, understands=(Grid,)),
+    F.scaled_dot_product_attention: FunctionRule(_attention, understands=(Grid, Computed)),
 }

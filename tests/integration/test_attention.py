@@ -1,0 +1,269 @@
+"""Attention that a forward writes out, in the spellings that people use: whole heads go."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import prunecore
+
+WIDTH, HEADS, SIZE = 16, 4, 4  # of each head
+LENGTH = 5
+
+Parts = tuple[Tensor, Tensor, Tensor]
+
+
+class Attention(nn.Module):
+    """Separate layers for queries, keys and values; `groups` of queries share a key and a value."""
+
+    def __init__(self, attend: Callable[..., Tensor], groups: int = HEADS) -> None:
+        super().__init__()
+        self.attend, self.groups = attend, groups
+        self.q = nn.Linear(WIDTH, WIDTH)
+        self.k, self.v = nn.Linear(WIDTH, groups * SIZE), nn.Linear(WIDTH, groups * SIZE)
+        self.proj = nn.Linear(WIDTH, WIDTH)
+        self.register_buffer("speeds", 1 / 10 ** torch.arange(0, 2.0))
+        self.register_buffer("seen", torch.ones(LENGTH, LENGTH).tril().view(1, 1, LENGTH, LENGTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        q = self.q(x).view(batch, length, HEADS, SIZE).transpose(1, 2)
+        k, v = (
+            layer(x).view(batch, length, self.groups, SIZE).transpose(1, 2)
+            for layer in (self.k, self.v)
+        )
+        y = self.attend(self, q, k, v)
+        return self.proj(y.transpose(1, 2).reshape(batch, length, -1))
+
+
+class Biased(Attention):
+    """Adds a bias for each head and pair of places."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            lambda net, q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=net.bias)
+        )
+        self.bias = nn.Parameter(torch.randn(1, HEADS, LENGTH, LENGTH))
+
+
+class Packed(nn.Module):
+    """One layer for all three."""
+
+    def __init__(self, split: Callable[[Tensor], Parts]) -> None:
+        super().__init__()
+        self.split = split
+        self.qkv, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(self.qkv(x))
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Attention with what is around it, with learned tokens before the others."""
+
+    def __init__(self, attention: nn.Module, tokens: int = 2) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Linear(3, WIDTH), nn.LayerNorm(WIDTH)
+        self.tokens = nn.Parameter(torch.randn(1, tokens, WIDTH))
+        self.attention, self.head = attention, nn.Linear(WIDTH, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.tokens.expand(x.shape[0], -1, -1), self.stem(x)], 1)
+        return self.head(x + self.attention(self.norm(x)))
+
+
+def weighted(scores: Tensor, v: Tensor) -> Tensor:
+    return scores.softmax(-1) @ v
+
+
+def swapped(x: Tensor) -> Tensor:
+    first, second = x.chunk(2, -1)
+    return torch.cat([-second, first], -1)
+
+
+def swapped_by_slices(x: Tensor) -> Tensor:
+    return torch.cat([-x[..., x.shape[-1] // 2 :], x[..., : x.shape[-1] // 2]], -1)
+
+
+def interleaved(x: Tensor) -> Tensor:
+    return torch.stack([-x[..., 1::2], x[..., ::2]], -1).flatten(-2)
+
+
+def rotated(turn: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    def attend(net: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        angles = torch.outer(torch.arange(q.shape[2], dtype=q.dtype), net.speeds)
+        angles = torch.cat([angles, angles], -1)
+        q = q * angles.cos() + turn(q) * angles.sin()
+        k = k * angles.cos() + turn(k) * angles.sin()
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    return attend
+
+
+def as_complex(net: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    angles = torch.outer(torch.arange(q.shape[2], dtype=q.dtype), net.speeds)
+    turns = torch.polar(torch.ones_like(angles), angles)
+
+    def turned(x: Tensor) -> Tensor:
+        numbers = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(numbers * turns).flatten(3)
+
+    return F.scaled_dot_product_attention(turned(q), turned(k), v)
+
+
+def of_groups(x: Tensor) -> Tensor:
+    batch, groups, length, size = x.shape
+    x = x[:, :, None].expand(batch, groups, 2, length, size)
+    return x.reshape(batch, groups * 2, length, size)
+
+
+def normalised(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+
+
+# What is computed of queries, keys and values, `(batch, heads, length, size)` each.
+SEPARATE: dict[str, Callable[..., Tensor]] = {
+    "function": lambda _, q, k, v: F.scaled_dot_product_attention(q, k, v),
+    "scaled_by_a_size": lambda _, q, k, v: weighted(q @ k.mT / math.sqrt(q.size(-1)), v),
+    "scaled_before": lambda _, q, k, v: weighted((q * q.shape[-1] ** -0.5) @ k.mT, v),
+    "einsum": lambda _, q, k, v: torch.einsum(
+        "bhqk,bhkd->bhqd", torch.einsum("bhqd,bhkd->bhqk", q, k).softmax(-1), v
+    ),
+    "causal": lambda net, q, k, v: weighted((q @ k.mT).masked_fill(net.seen == 0, -1e9), v),
+    "normalised": lambda _, q, k, v: F.scaled_dot_product_attention(
+        normalised(q), normalised(k), v
+    ),
+    "linear": lambda _, q, k, v: F.elu(q) @ (F.elu(k).transpose(2, 3) @ v),
+    "halves": rotated(swapped),
+    "halves_by_slices": rotated(swapped_by_slices),
+    "pairs": rotated(interleaved),
+    "complex": as_complex,
+}
+
+# The same, where two queries share a key and a value.
+GROUPED: dict[str, Callable[..., Tensor]] = {
+    "repeated": lambda _, q, k, v: F.scaled_dot_product_attention(
+        q, k.repeat_interleave(2, 1), v.repeat_interleave(2, dim=1)
+    ),
+    "expanded": lambda _, q, k, v: weighted(q @ of_groups(k).mT, of_groups(v)),
+    "by_the_function": lambda _, q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
+}
+
+# How one layer's outputs are queries, keys and values.
+PACKED: dict[str, Callable[[Tensor], Any]] = {
+    "unbound": lambda x: x.reshape(*x.shape[:2], 3, HEADS, SIZE).permute(2, 0, 3, 1, 4).unbind(0),
+    "indexed": lambda x: [
+        x.reshape(*x.shape[:2], 3, HEADS, -1).permute(2, 0, 3, 1, 4)[part] for part in range(3)
+    ],
+    "in_chunks": lambda x: [
+        part.view(*x.shape[:2], HEADS, SIZE).transpose(1, 2) for part in x.chunk(3, -1)
+    ],
+    "within_heads": lambda x: x.view(*x.shape[:2], HEADS, 3 * SIZE).transpose(1, 2).chunk(3, -1),
+}
+
+
+def check_heads(attention: nn.Module, made: str, unit: int) -> None:
+    """Let half of the heads go, and see that these were all that is coupled within the layer."""
+    torch.manual_seed(0)
+    net = Block(attention)
+    x = torch.randn(3, LENGTH - 2, 3)
+    traced = prunecore.trace(net, x)
+    found = traced.dependencies
+    channels = found.axes[found.layers[f"attention.{made}"]]
+    _, sizes = torch.unique(torch.from_numpy(channels), return_counts=True)
+    assert sizes.tolist() == [unit] * (len(channels) // unit)
+    assert found.left_whole == {}
+    small = prunecore.prune(net, x, level=45, mode="random", seed=1)
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert small.model.stem.out_features < WIDTH
+
+
+@pytest.mark.parametrize("name", SEPARATE)
+def test_heads_go_as_a_whole(name: str) -> None:
+    check_heads(Attention(SEPARATE[name]), "q", SIZE)
+
+
+def test_biases_go_with_their_heads() -> None:
+    check_heads(Biased(), "q", SIZE)
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_heads_that_share_a_key_go_together(name: str) -> None:
+    check_heads(Attention(GROUPED[name], groups=2), "q", 2 * SIZE)
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_heads_of_one_layer(name: str) -> None:
+    check_heads(Packed(PACKED[name]), "qkv", 3 * SIZE)
+
+
+def test_a_mask_of_each_head_that_stays_keeps_the_heads() -> None:
+    def attend(_: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        slopes = torch.tensor([0.5, 0.25, 0.125, 0.0625]).view(1, HEADS, 1, 1)
+        places = torch.arange(q.shape[2])
+        mask = slopes * (places[None] - places[:, None])
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    small = prunecore.prune(Block(Attention(attend)), torch.randn(3, LENGTH - 2, 3), level=20)
+    whole = {one["layer"] for one in small.report["left_whole"]}
+    assert whole == {"attention.q", "attention.k", "attention.v"}
+
+
+def with_default_scale(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A decorator that looks for an argument by its name, as those of transformers do."""
+
+    @functools.wraps(forward)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Tensor:
+        scale = kwargs.get("scale")
+        return forward(self, *args, **{**kwargs, "scale": 2.0 if scale is None else scale})
+
+    return wrapped
+
+
+class Inner(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, gate: Tensor | None = None, **kwargs: Any) -> Tensor:
+        x = self.layer(x)
+        return x if gate is None else x * gate + kwargs["shift"]
+
+
+class Middle(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Inner()
+
+    @with_default_scale
+    def forward(self, x: Tensor, scale: float | None = None, **kwargs: Any) -> Tensor:
+        return self.inner(x, **kwargs) * scale
+
+
+class Outer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.gate = nn.Linear(3, 8), nn.Linear(3, 8)
+        self.middle, self.head = Middle(), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, use_cache: bool | None = None, **kwargs: Any) -> Tensor:
+        gate, shift = torch.sigmoid(self.gate(x)), x.mean(-1, keepdim=True)
+        y = self.middle(self.stem(x), scale=None, gate=gate, shift=shift, cache=None, **kwargs)
+        return self.head(y)
+
+
+def test_keywords_reach_what_they_are_for() -> None:
+    small = prunecore.prune(Outer(), torch.randn(4, 3), level=30, mode="random")
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert small.report["left_whole"] == []
+    assert "def forward(self, x: Tensor, gate: Tensor, shift: Tensor) -> Tensor:" in small.source
+    assert "self.inner(x, gate=gate, shift=shift)" in small.source
