@@ -21,10 +21,11 @@ class Calibration:
 
     Attributes:
         images: a folder of images with all of its sub-folders, a tensor of shape `(n, ...)`, or
-            batches of such, as a `DataLoader` gives them; of a tuple, the first is taken.
+            batches of such, as a `DataLoader` gives them; of a batch with labels, or several of
+            them, the first is taken.
         number: how many images are taken.
-        size: height and width that images of a folder are resized to; those of the network's input
-            where not given.
+        size: height and width that images of a folder are resized to, of a square one number; those
+            of the network's input where not given.
         mean: of each channel of a folder's images, taken off once values are scaled to 0 to 1;
             ImageNet's for three channels where not given, else 0.
         std: of each channel, that the rest is divided by; likewise, else 1.
@@ -33,7 +34,7 @@ class Calibration:
 
     images: Images
     number: int = 256
-    size: tuple[int, int] | None = None
+    size: int | tuple[int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     seed: int = 0

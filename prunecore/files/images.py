@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from prunecore.calibration import Calibration
 from prunecore.errors import UsageError
 from prunecore.escaping import shown, shown_value
-from prunecore.files.paths import is_folder
+from prunecore.files.paths import is_file, is_folder
 from prunecore.inputs import Inputs
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 
@@ -25,6 +25,7 @@ _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", "
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of each channel
 _MOST_AT_ONCE = 64
 _MOST_VALUES = 8 * 3 * 224 * 224  # of the images that run at a time
+_ARRAY = "a NumPy array, not a tensor.\nGive torch.from_numpy(images)."
 _MODES = {1: "L", 3: "RGB"}
 
 
@@ -93,16 +94,36 @@ def _read_all(calibration: Calibration, shape: tuple[int, ...]) -> CalibrationIm
     number, images = calibration.number, calibration.images
     if isinstance(images, str | Path):
         return _of_folder(Path(images), calibration, shape)
+    for name in ("size", "mean", "std"):
+        if getattr(calibration, name) is not None:
+            raise UsageError(
+                f"{name} of the calibration says how a folder's images are read, and these are not "
+                "of a folder.\nLeave it out, and give images as the network takes them."
+            )
+    if isinstance(images, list | tuple) and _are_labelled(images, shape):
+        images = images[0]
     if isinstance(images, Tensor):
-        chosen = _drawn(len(images) if images.ndim else 0, number, calibration.seed)
+        _check_shape(images, shape)
+        chosen = _drawn(len(images), number, calibration.seed)
         return CalibrationImages(_checked(images[chosen], shape))
-    if not isinstance(images, Iterable):
+    if isinstance(images, np.ndarray):
+        raise UsageError(f"Calibration images are {_ARRAY}")
+    if not isinstance(images, Iterable) or isinstance(images, Mapping):
         raise UsageError(
             f"Calibration images are a folder, a tensor or batches, not {shown_value(images)}.\n"
             "Give a tensor of shape (n, ...), or a DataLoader."
         )
     with kept_random_states(), OwnDraws():  # a data loader draws, even in order
         return CalibrationImages(_of_batches(images, number, shape))
+
+
+def _are_labelled(images: Sequence[Any], shape: tuple[int, ...]) -> bool:
+    """True of a single batch with its labels, which have fewer axes than images of a shape."""
+    return (
+        len(images) > 1
+        and all(isinstance(item, Tensor) for item in images[:2])
+        and images[0].ndim == len(shape) + 1 > images[1].ndim
+    )
 
 
 def _check_reading(calibration: Calibration) -> None:
@@ -112,21 +133,27 @@ def _check_reading(calibration: Calibration) -> None:
         UsageError: the size, mean, std or seed is of another kind.
     """
     for name, values, kinds, example in (
-        ("size", calibration.size, int, "(height, width), such as (224, 224)"),
+        ("size", _sides(calibration.size), int, "224, or (height, width) above 0: (224, 320)"),
         ("mean", calibration.mean, int | float, "one number for each channel: (0.5, 0.5, 0.5)"),
         ("std", calibration.std, int | float, "one number for each channel: (0.5, 0.5, 0.5)"),
     ):
         row = values if isinstance(values, list | tuple) else ()
         fits = bool(row) and all(isinstance(value, kinds) for value in row)
-        if values is not None and not (fits and (name != "size" or len(row) == 2)):
-            raise UsageError(
-                f"{name} of the calibration is {shown_value(values)}.\nGive {example}."
-            )
+        if name == "size":
+            fits = fits and len(row) == 2 and min(row) > 0
+        if values is not None and not fits:
+            given = getattr(calibration, name)
+            raise UsageError(f"{name} of the calibration is {shown_value(given)}.\nGive {example}.")
     if not isinstance(calibration.seed, int) or isinstance(calibration.seed, bool):
         raise UsageError(
             f"seed of the calibration is {shown_value(calibration.seed)}, not a whole number.\n"
             "Give one, as seed=1."
         )
+
+
+def _sides(size: Any) -> Any:
+    """Height and width, of a square by one number."""
+    return (size, size) if isinstance(size, int) and not isinstance(size, bool) else size
 
 
 def _drawn(there: int, number: int, seed: int) -> Tensor:
@@ -141,6 +168,8 @@ def _of_batches(batches: Iterable[Any], number: int, shape: tuple[int, ...]) -> 
         first = batch
         while isinstance(first, list | tuple) and first:  # labels, if any, come after the images
             first = first[0]
+        if isinstance(first, np.ndarray):
+            raise UsageError(f"A batch of the calibration images is {_ARRAY}")
         if not isinstance(first, Tensor):
             raise UsageError(
                 f"A batch of the calibration images is {shown_value(batch)}, not a tensor.\n"
@@ -154,19 +183,39 @@ def _of_batches(batches: Iterable[Any], number: int, shape: tuple[int, ...]) -> 
     return torch.cat(taken)[:number]
 
 
+def _check_shape(images: Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse images that are not as large as the network's inputs.
+
+    Raises:
+        UsageError: they are of another shape; where that is of one alone, how to give several.
+    """
+    several = f"(n, {', '.join(map(str, shape))})"
+    if tuple(images.shape) == shape:
+        raise UsageError(
+            f"A calibration image is of shape {shape}, without the axis of the batch.\nGive images "
+            f"of shape {several}: torch.stack(images) makes them of a list of single ones."
+        )
+    if images.ndim != len(shape) + 1:
+        raise UsageError(
+            f"Calibration images are of shape {tuple(images.shape)}, and the network is given "
+            f"inputs of shape {shape}.\nGive images of shape {several}."
+        )
+    if tuple(images.shape[1:]) != shape:
+        raise UsageError(
+            f"Calibration images are of shape {tuple(images.shape[1:])}, and the network is given "
+            f"inputs of shape {shape}.\nResize them, or give that input shape."
+        )
+
+
 def _checked(images: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Images as the network takes them.
 
     Raises:
         UsageError: they are of another shape or type, or not finite.
     """
+    _check_shape(images, shape)
     if len(images) == 0:
         raise UsageError("There are no calibration images.\nGive two at least.")
-    if tuple(images.shape[1:]) != shape:
-        raise UsageError(
-            f"Calibration images are of shape {tuple(images.shape[1:])}, and the network is given "
-            f"inputs of shape {shape}.\nResize them, or give that input shape."
-        )
     if not images.is_floating_point():
         raise UsageError(
             f"Calibration images are of type {images.dtype}, not of floating point.\n"
@@ -183,6 +232,11 @@ def _checked(images: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _of_folder(folder: Path, calibration: Calibration, shape: tuple[int, ...]) -> CalibrationImages:
+    if is_file(folder):
+        raise UsageError(
+            f"{shown(folder)} is a file, and calibration images lie in a folder.\n"
+            "Give the folder that it lies in."
+        )
     if not is_folder(folder):
         raise UsageError(f"There is no folder {shown(folder)}.\nGive a folder of images.")
     if len(shape) != 3 or shape[0] not in _MODES:
@@ -198,7 +252,7 @@ def _of_folder(folder: Path, calibration: Calibration, shape: tuple[int, ...]) -
     order = torch.randperm(
         len(files), generator=torch.Generator().manual_seed(calibration.seed)
     ).tolist()
-    size = calibration.size or (shape[1], shape[2])
+    size = _sides(calibration.size) or (shape[1], shape[2])
     if (shape[0], *size) != shape:
         raise UsageError(
             f"Images of size {size[0]} x {size[1]} do not fit the network's input of shape {shape}."

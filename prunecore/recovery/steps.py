@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from prunecore.channels.keep import Keep
 from prunecore.channels.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.signal import Signal
+from prunecore.errors import UsageError
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 from prunecore.recovery.agreement import Agreement, agreement, outputs_of, standard_error
 from prunecore.recovery.batch_norm import estimate_statistics
@@ -67,6 +68,7 @@ def recover(
         former, `changed` tensors by name, and whether it was `undone`.
 
     Raises:
+        UsageError: norms are asked for, and there are none.
         WeightsError: activations on the images are not finite.
     """
     return taken(networks, images, {step: STEPS[step] for step in steps}, seed)
@@ -237,6 +239,11 @@ def _to_fit(networks: Networks) -> tuple[dict[str, int], dict[str, Tensor | None
 
 
 def _estimate(networks: Networks, images: Tensor, _seed: int) -> list[str]:
+    if not any(isinstance(layer, RunningStatistics) for layer in networks.layers.values()):
+        raise UsageError(
+            "The step batch-norm estimates statistics of batch norms, and the network has none.\n"
+            "Leave it out."
+        )
     return estimate_statistics(networks.small, networks.small_layers, batches_of(images))
 
 

@@ -63,6 +63,18 @@ def test_batches_without_their_labels() -> None:
     assert read([images[:2], [images[2:3], "label"]]).tensor.equal(images[:3])
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_single_batch_with_its_labels(kind: type) -> None:
+    images = torch.rand(10, 3, 4, 6)
+    assert read(kind([images, torch.zeros(10)])).tensor.equal(images)
+    assert read(kind([images, torch.zeros(10, 4, 6)])).tensor.equal(images)
+    assert len(read(kind([images, images])).tensor) == 20
+
+
+def test_a_square_size_is_one_number(folder: Path) -> None:
+    assert read(folder, (3, 5, 5), size=5).tensor.equal(read(folder, (3, 5, 5)).tensor)
+
+
 def test_a_folder_is_resized_cut_and_normalised(folder: Path) -> None:
     found = read(folder, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     assert found.tensor.shape == (5, 3, 4, 6)
@@ -101,6 +113,35 @@ def test_a_file_that_is_no_image_is_left_out_and_counted(folder: Path) -> None:
         ([], {}, "There are no calibration images"),
         (["a"], {}, "is 'a', not a tensor"),
         (3, {}, "a folder, a tensor or batches, not 3"),
+        ({"image": torch.rand(3, 3, 4, 6)}, {}, "a folder, a tensor or batches, not {'image'"),
+        (
+            torch.rand(3, 4, 6),
+            {},
+            "of shape (3, 4, 6), without the axis of the batch.\nGive images",
+        ),
+        ([torch.rand(3, 4, 6)] * 2, {}, "of shape (n, 3, 4, 6): torch.stack(images) makes them of"),
+        (torch.tensor(1.0), {}, "of shape (), and the network is given inputs of shape (3, 4, 6)."),
+        (
+            torch.rand(9, 4, 6),
+            {},
+            "(9, 4, 6), and the network is given inputs of shape (3, 4, 6).\n",
+        ),
+        (
+            torch.rand(3, 3, 4, 6).numpy(),
+            {},
+            "images are a NumPy array, not a tensor.\nGive torch.",
+        ),
+        (
+            [torch.rand(3, 3, 4, 6).numpy()],
+            {},
+            "A batch of the calibration images is a NumPy array",
+        ),
+        ([torch.rand(2, 3, 4, 6), torch.rand(2, 3, 5, 6)], {}, "of shape (3, 5, 6), and"),
+        (torch.rand(3, 3, 4, 6), {"mean": (0.5, 0.5, 0.5)}, "mean of the calibration says how a"),
+        ([torch.rand(3, 3, 4, 6)], {"size": 8}, "size of the calibration says how a folder's"),
+        (torch.rand(3, 3, 4, 6), {"size": -3}, "size of the calibration is -3"),
+        (torch.rand(3, 3, 4, 6), {"size": (4, 0)}, "size of the calibration is (4, 0)"),
+        (torch.rand(3, 3, 4, 6), {"size": True}, "size of the calibration is True"),
         (torch.rand(3, 3, 4, 6), {"number": 1}, "is 1, not a whole number of at least 2"),
         (torch.rand(3, 3, 4, 6), {"number": True}, "is True, not a whole number"),
         ("nowhere", {}, "There is no folder nowhere"),
@@ -114,6 +155,10 @@ def test_a_folder_that_does_not_do(folder: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "holds no images" in refused(empty)
+    assert refused(folder / "grey.JPG") == (
+        f"{folder / 'grey.JPG'} is a file, and calibration images lie in a folder.\n"
+        "Give the folder that it lies in."
+    )
     assert "not grey or coloured images" in refused(folder, (5, 4, 6))
     assert "Images of size 5 x 5 do not fit" in refused(folder, size=(5, 5))
     assert "mean is (0.5,), and images have 3 channel(s)" in refused(folder, mean=(0.5,))

@@ -276,11 +276,11 @@ def test_images_in_a_folder_on_the_command_line(
     (tmp_path / "job.yaml").write_text(
         "model: {name: nets.py:net, input_shape: [3, 8, 8]}\n"
         "calibration: {images: 'nets.py:images', number: 16, seed: 1}\n"
-        "pruner: {pruning_perc: [30], recover: [batch-norm]}\n"
+        "pruner: {pruning_perc: [30], recover: [refit]}\n"
     )
     main(["prune", "--config", "job.yaml", "--force"], standalone_mode=False)
     report = json.loads((tmp_path / "net_30.json").read_text())
-    assert [(step["step"], step["images"]) for step in report["recovered"]] == [("batch-norm", 14)]
+    assert [(step["step"], step["images"]) for step in report["recovered"]] == [("refit", 14)]
 
 
 def test_a_calibration_section_without_images(tmp_path: Path) -> None:
@@ -344,6 +344,23 @@ def test_without_batch_norms_images_are_asked_for() -> None:
     assert said == (
         "The step data-free reads the statistics of batch norms, and the network has none.\n"
         "Give images: --calibrate FOLDER, or calibration= in Python."
+    )
+
+
+def test_without_batch_norms_their_statistics_are_not_estimated() -> None:
+    said = message(
+        lambda: prunecore.prune(
+            Net(norms=False),
+            level=30,
+            input_shape=SHAPE,
+            calibration=images(16),
+            recover="batch-norm",
+        ),
+        UsageError,
+    )
+    assert said == (
+        "The step batch-norm estimates statistics of batch norms, and the network has none.\n"
+        "Leave it out."
     )
 
 
