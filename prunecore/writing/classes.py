@@ -41,6 +41,10 @@ from prunecore.writing.text import (
 )
 
 
+# What a fraction is that a forward gives a function, where the function's name does not say it.
+_MEANINGS = {"bernoulli": "keep_prob"}
+
+
 class ClassWriter:
     """Writes one class from all of its instances.
 
@@ -165,7 +169,10 @@ class ClassWriter:
 
     def _call(self, calls: Sequence[Call], role: Role, stored: bool) -> Call:
         first = calls[0]
-        attribute = first.function.rpartition(".")[2] if stored else _label(role, first.function)
+        attribute = _label(role, first.function)
+        if stored:
+            called = first.function.rpartition(".")[2].rstrip("_")
+            attribute = _MEANINGS.get(called, called)
         names = [*first.names, *map(str, range(len(first.names), len(first.positional)))]
         positional = tuple(
             self._value(column, (attribute, name), stored)

@@ -254,7 +254,7 @@ def _skeleton(instance: Instance) -> str:
         children = _children(instance) if instance.inline else ""
         return f"{fields} {instance.base} {children} {instance.methods}"
     body = write_statements(
-        [with_values(statement, _without_widths) for statement in instance.forward.statements], 0
+        [with_values(statement, _without_numbers) for statement in instance.forward.statements], 0
     )
     return f"{instance.base}\n{fields}\n{instance.forward.parameters}\n{body}"
 
@@ -282,7 +282,8 @@ def _without_arguments(value: Value) -> Value:
     return Name(value.function) if isinstance(value, Call) else value
 
 
-def _without_widths(value: Value) -> Value:
-    if isinstance(value, Width):
+def _without_numbers(value: Value) -> Value:
+    """A value without the widths and fractions in it, which may be arguments of the class."""
+    if isinstance(value, Width | float):
         return Name("#")
-    return mapped(value, _without_widths)
+    return mapped(value, _without_numbers)

@@ -188,6 +188,34 @@ def test_other_computed_numbers_in_the_forward_make_another_class(cut: Callable[
     assert "* 6.0" in class_text(text, "Scaled2")
 
 
+class DropPath(nn.Module):
+    """Drops all of an example in training, as stochastic depth does."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x)
+        if not self.training:
+            return x
+        keep_prob = 1 - self.drop_prob
+        kept = x.new_empty((x.shape[0], 1)).bernoulli_(keep_prob)
+        return x * kept.div_(keep_prob)
+
+
+def test_fractions_that_functions_are_given_are_one_argument(cut: Callable[..., Any]) -> None:
+    model = nn.Sequential(DropPath(0.1), DropPath(0.2), DropPath(0.3), nn.Linear(3, 2))
+    result = cut(model, 3)
+    assert classes(result.text) == ["DropPath", "Net"]
+    text = class_text(result.text, "DropPath")
+    assert "keep_prob: float" in text
+    assert "bernoulli_(self.keep_prob)" in text
+    assert "div_(self.keep_prob)" in text
+    assert [layer.keep_prob for layer in result.small[:3]] == [0.9, 0.8, 0.7]
+
+
 def test_a_whole_number_that_the_module_holds(cut: Callable[..., Any]) -> None:
     """As it stands where it shapes a tensor, as a kept width where it counts channels."""
 
