@@ -58,6 +58,11 @@ def given_to(signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[
     return given
 
 
+def by_place(supplied: Mapping[str, Any]) -> int:
+    """How many of a forward's arguments are given by place; all, where that is not told."""
+    return supplied.by_place if isinstance(supplied, Given) else len(supplied)
+
+
 def constants(supplied: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call that are constants, by name."""
     return {
@@ -87,18 +92,18 @@ def without_constants(
 
 
 def arguments(
-    signature: inspect.Signature, supplied: Mapping[str, Any], placeholder: Placeholder
+    signature: inspect.Signature, supplied: Mapping[str, Any], places: int, placeholder: Placeholder
 ) -> tuple[list[Any], dict[str, Any]]:
     """What a forward is traced with, by place and by name.
 
     Args:
         signature: of the forward, without the module itself.
         supplied: the arguments that are given, by parameter name.
+        places: how many of them are given by place.
         placeholder: makes the trace's inputs.
     """
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
-    by_place = supplied.by_place if isinstance(supplied, Given) else len(supplied)
 
     def seen(name: str, *default: Any) -> Any:
         value = supplied[name]
@@ -113,7 +118,7 @@ def arguments(
             keywords |= {other: seen(other) for other in supplied if other in others}
         elif name in supplied:
             default = () if parameter.default is parameter.empty else (parameter.default,)
-            if len(positional) < by_place and parameter.kind is not parameter.KEYWORD_ONLY:
+            if len(positional) < places and parameter.kind is not parameter.KEYWORD_ONLY:
                 positional.append(seen(name, *default))
             else:
                 keywords[name] = seen(name, *default)

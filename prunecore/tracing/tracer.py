@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.signal import Signal
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.isolation.state import TORCH
-from prunecore.tracing.arguments import arguments
+from prunecore.tracing.arguments import arguments, by_place
 from prunecore.tracing.attributes import TrainingFlag
 from prunecore.tracing.checks import way_past
 from prunecore.tracing.contexts import UNDER, Contexts
@@ -207,7 +207,9 @@ class OneLevel(fx.Tracer):
             name: flag if isinstance(value, TrainingFlag) else value
             for name, value in self.supplied.items()
         }
-        positional, keywords = arguments(signature, given, self._placeholder)
+        positional, keywords = arguments(
+            signature, given, by_place(self.supplied), self._placeholder
+        )
         function = _call_whole if self._within.is_whole else _call_forward
         return functools.partial(function, **keywords), [self.root, *positional]
 
