@@ -51,6 +51,7 @@ _OF_TRANSFORMERS = {
 
 # arguments of torch's constructors that are held under another name, or not by the layer itself
 _HELD_AS: Mapping[type[nn.Module], Mapping[str, str]] = {
+    nn.MultiheadAttention: {"bias": "in_proj_bias", "add_bias_kv": "bias_k"},
     nn.PairwiseDistance: {"p": "norm"},
     nn.TransformerEncoderLayer: _OF_TRANSFORMERS,
     nn.TransformerDecoderLayer: _OF_TRANSFORMERS,
@@ -89,7 +90,8 @@ def torch_call(module: nn.Module, base: type[nn.Module]) -> Call:
             value = operator.attrgetter(held.get(name, name))(module)
         except AttributeError:  # a constructor's `device`, say
             continue
-        arguments[name] = _given(name, value)
+        if not (name in ("kdim", "vdim") and value == module.embed_dim):
+            arguments[name] = _given(name, value)
     make = functools.partial(base, **arguments)
     try:
         is_same = type(module) is not base or (is_like(module, make) and _is_told(module, make))
@@ -114,7 +116,7 @@ def torch_call(module: nn.Module, base: type[nn.Module]) -> Call:
 
 def _given(name: str, value: Any) -> Any:
     """An argument, from what is held of it."""
-    if name == "bias" and not isinstance(value, bool):
+    if name in ("bias", "add_bias_kv") and not isinstance(value, bool):
         return value is not None
     if (name, value) == ("activation", F.relu.__name__):
         return F.relu  # the default

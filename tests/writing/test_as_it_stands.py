@@ -204,6 +204,10 @@ def test_what_no_file_can_have_is_refused_with_both_reasons(
         (nn.RNN(3, 4, nonlinearity="relu"), 'nn.RNN(3, 4, nonlinearity="relu")'),
         (nn.RNN(3, 4), "nn.RNN(3, 4)"),
         (nn.LSTMCell(3, 4, bias=False), "nn.LSTMCell(3, 4, bias=False)"),
+        (
+            nn.MultiheadAttention(8, 2, bias=False, add_bias_kv=True),
+            "nn.MultiheadAttention(8, 2, bias=False, add_bias_kv=True)",
+        ),
         (nn.PairwiseDistance(1.0), "nn.PairwiseDistance(p=1.0)"),
         (nn.EmbeddingBag(10, 3, mode="sum"), 'nn.EmbeddingBag(10, 3, mode="sum")'),
         (nn.Conv2d(3, 4, 3, padding=(1, 0)), "nn.Conv2d(3, 4, 3, padding=(1, 0))"),

@@ -128,7 +128,7 @@ def test_attention_of_maxvit_with_other_layers_is_refused() -> None:
     block.merge = Linear(12, 12)
     network = nn.Sequential(nn.Linear(3, 12), block, nn.Linear(12, 4))
     with pytest.raises(prunecore.UnsupportedError, match="indexes a tensor with a tensor"):
-        prunecore.prune(network, level=30, input_shape=(5, 9, 3))
+        prunecore.prune(network, level=30, input_shape=(5, 9, 3), strict=True)
 
 
 @pytest.mark.parametrize("merging", [PatchMerging, PatchMergingV2])

@@ -103,6 +103,15 @@ def test_channels_along_the_length_are_left_whole() -> None:
     assert {"layer": "conv", "reason": "attention mixes it"} in report["left_whole"]
 
 
+class Alone(nn.Module):
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
@@ -113,7 +122,17 @@ def test_channels_along_the_length_are_left_whole() -> None:
 )
 def test_what_is_not_understood_is_refused(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(prunecore.UnsupportedError, match=reason):
-        prune(Net(CALLS["without weights"], **options))
+        prunecore.prune(
+            Net(CALLS["without weights"], **options), level=40, input_shape=(6, 3), strict=True
+        )
+
+
+def test_what_is_not_understood_is_written_as_it_stands() -> None:
+    layers = nn.Linear(3, 16), nn.Linear(16, 8), Alone(add_bias_kv=True), nn.Linear(8, 2)
+    small = prune(nn.Sequential(*layers), level=20)
+    assert small.report["verified"]
+    assert "nn.MultiheadAttention(8, 2, add_bias_kv=True, batch_first=True)" in small.source
+    assert small.model[1].out_features == 8
 
 
 def test_the_plugin_s_hooks_answer_and_its_errors_name_it() -> None:

@@ -100,4 +100,4 @@ def test_a_table_of_words_stays_as_long_where_its_weight_is_used_again() -> None
 )
 def test_what_is_not_understood_is_refused(model: nn.Module, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=reason):
-        prunecore.prune(model, level=30, input_shape=(5, 3))
+        prunecore.prune(model, level=30, input_shape=(5, 3), strict=True)
