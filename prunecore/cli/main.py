@@ -241,7 +241,13 @@ def _show_results(results: Sequence[Result], as_json: bool) -> None:
         _print_table(tables.prune_table(reports))
         for path in (result.path for result in results if not result.resumed):
             options.say(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
-    told = (tables.undone_lines, tables.few_lines, tables.spread_lines, tables.whole_lines)
+    told = (
+        tables.level_lines,
+        tables.undone_lines,
+        tables.few_lines,
+        tables.spread_lines,
+        tables.whole_lines,
+    )
     lines = [lines_of(report) for lines_of in told for report in reports]
     for line in dict.fromkeys(itertools.chain.from_iterable(lines)):
         options.say(line, err=True)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from prunecore.escaping import shown, visible
 from prunecore.latency.timing import WIDE
+from prunecore.planning.plan import TOLERANCE
 from prunecore.planning.request import DATA_FREE
 
 _FEW = 10  # images: of fewer, one more or less is a share that says little
@@ -169,6 +170,19 @@ def undone_lines(report: Mapping[str, Any]) -> list[str]:
                 f"{step['error'][1]:.3g} ({step['error'][0]:.3g} before).{more}"
             )
     return lines
+
+
+def level_lines(report: Mapping[str, Any]) -> list[str]:
+    """What there is to say of a level that widths allow no nearer to what was asked."""
+    asked, achieved = report["level"]["asked"], report["level"]["achieved"]
+    if report["target"] == "latency" or abs(achieved - asked) <= TOLERANCE:
+        return []
+    multiple = report["limits"]["round_to"]
+    widths = f"widths that are multiples of {multiple}" if multiple > 1 else "whole channels"
+    return [
+        f"Note: {achieved:.2f} % of the {report['target']} of {visible(report['model'])} are gone "
+        f"in place of {asked:.4g} %: with {widths} no nearer level was found."
+    ]
 
 
 def few_lines(report: Mapping[str, Any]) -> list[str]:

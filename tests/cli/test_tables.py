@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from prunecore.cli.tables import few_lines, prune_table, undone_lines
+from prunecore.cli.tables import few_lines, level_lines, prune_table, undone_lines
 
 COST = {"params": 2_000, "macs": 3, "bytes": 5}
 
@@ -27,6 +27,7 @@ def report(*steps: dict[str, Any]) -> dict[str, Any]:
     return {
         **{"model": "net", "mode": "surgeon", "target": "params", "goal": None, "latency": None},
         **{"level": level, "before": COST, "after": COST, "verified": None},
+        "limits": {"round_to": 1},
         "recovered": list(steps),
     }
 
@@ -64,3 +65,15 @@ def test_few_images_tell_little() -> None:
     assert "on 2 images held back: the agreement may be off by 35 points" in line
     assert few_lines(report(step(0.5, 1.0, False))) == []
     assert few_lines(report(step(None, None, False, held=2))) == []
+
+
+def test_a_level_that_widths_miss_is_told() -> None:
+    missed = {**report(), "level": {"asked": 12.5, "achieved": 16.22}, "limits": {"round_to": 8}}
+    assert level_lines(missed) == [
+        "Note: 16.22 % of the params of net are gone in place of 12.5 %: with widths that are "
+        "multiples of 8 no nearer level was found."
+    ]
+    single = {**report(), "level": {"asked": 0.5, "achieved": 2.03}}
+    assert level_lines(single)[0].endswith("with whole channels no nearer level was found.")
+    assert level_lines(report()) == []
+    assert level_lines({**missed, "target": "latency"}) == []
