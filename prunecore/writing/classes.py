@@ -40,7 +40,6 @@ from prunecore.writing.text import (
     write_statements,
 )
 
-
 # What a fraction is that a forward gives a function, where the function's name does not say it.
 _MEANINGS = {"bernoulli": "keep_prob"}
 

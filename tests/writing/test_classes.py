@@ -202,7 +202,8 @@ class DropPath(nn.Module):
             return x
         keep_prob = 1 - self.drop_prob
         kept = x.new_empty((x.shape[0], 1)).bernoulli_(keep_prob)
-        return x * kept.div_(keep_prob)
+        kept.div_(keep_prob)
+        return x * kept
 
 
 def test_fractions_that_functions_are_given_are_one_argument(cut: Callable[..., Any]) -> None:
@@ -213,7 +214,7 @@ def test_fractions_that_functions_are_given_are_one_argument(cut: Callable[..., 
     assert "keep_prob: float" in text
     assert "bernoulli_(self.keep_prob)" in text
     assert "div_(self.keep_prob)" in text
-    assert [layer.keep_prob for layer in result.small[:3]] == [0.9, 0.8, 0.7]
+    assert [result.small[place].keep_prob for place in range(3)] == [0.9, 0.8, 0.7]
 
 
 def test_a_whole_number_that_the_module_holds(cut: Callable[..., Any]) -> None:
