@@ -174,7 +174,14 @@ class Channels(ABC):
         args, kwargs = with_numbers(getattr(function, "__name__", ""), *given)
         try:
             return function(*args, **kwargs)
-        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        except (
+            RuntimeError,
+            ValueError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            AssertionError,
+        ) as error:
             shapes = [
                 str(tuple(leaf.shape[1:]))
                 for leaf in pytree.tree_leaves((args, kwargs))

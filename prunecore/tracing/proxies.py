@@ -180,7 +180,7 @@ class Known(fx.Proxy):
             return self.changed[key]
         if isinstance(key, int) and self.given_to and self.is_any(list):
             self._check(self.given_to)
-        if isinstance(key, int) and self.node.op == "call_module" and self._fields():
+        if isinstance(key, int) and self.node.op == "call_module" and self._is_tuple():
             key = list(self.tracer.known(self))[key]  # such a dictionary is a tuple, too
         if isinstance(key, int | str) and self._holds_none(key):
             return None
@@ -237,11 +237,23 @@ class Known(fx.Proxy):
         except LookupError:
             return False
 
+    def _is_tuple(self) -> bool:
+        """True if it stands for a dictionary that gives items by their places, too."""
+        return bool(self._fields()) and dataclasses.is_dataclass(self.tracer.known(self))
+
     def _fields(self) -> list[str]:
-        """The attributes of a dictionary that is a dataclass, too; what is None is no item."""
+        """The attributes of a dictionary that is a dataclass, too; what is None is no item.
+
+        Other dictionaries may have their items for attributes.
+        """
         value = self.tracer.known(self)
-        is_both = isinstance(value, dict) and dataclasses.is_dataclass(value)
-        return [field.name for field in dataclasses.fields(value)] if is_both else []
+        if not isinstance(value, dict) or type(value) is dict:
+            return []
+        fields = getattr(value, "__dataclass_fields__", None)
+        if fields is not None:
+            return list(fields)
+        items = [(key, item) for key, item in value.items() if isinstance(key, str)]
+        return [key for key, item in items if getattr(value, key, None) is item]
 
     def as_number(self) -> Any:
         """The number that it stands for, where Python needs one: the trace is for that alone."""

@@ -171,6 +171,8 @@ class _Merger:
         used = []  # in the order of the arguments, in which one node may stand for several
         for theirs, ours in _arguments(pair[IN_TRAINING], pair[IN_EVAL]):
             both = self.copies[IN_TRAINING][theirs], self.copies[IN_EVAL][ours]
+            if _is_same_tensor(*both):
+                both = both[1], both[1]
             if both[0] is not both[1] and both not in choices:
                 choices[both] = self.graph.call_function(choose, both)
                 self.values[choices[both]] = self.values[both[1]]
@@ -191,6 +193,11 @@ class _Merger:
                 self.metas[id(theirs.meta)] = ours.meta
         for phase, node in pair.items():
             self.copies[phase][node] = copy
+
+
+def _is_same_tensor(theirs: fx.Node, ours: fx.Node) -> bool:
+    """True if both read one parameter or buffer, whatever training has done to it."""
+    return theirs.op == ours.op == "get_attr" and theirs.target == ours.target
 
 
 def _computing(graph: fx.Graph) -> list[fx.Node]:

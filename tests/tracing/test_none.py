@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -124,3 +125,37 @@ class Hidden(nn.Module):
 def test_no_operator_takes_none_for_a_tensor(find: Callable[..., Any]) -> None:
     with pytest.raises(UnsupportedError, match="of its operands one is None"):
         find(Net(Hidden(), perhaps), (2, 3, 4, 4))
+
+
+class Output(OrderedDict[str, Any]):
+    """A dictionary that has its items for attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Outputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Output:
+        return Output(last=self.conv(x), hidden=[x, x * 2], mask=None)
+
+
+def by_attribute(child: nn.Module, x: Tensor) -> Tensor:
+    out = child(x)
+    return out.last + out.hidden[1] if out.mask is None else out.mask
+
+
+def test_the_items_of_a_dictionary_may_be_its_attributes(cut: Callable[..., Any]) -> None:
+    result = cut(Net(Outputs(), by_attribute), 3, 4, 4)
+    assert 'out["last"] + out["hidden"][1]' in result.forward
+
+
+def test_an_attribute_that_a_dictionary_has_not_is_no_traceback(find: Callable[..., Any]) -> None:
+    with pytest.raises(UnsupportedError, match="calls getattr in a form that its rule cannot read"):
+        find(Net(Outputs(), lambda child, x: child(x).missing), (2, 3, 4, 4))

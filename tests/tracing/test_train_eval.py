@@ -508,3 +508,31 @@ def test_what_only_training_calls_keeps_both_of_its_own_ways() -> None:
         "return x * 2",
         "return x",
     ]
+
+
+class Averaging(nn.Module):
+    """Keeps an average of what it has seen in training, and takes it away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 6), nn.Linear(6, 2)
+        self.register_buffer("center", torch.zeros(6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.training:
+            with torch.no_grad():
+                self.center.mul_(0.9).add_(x.mean(0), alpha=0.1)
+        return self.last(x - self.center)
+
+
+def test_what_training_changes_is_read_by_both(cut: Callable[..., Any]) -> None:
+    result = cut(Averaging(), 3)
+    assert result.forward.endswith("\nreturn self.last(x - self.center)")
+    assert "else" not in result.forward
+    small = result.small.train()
+    x = torch.ones(1, 3, dtype=torch.float64)
+    with torch.no_grad():
+        before = small.center.clone()
+        small(x)
+        assert small.center.allclose(before * 0.9 + small.first(x)[0] * 0.1)
