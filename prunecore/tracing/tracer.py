@@ -166,7 +166,7 @@ class OneLevel(fx.Tracer):
         self._file = file_of(forward_of(module))
         self._names = LocalNames(self._file)
         self.draws = OwnDraws()
-        self.made = MadeTensors(self.draws, self.move)
+        self.made = MadeTensors(self.draws, self.move, self._stand_in)
         self._making: dict[tuple[int, int], fx.Node] = {}  # by identity and version of a tensor
         stored = next(chain(module.named_parameters(), module.named_buffers()), None)
         self._device = None if stored is None else stored[1].device
@@ -227,6 +227,8 @@ class OneLevel(fx.Tracer):
             return self.device().node
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
+        if isinstance(a, nn.Module):
+            raise TypeError(f"it hands a {type(a).__name__} on as an argument")
         if type(a) is Tensor:
             self.forgotten.check(a)
         if type(a) is Tensor and not any(a is buffer for _, buffer in self.root.named_buffers()):
@@ -234,6 +236,11 @@ class OneLevel(fx.Tracer):
             if made is not None:
                 return self._making.get((id(a), a._version)) or self._make(a, made)
         return super().create_arg(a)
+
+    def _stand_in(self, tensor: Tensor) -> fx.Proxy:
+        """What stands for a tensor that the forward has made."""
+        node: fx.Node = self.create_arg(tensor)
+        return self.proxy(node)
 
     def _make(self, tensor: Tensor, made: Made) -> fx.Node:
         """A node that makes a tensor as the forward has made it."""

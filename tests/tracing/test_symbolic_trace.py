@@ -239,3 +239,20 @@ def test_a_layer_with_weights_that_is_made_in_passing_is_refused(find: Callable[
 
     with pytest.raises(UnsupportedError, match="it calls a Linear that it does not hold"):
         find(Fresh(), (2, 3))
+
+
+class Handing(nn.Module):
+    """Gives a child the layer that it is to call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.head = nn.Identity(), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x, self.head)
+        return y
+
+
+def test_a_layer_that_is_handed_on_is_said_to_be() -> None:
+    with pytest.raises(UnsupportedError, match="it hands a Linear on as an argument"):
+        trace_level(Handing(), "", {"x": torch.empty(2, 3, device="meta")})
