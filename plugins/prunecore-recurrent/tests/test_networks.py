@@ -145,3 +145,22 @@ def test_outputs_and_states_are_taken_apart_as_people_do() -> None:
 
     source = prunecore.prune(Both(), level=40, input_shape=(4, 16), name="small").source
     assert "out, (h, c) = self.lstm(x)" in source
+
+
+def test_the_units_of_a_learned_first_state_are_left_whole() -> None:
+    class Learned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start = nn.Parameter(torch.randn(2, 1, 7))
+            self.embed = nn.Linear(4, 9)
+            self.gru = nn.GRU(9, 7, batch_first=True, bidirectional=True)
+            self.fc = nn.Linear(14, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out, _ = self.gru(self.embed(x), self.start.expand(-1, x.size(0), -1).contiguous())
+            return self.fc(out)
+
+    small = prunecore.prune(Learned(), level=10, input_shape=(6, 4), mode="random", name="small")
+    assert small.report["verified"]
+    assert {one["layer"] for one in small.report["left_whole"]} == {"gru", "start"}
+    assert small.model.gru.input_size < 9
