@@ -107,7 +107,7 @@ def row(family: str, name: str, side: int) -> dict[str, Any]:
         if done.returncode:
             return {**found, "error": told(done.stderr)}
         (file,) = Path(folder).glob("*.py")
-        elsewhere = [sys.executable, str(ELSEWHERE), str(file), "3", str(side), str(side)]
+        elsewhere = [sys.executable, str(ELSEWHERE), str(file)]
         used = subprocess.run(elsewhere, capture_output=True, text=True, env=environment)
         if used.returncode:
             return {**found, "error": f"Elsewhere: {used.stderr.strip().splitlines()[-1]}"}
