@@ -151,6 +151,15 @@ def timm(session: nox.Session) -> None:
 
 
 @nox.session
+def packages(session: nox.Session) -> None:
+    """Prune small networks of packages that people install, and write docs/packages.md."""
+    install(session, list(FAMILIES), "packages")
+    session.install("--no-deps", "ultralytics>=8.4,<9")
+    session.env["YOLO_CONFIG_DIR"] = session.create_tmp()
+    session.run("python", "benchmarks/packages.py", *(session.posargs or ["--write"]))
+
+
+@nox.session
 def yolo(session: nox.Session) -> None:
     """Prune networks of ultralytics, and train one of the pruned ones there."""
     install(session, list(FAMILIES), "test", "yolo")
