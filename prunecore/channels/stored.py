@@ -129,6 +129,13 @@ def check_names(model: nn.Module) -> None:
 
 
 def _check(module: nn.Module, path: str) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedError(
+            path,
+            type(module).__name__,
+            "it is compiled by TorchScript, and has no text of Python to follow or to write",
+            "Give the network with the module that torch.jit.script or torch.jit.trace was given.",
+        )
     for method in _METHODS:
         if not callable(getattr(module, method, None)):
             raise _hiding(module, path, method)

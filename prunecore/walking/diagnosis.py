@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.records import Records, Visit
 from prunecore.channels.signal import Signal
-from prunecore.errors import InputShapeError, PrunecoreError
+from prunecore.errors import InputShapeError, PluginError, PrunecoreError, told
 from prunecore.inputs import Arguments, drawn_like, tensors
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 
@@ -138,6 +137,7 @@ def find_wrong_answer(
     Raises:
         PluginError: a plugin's answer is not what its block returns; or the walk ended with shapes
             that do not fit, and the block itself runs.
+        InputShapeError: it is a plugin that raised something, and the network does so by itself.
     """
     count = len(tensors(inputs)[0])
     try:
@@ -150,11 +150,21 @@ def find_wrong_answer(
     open_paths = [path for path, _ in records.open]
     runs = watch(network, {*records.forwards.visits, *open_paths}, count)
     tensor = next(model.parameters(), torch.empty(0))
-    # what the network itself raises may be what the walk met, too
-    with contextlib.suppress(Exception), torch.no_grad(), OwnDraws(), kept_random_states():
-        args, kwargs = drawn_like(inputs, tensor)
-        network(*args, **kwargs)
+    failure = None
+    try:
+        with torch.no_grad(), OwnDraws(), kept_random_states():
+            args, kwargs = drawn_like(inputs, tensor)
+            network(*args, **kwargs)
+    except Exception as raised:  # what the network itself raises may be what the walk met, too
+        failure = raised
     check_answers(records.forwards.visits, runs, count)
+    if failure is not None and isinstance(error, PluginError):
+        shapes = " and ".join(str(tuple(each.shape[1:])) for each in tensors(inputs))
+        raise InputShapeError(
+            f"{type(model).__name__} cannot be called with inputs of shape {shapes}: it raises "
+            f"{told(failure)}.\nCall it yourself first, and correct what it says; or give the "
+            "input shape that it was made for (--input-shape)."
+        ) from failure
     for path, visit in reversed(records.open if isinstance(error, InputShapeError) else ()):
         if _alike(visit, runs.get(path, ()), count):
             if visit.owner is None:

@@ -214,6 +214,9 @@ class Writer:
             base = CONTAINERS[type(module)]
             held = in_places(base, self._all_children(module, path))
             return BlockSource(replace(initialise(base, held), function=base))
+        if type(module) is nn.ParameterList:
+            values = [field.value.positional[1] for field in self._tensors(module, path)]
+            return BlockSource(Call("nn.ParameterList", (values,)))
         if is_of_torch(type(module)):
             return BlockSource(torch_call(module, type(module)))
         methods = standing_methods(module, self.own)

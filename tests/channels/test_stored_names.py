@@ -93,3 +93,11 @@ def test_a_module_within_itself_is_checked_once() -> None:
     net = Holder()
     net.inner.add_module("outer", net)
     check_names(net)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the compiler, which is deprecated
+def test_what_torchscript_has_compiled_is_named() -> None:
+    net = Holder()
+    net.inner.add_module("compiled", torch.jit.script(nn.Linear(2, 2)))
+    with pytest.raises(UnsupportedError, match="it is compiled by TorchScript, and has no text"):
+        check_names(net)

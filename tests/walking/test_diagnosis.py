@@ -276,3 +276,12 @@ def test_watching_notes_every_call() -> None:
     shapes = [(run.given.each, run.returned.each) for run in runs["0"]]
     assert shapes == [(((5, 3),), ((5, 3),))] * 2
     assert len(runs["1"]) == 1
+
+
+def test_what_the_network_itself_raises_blames_no_plugin(install: Callable[..., None]) -> None:
+    class Wrong(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.blocks((self.first(x), x)))
+
+    text = message(prune_with(install, Wrong), InputShapeError)
+    assert text.startswith("Wrong cannot be called with inputs of shape (3,): it raises ")

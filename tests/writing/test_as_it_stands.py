@@ -109,6 +109,15 @@ class Nested(nn.Module):
         return x
 
 
+class Listing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gains = nn.ParameterList([nn.Parameter(torch.rand(8, 1, 1)) for _ in range(2)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if low(x) else self.gains[1] * x
+
+
 class Stack(nn.ModuleList):
     def forward(self, x: Tensor) -> Tensor:
         return x if low(x) else self[1](self[0](x))
@@ -131,7 +140,13 @@ class Calling(Hurried):
 
 @pytest.mark.parametrize(
     "inner",
-    [Nested(), Stack([nn.Conv2d(8, 8, 1), nn.ReLU()]), Halved(8, 8, 3, padding=1), Calling(8)],
+    [
+        Nested(),
+        Listing(),
+        Stack([nn.Conv2d(8, 8, 1), nn.ReLU()]),
+        Halved(8, 8, 3, padding=1),
+        Calling(8),
+    ],
     ids=lambda one: type(one).__name__,
 )
 def test_what_it_holds_and_derives_from_is_written_too(
