@@ -188,7 +188,7 @@ def _section(
         first = next(iter(readers))
         raise UsageError(
             f"{where}: keys with values belong here, not {shown_value(raw)}.\n"
-            f"Give for instance {{{first}: {shown_value(raw)}}}."
+            f"Give {where.rpartition(' ')[2]}: {{{first}: {shown_value(raw)}}}."
         )
     read = {}
     for key, value in (raw or {}).items():
