@@ -54,3 +54,28 @@ def reads_shape(node: fx.Node) -> bool:
         return False
     is_attribute = node.target is getattr and node.args[1] == "shape"
     return bool(is_attribute or node.target in ("size", Tensor.size))
+
+
+# functions of torch that make a tensor of none
+_NAMES = "arange empty eye full linspace logspace ones rand randint randn tensor zeros"
+
+
+FACTORIES = _NAMES.split()
+
+
+def is_with_network(node: fx.Node) -> bool:
+    """True if what a node computes lies where the network does, as it comes of its tensors.
+
+    What a factory makes without a device lies where torch puts it.
+    """
+    waiting, seen = [node], {node}
+    while waiting:
+        one = waiting.pop()
+        if one.op in ("placeholder", "get_attr", "call_module"):
+            return True
+        is_made = getattr(one.target, "__name__", "") in FACTORIES
+        sources = [one.kwargs.get("device")] if is_made else one.all_input_nodes
+        new = [x for x in sources if isinstance(x, fx.Node) and not reads_shape(x)]
+        waiting += [source for source in new if source not in seen]
+        seen.update(new)
+    return False

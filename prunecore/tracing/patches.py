@@ -31,7 +31,8 @@ from prunecore.errors import PrunecoreError
 from prunecore.isolation.random_states import OwnGenerators, drawing_functions
 from prunecore.tracing.asked import answering
 from prunecore.tracing.autograd_functions import Applied
-from prunecore.tracing.proxies import FACTORIES, Known
+from prunecore.tracing.nodes import FACTORIES
+from prunecore.tracing.proxies import Known
 
 _TURN = threading.RLock()  # of the thread that traces
 

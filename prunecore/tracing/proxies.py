@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import functools
 import operator
 import sys
 from collections.abc import (
@@ -24,19 +25,12 @@ from torch import Tensor, fx
 from prunecore.tracing.attributes import DeviceType
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.in_place import AUGMENTED
-from prunecore.tracing.nodes import reads_shape
+from prunecore.tracing.nodes import is_with_network
 from prunecore.tracing.numpy_functions import OF_NUMBERS, OF_NUMPY
 from prunecore.tracing.source_lines import may_stand_in
 
 # Methods of lists that change them, or make another of them.
 _OF_LISTS = ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse")
-
-
-# functions of torch that make a tensor of none
-_NAMES = "arange empty eye full linspace logspace ones rand randint randn tensor zeros"
-
-
-FACTORIES = _NAMES.split()
 
 
 class ChangedListError(Exception):
@@ -219,6 +213,8 @@ class Known(fx.Proxy):
     def __getattr__(self, k: str) -> Any:
         if k in _OF_LISTS and self.is_any(list):
             return getattr(self._as_list(), k)
+        if k == "prod" and self.is_any(tuple):  # which `np.prod` calls
+            return lambda **_: functools.reduce(operator.mul, self)
         if not hasattr(Tensor, k) and k in self._fields():
             value = self.tracer.known(self)
             return self[k] if k in value else getattr(value, k)
@@ -334,24 +330,6 @@ class _Device(KnownAttribute):
     __hash__ = fx.Proxy.__hash__
 
 
-def _is_there(node: fx.Node) -> bool:
-    """True if what a node computes lies where the network does, as it comes of its tensors.
-
-    What a factory makes without a device lies where torch puts it.
-    """
-    waiting, seen = [node], {node}
-    while waiting:
-        one = waiting.pop()
-        if one.op in ("placeholder", "get_attr", "call_module"):
-            return True
-        is_made = getattr(one.target, "__name__", "") in FACTORIES
-        sources = [one.kwargs.get("device")] if is_made else one.all_input_nodes
-        new = [x for x in sources if isinstance(x, fx.Node) and not reads_shape(x)]
-        waiting += [source for source in new if source not in seen]
-        seen.update(new)
-    return False
-
-
 def _named_device(value: Any) -> Any:
     return torch.device(value) if isinstance(value, str) else value
 
@@ -365,7 +343,7 @@ class _To(KnownAttribute):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args = tuple(map(_named_device, args))
         kwargs = {name: _named_device(value) for name, value in kwargs.items()}
-        if "copy" in kwargs or not _is_there(self.root.node):
+        if "copy" in kwargs or not is_with_network(self.root.node):
             return super().__call__(*args, **kwargs)
         args = tuple(value for value in args if not self._is_there(value))
         kwargs = {name: value for name, value in kwargs.items() if not self._is_there(value)}
@@ -413,7 +391,7 @@ class _Cuda(KnownAttribute):
     """Stands for `x.cuda`, which moves `x` to where all tensors are."""
 
     def __call__(self, *_: Any, **__: Any) -> Any:
-        return self.root if _is_there(self.root.node) else self.tracer.move(self.root)
+        return self.root if is_with_network(self.root.node) else self.tracer.move(self.root)
 
 
 class _GetDevice(KnownAttribute):

@@ -46,6 +46,8 @@ BETWEEN = [
     (lambda _, x: F.interpolate(x, size=int(np.ceil(x.size(2) / 3))), "size=2)"),
     (lambda _, x: F.interpolate(x, size=(np.floor(x.size(2) / 2).astype(int), 3)), "size=(2, 3)"),
     (lambda _, x: x.flatten(2).unflatten(2, (int(np.sqrt(x.size(2) * 4)), 4)), "(2, (4, 4))"),
+    (lambda _, x: x.view(-1, 6, np.prod(x.shape[2:])).view_as(x), "(-1, 3, h * w)"),
+    (lambda _, x: x / int(np.prod(x.shape[2:])), "/ 16"),
     (lambda _, x: x / math.sqrt(x.size(2)), "/ math.sqrt("),
     (lambda _, x: x * (np.float64(2) / x.size(2)), "(2.0 / x.size(2))"),
     (lambda _, x: x * (np.int64(3) + x.size(2)), "(3 + x.size(2))"),
