@@ -155,9 +155,6 @@ class Known(fx.Proxy):
     def __divmod__(self, other: Any) -> Any:
         return self // other, self % other
 
-    def __rdivmod__(self, other: Any) -> Any:
-        return other // self, other % self
-
     def _ask(self, name: str) -> None:
         """Ask for a function of numbers in the place of Python's own, where there may be one.
 
