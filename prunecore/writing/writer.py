@@ -34,6 +34,7 @@ from prunecore.writing.own_text import OwnTexts
 from prunecore.writing.passes.selections import with_kept_selections
 from prunecore.writing.passes.sizes import with_kept_sizes
 from prunecore.writing.passes.variants import Variant, unify, without_residual_blocks
+from prunecore.writing.regular import regular
 from prunecore.writing.text import (
     BlockSource,
     Call,
@@ -359,7 +360,8 @@ class Writer:
                 first = cut.narrow(axis, 0, 1)
                 if torch.equal(first.expand_as(cut), cut):
                     cut, times[axis] = first, self.keep.width(buffer, axis)
-        if cut.numel() > _LONGEST_CONSTANT:
+        call = regular(cut) if cut.numel() > _LONGEST_CONSTANT else None
+        if cut.numel() > _LONGEST_CONSTANT and call is None:
             raise UnsupportedError(
                 path,
                 type(module).__name__,
@@ -368,7 +370,7 @@ class Writer:
             )
         is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
         keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
-        call = Call("torch.tensor", (cut.tolist(),), keywords)
+        call = call or Call("torch.tensor", (cut.tolist(),), keywords)
         return Call(f"{one_line(call)}.repeat", tuple(times)) if max(times, default=1) > 1 else call
 
     def _define_tuple(

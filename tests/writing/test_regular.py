@@ -1,0 +1,65 @@
+"""Tensors of regular numbers, written as the calls that make them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import prunecore
+from prunecore.writing.regular import regular
+from prunecore.writing.text import one_line
+
+ROW = torch.arange(40)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "text"),
+    [
+        (ROW, "torch.arange(40)"),
+        (ROW + 3, "torch.arange(3, 43)"),
+        (ROW * -2, "torch.arange(0, -80, -2)"),
+        (ROW.view(1, 40, 1), "torch.arange(40).view(1, 40, 1)"),
+        (ROW.int(), "torch.arange(40, dtype=torch.int32)"),
+        (torch.ones(7, 7).tril(), "torch.ones(7, 7).tril()"),
+        (torch.ones(1, 1, 7, 9).triu(), "torch.ones(7, 9).triu().view(1, 1, 7, 9)"),
+        (torch.ones(7, 7, dtype=torch.bool).tril(), "torch.ones(7, 7, dtype=torch.bool).tril()"),
+    ],
+)
+def test_the_call_makes_the_tensor(tensor: Tensor, text: str) -> None:
+    call = regular(tensor)
+    assert call is not None
+    assert one_line(call) == text
+    made = eval(text)
+    assert made.dtype is tensor.dtype
+    assert torch.equal(made, tensor)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        ROW.roll(1),
+        ROW.float(),
+        torch.zeros(40, dtype=torch.int64),
+        torch.rand(5, 5),
+        torch.rand(2, 3, 4),
+    ],
+)
+def test_other_tensors_are_not_regular(tensor: Tensor) -> None:
+    assert regular(tensor) is None
+
+
+def test_position_ids_beside_the_state_dict() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.places = nn.Embedding(9, 8), nn.Embedding(300, 8)
+            self.head = nn.Linear(8, 2)
+            self.register_buffer("position_ids", torch.arange(300)[None], persistent=False)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            places = self.places(self.position_ids[:, : tokens.shape[1]])
+            return self.head(self.words(tokens) + places)
+
+    small = prunecore.prune(Net(), torch.randint(9, (3, 5)), level=30)
+    assert "torch.arange(300).view(1, 300)" in small.source
