@@ -55,8 +55,9 @@ class Drawn:
 
     def call(self, sizes: Sequence[Value]) -> Call:
         """The call that makes a tensor of these sizes."""
-        if (self.how, self.first, self.second) == ("normal", 0, 1):
-            return Call("torch.randn", tuple(sizes) or ((),))
+        if (self.first, self.second) == (0, 1):
+            function = "torch.randn" if self.how == "normal" else "torch.rand"
+            return Call(function, tuple(sizes) or ((),))
         if self.how == "normal":
             return Call("torch.normal", (self.first, self.second, tuple(sizes)))
         empty = Call("torch.empty", tuple(sizes) or ((),))

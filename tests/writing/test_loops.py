@@ -447,7 +447,7 @@ class Named(nn.ModuleDict):
                 "class Listed(nn.ModuleList):",
                 "    def __init__(self, *layers: nn.Module) -> None:",
                 "        super().__init__(layers)",
-                "        self.scale = nn.Parameter(torch.zeros(6))",
+                "        self.scale = nn.Parameter(torch.rand(6))",
             ],
         ),
         (
