@@ -362,8 +362,10 @@ class OneLevel(fx.Tracer):
         """Whether a parameter that a node reads is trained."""
         if node.op != "get_attr":
             return False
-        tensor = functools.reduce(getattr, str(node.target).split("."), self.root)
-        return bool(tensor.requires_grad)
+        path, _, name = str(node.target).rpartition(".")
+        holder = self.root.get_submodule(path)
+        stored = holder._parameters.get(name)  # an attribute would be a stand-in
+        return stored is not None and stored.requires_grad
 
     def move(self, tensor: Tensor) -> Any:
         """A tensor that the forward has made, where the first is that it is given."""

@@ -167,7 +167,9 @@ def _masked(tensor: Tensor, keep: Keep, device: torch.device) -> Tensor:
 
 
 def _like(tensor: Tensor, masked: Tensor) -> Tensor:
-    return nn.Parameter(masked, requires_grad=False) if isinstance(tensor, nn.Parameter) else masked
+    if not isinstance(tensor, nn.Parameter):
+        return masked
+    return nn.Parameter(masked, tensor.requires_grad)  # which a forward may ask for
 
 
 def _mask(tensor: Tensor, columns: list[NDArray[np.int64] | None], device: torch.device) -> Tensor:
