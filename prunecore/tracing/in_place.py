@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.names import is_of_torch
 from prunecore.functions.table import SIGNS
 from prunecore.tracing.guards import Decider, Undecided
+from prunecore.tracing.nodes import IS_PUT_BACK
 
 # What `x += y` and its like call; the operator that leaves `x` alone, and the method of tensors.
 AUGMENTED: Mapping[Callable[..., Any], tuple[Callable[..., Any], str]] = {
@@ -92,10 +93,25 @@ def without_augmented(graph: fx.Graph, module: nn.Module, supplied: Mapping[str,
     for place, node in enumerate(graph.nodes):
         if node.op == "call_function" and node.target in AUGMENTED:
             operation, method = AUGMENTED[node.target]
-            if not _is_seen(node, place, module, deciders):
+            node.meta[IS_PUT_BACK] = _is_put_back(node)
+            if node.meta[IS_PUT_BACK] or not _is_seen(node, place, module, deciders):
                 node.target = operation
             else:
                 node.op, node.target = "call_method", method
+
+
+def _is_put_back(node: fx.Node) -> bool:
+    """True for the sum of `y[0] += x`, which is put where it was taken; nothing else reads it."""
+    taken: Any = node.args[0]
+    (user, *others) = node.users or (node,)
+    return (
+        not others
+        and user.target is operator.setitem
+        and isinstance(taken, fx.Node)
+        and taken.target is operator.getitem
+        and list(taken.users) == [node]
+        and taken.args == user.args[:2]
+    )
 
 
 def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[Decider]) -> bool:

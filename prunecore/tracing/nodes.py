@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from prunecore.functions.table import SIGNS
 
+IS_PUT_BACK = "put back"  # ... that it stands for `y[0] += x`, with the assignment after it
 IS_COPY = "copy"  # ... that what it returns has to stay a copy of the tensor whose places it takes
 
 

@@ -10,7 +10,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from prunecore.escaping import is_name, is_number, quoted, shown
 from prunecore.functions.table import SIGNS
 from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
 from prunecore.tracing.autograd_functions import Applied
+from prunecore.tracing.nodes import IS_PUT_BACK
 from prunecore.writing.arguments import kind_of
 from prunecore.writing.text import (
     REQUIRED,
@@ -107,9 +108,34 @@ def is_operator(target: Any) -> bool:
     return target in SIGNS and SIGNS[target].kind != "in place"
 
 
-def assigned(args: tuple[Value, ...]) -> str:
-    """What stands before the value of an assignment to places of a tensor: `y[:, 0] = `."""
-    return f"{_operand(args[0], _TIGHT)}[{_index(args[1])}] = "
+def assigned(node: fx.Node, args: tuple[Value, ...]) -> tuple[str, Value]:
+    """An assignment to places of a tensor: what stands before the value, `y[:, 0] = `, and that.
+
+    Args:
+        node: the assignment.
+        args: the tensor, the index and the value, as they are written.
+    """
+    tensor, index, value = args
+    place = f"{_operand(tensor, _TIGHT)}[{_index(index)}]"
+    given: Any = node.args[2]
+    if isinstance(value, Name) and isinstance(given, fx.Node) and given.meta.get(IS_PUT_BACK):
+        sign = SIGNS.get(cast(Any, given.target))
+        before = f"{place} {sign.text if sign else None} "
+        if value.text.startswith(before):
+            added = _bare(value.text.removeprefix(before))
+            return f"{before.rstrip()}= ", Name(added)
+    return f"{place} = ", value
+
+
+def _bare(text: str) -> str:
+    """An expression without the parentheses around all of it."""
+    try:
+        is_whole = ast.unparse(ast.parse(text[1:-1], mode="eval")) == ast.unparse(
+            ast.parse(text, mode="eval")
+        )
+    except SyntaxError:
+        return text
+    return text[1:-1] if text.startswith("(") and is_whole else text
 
 
 def is_infix(target: Any) -> bool:

@@ -90,7 +90,7 @@ class Expression:
     @property
     def names(self) -> list[str]:
         """The variables in it."""
-        of_target = names_in(Name(self.target.removesuffix(" = "))) if self.target else []
+        of_target = names_in(Name(self.target.rpartition("]")[0] + "]")) if self.target else []
         return [*of_target, *names_in(self.value)]
 
 
@@ -293,8 +293,8 @@ class ForwardWriter:
         if node.op == "output":
             return Expression(node, literal(args[0]), depth, False)
         if node.target is operator.setitem:
-            tensor, index, value = literal(tuple(args))
-            return Expression(node, value, depth, False, assigned((tensor, index)))
+            target, value = assigned(node, literal(tuple(args)))
+            return Expression(node, value, depth, False, target)
         value = self.value(node, tuple(args), dict(kwargs))
         if self._is_optional(node):
             return Expression(node, value, depth + 1, True)

@@ -225,3 +225,28 @@ HELD: dict[str, Setting] = {
 @pytest.mark.parametrize("name", HELD)
 def test_what_cannot_go_stays(cut: Callable[..., Any], name: str, seed: int) -> None:
     cut(Between(HELD[name]), 3, SIZE, SIZE, seed=seed)
+
+
+def test_assignments_are_written_as_they_stand(
+    cut: Callable[..., Any], check_style: Callable[..., None]
+) -> None:
+    def function(_net: Between, x: Tensor) -> Tensor:
+        y = torch.tanh(x)
+        y[..., 0:2] += 1
+        y[:, :, 1:] *= x[:, :, :-1] - y[:, :, :-1]
+        y[..., 0] = y[..., 1] / (y[..., 2] + 3)
+        y[..., 3] -= y[..., 0] * 2
+        y[..., 1:3] = (y[..., 1:3] * 2) ** 2
+        y[..., 2] = y[..., 2] * 2
+        return y
+
+    result = cut(Between(function), 3, SIZE, SIZE)
+    check_style([result.text])
+    assert result.forward.splitlines()[2:-1] == [
+        "y[..., 0:2] += 1",
+        "y[:, :, 1:] *= x[:, :, :-1] - y[:, :, :-1]",
+        "y[..., 0] = y[..., 1] / (y[..., 2] + 3)",
+        "y[..., 3] -= y[..., 0] * 2",
+        "y[..., 1:3] = (y[..., 1:3] * 2) ** 2",
+        "y[..., 2] = y[..., 2] * 2",
+    ]
