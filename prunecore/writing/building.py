@@ -27,6 +27,7 @@ from prunecore.errors import (
 from prunecore.escaping import shown
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
+from prunecore.writing.constants import stored_constants
 from prunecore.writing.instances import Instance
 from prunecore.writing.source_file import file_text
 from prunecore.writing.text import Statement
@@ -34,7 +35,7 @@ from prunecore.writing.writer import Writer, Written
 
 
 def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str, Tensor]:
-    """Cut every tensor of the original's state dict to what is kept.
+    """Cut every tensor of the original's state dict to what is kept, and long constants beside it.
 
     No tensor of the result shares memory with the original or with another one.
 
@@ -46,7 +47,7 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
     Returns:
         Tensors by the original's keys, without those of what is left out.
     """
-    stored = model.state_dict(keep_vars=True)
+    stored = {**model.state_dict(keep_vars=True), **stored_constants(model, keep, plugins)}
     given: dict[str, Tensor] = {}
     answers: dict[int, Mapping[str, Tensor]] = {}  # by id of module: some have several paths
     for path, module in model.named_modules(remove_duplicate=False):

@@ -7,7 +7,6 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -24,6 +23,7 @@ from prunecore.tracing.source_lines import LINE
 from prunecore.walking.barriers import advised
 from prunecore.writing.as_it_stands import initialised, standing_methods, stated, torch_call
 from prunecore.writing.class_text import Definitions
+from prunecore.writing.constants import constant
 from prunecore.writing.containers import CONTAINERS, container_of, in_places, initialise
 from prunecore.writing.expressions import literal
 from prunecore.writing.forward import Forward
@@ -34,7 +34,6 @@ from prunecore.writing.own_text import OwnTexts
 from prunecore.writing.passes.selections import with_kept_selections
 from prunecore.writing.passes.sizes import with_kept_sizes
 from prunecore.writing.passes.variants import Variant, unify, without_residual_blocks
-from prunecore.writing.regular import regular
 from prunecore.writing.text import (
     BlockSource,
     Call,
@@ -46,8 +45,6 @@ from prunecore.writing.text import (
     one_line,
     write_statements,
 )
-
-_LONGEST_CONSTANT = 64  # elements of a buffer that is written out
 
 
 @dataclass(frozen=True)
@@ -319,9 +316,10 @@ class Writer:
         for key, buffer in module._buffers.items():
             if buffer is None:
                 continue
-            if key in module._non_persistent_buffers_set:
-                value = self._constant(module, path, key, buffer)
-                call = Call("self.register_buffer", (key, value), {"persistent": False})
+            is_saved = key not in module._non_persistent_buffers_set
+            text = None if is_saved else constant(buffer, self.keep)
+            if text is not None:
+                call = Call("self.register_buffer", (key, text), {"persistent": False})
             else:
                 made = self._zeros(buffer)
                 if buffer.is_floating_point() and (said := start_of(module, key)):
@@ -330,8 +328,9 @@ class Writer:
             fields.append(Statement("", call))
         held = self.keep.dependencies.forwards.constants_held
         for key in (key for holder, key in sorted(held) if holder == path):
-            value = self._constant(module, path, key, getattr(module, key))
-            call = Call("self.register_buffer", (key, value), {"persistent": False})
+            text = constant(getattr(module, key), self.keep)
+            assert text is not None  # it is short
+            call = Call("self.register_buffer", (key, text), {"persistent": False})
             fields.append(Statement("", call))
         return fields
 
@@ -351,27 +350,6 @@ class Writer:
     def _zeros(self, tensor: Tensor) -> Call:
         keywords = {} if tensor.is_floating_point() else {"dtype": Name(str(tensor.dtype))}
         return Call("torch.zeros", self._sizes(tensor) or ((),), keywords)
-
-    def _constant(self, module: nn.Module, path: str, key: str, buffer: Tensor) -> Call:
-        cut = self.keep.cut(buffer)
-        times = [1] * buffer.ndim
-        if buffer.numel() > _LONGEST_CONSTANT:
-            for axis in range(buffer.ndim):
-                first = cut.narrow(axis, 0, 1)
-                if torch.equal(first.expand_as(cut), cut):
-                    cut, times[axis] = first, self.keep.width(buffer, axis)
-        call = regular(cut) if cut.numel() > _LONGEST_CONSTANT else None
-        if cut.numel() > _LONGEST_CONSTANT and call is None:
-            raise UnsupportedError(
-                path,
-                type(module).__name__,
-                f"its buffer {key} of {buffer.numel()} elements is not part of the state dict",
-                "Register it with persistent=True, so that the weights file holds it.",
-            )
-        is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
-        keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
-        call = call or Call("torch.tensor", (cut.tolist(),), keywords)
-        return Call(f"{one_line(call)}.repeat", tuple(times)) if max(times, default=1) > 1 else call
 
     def _define_tuple(
         self, name: str, fields: Mapping[str, str], module: nn.Module, path: str

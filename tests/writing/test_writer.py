@@ -110,17 +110,23 @@ def test_a_constant_that_is_not_finite(cut: Callable[..., Any]) -> None:
     assert torch.equal(result.small.bounds, result.model.bounds)
 
 
-def test_a_large_buffer_that_is_not_saved_is_refused(cut: Callable[..., Any]) -> None:
+def test_a_large_buffer_that_is_not_saved_comes_with_the_weights(cut: Callable[..., Any]) -> None:
     class Own(Net):
         def __init__(self) -> None:
             super().__init__()
-            self.register_buffer("table", torch.rand(65, 1), persistent=False)
+            self.register_buffer("table", torch.rand(5, 12, 6), persistent=False)
+            self.register_buffer("index", torch.randint(9, (13, 5)), persistent=False)
 
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) + self.table.sum()
+            x = self.first(x) * self.table.sum((0, 1))
+            return self.last(x) + self.index.sum()
 
-    with pytest.raises(UnsupportedError, match="its buffer table of 65 elements is not part of"):
-        cut(Own(), 3)
+    result = cut(Own(), 3)
+    assert "persistent=False" not in result.text
+    small, model = result.small, result.model
+    assert torch.equal(small.index, model.index)
+    assert small.table.shape == (5, 12, small.first.out_features)
+    assert {*small.state_dict()} - {*model.state_dict()} == {"table", "index"}
 
 
 def test_a_large_buffer_that_repeats_itself_is_written_as_a_repetition(

@@ -1,0 +1,59 @@
+"""Buffers that are not part of the state dict: written out where they are short, stored else."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from prunecore.channels.keep import Keep
+from prunecore.channels.names import is_within, join
+from prunecore.registry import Plugins
+from prunecore.writing.regular import regular
+from prunecore.writing.text import Call, Name, one_line
+
+_LONGEST = 64  # elements that are written out
+
+
+def constant(buffer: Tensor, keep: Keep) -> Call | None:
+    """The expression of a buffer's kept values; `None` where these are too many to write out."""
+    values = keep.cut(buffer)
+    times = [1] * buffer.ndim
+    if buffer.numel() > _LONGEST:
+        for axis in range(buffer.ndim):
+            first = values.narrow(axis, 0, 1)
+            if torch.equal(first.expand_as(values), values):
+                values, times[axis] = first, keep.width(buffer, axis)
+    if values.numel() > _LONGEST:
+        call = regular(values)
+        if call is None:
+            return None
+    else:
+        is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
+        keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
+        call = Call("torch.tensor", (values.tolist(),), keywords)
+    return Call(f"{one_line(call)}.repeat", tuple(times)) if max(times, default=1) > 1 else call
+
+
+def stored_constants(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str, Tensor]:
+    """The buffers that are not part of the original's state dict and are of the written one's.
+
+    Args:
+        model: the original network.
+        keep: what stays of it.
+        plugins: blocks that they own are written by them, with the constants that these have.
+
+    Returns:
+        The original's tensors, by their names there.
+    """
+    forwards = keep.dependencies.forwards
+    return {
+        join(path, key): buffer
+        for path, module in model.named_modules(remove_duplicate=False)
+        if plugins.owner(type(module)) is None
+        or path in forwards.opened
+        or is_within(path, forwards.barriers)
+        for key, buffer in module._buffers.items()
+        if buffer is not None
+        and key in module._non_persistent_buffers_set
+        and constant(buffer, keep) is None
+    }
