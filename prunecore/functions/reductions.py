@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import without_channels
 from prunecore.channels.over_kept import over_kept
@@ -117,32 +116,6 @@ def _normalize(channels: Channels, operation: Operation) -> Signal:
     return Signal(shaped(tensor.shape), tensor.ids, origin)
 
 
-def _cosine(channels: Channels, operation: Operation) -> Signal:
-    """The cosine between two tensors along an axis; along channels, over the kept ones."""
-    meta = operation.run(channels)
-    first, second = operation.argument(0, "x1"), operation.argument(1, "x2")
-    dim = operation.argument(2, "dim", 1)
-    rank = max(first.ndim, second.ndim)
-    met = channels.couple(first, second)
-    ids = channels.axis(met, dim)
-    if ids is None:
-        return Signal(meta, met.ids.squeeze(dim % rank))
-    if first.shape != second.shape:
-        channels.pin(ids, f"{operation.name} mixes it")
-    axis = dim % rank - rank
-    channels.masked_function(ids, functools.partial(_cosine_of_kept, operation.function, axis))
-    return Signal(meta, without_channels(meta.ndim), Reduced(ids))
-
-
-def _cosine_of_kept(
-    function: Callable[..., Tensor], axis: int, kept: Tensor, *args: Any, **kwargs: Any
-) -> Tensor:
-    args, kwargs = pytree.tree_map_only(
-        Tensor, lambda tensor: tensor.index_select(axis, kept), (args, kwargs)
-    )
-    return function(*args, **kwargs)
-
-
 def _triangle(channels: Channels, operation: Operation) -> Signal:
     """A part of the last two axes; what lies along these is left whole."""
     tensor = operation.tensor
@@ -160,7 +133,6 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("sort argsort", _sort(1)),
     **everywhere("topk", _sort(2)),
     F.normalize: FunctionRule(_normalize, understands=(Grid,)),
-    F.cosine_similarity: FunctionRule(_cosine),
     **everywhere("tril triu", FunctionRule(_triangle)),
     **everywhere("softmax log_softmax softmin cumsum cumprod", FunctionRule(_mixes_along_dim)),
 }

@@ -184,7 +184,6 @@ FREE: list[tuple[Callable[..., Any], str | None]] = [
     (lambda x: (x - torch.var_mean(x, 1, keepdim=True)[1]) / x.std(axis=1, keepdim=True), None),
     (lambda x: x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6), None),
     (lambda x: x * torch.logsumexp(x, 1, keepdim=True), None),
-    (lambda x: x * F.cosine_similarity(x, x.sigmoid(), dim=1).unsqueeze(1), None),
     (lambda x: x.mean((2, 3)).mean(1)[:, None, None, None] * x, None),
     # a number of channels in a mean is that of the kept ones, any other stays what it was
     (lambda x: x * torch.rsqrt((x * x).sum(1, keepdim=True) / x.shape[1]),
