@@ -388,7 +388,9 @@ class Channels(ABC):
             return self.settle(signal)
         rank = signal.ndim - len(signal.channel_axes) + len(others)
         most = max(others, key=lambda axis: signal.shape[axis])
-        heads = _heads_of(grid, others, rank)
+        # as where heads are pooled by themselves
+        is_between = any(others[0] < axis < others[-1] for axis in axes)
+        heads = None if is_between else _heads_of(grid, others, rank)
         return self.settle(signal, most if heads is None else heads)
 
     def hold_one(self, ids: Ids) -> None:
