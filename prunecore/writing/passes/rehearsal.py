@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.computed import as_followed
+from prunecore.channels.computed import as_followed, is_open
 from prunecore.channels.ids import Ids
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
@@ -104,7 +104,7 @@ class Rehearsal:
         if node not in self._known:
             value = self.trace.values[node]
             leaves = pytree.tree_leaves(value)
-            if any(isinstance(leaf, Signal) for leaf in leaves):
+            if any(isinstance(leaf, Signal) for leaf in leaves) and not _is_of_weights(value):
                 self._known[node] = pytree.tree_map_only(Signal, self._stand_in, value)
             elif node.op in ("call_function", "call_method"):
                 with OwnDraws():
@@ -117,7 +117,15 @@ class Rehearsal:
         stored = signal.parameter
         if stored is not None and not stored.is_floating_point():
             return stored  # an index
-        return shaped(self._keep.shape(signal), signal.meta.dtype)
+        if stored is None:
+            return shaped(self._keep.shape(signal), signal.meta.dtype)
+        widths = [self._keep.width(stored, axis) for axis in range(stored.ndim)]
+        return shaped(widths, signal.meta.dtype)
+
+
+def _is_of_weights(value: Any) -> bool:
+    """True for what is computed of parameters, which may be cut along several axes."""
+    return isinstance(value, Signal) and value.computed is not None and is_open(value)
 
 
 def _fits(result: Any, signal: Any) -> bool:
