@@ -118,6 +118,8 @@ def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[De
     """True if anything but the result of a change is read afterwards of what it changes."""
     seen = _read_later(node.graph, place, set(list(node.graph.nodes)[place + 1 :]))
     changed: Any = node.args[0]
+    if any(_is_unchanging(changed, decider) for decider in deciders):
+        return False
     memory = _memory(changed, module)
     if all(memory.isdisjoint(_memory(other, module)) for other in seen):
         return False
@@ -125,6 +127,14 @@ def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[De
         return any(_share(changed, other, decider) for decider in deciders for other in seen)
     except (Undecided, RuntimeError):  # torch raises where shapes alone do not tell
         return True
+
+
+def _is_unchanging(node: fx.Node, decider: Decider) -> bool:
+    """True for a size, or several, of which an augmented assignment makes another one."""
+    try:
+        return isinstance(decider.value(node), int | float | tuple)
+    except (Undecided, RuntimeError):
+        return False
 
 
 def _memory(node: fx.Node, module: nn.Module) -> set[Any]:

@@ -95,6 +95,18 @@ def test_the_shape_of_an_input_that_changes_is_refused(find: Callable[..., Any])
         find(Changing(as_a_statement), (2, 3, 4, 4))
 
 
+def test_a_size_that_is_multiplied_is_another_number(cut: Callable[..., Any]) -> None:
+    def of_sizes(net: Net, x: Tensor) -> Tensor:
+        kept = net.rows[net.rows > 0.5]  # how many there are is not known
+        count = x.shape[2]
+        count *= x.shape[3]
+        return x * count + kept.sum()
+
+    result = cut(Net(of_sizes), 3, 4, 4, strict=False)
+    assert "x.shape[2] * x.shape[3]" in result.forward
+    assert "mul_" not in result.forward
+
+
 def counted(net: Net, x: Tensor) -> Tensor:
     for i in range(len(net.gains)):
         x = x * net.gains[i]
