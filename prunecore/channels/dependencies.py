@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from prunecore.channels.channels import MEETS_WHOLE
 from prunecore.channels.ids import FIXED, Ids
 from prunecore.channels.names import is_within, tensor_names
 from prunecore.channels.records import (
@@ -75,12 +76,20 @@ class Axes:
 
 
 def reasons_of(records: Records, channel_of: ChannelArray) -> dict[int, str]:
-    """Why a channel may not go, by channel: that it is an output, or the first reason."""
+    """Why a channel may not go, by channel: that it is an output, or the first reason.
+
+    That an output meets what is whole is told, since its width is no argument of the network then.
+    """
     reasons: dict[int, str] = {}
-    for ids, reason in sorted(records.pins, key=lambda pin: pin[1] != OUTPUT):
-        for channel in np.unique(channel_of[ids]).tolist():
-            if channel != FIXED:
-                reasons.setdefault(channel, reason)
+    found: dict[str, set[int]] = {OUTPUT: set(), MEETS_WHOLE: set()}
+    for ids, reason in records.pins:
+        own = {channel for channel in np.unique(channel_of[ids]).tolist() if channel != FIXED}
+        found.setdefault(reason, set()).update(own)
+        for channel in own:
+            reasons.setdefault(channel, reason)
+    outputs = found[OUTPUT]
+    reasons |= dict.fromkeys(outputs, OUTPUT)
+    reasons |= dict.fromkeys(outputs & found[MEETS_WHOLE], MEETS_WHOLE)
     return reasons
 
 

@@ -66,6 +66,11 @@ def of_other_sizes(guard: fx.Node, values: dict[fx.Node, Any]) -> None:
         guard.graph.erase_node(guard)
 
 
+def is_settled(condition: Any) -> bool:
+    """True for a comparison of numbers alone, since those that count channels are stated."""
+    return isinstance(condition, fx.Node) and not condition.all_input_nodes
+
+
 def _behind_channels(shapes: Sequence[Any]) -> list[tuple[int, ...]] | None:
     """The last sizes of two shapes, of axes without channels, if they may tell these apart."""
     if len(shapes) != 2 or not all(isinstance(shape, tuple) for shape in shapes):

@@ -48,7 +48,7 @@ from prunecore.walking.computed import (
     whole,
 )
 from prunecore.walking.filled import FilledUses
-from prunecore.walking.numbers import of_other_sizes, state_number
+from prunecore.walking.numbers import is_settled, of_other_sizes, state_number
 
 NONE: Mapping[str, UnsupportedError] = {}
 
@@ -483,6 +483,8 @@ def interpret(
             output = args[0]
         elif node.target is torch._assert and isinstance(args[0], Count):
             of_other_sizes(node, values)  # what it says of the widths no longer holds
+        elif node.target is torch._assert and is_settled(node.args[0]):
+            graph.erase_node(node)
         elif _begins_a_sum(node, args, module):
             node.replace_all_uses_with(node.args[1])
             graph.erase_node(node)

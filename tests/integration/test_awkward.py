@@ -220,7 +220,7 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     ),
     "mean_over_channels": (
         lambda: Between(lambda x: x - x.mean(1, keepdim=True)),
-        {"before": "mean mixes it"},
+        {},
     ),
     "cumsum": (lambda: Between(lambda x: x.cumsum(1)), {"before": "cumsum mixes it"}),
     "conv_along_channels": (
@@ -236,11 +236,11 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     ),
     "size_of_channels": (
         lambda: Between(lambda x: x / x.size(1) ** 0.5),
-        {"before": "truediv depends on how many there are"},
+        {},
     ),
     "mean_by_hand": (
         lambda: Between(lambda x: x - x.sum((2, 3), keepdim=True) / x[0].numel()),
-        {"before": "truediv depends on how many there are"},
+        {},
     ),
     "size_asserted": (lambda: Between(size_asserted), {}),
     "positions": (

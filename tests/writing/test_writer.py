@@ -54,9 +54,9 @@ def test_own_parameters_and_buffers_have_their_kept_shapes(cut: Callable[..., An
     assert width < 6
     lines = result.init.splitlines()
     assert lines[:4] == [
-        f"self.scale = nn.Parameter(torch.zeros({width}))",
-        "self.gain = nn.Parameter(torch.zeros(()))",
-        f'self.register_buffer("shift", torch.zeros(1, {width}))',
+        f"self.scale = nn.Parameter(torch.rand({width}))",
+        "self.gain = nn.Parameter(torch.rand(()))",
+        f'self.register_buffer("shift", torch.rand(1, {width}))',
         'self.register_buffer("steps", torch.zeros((), dtype=torch.int64))',
     ]
 
