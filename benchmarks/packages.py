@@ -38,7 +38,8 @@ Small networks of packages that people install, made with random weights and pru
 their parameters by `prunecore prune MODEL --model-arg ... --input ...`; `benchmarks/packages.yaml`
 has what is given for each. Of large families it is the smallest network, and of transformers a
 small configuration. `prunecore-yolo` takes part for ultralytics; the others are followed by their
-own forwards. `python -m nox -s packages` makes this page.
+own forwards. `python -m nox -s packages` makes this page; a package stands here once all of its
+networks have been tried.
 
 *Exact* is what was proven, and then used in a process that has neither prunecore nor the package:
 loaded strictly, run forward and backward in eval and in training mode. *Refused* is what prunecore
