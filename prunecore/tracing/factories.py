@@ -46,6 +46,7 @@ class MadeTensors(TorchFunctionMode):
         draws: the random numbers that the forward draws while it is traced.
         move: moves a tensor that it has made to where its inputs are.
         stand_in: what stands for a tensor that it has made in its trace.
+        check: called with each tensor that another one is made of.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class MadeTensors(TorchFunctionMode):
         draws: OwnDraws,
         move: Callable[[Tensor], Any],
         stand_in: Callable[[Tensor], Any],
+        check: Callable[[Tensor], None],
     ) -> None:
         super().__init__()
+        self._check = check
         self._draws = draws
         self._move = move
         self._stand_in = stand_in
@@ -81,6 +84,8 @@ class MadeTensors(TorchFunctionMode):
             return getattr(self._stand_in(args[0]), func.__self__.__name__) if is_part else result
         called = _called(func)
         is_new = type(result) is Tensor and not any(result is given for given in args)
+        for given in args if is_new else ():
+            self._check(given)
         if is_new and called and _are_known((args, kwargs)):
             self._made[id(result)] = Made(called, args, kwargs, result._version)
             self._held.append(result)

@@ -2,7 +2,8 @@
 
 A detector makes its anchors anew where `self.shape != x.shape`. What such attributes hold, because
 the network has been run, is taken away before a forward is traced, so that it makes them. That
-stands where the trace sets the attributes anew and uses nothing of what they held.
+stands where the trace sets the attributes anew and uses nothing of what they held. Buffers are
+attributes, too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from prunecore.tracing.proxies import Known
 
 def remembered(module: nn.Module) -> frozenset[str]:
     """The attributes that hold sizes or tensors, and that methods of the module set."""
-    held = vars(module)
+    held = _held_by(module)
     cls: Any = type(module)
     own, items = _set_by(cls)
     names = own | {name for name in items if type(held.get(name)) is list}
@@ -43,6 +44,10 @@ class UsedError(Exception):
         self.name = name
 
 
+class SetAnewError(Exception):
+    """A forward sets a buffer to what the next call reads."""
+
+
 class Forgotten:
     """Attributes of a module that are emptied while its forward is traced.
 
@@ -53,8 +58,9 @@ class Forgotten:
 
     def __init__(self, module: nn.Module, names: Collection[str]) -> None:
         self._module = module
-        emptied = {name: _emptied(vars(module)[name]) for name in names}
-        vars(module).update(emptied)
+        emptied = {name: _emptied(_held_by(module)[name]) for name in names}
+        for name, value in emptied.items():
+            (module._buffers if name in module._buffers else vars(module))[name] = value
         self._before = {
             name: list(value) if isinstance(value, list) else [value]
             for name, value in emptied.items()
@@ -76,12 +82,17 @@ class Forgotten:
 
     def _is_made(self, name: str) -> bool:
         """True if an attribute, or each item of the list that it holds, is made for a size."""
-        now = vars(self._module).get(name)
+        now = _held_by(self._module).get(name)
         items: list[Any] = now if type(now) is list else [now]  # no stand-in is asked what it is
         before = self._before[name]
         if len(items) != len(before) or any(map(operator.is_, items, before)):
             return False
         return not any(isinstance(x, Known) and _depends_on_numbers(x.node) for x in items)
+
+
+def _held_by(module: nn.Module) -> dict[str, Any]:
+    """What a module holds by name, its buffers among it."""
+    return {**vars(module), **module._buffers}
 
 
 def _depends_on_numbers(node: fx.Node) -> bool:

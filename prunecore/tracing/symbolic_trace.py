@@ -23,10 +23,10 @@ from prunecore.tracing.answers import answered
 from prunecore.tracing.arguments import put_together
 from prunecore.tracing.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.in_place import without_augmented, without_shaping
-from prunecore.tracing.memories import Forgotten, UsedError, remembered
+from prunecore.tracing.memories import Forgotten, SetAnewError, UsedError, remembered
 from prunecore.tracing.module_hooks import Hook
 from prunecore.tracing.moves import alike_but_for_moves
-from prunecore.tracing.nodes import without_dead
+from prunecore.tracing.nodes import is_in_place, without_dead
 from prunecore.tracing.patches import trace_alone
 from prunecore.tracing.proxies import Asked, ChangedListError, SetPlacesError
 from prunecore.tracing.scopes import Scopes, leave_out
@@ -141,6 +141,8 @@ _REMEDIES: Mapping[type[Exception], str] = {
     "plain list.",
     ChangedListError: "Let the submodule return what it puts into the list, and read that; or give "
     "it list(...) of yours.",
+    SetAnewError: "Return what the next call needs and let the caller give it, or change the "
+    "buffer in place, as self.steps += 1 does.",
     SetPlacesError: "Make a new one of what it holds, or set the places by a mask.",
 }
 
@@ -240,6 +242,8 @@ def _attempt(
         shadow.get_submodule(holder)._modules[name] = None
     within = _within(level, shadow, isolation)
     tracer = OneLevel(shadow, supplied, within, in_training, on_cuda)
+    buffers = {name: held for name, held in shadow.named_buffers() if name not in forgotten}
+    tracer.buffers = list(buffers.values())
     tracer.forgotten = Forgotten(shadow, forgotten)
     tracer.computes_numbers = computes_numbers
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
@@ -260,7 +264,18 @@ def _attempt(
         before, version = held[key]
         if vars(shadow)[key] is not before or before._version != version:
             return tracer, TypeError(f"it changes self.{key} from one call to the next")
+    for key, now in shadow._buffers.items():
+        if key not in forgotten and now is not buffers.get(key) and not _is_changed(now, key):
+            return tracer, SetAnewError(f"it sets self.{key} anew, for the next call")
     return tracer, None
+
+
+def _is_changed(now: Any, name: str) -> bool:
+    """True for a buffer of this name that has been changed in place, as by `self.steps += 1`."""
+    node = now.node if isinstance(now, fx.Proxy) else None
+    while node is not None and is_in_place(node):
+        node = node.all_input_nodes[0]
+    return node is not None and (node.op, node.target) == ("get_attr", name)
 
 
 def _within(level: Level, shadow: nn.Module, isolation: Isolation) -> Within:

@@ -161,12 +161,13 @@ class OneLevel(fx.Tracer):
         self.on_cuda = on_cuda
         self.asks_cuda = False
         self.forgotten = Forgotten(module, ())
+        self.buffers: list[Tensor] = []  # what the module holds before the forward sets any anew
         self.computes_numbers = True  # of sizes, rather than note what they are
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(forward_of(module))
         self._names = LocalNames(self._file)
         self.draws = OwnDraws()
-        self.made = MadeTensors(self.draws, self.move, self._stand_in)
+        self.made = MadeTensors(self.draws, self.move, self._stand_in, self._check)
         self._making: dict[tuple[int, int], fx.Node] = {}  # by identity and version of a tensor
         stored = next(chain(module.named_parameters(), module.named_buffers()), None)
         self._device = None if stored is None else stored[1].device
@@ -231,7 +232,7 @@ class OneLevel(fx.Tracer):
             raise TypeError(f"it hands a {type(a).__name__} on as an argument")
         if type(a) is Tensor:
             self.forgotten.check(a)
-        if type(a) is Tensor and not any(a is buffer for _, buffer in self.root.named_buffers()):
+        if type(a) is Tensor and not self._is_stored(a):
             made = self.made.how(a, self.root) or self.made.literal(a, self.root)
             if made is not None:
                 return self._making.get((id(a), a._version)) or self._make(a, made)
@@ -313,9 +314,18 @@ class OneLevel(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         """A node for a parameter or buffer that is read."""
-        if self.decider.is_computing:
+        is_buffer = any(attr_val is buffer for _, buffer in self.root.named_buffers())
+        if self.decider.is_computing or (is_buffer and not self._is_stored(attr_val)):
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _check(self, tensor: Any) -> None:
+        """Check that what another tensor is made of is not what an emptied attribute held."""
+        self.forgotten.check(tensor)
+
+    def _is_stored(self, tensor: Any) -> bool:
+        """True if a tensor is a buffer as it was before the forward."""
+        return any(tensor is buffer for buffer in self.buffers)
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Which way a branch goes: that which sizes decide, or that of two which does not raise.

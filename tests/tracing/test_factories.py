@@ -233,7 +233,7 @@ def test_torch_is_as_before_after_a_trace(cut: Callable[..., Any]) -> None:
 
 
 def test_a_tensor_that_is_changed_in_place_is_no_longer_what_was_made() -> None:
-    made = MadeTensors(OwnDraws(), torch.clone, torch.clone)
+    made = MadeTensors(OwnDraws(), torch.clone, torch.clone, lambda _: None)
     with made:
         tensor = torch.zeros(3)
         again = tensor.add_(1)

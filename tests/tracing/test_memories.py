@@ -102,3 +102,55 @@ def test_what_the_last_call_has_left_is_refused(find: Callable[..., Any]) -> Non
     net.hidden = torch.zeros(2, 6)
     with pytest.raises(UnsupportedError, match=r"changes self\.hidden from one call to the next"):
         find(net, (2, 3))
+
+
+class Buffered(nn.Module):
+    """Keeps what it multiplies with in a buffer."""
+
+    def __init__(self, function: Callable[[Any, Tensor], None], persistent: bool = False) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+        self.register_buffer("kept", torch.zeros(1), persistent=persistent)
+        self.function = function
+
+    def keep(self, x: Tensor) -> None:
+        self.kept: Any = x
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.function(self, x)
+        return self.last(torch.sigmoid(self.first(x)) * self.kept)
+
+
+def of_size(net: Any, x: Tensor) -> None:
+    if net.kept.shape[0] != x.shape[3]:
+        net.keep(torch.arange(x.shape[3]) + 0.5)
+
+
+def of_input(net: Any, x: Tensor) -> None:
+    net.keep(x.new_ones(1) * 2)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("function", [of_size, of_input])
+def test_a_buffer_that_is_made_for_a_size_is_made_anew(
+    cut: Callable[..., Any], function: Callable[..., Any], persistent: bool
+) -> None:
+    result = cut(Buffered(function, persistent), 3, 4, 4)
+    assert "self.kept" not in result.forward
+
+
+def of_before(net: Any, x: Tensor) -> None:
+    net.keep(net.kept + 1)
+
+
+def of_numbers(net: Any, x: Tensor) -> None:
+    net.keep(x.mean())
+
+
+@pytest.mark.parametrize("function", [of_before, of_numbers])
+def test_a_buffer_that_is_set_for_the_next_call_is_refused(
+    cut: Callable[..., Any], function: Callable[..., Any]
+) -> None:
+    with pytest.raises(UnsupportedError, match="kept anew, for the next") as told:
+        cut(Buffered(function), 3, 4, 4)
+    assert "change the buffer in place" in str(told.value)
