@@ -13,7 +13,8 @@ from prunecore.escaping import shown, shown_value, visible
 
 _LONGEST_LINE = 1000  # characters; of a longer one the middle is left out
 _REASON = 400  # characters of another error's message
-_NAMES = 32  # of those that are known, all modes and keys among them; modules may be hundreds
+_NAMES = 32  # that are known are listed, all modes and keys among them
+_SOME = 12  # of more, as modules may be hundreds
 
 
 class PrunecoreError(Exception):
@@ -116,7 +117,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {shown_value(near[0])}?" if near else ""
-    listed = [*map(shown, names[:_NAMES]), *(["..."] if len(names) > _NAMES else [])]
+    are_many = len(names) > _NAMES
+    listed = [*map(shown, names[: _SOME if are_many else _NAMES]), *["..."] * are_many]
     return UsageError(
         f"Unknown {shown(kind)} {shown_value(name)}.{hint}\nKnown: {', '.join(listed) or 'none'}."
     )

@@ -16,7 +16,7 @@ from prunecore.calibration import Calibration, Images
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.linear_map import LinearMap, RunningStatistics
-from prunecore.channels.stored import check_stored
+from prunecore.channels.stored import check_names, check_stored
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import OPEN, Scoring
 from prunecore.errors import UsageError
@@ -86,6 +86,7 @@ class TracedModel:
         calibration: Calibration | Images | None = None,
         strict: bool = False,
     ) -> None:
+        check_names(model)
         prepared = prepare(model)
         self.model = prepared.model
         self.inputs = inputs

@@ -152,7 +152,8 @@ class Recorder:
     def _project(self, tensor: Tensor) -> Projection:
         if tensor.is_meta or tensor.is_nested:  # there are no values, or none to put beside others
             return Projection(math.nan, math.nan, ())
-        dense = tensor if tensor.layout is torch.strided else tensor.to_dense()
+        plain = tensor.detach()  # a forward may enable gradients
+        dense = plain if plain.layout is torch.strided else plain.to_dense()
         parts = torch.view_as_real(dense) if dense.is_complex() else dense
         flat = parts.to(torch.float64).flatten()
         noise = self._noise.to(flat.device)

@@ -246,6 +246,8 @@ def _check_input_names(model: nn.Module, inputs: Inputs) -> None:
     Raises:
         UsageError: it has not.
     """
+    if not inputs.kwargs:
+        return
     parameters = inspect.signature(model.forward).parameters
     kinds = {parameter.kind for parameter in parameters.values()}
     for name in inputs.kwargs:

@@ -22,9 +22,11 @@ BROUGHT = sorted(Path(__file__).with_name("brought").glob("*.py"))
 LEFT_WHOLE = {
     "attention_pool": "attnpool.[a-z_]+|c3.0",  # F.multi_head_attention_forward
     "deform_conv": "c2.0|dcn.conv.weight|dcn.offset_mask",
+    "input_injection": "stages.[0-9].c",  # each adds to the network's input
     "mixed_ops": "alphas",  # the shares of the operations
-    "nafnet": "intro|ups.*|downs.*|.*conv[35]",  # a torch.autograd.Function
+    "nafnet": "intro|ending|ups.*|downs.*|.*conv[35]",  # a torch.autograd.Function
     "spatial_transformer": "fc_loc.2|fc2",  # affine_grid, and the log_softmax at the end
+    "yolov5_detect_grid": "detect.m.[01]",  # a grid is added to what they make
 }
 LEVELS = {"deform_conv": 25}  # of what cannot be pruned by 40 %, since layers are left whole
 

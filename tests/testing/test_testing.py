@@ -315,7 +315,7 @@ def test_a_calculator_that_is_at_odds_with_the_forward(use: Any, fault: Any, say
 def test_a_calculator_that_lets_go_what_the_forward_mixes(use: Any) -> None:
     class Mixed(Gated):
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) - x.mean(1, keepdim=True)
+            return super().forward(x) - x.softmax(1).sum(1, keepdim=True)
 
     use(block_types=lambda: [Mixed])
     message = refused(Mixed(6, 10), (6,))

@@ -141,7 +141,7 @@ def check_many(
 def check_networks(count: int, number: int, folder: Path) -> None:
     """Check networks of blocks, nearly all of which can be cut."""
     outcomes = check_many(networks(), count, number, folder)
-    assert outcomes["nothing may go"] <= 0.02 * count
+    assert outcomes["nothing may go"] <= 0.03 * count
     assert outcomes["as far as it goes"] <= 0.3 * count
 
 
