@@ -23,7 +23,7 @@ from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter
 from prunecore.planning.plan import Plan
 from prunecore.planning.request import Request
-from prunecore.tracing.arguments import is_constant
+from prunecore.tracing.arguments import given_to, is_constant
 
 SCHEMA = 1
 
@@ -57,11 +57,12 @@ def fixed_arguments(model: nn.Module, inputs: Inputs) -> list[str]:
     They were not given, and have their default. Or they choose what the forward does, as `None`, a
     flag or a word do, and are a part of what was followed.
     """
-    given = inspect.signature(model.forward).bind(*inputs.args, **inputs.kwargs).arguments
+    signature = inspect.signature(model.forward)
+    given = given_to(signature, inputs.args, inputs.kwargs)
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [
         name
-        for name, parameter in inspect.signature(model.forward).parameters.items()
+        for name, parameter in signature.parameters.items()
         if parameter.kind not in free and (name not in given or is_constant(given[name]))
     ]
 

@@ -178,10 +178,10 @@ def sized(channels: Follower, signal: Signal) -> Signal:
         if way is None:
             along_axes.append(without_channels(1))
         else:
-            width = way.parameter.shape[way.axis]
-            known = channels.records.sized.get(way.key)
-            ids = channels.fresh(width) if known is None else known
-            along_axes.append(channels.records.sized.setdefault(way.key, ids))
+            known = channels.records.sized
+            if way.key not in known:
+                known[way.key] = channels.fresh(way.parameter.shape[way.axis])
+            along_axes.append(known[way.key])
     return Signal(signal.meta, without_channels(signal.ndim), Sized(tuple(along_axes)))
 
 
