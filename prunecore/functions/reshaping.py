@@ -12,16 +12,13 @@ import torch
 from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, reshape_ids, without_channels
-from prunecore.channels.signal import Grid, Signal, Stored, shaped
+from prunecore.channels.signal import Grid, Picked, Signal, Stored, shaped
 from prunecore.channels.sizes import Count
 from prunecore.functions.rule import Arguments, FunctionRule, Operation, everywhere
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
-from typing import TYPE_CHECKING
-
-from prunecore.channels.signal import Picked
 
 
 def _reshape(channels: Channels, operation: Operation) -> Signal:
