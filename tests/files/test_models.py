@@ -120,6 +120,16 @@ def test_a_file_s_factory(write: Write) -> None:
     assert loaded.origin == "own_nets.py:net"
 
 
+def test_a_file_written_again_within_the_second(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for bias in (True, False):  # which is of the same length
+        text = f"from torch import nn\ndef net():\n    return nn.Linear(4, 3, bias={bias!s:5})\n"
+        os.utime(write(text), (1, 1))
+        assert (load_model("own_nets.py:net", {}, seed=0).model.bias is not None) == bias
+
+
 def test_a_class_is_a_factory(write: Write) -> None:
     assert load_model(f"{write()}:Net", {}, seed=0).model.fc.out_features == 2
 
