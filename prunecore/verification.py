@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_within
+from prunecore.channels.names import is_within, named_plain_tensors
 from prunecore.channels.records import TRAINING
 from prunecore.channels.stored import check_stored
 from prunecore.errors import PrunecoreError, VerificationError, WeightsError, check_kind
@@ -160,7 +160,8 @@ def _keep(
     for path in removed:
         if not path or path not in dependencies.forwards.visits:
             raise _made_from_another(file, path)
-    tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
+    tensors: dict[str, Tensor] = dict(named_plain_tensors(model))
+    tensors.update(model.named_buffers(remove_duplicate=False))
     tensors.update(model.named_parameters(remove_duplicate=False))
     stays = np.ones(dependencies.count + 1, dtype=bool)  # the last place stands for FIXED
     for name, axes in kept.items():

@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 from prunecore import errors
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
+from prunecore.channels.names import named_plain_tensors
 from prunecore.inputs import of_shape
 from prunecore.planning.cost import Counter
 from prunecore.plugins import builtin, loading
@@ -239,7 +240,7 @@ def random_choice(dependencies: Dependencies, seed: int, share: float) -> NDArra
 def masked(model: nn.Module, keep: Keep) -> nn.Module:
     """The original with zeros wherever the small network has nothing."""
     model = copy.deepcopy(model)
-    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    tensors = dict([*named_plain_tensors(model), *model.named_parameters(), *model.named_buffers()])
     with torch.no_grad():
         for name, bound in keep.dependencies.bound.items():
             for axis, index in bound.items():

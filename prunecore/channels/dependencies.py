@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.channels import MEETS_WHOLE
 from prunecore.channels.ids import FIXED, Ids
-from prunecore.channels.names import is_within, tensor_names
+from prunecore.channels.names import is_within, named_plain_tensors, tensor_names
 from prunecore.channels.records import (
     TRAINING,
     Forwards,
@@ -192,8 +192,9 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     """Merge coupled ids into channels and name what is bound to them."""
     channel_of, count = channels_of(records)
     axes = Axes(channel_of)
-    stored = dict([*model.named_parameters(), *model.named_buffers()])
-    names = tensor_names(model)
+    names, held = tensor_names(model), records.forwards.constants_held
+    plain = [(names[id(x)], x) for name, x in named_plain_tensors(model) if name in held]
+    stored = dict([*model.named_parameters(), *model.named_buffers(), *plain])
     holders = {names[key].rpartition(".")[0] for key, _ in records.bindings}
     left_out = _left_out(model, {*records.forwards.visits, *records.touched, *holders})
     tensors = {name: tensor for name, tensor in stored.items() if not is_within(name, left_out)}

@@ -13,15 +13,18 @@ def module_paths(model: nn.Module) -> dict[int, str]:
 
 
 def tensor_names(model: nn.Module) -> dict[int, str]:
-    """The name of each parameter and buffer of a network, by the tensor's id."""
+    """The name of each parameter, buffer and plain tensor of a network, by the tensor's id."""
+    plain = {id(tensor): name for name, tensor in reversed([*named_plain_tensors(model)])}
     stored = [*model.named_parameters(), *model.named_buffers()]
-    return {id(tensor): name for name, tensor in stored}
+    return plain | {id(tensor): name for name, tensor in stored}
 
 
-def plain_tensors(model: nn.Module) -> Iterator[Tensor]:
+def named_plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The tensors that modules hold as attributes which are neither parameters nor buffers."""
-    for module in model.modules():
-        yield from (value for value in vars(module).values() if type(value) is Tensor)
+    for path, module in model.named_modules():
+        for key, value in vars(module).items():
+            if type(value) is Tensor:
+                yield join(path, key), value
 
 
 def is_of_torch(cls: type) -> bool:

@@ -123,8 +123,8 @@ class Forwards:
             another one than their class's, or hooks of what they call are a part of it.
         hooks: the forward hooks and pre-hooks that were followed, by the path of their module.
         without_hooks: whose hooks are left out, as they are named.
-        constants_held: the tensors that forwards read and that are neither parameters nor buffers,
-            by the path of the module that holds them and their names there.
+        constants_held: the names of the tensors that forwards read and that are neither parameters
+            nor buffers.
         barriers: the errors that following a module ended with which is left as it stands, by path.
     """
 
@@ -138,7 +138,7 @@ class Forwards:
     opened: Collection[str] = ()
     hooks: Mapping[str, Collection[Callable[..., Any]]] = field(default_factory=dict)
     without_hooks: tuple[str, ...] = ()
-    constants_held: set[tuple[str, str]] = field(default_factory=set)
+    constants_held: set[str] = field(default_factory=set)
     barriers: Mapping[str, UnsupportedError] = field(default_factory=dict)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
-from prunecore.channels.names import is_within
+from prunecore.channels.names import is_within, named_plain_tensors
 from prunecore.errors import UnsupportedError, WeightsError
 from prunecore.escaping import is_number, shown
 
@@ -30,7 +30,9 @@ def check_stored(model: nn.Module, dependencies: Dependencies) -> None:
     """
     removable = dependencies.removable
     may_go = [bool(removable[places[places >= 0]].any()) for places in dependencies.axes]
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+    read = dependencies.tensors
+    plain = [(name, tensor) for name, tensor in named_plain_tensors(model) if name in read]
+    for name, tensor in [*model.named_parameters(), *model.named_buffers(), *plain]:
         if is_within(name, dependencies.left_out):
             continue
         is_cut = any(may_go[index] for index in dependencies.bound.get(name, {}).values())

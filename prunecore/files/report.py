@@ -17,7 +17,7 @@ from torch import nn
 from prunecore.channels.dependencies import Dependencies, groups_of
 from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_within
+from prunecore.channels.names import is_within, named_plain_tensors
 from prunecore.escaping import nearest_name, shown_value, visible
 from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter
@@ -370,6 +370,7 @@ def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | 
     named = [
         *keep.model.named_parameters(remove_duplicate=False),
         *keep.model.named_buffers(remove_duplicate=False),
+        *named_plain_tensors(keep.model),
     ]
     kept: dict[str, list[list[int] | None]] = {}
     for name, tensor in named:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunecore.channels.names import plain_tensors
+from prunecore.channels.names import named_plain_tensors
 from prunecore.escaping import is_name
 from prunecore.tracing.source_lines import is_called_by_torch
 
@@ -33,7 +33,8 @@ def without_storage(module: nn.Module, in_training: bool) -> nn.Module:
         in_training: whether it is that of training.
     """
     copies = {one: shadow(one) for one in module.modules()}
-    stored = (*module.parameters(), *module.buffers(), *plain_tensors(module))
+    stored = [*module.parameters(), *module.buffers()]
+    stored += [tensor for _, tensor in named_plain_tensors(module)]
     tensors = {id(x): meta(x) for x in stored}
     for one, copied in copies.items():
         copied.training = in_training

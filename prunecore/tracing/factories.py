@@ -19,7 +19,7 @@ from prunecore.isolation.random_states import OwnDraws
 _LITERALS = (bool, int, float, str, type(None), torch.dtype, torch.device, slice, type(...))
 
 
-LONGEST = 64  # literals in a call; more of them belong in a buffer
+_LONGEST = 64  # literals in a call; more of them belong in a buffer
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class MadeTensors(TorchFunctionMode):
             return None
         leaves = pytree.tree_leaves((made.args, made.kwargs))
         tensors = [leaf for leaf in leaves if type(leaf) is Tensor]
-        is_short = len(leaves) - len(tensors) <= LONGEST
+        is_short = len(leaves) - len(tensors) <= _LONGEST
         known = (_holds(module, one) or self.how(one, module) for one in tensors)
         return made if is_short and all(known) else None
 
@@ -147,7 +147,7 @@ class MadeTensors(TorchFunctionMode):
         """
         if (
             self._draws.has_drawn
-            or math.prod(tensor.shape) > LONGEST
+            or math.prod(tensor.shape) > _LONGEST
             or self._comes_of(tensor, module)
         ):
             return None

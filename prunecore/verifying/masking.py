@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import join, plain_tensors
+from prunecore.channels.names import join, named_plain_tensors
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with, given_to, one_by_one
 from prunecore.tracing.attributes import TrainingFlag
@@ -105,7 +105,8 @@ def _copy(model: nn.Module, stored: Mapping[int, Tensor]) -> nn.Module:
 
 
 def _stored(model: nn.Module) -> Iterator[Tensor]:
-    return chain(model.parameters(), model.buffers(), plain_tensors(model))
+    plain = (tensor for _, tensor in named_plain_tensors(model))
+    return chain(model.parameters(), model.buffers(), plain)
 
 
 def _hooks(module: nn.Module) -> dict[int, Callable[..., Any]]:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.channels import Channels
 from prunecore.channels.ids import Ids, without_channels
-from prunecore.channels.names import is_within
+from prunecore.channels.names import is_of_torch, is_within, join, named_plain_tensors
 from prunecore.channels.products import count_product
 from prunecore.channels.signal import Signal
 from prunecore.channels.sizes import counted
@@ -71,9 +71,15 @@ def past_module(
     name = f"{shown(channels.path)} ({shown(type(module).__name__)})"
     _keep_whole(channels, given, f"{name} is not understood")
     channels.leave_whole(module, why.reason)
-    for tensor in (*module.parameters(), *module.buffers()):
+    held = (tensor for _, tensor in named_plain_tensors(module))
+    for tensor in (*module.parameters(), *module.buffers(), *held):
         for axis in range(tensor.ndim):
             channels.bind(tensor, axis, None)
+    channels.records.forwards.constants_held |= {
+        join(channels.path, name)
+        for name, _ in named_plain_tensors(module)
+        if not is_of_torch(type(module.get_submodule(name.rpartition(".")[0])))
+    }
     channels.records.touched |= {path for path, _ in module.named_modules(prefix=channels.path)}
     followed = without_storage(Isolation(module).of(module), in_training)
     numbers = functools.partial(run_with_numbers, module, in_training)

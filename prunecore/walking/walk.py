@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.channels import Channels
 from prunecore.channels.computed import are_of_weights, is_open, open_parts
 from prunecore.channels.ids import Ids, along, without_channels
-from prunecore.channels.names import is_of_torch, is_within
+from prunecore.channels.names import is_of_torch, is_within, join
 from prunecore.channels.records import Trace, Visit
 from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, kind_of, shaped
 from prunecore.channels.sizes import Count, counted, depending, recounted
@@ -30,7 +30,6 @@ from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
 from prunecore.tracing.arguments import called_with, constants, given_to, one_by_one
 from prunecore.tracing.attributes import TrainingFlag
-from prunecore.tracing.factories import LONGEST
 from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
@@ -332,7 +331,7 @@ class Walk(Follower):
         """A parameter or buffer that a forward uses directly; it has ids of its own.
 
         Along its only axis of more than one place it has them from the start. With several such
-        axes it takes them from what it meets. A short tensor that is neither is a constant.
+        axes it takes them from what it meets. A tensor that is neither is followed as a buffer.
 
         Args:
             module: the module that holds it.
@@ -340,16 +339,13 @@ class Walk(Follower):
         """
         tensor = getattr(module, name, None)
         self.records.touched.add(self._paths[id(module)])
-        held = vars(module).get(name)
-        if isinstance(held, Tensor) and _is_short(held):
-            self.records.forwards.constants_held.add((self._paths[id(module)], name))
-            meta, is_index = shaped(held.shape, kind_of(held)), not held.is_floating_point()
-            return Signal(meta, without_channels(held.ndim), Stored(held) if is_index else None)
         if tensor is None or id(tensor) not in self._stored:
             self.refuse(
                 "its forward uses a tensor that is neither a parameter nor a buffer",
                 "Register it in __init__ with register_buffer.",
             )
+        if name in vars(module):
+            self.records.forwards.constants_held.add(join(self._paths[id(module)], name))
         ids = without_channels(tensor.ndim)
         wide = [axis for axis, size in enumerate(tensor.shape) if size > 1]
         if len(wide) == 1:
@@ -436,11 +432,6 @@ def _for_count(function: Callable[..., Any], arguments: Any, count: int) -> Any:
     """What a function returns of numbers of channels, for so many of them."""
     args, kwargs = recounted(arguments, count)
     return function(*args, **kwargs)
-
-
-def _is_short(tensor: Tensor) -> bool:
-    """True if a tensor's numbers can be written out."""
-    return type(tensor) is Tensor and tensor.numel() <= LONGEST and not tensor.is_meta
 
 
 # Methods of tensors that change their shape in place, and with it what was read of them before.

@@ -1,4 +1,4 @@
-"""Buffers that are not part of the state dict: written out where they are short, stored else."""
+"""Constants that are not part of the state dict: written out where they are short, stored else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_within, join
+from prunecore.channels.names import is_within, join, module_paths
 from prunecore.registry import Plugins
 from prunecore.writing.regular import regular
 from prunecore.writing.text import Call, Name, one_line
@@ -35,7 +35,7 @@ def constant(buffer: Tensor, keep: Keep) -> Call | None:
 
 
 def stored_constants(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str, Tensor]:
-    """The buffers that are not part of the original's state dict and are of the written one's.
+    """The constants that are not part of the original's state dict and are of the written one's.
 
     Args:
         model: the original network.
@@ -45,15 +45,30 @@ def stored_constants(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
     Returns:
         The original's tensors, by their names there.
     """
-    forwards = keep.dependencies.forwards
+    forwards, first = keep.dependencies.forwards, module_paths(model)
     return {
-        join(path, key): buffer
+        join(path, key): tensor
         for path, module in model.named_modules(remove_duplicate=False)
         if plugins.owner(type(module)) is None
         or path in forwards.opened
         or is_within(path, forwards.barriers)
-        for key, buffer in module._buffers.items()
-        if buffer is not None
-        and key in module._non_persistent_buffers_set
-        and constant(buffer, keep) is None
+        for key, tensor in unsaved_constants(module, first[id(module)], keep).items()
+        if constant(tensor, keep) is None
     }
+
+
+def unsaved_constants(module: nn.Module, path: str, keep: Keep) -> dict[str, Tensor]:
+    """What a module has of constants beside its state dict, by their names there.
+
+    They are buffers that are registered as not persistent, and those of the attributes that hold
+    tensors which a forward reads.
+
+    Args:
+        module: of the original.
+        path: its path, the first of several.
+        keep: what stays of the network.
+    """
+    held = keep.dependencies.forwards.constants_held
+    buffers = {key: module._buffers[key] for key in module._non_persistent_buffers_set}
+    plain = {key: value for key, value in vars(module).items() if join(path, key) in held}
+    return {key: x for key, x in {**buffers, **plain}.items() if x is not None}

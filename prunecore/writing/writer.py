@@ -23,7 +23,7 @@ from prunecore.tracing.source_lines import LINE
 from prunecore.walking.barriers import advised
 from prunecore.writing.as_it_stands import initialised, standing_methods, stated, torch_call
 from prunecore.writing.class_text import Definitions
-from prunecore.writing.constants import constant
+from prunecore.writing.constants import constant, unsaved_constants
 from prunecore.writing.containers import CONTAINERS, container_of, in_places, initialise
 from prunecore.writing.expressions import literal
 from prunecore.writing.forward import Forward
@@ -223,7 +223,7 @@ class Writer:
         own = [
             stated(name, value, self.own)
             for name, value in methods.attributes().items()
-            if getattr(made, name, self) != value
+            if not isinstance(value, Tensor) and getattr(made, name, self) != value
         ]
         own += [field for field in self._tensors(module, path) if not _is_of(field, of_base)]
         children = {
@@ -313,11 +313,11 @@ class Writer:
                 value = self._parameter(module, key, parameter)
                 register = Statement("", Call("self.register_parameter", (key, value)))
                 fields.append(Statement(f"self.{key} = ", value) if is_name(key) else register)
-        for key, buffer in module._buffers.items():
+        unsaved = unsaved_constants(module, path, self.keep)
+        for key, buffer in {**module._buffers, **unsaved}.items():
             if buffer is None:
                 continue
-            is_saved = key not in module._non_persistent_buffers_set
-            text = None if is_saved else constant(buffer, self.keep)
+            text = constant(buffer, self.keep) if key in unsaved else None
             if text is not None:
                 call = Call("self.register_buffer", (key, text), {"persistent": False})
             else:
@@ -325,12 +325,6 @@ class Writer:
                 if buffer.is_floating_point() and (said := start_of(module, key)):
                     made = said.call(self._sizes(buffer))
                 call = Call("self.register_buffer", (key, made))
-            fields.append(Statement("", call))
-        held = self.keep.dependencies.forwards.constants_held
-        for key in (key for holder, key in sorted(held) if holder == path):
-            text = constant(getattr(module, key), self.keep)
-            assert text is not None  # it is short
-            call = Call("self.register_buffer", (key, text), {"persistent": False})
             fields.append(Statement("", call))
         return fields
 

@@ -135,6 +135,21 @@ class Detector(nn.Module):
         return self.boxes(x[..., :4], x[..., 4])
 
 
+class Shifting(nn.Module):
+    """Decides by values, and holds tensors that are neither parameters nor buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shifts, self.scale = torch.rand(16, 8, 8), torch.tensor(2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.shifts if bool(x.sum() > 0) else x * self.scale
+
+
+def convolutions(channels: int = 3) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, 32, 1), nn.ReLU(), nn.Conv2d(32, 16, 1))
+
+
 Shape = Sequence[int] | list[tuple[int, ...]]
 NETWORKS: list[tuple[Callable[[], nn.Module], Shape, set[str]]] = [
     (Restoring, (3, 8, 8), {"intro", "conv2"}),
@@ -142,6 +157,7 @@ NETWORKS: list[tuple[Callable[[], nn.Module], Shape, set[str]]] = [
     (Deformed, (3, 16, 16), {"conv", "offsets", "deformed.weight"}),
     (Transforming, (1, 16, 16), {"fc_loc.2"}),
     (Detector, (3, 32, 32), {"boxes", "head"}),
+    (lambda: nn.Sequential(convolutions(), Shifting(), convolutions(16)), (3, 8, 8), {"1"}),
 ]
 
 

@@ -198,14 +198,31 @@ def test_short_tensors_that_attributes_hold_are_constants(
 ) -> None:
     result = cut(Holding(HELD[name]), 3, SIZE, SIZE)
     assert result.text.count("persistent=False") == 1
-    stays = name == "one_for_each_channel"
-    assert ("first" in result.dependencies.left_whole) == stays
+    assert result.dependencies.left_whole == {}
 
 
-def test_long_tensors_that_attributes_hold_belong_in_buffers(find: Callable[..., Any]) -> None:
-    net = Holding(lambda net, x: x + net.shift, 80)
-    with pytest.raises(UnsupportedError, match="neither a parameter nor a buffer"):
-        find(net, (2, 3, 80, 80))
+class HoldingLong(Holding):
+    """Holds a long tensor of which one axis is one of channels, and shares it with a layer."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda net, x: net.beside(x + net.table), 80)
+        self.table = torch.rand(6, 1, 80)
+        self.beside = Holding(lambda net, x: x - net.table)
+        self.beside.first = nn.Conv2d(6, 6, 1)
+        self.beside.last = nn.Identity()
+        self.beside.table = self.table
+        self.unused = torch.rand(100)
+
+
+def test_long_tensors_that_attributes_hold_are_stored(cut: Callable[..., Any]) -> None:
+    result = cut(HoldingLong(), 3, 80, 80)
+    assert result.dependencies.left_whole == {}
+    model: Any = result.model
+    places = result.keep.indices(model.table, 0)
+    assert places is not None
+    for name in ("table", "beside.table"):
+        assert torch.equal(result.small.state_dict()[name], model.table[places])
+    assert "unused" not in result.text
 
 
 def _counting(net: Any, x: Tensor) -> Tensor:

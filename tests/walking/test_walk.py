@@ -544,15 +544,15 @@ def test_a_change_of_an_inputs_shape_in_place_is_refused(
     assert second == f"Write x = x.{method[:-1]}(...)."
 
 
-def test_a_tensor_that_is_no_parameter_and_no_buffer_is_refused(find: Callable[..., Any]) -> None:
+def test_a_tensor_that_no_attribute_holds_is_refused(find: Callable[..., Any]) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.layer = nn.Linear(3, 80)
-            self.shift = torch.rand(80)
+            self.shifts = [torch.rand(80)]
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.layer(x) + self.shift
+            return self.layer(x) + self.shifts[0]
 
     with pytest.raises(UnsupportedError, match="neither a parameter nor a buffer"):
         find(Net(), (2, 3))
