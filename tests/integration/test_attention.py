@@ -43,6 +43,43 @@ class Attention(nn.Module):
         return self.proj(y.transpose(1, 2).reshape(batch, length, -1))
 
 
+class Merged(Attention):
+    """The same, its heads merged with the batch."""
+
+    def __init__(self, attend: Callable[..., Tensor]) -> None:
+        super().__init__(attend)
+        self.heads, self.size = HEADS, SIZE
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        q, k, v = (
+            layer(x).view(batch, length, self.heads, self.size).transpose(1, 2).contiguous()
+            for layer in (self.q, self.k, self.v)
+        )
+        shape = (batch * self.heads, -1, self.size)
+        q, k, v = q.view(*shape), k.view(*shape), v.view(*shape)
+        if k.size() != (batch * self.heads, length, self.size):
+            raise ValueError(k.size())
+        y = self.attend(self, q, k, v).view(batch, self.heads, length, self.size)
+        return self.proj(y.transpose(1, 2).reshape(batch, length, width))
+
+
+class LengthFirst(Attention):
+    """Its heads are merged with the batch, behind the length."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _, q, k, v: torch.bmm(torch.bmm(q, k.mT).softmax(-1), v))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        q, k, v = (
+            layer(x).transpose(0, 1).reshape(length, batch * HEADS, SIZE).transpose(0, 1)
+            for layer in (self.q, self.k, self.v)
+        )
+        y = self.attend(self, q, k, v).transpose(0, 1).reshape(length, batch, width)
+        return self.proj(y.transpose(0, 1))
+
+
 class Biased(Attention):
     """Adds a bias for each head and pair of places."""
 
@@ -158,6 +195,24 @@ GROUPED: dict[str, Callable[..., Tensor]] = {
     "by_the_function": lambda _, q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
 }
 
+
+def masked(net: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    length = q.shape[1]
+    scores = torch.bmm(q, k.mT).view(-1, HEADS, length, length)
+    scores = scores.masked_fill(net.seen == 0, -1e9).view(-1, length, length)
+    return torch.bmm(scores.softmax(-1), v)
+
+
+# What is computed of them as `(batch * heads, length, size)`.
+MERGED: dict[str, Callable[..., Tensor]] = {
+    "bmm": lambda _, q, k, v: torch.bmm(torch.bmm(q, k.mT).softmax(-1), v),
+    "function": lambda _, q, k, v: F.scaled_dot_product_attention(q, k, v),
+    "added": lambda _, q, k, v: weighted(
+        torch.baddbmm(torch.zeros(1, 1, 1), q, k.mT, beta=0, alpha=0.5), v
+    ),
+    "masked": masked,
+}
+
 # How one layer's outputs are queries, keys and values.
 PACKED: dict[str, Callable[[Tensor], Any]] = {
     "unbound": lambda x: x.reshape(*x.shape[:2], 3, HEADS, SIZE).permute(2, 0, 3, 1, 4).unbind(0),
@@ -199,6 +254,62 @@ def test_biases_go_with_their_heads() -> None:
 @pytest.mark.parametrize("name", GROUPED)
 def test_heads_that_share_a_key_go_together(name: str) -> None:
     check_heads(Attention(GROUPED[name], groups=2), "q", 2 * SIZE)
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_heads_that_are_merged_with_the_batch(name: str) -> None:
+    check_heads(Merged(MERGED[name]), "q", SIZE)
+
+
+def test_heads_that_are_merged_with_the_batch_behind_the_length() -> None:
+    check_heads(LengthFirst(), "q", SIZE)
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, WIDTH), nn.Linear(WIDTH, 2)
+        self.layers = nn.ModuleList([Merged(MERGED["bmm"]) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for layer in self.layers:
+            x = x + layer(x)
+        return self.head(x)
+
+
+def test_layers_that_keep_other_numbers_of_heads_are_one_class() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, LENGTH, 3)
+    small = prunecore.prune(Deep(), x, level=40, mode="random-weighted", seed=1)
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    widths = {layer.q.out_features for layer in small.model.layers}
+    assert len(widths) > 1
+    assert small.source.count("class Merged") == 1
+    assert ".view(batch * self.kept_heads, -1, 4)" in small.source
+
+
+class Rows(nn.Module):
+    """Lays channels and places in one row, as many as there are inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.point = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        batch, _, height, width = x.shape
+        maps = x.reshape(-1, height * width * 8).reshape(batch * 8, -1, height, width)
+        maps = F.avg_pool2d(maps, 2)
+        return self.point(maps.reshape(-1, 8, height // 2, width // 2))
+
+
+def test_sizes_of_the_input_stay_free_beside_channels() -> None:
+    torch.manual_seed(0)
+    net, x = Rows(), torch.randn(2, 3, 4, 6)
+    small = prunecore.prune(net, x, level=40, mode="random")
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert small.model(torch.randn(3, 3, 8, 2)).shape == (3, 4, 4, 1)
 
 
 @pytest.mark.parametrize("name", PACKED)

@@ -2,15 +2,17 @@
 
 `x.view(n, 8, c // 8)` has 8 groups whatever `c` is, which no longer holds where whole groups went.
 Where what is computed would not be the size that is kept, the size is left to be found out, or
-written as a number where several are; in all instances of a class alike. A number that the forward
-computes with, such as attention's scale, stays what it was.
+written as a number where several are; in all instances of a class alike. Of a product with a size
+of the input, as in `x.view(b * 8, -1, d)`, the number of channels alone is written otherwise. A
+number that the forward computes with, such as attention's scale, stays what it was.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Hashable, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx
@@ -25,6 +27,7 @@ from prunecore.tracing.contexts import UNDER, under
 from prunecore.tracing.nodes import function_of
 from prunecore.walking.calls import Functions, counting, picking
 from prunecore.writing.passes.rehearsal import Rehearsal, rehearsals
+from prunecore.writing.text import Name, free_name
 
 
 def with_kept_sizes(
@@ -57,7 +60,8 @@ def with_kept_sizes(
             for key, sizes in wrong[path].items():
                 places.setdefault(key, set()).update(sizes)
         if places:
-            result |= {path: _stated(traces[path], places, functions) for path in paths}
+            stated = [_stated(traces[path], places, keep, functions) for path in paths]
+            result |= dict(zip(paths, _with_factors(stated), strict=True))
     return result
 
 
@@ -130,19 +134,69 @@ def _given(node: fx.Node, numbers: Mapping[fx.Node, Any]) -> Arguments:
     return tuple(args), dict(kwargs)
 
 
+@dataclass(frozen=True)
+class _Factor:
+    """A kept number of channels that a forward multiplies a size by.
+
+    Attributes:
+        node: the product.
+        place: of the number, among the two factors.
+        name: the attribute that the original has it of, if it is one.
+    """
+
+    node: fx.Node
+    place: int
+    name: str
+
+
+def _with_factors(stated: Sequence[tuple[Trace, Sequence[_Factor]]]) -> list[Trace]:
+    """The forwards of one class; numbers that differ among them are attributes of the module.
+
+    Args:
+        stated: the forwards, each with the numbers that its products have.
+    """
+    taken = {name for trace, _ in stated for name in dir(trace.module)}
+    names: dict[tuple[Any, ...], str] = {}  # by the numbers of all instances
+    held: list[dict[str, Any]] = [{} for _ in stated]
+    for column in zip(*(factors for _, factors in stated), strict=True):
+        numbers = tuple(one.node.args[one.place] for one in column)
+        if len(set(numbers)) > 1 and numbers not in names:
+            names[numbers] = free_name(f"kept_{column[0].name}", taken)
+            taken.add(names[numbers])
+        for one, number, own in zip(column, numbers, held, strict=True):
+            if numbers in names:
+                own[names[numbers]] = number
+                one.node.update_arg(one.place, Name(f"self.{names[numbers]}"))
+            elif number == 1:
+                one.node.replace_all_uses_with(one.node.args[1 - one.place])
+                one.node.graph.erase_node(one.node)
+    return [
+        replace(trace, orders={**trace.orders, **own})
+        for (trace, _), own in zip(stated, held, strict=True)
+    ]
+
+
 def _stated(
-    trace: Trace, places: Mapping[tuple[int, int], Set[int]], functions: Functions
-) -> Trace:
+    trace: Trace,
+    places: Mapping[tuple[int, int], Set[int]],
+    keep: Keep,
+    functions: Functions,
+) -> tuple[Trace, list[_Factor]]:
     """A forward some calls of which are given numbers for what they compute.
 
     Args:
         trace: the forward.
         places: of the calls, among its nodes, and of the arguments, among the computed ones; with
             which sizes are stated where an argument is several.
+        keep: what stays.
         functions: the rules.
+
+    Returns:
+        The forward, and the numbers that products in it have in the places of others.
     """
     result, copies = trace.copied()
     values = dict(result.values)
+    factors: list[_Factor] = []
     for place, node in enumerate(trace.graph.nodes):
         copy = copies[node]
         numbers = {
@@ -154,8 +208,91 @@ def _stated(
             continue
         if _is_inferred(copy, list(numbers.values()), functions):
             numbers = dict.fromkeys(numbers, -1)
+        elif (rule := functions.get(function_of(node))) and rule.rewrite is not None:
+            given = _given(copy, numbers)
+            kept = rule.rewrite(given, trace.values[node], keep)
+            numbers |= _of_other_factors(copy, numbers, kept, values, factors)
         copy.args, copy.kwargs = _given(copy, numbers)
-    return replace(result, values=values)
+    return replace(result, values=values), factors
+
+
+def _of_other_factors(
+    call: fx.Node,
+    numbers: Mapping[fx.Node, Any],
+    kept: Arguments,
+    values: dict[fx.Node, Any],
+    factors: list[_Factor],
+) -> dict[fx.Node, fx.Node]:
+    """The sizes that depend on the input's as well, computed with what is kept of the channels.
+
+    Args:
+        call: what is given the sizes.
+        numbers: what they are in the original, by what computes them.
+        kept: the arguments of the call with the kept sizes in them.
+        values: of all nodes.
+        factors: the numbers that products have; those of new ones are added.
+    """
+    before = pytree.tree_leaves((call.args, dict(call.kwargs)))
+    sizes = dict(zip(before, pytree.tree_leaves(kept), strict=False))
+    result = values[call]
+    of_axes = {size for axis, size in enumerate(result.shape) if result.may_be_cut(axis)}
+    return {
+        node: _scaled(node, sizes[node], values, call, factors)
+        for node, number in numbers.items()
+        if type(number) is int and number in of_axes and not _counts_channels_alone(node, values)
+    }
+
+
+def _counts_channels_alone(number: Any, values: Mapping[fx.Node, Any]) -> bool:
+    """True for a number that is the same whatever the sizes of the input are."""
+    if not isinstance(number, fx.Node):
+        return True
+    sources = number.all_input_nodes
+    if not all(isinstance(values[source], int | float) for source in sources):
+        return isinstance(values[number], Count)  # it is read off a tensor
+    return all(_counts_channels_alone(source, values) for source in sources)
+
+
+def _scaled(
+    number: fx.Node,
+    kept: int,
+    values: dict[fx.Node, Any],
+    before: fx.Node,
+    factors: list[_Factor],
+) -> fx.Node:
+    """What computes a size with other numbers of channels in it, so that it is the kept one."""
+    size = int(values[number])
+    for place in (1, 0) if number.target is operator.mul else ():
+        operand: Any = number.args[place]
+        part: Any = values[operand] if isinstance(operand, fx.Node) else operand
+        if part * kept % size:
+            continue
+        own: Any = part * kept // size
+        is_number = _counts_channels_alone(operand, values)
+        if not is_number:
+            if operand.target is not operator.mul:
+                continue
+            own = _scaled(operand, own, values, before, factors)
+        pair = [*number.args]
+        pair[place] = own
+        made = _inserted(operator.mul, pair, size, values, before)
+        if is_number:
+            factors.append(_Factor(made, place, getattr(operand, "attribute", "width")))
+        return made
+    common = math.gcd(kept, size)
+    made = _inserted(operator.mul, (number, kept // common), size, values, before)
+    factors.append(_Factor(made, 1, "width"))
+    return _inserted(operator.floordiv, (made, size // common), size, values, before)
+
+
+def _inserted(
+    target: Any, args: Sequence[Any], value: int, values: dict[fx.Node, Any], before: fx.Node
+) -> fx.Node:
+    with before.graph.inserting_before(before):
+        made = before.graph.call_function(target, tuple(args))
+    made.meta[UNDER] = under(before)
+    values[made] = value
+    return made
 
 
 def _is_inferred(call: fx.Node, numbers: Sequence[Any], functions: Functions) -> bool:
