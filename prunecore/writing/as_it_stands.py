@@ -35,7 +35,7 @@ from prunecore.writing.own_text import (
     variables_of,
     without_class,
 )
-from prunecore.writing.text import INDENT, Call, Name, Statement
+from prunecore.writing.text import INDENT, Call, Name, Statement, is_taken
 
 _OF_TRANSFORMERS = {
     "d_model": "self_attn.embed_dim",
@@ -274,8 +274,13 @@ def stated(name: str, value: Any, texts: OwnTexts) -> Statement:
         return Statement(target, literal(value))
     if inspect.isfunction(value) and not value.__module__.startswith("torch."):
         return Statement(target, Name(texts.define(value)))
+    of_class = getattr(value, "__self__", None)
+    if inspect.isclass(of_class):  # as the `apply` of a function with a gradient of its own
+        return Statement(target, Name(f"{texts.define(of_class)}.{value.__name__}"))
     if callable(value) and hasattr(value, "__name__") and not inspect.isclass(value):
-        return Statement(target, Name(function_name(value)))
+        called = function_name(value)
+        if is_taken(called.partition(".")[0]):  # and no function of another library
+            return Statement(target, Name(called))
     raise UnwritableError(
         f"its attribute {shown(name)} is a {shown(type(value).__name__)}, which no file can state"
     )

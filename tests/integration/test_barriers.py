@@ -150,6 +150,18 @@ def convolutions(channels: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, 32, 1), nn.ReLU(), nn.Conv2d(32, 16, 1))
 
 
+class Applying(nn.Module):
+    """Holds the call of a function with a gradient of its own, and decides by values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(16)), nn.Parameter(torch.zeros(16))
+        self.norm = LayerNormFunction.apply
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x, self.weight, self.bias, 1e-6) if bool(x.sum() > 0) else x
+
+
 Shape = Sequence[int] | list[tuple[int, ...]]
 NETWORKS: list[tuple[Callable[[], nn.Module], Shape, set[str]]] = [
     (Restoring, (3, 8, 8), {"intro", "conv2"}),
@@ -158,6 +170,7 @@ NETWORKS: list[tuple[Callable[[], nn.Module], Shape, set[str]]] = [
     (Transforming, (1, 16, 16), {"fc_loc.2"}),
     (Detector, (3, 32, 32), {"boxes", "head"}),
     (lambda: nn.Sequential(convolutions(), Shifting(), convolutions(16)), (3, 8, 8), {"1"}),
+    (lambda: nn.Sequential(convolutions(), Applying(), convolutions(16)), (3, 8, 8), {"1"}),
 ]
 
 
