@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -288,23 +287,26 @@ _FLOATING = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class InFloat64(TorchFunctionMode):
-    """While it is active, what torch makes in this thread of float32 by default is of float64.
+    """While it is active, what torch makes in this thread of a shorter type is of float64.
 
-    That is what has no tensor of floating point to take its type from, and is given none:
-    `torch.zeros(3)`, `torch.tensor(0.1)`, a quotient of whole numbers. What is in float64 stays so
-    where a forward asks for less, `x.float()`, as its layers are in float64, too. The process's
-    default type, which other threads go by, stays as it is. As under any such mode, torch's
-    transformer layers call the layers within them, and not their fused form.
+    That is what is so by default, as it has no tensor of floating point to take its type from and
+    is given none: `torch.zeros(3)`, `torch.tensor(0.1)`, a quotient of whole numbers. And it is
+    what a forward asks for by a type, `x.float()` or `torch.zeros(3, dtype=torch.float16)`, as its
+    layers are in float64, too. The process's default type, which other threads go by, stays as it
+    is. As under any such mode, torch's transformer layers call the layers within them, and not
+    their fused form.
     """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         """Call a function, and once more in float64 where it took the default type."""
+        name = getattr(func, "__name__", "")
+        if name not in (*_CONVERSIONS, "view"):  # which takes the bits for another type's
+            args, kwargs = pytree.tree_map_only(torch.dtype, _widened, (args, kwargs or {}))
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "")
-        if name in _CONVERSIONS and _is_narrowed(result, *args):
+        if name in _CONVERSIONS and isinstance(result, Tensor) and result.dtype in _FLOATING:
             return _converted(name, args, kwargs)
         if not isinstance(result, Tensor) or result.dtype not in _WIDER:
             return result
@@ -314,10 +316,8 @@ class InFloat64(TorchFunctionMode):
         return _wider(func, args, kwargs, result)
 
 
-def _is_narrowed(result: Any, given: Any, *_: Any) -> bool:
-    """True if a tensor in float64 has become one of another floating point type."""
-    of_type = isinstance(given, Tensor) and given.dtype is torch.float64
-    return of_type and isinstance(result, Tensor) and result.dtype in _FLOATING
+def _widened(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype in _FLOATING else dtype
 
 
 def _converted(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
@@ -332,16 +332,15 @@ def _converted(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> T
     given = [wider(leaf) for leaf in args[1:]]
     tensor: Tensor = args[0]
     if any(isinstance(leaf, Tensor) for leaf in given):  # of another tensor's type and device
-        return tensor.to(given[0].device)
+        return tensor.to(given[0].device, torch.float64)
     return tensor.to(*given, **{key: wider(value) for key, value in kwargs.items()})
 
 
 def _says_a_type(value: Any) -> bool:
-    """True if an argument is a type, or has one of floating point."""
+    """True if an argument is a type, or a tensor of one with fractions."""
     if isinstance(value, Tensor):
         return value.is_floating_point() or value.is_complex()
-    is_array = isinstance(value, np.ndarray | np.generic)
-    return isinstance(value, torch.dtype) or (is_array and value.dtype.kind in "fc")
+    return isinstance(value, torch.dtype)
 
 
 def _wider(func: Any, args: Any, kwargs: Mapping[str, Any], result: Tensor) -> Tensor:

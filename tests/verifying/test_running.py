@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -165,8 +166,30 @@ def test_what_is_in_float64_stays_so(convert: Callable[[Tensor], Tensor]) -> Non
     with InFloat64():
         assert convert(x).dtype is torch.float64
         assert convert(x).equal(x)
-        assert convert(torch.arange(3)).dtype is not torch.float64
+        assert convert(torch.arange(3)).equal(torch.arange(3.0, dtype=torch.float64))
         assert convert(x.detach()[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.zeros(3, dtype=torch.float32),
+        lambda: torch.tensor([0.1], dtype=torch.float16),
+        lambda: torch.arange(3).new_ones(3, dtype=torch.bfloat16),
+        lambda: torch.arange(3).sum(dtype=torch.float32),
+        lambda: torch.arange(3).softmax(0, torch.float32),
+        lambda: torch.tensor(np.ones(3, dtype=np.float32)),
+    ],
+)
+def test_what_is_made_of_a_shorter_type_is_in_float64(make: Callable[[], Tensor]) -> None:
+    with InFloat64():
+        assert make().dtype is torch.float64
+    assert make().dtype is not torch.float64
+
+
+def test_bits_are_those_of_the_type_that_is_asked_for() -> None:
+    with InFloat64():
+        assert torch.arange(4, dtype=torch.int32).view(torch.float32).shape == (4,)
 
 
 def test_whole_numbers_that_a_network_does_not_know() -> None:
