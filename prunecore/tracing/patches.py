@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.autograd import Variable
 from torch.autograd.function import Function
 from torch.fx import _symbolic_trace
 from torch.utils import _pytree as pytree
@@ -61,14 +62,17 @@ def in_this_thread(new: Callable[..., Any], old: Callable[..., Any]) -> Callable
 @contextmanager
 def replaced(replacements: Mapping[tuple[Any, str], Any]) -> Iterator[None]:
     """Attributes of modules and classes that are something else for a while."""
-    before = [(holder, name, vars(holder)[name]) for holder, name in replacements]
+    before = [(holder, name, vars(holder).get(name)) for holder, name in replacements]
     try:
         for (holder, name), new in replacements.items():
             setattr(holder, name, new)
         yield
     finally:
         for holder, name, old in before:
-            setattr(holder, name, old)
+            if old is None:  # it had that of a class that it derives from
+                delattr(holder, name)
+            else:
+                setattr(holder, name, old)
 
 
 class _Patcher(_symbolic_trace._Patcher):
@@ -205,8 +209,8 @@ def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
     The modules of Python that ask have an `isinstance` of their own meanwhile, which says so of a
     stand-in, or a `len` or `range`. Not torch's own, in C, which would look for a tensor in memory
     and crash. A tensor is made of what a forward reads, `torch.zeros(x.size(0), 3)`, and so is
-    `torch.finfo(x.dtype)`. A function with a gradient of its own and what is checkpointed are
-    called as they are.
+    `torch.finfo(x.dtype)` or a `Variable`. A function with a gradient of its own and what is
+    checkpointed are called as they are.
 
     Args:
         asking: the variables of the modules that ask, with the function of Python that they call.
@@ -221,6 +225,7 @@ def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
     replacements = {(torch, name): _traced(getattr(torch, name)) for name in made}
     traced_apply = functools.partial(_apply, plain_apply)
     replacements[Function, "apply"] = classmethod(in_this_thread(traced_apply, plain_apply))
+    replacements[type(Variable), "__call__"] = in_this_thread(_variable, type.__call__)
     for name in _CHECKPOINTS & vars(checkpoint).keys():
         before = vars(checkpoint)[name]
         replacements[checkpoint, name] = in_this_thread(_around_nothing, before)
@@ -238,6 +243,13 @@ _CHECKPOINTS = {
 
 # functions in C that take the training flag by place
 _TOLD = ("alpha_dropout", "dropout", "feature_alpha_dropout", "feature_dropout", "rrelu")
+
+
+def _variable(kind: type[Variable], *args: Any, **options: Any) -> Any:
+    """What torch makes of a tensor that is to be a `Variable`, as all have been since 0.4."""
+    if args and isinstance(args[0], Known):
+        return args[0].detach()
+    return type.__call__(kind, *args, **options)
 
 
 def _around_nothing(*_: Any, **__: Any) -> Iterator[None]:

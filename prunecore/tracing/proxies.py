@@ -92,6 +92,20 @@ class Known(fx.Proxy):
             return self.tracer.create_proxy("call_function", OF_NUMBERS[function], given, {})
         return function(*(x.as_number() if isinstance(x, Known) else x for x in given))
 
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray[Any, Any]:
+        """An array of the numbers that it stands for, with which NumPy computes one by one.
+
+        Raises:
+            TypeError: it is something else.
+        """
+        if not isinstance(self.tracer.known(self), list | tuple):
+            raise TypeError("it makes an array of NumPy's of what is no sizes")
+        numbers = list(self)
+        array = np.empty(len(numbers), dtype=object)
+        for place, number in enumerate(numbers):
+            array[place] = number
+        return array
+
     @property
     def is_cuda(self) -> bool:
         """Whether it is there, in the one of two traces that has asked."""
@@ -101,6 +115,10 @@ class Known(fx.Proxy):
     def requires_grad(self) -> bool:
         """That of a parameter; what is computed needs none, as where a network is used."""
         return bool(self.tracer.requires_grad(self.node))
+
+    @requires_grad.setter
+    def requires_grad(self, value: Any) -> None:
+        self.tracer.create_proxy("call_method", "requires_grad_", (self, value), {})
 
     def is_any(self, kinds: Any) -> bool:
         """True if it stands for a tensor or a collection of these kinds."""
@@ -212,6 +230,8 @@ class Known(fx.Proxy):
             return getattr(self._as_list(), k)
         if k == "prod" and self.is_any(tuple):  # which `np.prod` calls
             return lambda **_: functools.reduce(operator.mul, self)
+        if k.startswith("__array_"):  # by which NumPy would read memory
+            raise AttributeError(k)
         if not hasattr(Tensor, k) and k in self._fields():
             value = self.tracer.known(self)
             return self[k] if k in value else getattr(value, k)

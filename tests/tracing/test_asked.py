@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Variable
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from prunecore import UnsupportedError
@@ -33,6 +34,11 @@ def rows(_: nn.Module, x: Tensor) -> Tensor:
     return torch.cat(parts, 2)
 
 
+def unless_odd(_: nn.Module, x: Tensor) -> Tensor:
+    odd = np.array(x.shape[2:]) % np.power([2, 2], 1) > 0
+    return x * 3 if odd.any() else x * 2
+
+
 def doubled(inner: nn.Module, x: Tensor) -> Tensor:
     return inner(x) * 2  # type: ignore[no-any-return]
 
@@ -51,6 +57,8 @@ BETWEEN = [
     (lambda _, x: x / math.sqrt(x.size(2)), "/ math.sqrt("),
     (lambda _, x: x * (np.float64(2) / x.size(2)), "(2.0 / x.size(2))"),
     (lambda _, x: x * (np.int64(3) + x.size(2)), "(3 + x.size(2))"),
+    (unless_odd, "torch._assert(mod <= 0"),
+    (lambda _, x: Variable(x) * 2, ".detach() * 2"),
     (lambda _, x: x.clamp(min=torch.finfo(x.dtype).eps), "torch.finfo(x.dtype).eps"),
     (lambda _, x: x + torch.iinfo(torch.int8).max, "+ 127"),
     (lambda inner, x: checkpoint(inner, x, use_reentrant=False), "x = self.inner(x)"),
@@ -80,6 +88,7 @@ def test_numbers_are_those_of_the_size_that_is_given(cut: Callable[..., Any]) ->
 REFUSED = [
     (lambda _, x: torch.stack([x[i] for i in range(len(x))]), "a number of the batch"),
     (lambda _, x: torch.stack(list(x)), "goes through the first axis of a tensor"),
+    (lambda _, x: x * np.array(x).mean(), "an array of NumPy's of what is no sizes"),
     (lambda _, x: x * np.ones(4, dtype=np.float32), "cannot be traced"),
 ]
 

@@ -110,6 +110,11 @@ def test_what_only_moves_tensors_to_where_the_others_are_is_followed(
     assert result.forward.partition("\n")[2] == text
 
 
+def asking_for_gradients(x: Tensor) -> Tensor:
+    x.requires_grad = True
+    return x * 2
+
+
 class Frozen(Net):
     """Asks which of its tensors are trained."""
 
@@ -132,5 +137,7 @@ def test_what_only_training_needs_is_followed_as_where_a_network_is_used(
     assert result.forward == "x = self.first(x).data * 3\nreturn self.last(x)"
     result = cut(Frozen(lambda x: x), 3, 4, 4)
     assert result.forward == "x = self.first(x) * 2 * self.gain\nreturn self.last(x)"
+    result = cut(Net(asking_for_gradients), 3, 4, 4)
+    assert result.forward.splitlines()[1:] == ["x.requires_grad_(True)", "return self.last(x * 2)"]
     result = cut(Net(lambda x: x.requires_grad_(False)), 3, 4, 4)
     assert result.forward == "x = self.first(x).requires_grad_(False)\nreturn self.last(x)"
