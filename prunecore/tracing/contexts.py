@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -145,7 +149,7 @@ class Contexts:
             RuntimeError: it was made before the trace began, for a kind of device that is not here.
         """
         kind: str = manager.device
-        made = self._given.get(id(manager))
+        made = self._given.get(id(manager)) or _decorating(manager)
         if made is None:
             if kind == "cuda" and not torch.cuda.is_available():
                 raise RuntimeError(
@@ -162,6 +166,31 @@ class Contexts:
             "cache_enabled": None if cache is True else cache,
         }
         return (kind,), tuple((name, x) for name, x in values.items() if x is not None)
+
+
+def _decorating(manager: Any) -> tuple[Any, Any] | None:
+    """What the text of a function gives to the autocast that decorates it, if it is running.
+
+    Args:
+        manager: the autocast.
+
+    Returns:
+        Its arguments by place and by name; `None` where the text of no function tells.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_locals.get("autocast_instance") is not manager:
+        frame = frame.f_back
+    if frame is None:
+        return None
+    try:
+        (function,) = ast.parse(textwrap.dedent(inspect.getsource(frame.f_locals["func"]))).body
+        listed = getattr(function, "decorator_list", ())
+        calls = [node for node in listed if isinstance(node, ast.Call)]
+        (given,) = [node for node in calls if ast.unparse(node.func).endswith("autocast")]
+        args = tuple(map(ast.literal_eval, given.args))
+        return args, {str(node.arg): ast.literal_eval(node.value) for node in given.keywords}
+    except (OSError, SyntaxError, ValueError):  # there is none, or it gives what is no literal
+        return None
 
 
 def _arguments(

@@ -174,6 +174,20 @@ def test_a_decorated_forward(cut: Callable[..., Any]) -> None:
     assert result.forward == f"{NO}    {FIRST}    x = self.last(x)\nreturn x"
 
 
+@torch.autocast("cuda", enabled=False)
+def doubled(x: Tensor) -> Tensor:
+    return x * 2
+
+
+def test_a_function_that_an_autocast_decorates(cut: Callable[..., Any]) -> None:
+    def run(net: Net, x: Tensor) -> Tensor:
+        return net.last(doubled(net.first(x)))
+
+    result = cut(Net(run), 3, 4, 4)
+    under = 'with torch.autocast("cuda", enabled=False):\n    x = x * 2\n'
+    assert result.forward == f"{FIRST}{under}{LAST}"
+
+
 def test_instances_under_different_things_are_classes_of_their_own(cut: Callable[..., Any]) -> None:
     class Step(nn.Module):
         def __init__(self, frozen: bool) -> None:
