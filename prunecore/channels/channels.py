@@ -23,7 +23,16 @@ from prunecore.channels.ids import (
 )
 from prunecore.channels.names import module_paths, tensor_names
 from prunecore.channels.records import MaskedForward, MaskedFunction, Records, Use
-from prunecore.channels.signal import Computed, Filled, Grid, Origin, Reduced, Signal, shaped
+from prunecore.channels.signal import (
+    Computed,
+    Expanded,
+    Filled,
+    Grid,
+    Origin,
+    Reduced,
+    Signal,
+    shaped,
+)
 from prunecore.errors import InputShapeError, Line, UnsupportedError
 
 # why channels stay that are added to what is not cut
@@ -561,22 +570,31 @@ def _crossing(channels: Channels, a: Signal, b: Signal, a_ids: Ids, b_ids: Ids) 
 def _adopt(channels: Channels, signal: Signal, other: Signal) -> Signal:
     """A parameter, or a tensor that is filled with one number, takes its ids from what it meets."""
     offset = signal.ndim - other.ndim
-    axes, filled = other.channel_axes, signal.origin_as(Filled)
+    axes, filled = other.channel_axes, signal.filled
     if not (filled or signal.parameter is not None) or len(axes) != 1 or axes[0] + offset < 0:
         return signal
     axis = axes[0] + offset
     if signal.shape[axis] != other.shape[axes[0]]:
         return signal
-    ids = other.ids.ravel()
+    ids, expanded = other.ids.ravel(), signal.origin_as(Expanded)
+    if expanded is not None and (expanded.axis != axis or signal.channel_axes):
+        return signal
     if filled is None:
         channels.bind(signal.parameter, axis, ids)
-    elif not _meet(channels, filled, axis, ids):
+    elif not meet_filled(channels, filled, filled.axis if expanded else axis, ids):
         return signal
     return Signal(signal.meta, along(axis, signal.ndim, ids))
 
 
-def _meet(channels: Channels, filled: Filled, axis: int, ids: Ids) -> bool:
-    """Let a filled tensor be as wide as these channels, if nothing has it stay as it is."""
+def meet_filled(channels: Channels, filled: Filled, axis: int, ids: Ids) -> bool:
+    """Let a filled tensor be as wide as these channels, if nothing has it stay as it is.
+
+    Args:
+        channels: the walk.
+        filled: what it has met so far.
+        axis: along which it meets them.
+        ids: of the channels, shape `(width,)`.
+    """
     if filled.is_whole or (filled.ids is not None and axis != filled.axis):
         return False
     if not channels.records.is_trial:

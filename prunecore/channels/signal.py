@@ -123,7 +123,7 @@ class Computed:
     reorders: bool
     parts: list[Signal] = field(default_factory=list)
     followed: list[Followed] = field(default_factory=list)
-    before: Stored | Grid | Picked | Reduced | Sized | Filled | None = None
+    before: Stored | Grid | Picked | Reduced | Sized | Filled | Expanded | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,14 +157,25 @@ class Filled:
     meetings: int = 0
     is_whole: bool = False
 
-    def ids_along(self, axis: int) -> Ids | None:
-        """The channels that it has met along an axis, if any."""
-        return self.ids if axis == self.axis else None
+
+@dataclass(frozen=True, eq=False)
+class Expanded:
+    """A tensor all of whose places along an axis are alike, as `expand` makes it.
+
+    Along that axis it is as wide as what it meets.
+
+    Attributes:
+        axis: the axis.
+        filled: what it has met.
+    """
+
+    axis: int
+    filled: Filled
 
 
 # What is known of where a tensor comes from, besides its channels.
-Origin: TypeAlias = Stored | Grid | Picked | Reduced | Computed | Sized | Filled
-Kind = TypeVar("Kind", Stored, Grid, Picked, Reduced, Computed, Sized, Filled)
+Origin: TypeAlias = Stored | Grid | Picked | Reduced | Computed | Sized | Filled | Expanded
+Kind = TypeVar("Kind", Stored, Grid, Picked, Reduced, Computed, Sized, Filled, Expanded)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,10 +255,24 @@ class Signal:
         """How it is computed, if of parameters alone."""
         return self.origin if isinstance(self.origin, Computed) else None
 
+    @property
+    def filled(self) -> Filled | None:
+        """What it has met, if all of its places are alike, or those along an axis."""
+        expanded = self.origin_as(Expanded)
+        return expanded.filled if expanded else self.origin_as(Filled)
+
+    @property
+    def filled_axis(self) -> int | None:
+        """The axis along which all of its places are alike and have met channels, if any."""
+        filled, expanded = self.filled, self.origin_as(Expanded)
+        if filled is None or filled.ids is None:
+            return None
+        return expanded.axis if expanded else filled.axis
+
     def has_met(self, axis: int) -> Ids | None:
         """The channels, shape `(width,)`, that a filled tensor has met along this axis, if any."""
-        filled = self.origin_as(Filled)
-        return filled.ids_along(axis) if filled else None
+        filled = self.filled
+        return filled.ids if filled and self.filled_axis == axis else None
 
     def may_be_cut(self, axis: int) -> bool:
         """True if channels lie along this axis, or have met it where it is filled."""

@@ -55,7 +55,7 @@ def _of_own_width(channels: Channels, tensor: Signal, dim: int) -> Signal:
     filled = tensor.origin_as(Filled)
     if filled is None or filled.is_whole or tensor.shape[dim] == 1:
         return tensor
-    known = filled.ids_along(dim)
+    known = tensor.has_met(dim)
     own = channels.fresh(tensor.shape[dim]) if known is None else known
     return channels.couple(Signal(tensor.meta, along(dim, tensor.ndim, own)), tensor)
 

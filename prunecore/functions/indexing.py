@@ -13,11 +13,12 @@ from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.signal import Computed, Grid, Reduced, Signal
-from prunecore.functions.reshaping import picked
-from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
+from prunecore.functions.reshaping import alike, picked
+from prunecore.functions.rule import Arguments, FunctionRule, Operation, Sign, everywhere
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
+    from prunecore.channels.keep import Keep
 
 
 _CUTS = "a function takes places of it along several axes"
@@ -239,8 +240,19 @@ def _repeat_interleave(channels: Channels, operation: Operation) -> Signal:
         channels.pin(tensor.ids, "repeat_interleave counts it")
         return Signal(meta, without_channels(meta.ndim))
     if not tensor.carries_channels(dim):
-        return Signal(meta, tensor.ids)
+        return Signal(meta, tensor.ids, alike(tensor, meta, tensor.ids))
     return Signal(meta, np.repeat(tensor.ids, repeats, dim))
+
+
+def _write_repeats(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
+    """How often a single place is there, along an axis that is as wide as what it meets."""
+    args, keywords = arguments
+    if result.filled_axis is None:
+        return arguments
+    repeats = keep.size(result, result.filled_axis)
+    if "repeats" in keywords:
+        return args, {**keywords, "repeats": repeats}
+    return (args[0], repeats, *args[2:]), keywords
 
 
 def _flip(channels: Channels, operation: Operation) -> Signal:
@@ -268,7 +280,7 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     **everywhere("narrow", replace(_along_dim(1), takes="run")),
     **everywhere("roll", _along_dim(2, "dims", None)),
     **everywhere("index_select", FunctionRule(_index_select)),
-    **everywhere("repeat_interleave", FunctionRule(_repeat_interleave)),
+    **everywhere("repeat_interleave", FunctionRule(_repeat_interleave, _write_repeats)),
     **everywhere("flip fliplr flipud rot90", FunctionRule(_flip)),
     **everywhere("channel_shuffle native_channel_shuffle", FunctionRule(_shuffle)),
 }

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from prunecore.channels.signal import Computed, Grid, Reduced, Signal
 from prunecore.channels.sizes import places, sizes
+from prunecore.functions.reshaping import reordered
 from prunecore.functions.rule import FunctionRule, Operation, Sign, elementwise, everywhere
 
 if TYPE_CHECKING:
@@ -55,9 +57,12 @@ def _attribute(channels: Channels, operation: Operation) -> Any:
     if not isinstance(tensor, Signal):  # a named tuple of them
         return getattr(tensor, name)
     if name in ("T", "mT"):
-        tensor = channels.plain(tensor)
-        ids = getattr(torch.from_numpy(tensor.ids), name).numpy()
-        return Signal(getattr(tensor.meta, name), ids)
+        return reordered(
+            channels,
+            channels.plain(tensor, (Grid,)),
+            getattr(tensor.meta, name),
+            lambda ids: np.ascontiguousarray(getattr(torch.from_numpy(ids), name).numpy()),
+        )
     if name == "data":
         return tensor
     if name not in ("shape", "ndim", "dtype", "device"):

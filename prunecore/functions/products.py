@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.channels import meet_filled
 from prunecore.channels.computed import is_open
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.products import count_product
-from prunecore.channels.signal import Computed, Grid, Signal, Stored
+from prunecore.channels.signal import Computed, Expanded, Filled, Grid, Signal, Stored
 from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def multiply(channels: Channels, operation: Operation, product: Product, meta: T
     _count(channels, product, carried)
     summed = [label for label in carried if label not in product.result]
     left = [label for label in carried if label in product.result]
-    for label in [*summed[1:], *(left if len(left) > 1 else [])]:
+    left.sort(key=functools.partial(_stays_apart, product), reverse=True)
+    for label in [*summed[1:], *left[1:]]:
         channels.pin(carried[label], _CROSSWISE)
     if summed and (not weights or any(map(is_open, weights))):
         axes = {
@@ -86,9 +88,24 @@ def multiply(channels: Channels, operation: Operation, product: Product, meta: T
         }
         over_kept = functools.partial(_over_kept, operation.function, axes)
         channels.masked_function(carried[summed[0]], over_kept)
-    if len(left) != 1:
+    if not left:
         return Signal(meta, without_channels(meta.ndim))
     return Signal(meta, along(product.result.index(left[0]), meta.ndim, carried[left[0]]))
+
+
+def _stays_apart(product: Product, label: str) -> tuple[bool, int]:
+    """Which of several axes of the result its channels lie along: attention's heads, or the last.
+
+    Args:
+        product: the factors and their axes.
+        label: of an axis of the result.
+
+    Returns:
+        Whether it may be that of heads, and its place; the largest is the one.
+    """
+    place = product.result.index(label)
+    in_all = all(label in labels for labels in product.labels)
+    return in_all or (place == 1 and len(product.result) == 4), place
 
 
 def _count(channels: Channels, product: Product, carried: Mapping[str, Ids]) -> None:
@@ -116,18 +133,25 @@ def _is_weight(factor: Signal) -> bool:
 def _meeting(channels: Channels, product: Product, label: str) -> Ids | None:
     """The channels along the axes of one label, coupled; `None` where there are none."""
     found: list[Ids] = []
+    alike: list[Filled] = []  # of tensors whose places along the axis are all alike
     meets_whole = False
     for factor, labels in zip(product.factors, product.labels, strict=True):
         axes = [axis for axis, own in enumerate(labels) if own == label]
         if not axes or factor.shape[axes[0]] == 1 or _is_weight(factor):
             continue
         ids = channels.axis(factor, axes[0])
+        expanded = factor.origin_as(Expanded)
+        if ids is None and expanded and [expanded.axis] == axes:
+            alike.append(expanded.filled)
+            continue
         if ids is None:
             meets_whole = True
             continue
         found.append(ids)
         if len(axes) > 1:
             channels.pin(ids, "a product takes its diagonal")
+    for one in alike if found and not meets_whole else ():
+        meets_whole |= not meet_filled(channels, one, one.axis, found[0])
     for ids in found:
         channels.join(found[0], ids)
         if meets_whole:
@@ -251,6 +275,8 @@ def _spelt(names: str, rank: int, dots: int) -> Labels:
 def _repeated(tensor: Signal, heads: int) -> Signal:
     """A tensor each of whose heads is there so many times that they are as many as this."""
     axis = tensor.ndim - 3
+    if tensor.shape[axis] == 1:  # which meets any number of heads
+        return tensor
     times = heads // tensor.shape[axis]
     ids = np.repeat(tensor.ids, times, axis) if tensor.carries_channels(axis) else tensor.ids
     return Signal(tensor.meta.repeat_interleave(times, axis), ids)
@@ -267,8 +293,11 @@ def _attention(channels: Channels, operation: Operation) -> Signal:
     query, key, value = (channels.settle(tensor, tensor.ndim - 3) for tensor in given)
     if operation.kwargs.get("enable_gqa"):  # several queries share a key and a value
         key, value = (_repeated(tensor, query.shape[-3]) for tensor in (key, value))
-    query, key = (channels.pin_axes(tensor, [-1, -2], operation.name) for tensor in (query, key))
-    value = channels.pin_axes(value, [-2], operation.name)
+    mixed = ((query, [-1, -2]), (key, [-1, -2]), (value, [-2]))
+    query, key, value = (
+        replace(channels.pin_axes(tensor, axes, operation.name), origin=tensor.origin_as(Expanded))
+        for tensor, axes in mixed
+    )
     mask = operation.argument(3, "attn_mask")
     if isinstance(mask, Signal):
         _mask(channels, operation, query, mask)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, reshape_ids, without_channels
-from prunecore.channels.signal import Grid, Picked, Signal, Stored, shaped
+from prunecore.channels.signal import Expanded, Filled, Grid, Picked, Signal, Stored, shaped
 from prunecore.channels.sizes import Count
 from prunecore.functions.rule import Arguments, FunctionRule, Operation, everywhere
 
@@ -89,20 +89,38 @@ def _reshape_as(channels: Channels, operation: Operation) -> Signal:
 def _same_places(channels: Channels, operation: Operation) -> Signal:
     """Another copy of the tensor."""
     tensor = operation.tensor
-    return Signal(shaped(tensor.shape, tensor.meta.dtype), tensor.ids, tensor.origin_as(Grid))
+    origin = tensor.origin_as(Grid) or tensor.origin_as(Expanded)
+    return Signal(shaped(tensor.shape, tensor.meta.dtype), tensor.ids, origin)
 
 
 def _expand(channels: Channels, operation: Operation) -> Signal:
     """Axes of size 1 become longer, and new ones stand before the others.
 
-    Where a new size is a number of channels, the axis carries these.
+    Where a new size is a number of channels, the axis carries these; else it is as wide as what it
+    meets.
     """
     tensor, meta = operation.tensor, operation.run(channels)
     added = meta.ndim - tensor.ndim
     ids = tensor.ids.reshape((1,) * added + tensor.ids.shape)
     if ids.size == 1:
         ids = _counting(operation, meta)
-    return Signal(meta, ids, None if added else tensor.origin_as(Stored))
+    stored = None if added else tensor.origin_as(Stored)
+    return Signal(meta, ids, stored or alike(tensor, meta, ids))
+
+
+def alike(tensor: Signal, meta: Tensor, ids: Ids) -> Expanded | None:
+    """That all places along the one axis that has become longer are alike.
+
+    Args:
+        tensor: what has been expanded or repeated.
+        meta: the result, on the meta device.
+        ids: of the result.
+    """
+    before = (1,) * (meta.ndim - tensor.ndim) + tensor.shape
+    longer = [axis for axis, size in enumerate(before) if size != meta.shape[axis]]
+    if len(longer) != 1 or before[longer[0]] != 1 or ids.shape[longer[0]] != 1:
+        return None
+    return Expanded(longer[0], Filled(longer[0]))
 
 
 def _counting(operation: Operation, meta: Tensor) -> Ids:
@@ -135,7 +153,23 @@ def _repeat(channels: Channels, operation: Operation) -> Signal:
     for axis in range(meta.ndim):
         if axis < offset or not tensor.carries_channels(axis - offset):
             ids = ids.take([0], axis)
-    return Signal(meta, np.ascontiguousarray(ids))
+    return Signal(meta, np.ascontiguousarray(ids), alike(tensor, meta, ids))
+
+
+def _write_repeats(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
+    """How often a single place is there, along an axis that is as wide as what it meets."""
+    args, keywords = arguments
+    axis = result.filled_axis
+    if axis is None:
+        return arguments
+    several = next((key for key in ("repeats", "dims") if key in keywords), None)
+    given = keywords[several] if several else args[1:]
+    inner = given[0] if not several and isinstance(given[0], tuple | list) else given
+    place = axis - result.ndim + len(inner)
+    repeats = [keep.size(result, axis) if n == place else one for n, one in enumerate(inner)]
+    if several:
+        return args, {**keywords, several: tuple(repeats)}
+    return (args[0], *([tuple(repeats)] if inner is given[0] else repeats)), keywords
 
 
 def _as_complex(channels: Channels, operation: Operation) -> Signal:
@@ -164,7 +198,7 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
     torch.view_as_complex: FunctionRule(_as_complex, understands=(Grid,)),
     torch.view_as_real: FunctionRule(_as_real),
     **everywhere("expand_as", FunctionRule(_expand_as)),
-    **everywhere("repeat tile", FunctionRule(_repeat)),
+    **everywhere("repeat tile", FunctionRule(_repeat, _write_repeats)),
     **everywhere(
         "permute transpose swapaxes swapdims movedim moveaxis t",
         replace(_REORDERS, calculate=_rearrange),
@@ -192,7 +226,7 @@ def reordered(
     before = signal.origin_as(Grid)
     if before is None:
         if not several:
-            return Signal(meta, ids)
+            return Signal(meta, ids, _moved(signal, meta, change))
         own = [along(axis, signal.ndim, np.arange(n)) for axis, n in enumerate(signal.shape)]
         return Signal(meta, ids, Grid(signal, tuple(map(change, own)), (ids,)))
     coordinates = tuple(map(change, before.coordinates))
@@ -203,6 +237,19 @@ def reordered(
     if places is None:
         return reordered(channels, channels.settle(signal), meta, change)
     return Signal(meta, ids, Picked(before.source, places))
+
+
+def _moved(signal: Signal, meta: Tensor, change: Callable[[Ids], Ids]) -> Expanded | None:
+    """The axis whose places are all alike, where it has come to lie as a whole."""
+    expanded = signal.origin_as(Expanded)
+    if expanded is None:
+        return None
+    places = np.arange(signal.shape[expanded.axis])
+    moved = change(along(expanded.axis, signal.ndim, places))
+    if moved.size != len(places):
+        return None
+    axis = int(np.argmax(moved.shape))
+    return Expanded(axis, expanded.filled) if meta.shape[axis] == len(places) else None
 
 
 def _read(coordinates: Sequence[Ids], shape: Sequence[int], axis: int) -> Ids | None:

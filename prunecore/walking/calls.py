@@ -12,7 +12,7 @@ from prunecore.channels.channels import Channels
 from prunecore.channels.computed import as_followed
 from prunecore.channels.ids import Ids, along
 from prunecore.channels.records import Trace
-from prunecore.channels.signal import Filled, Picked, Signal
+from prunecore.channels.signal import Picked, Signal
 from prunecore.channels.sizes import counted
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.nodes import function_of
@@ -145,9 +145,10 @@ def _stated(trace: Trace, node: fx.Node, functions: Functions) -> list[Signal]:
     value = trace.values.get(node)
     if rule is None or rule.rewrite is None or not isinstance(value, Signal):
         return []
-    filled = value.origin_as(Filled)
-    if filled and filled.ids is not None:
-        return [Signal(value.meta, along(filled.axis, value.ndim, filled.ids))]
+    axis = value.filled_axis
+    met = None if axis is None else value.has_met(axis)
+    if axis is not None and met is not None:
+        return [Signal(value.meta, along(axis, value.ndim, met))]
     literals = pytree.tree_leaves((node.args[1:], dict(node.kwargs)))
     states = any(isinstance(literal, int) and literal > 1 for literal in literals)
     widths = {value.shape[axis] for axis in value.channel_axes}

@@ -32,7 +32,7 @@ class FilledUses:
         leaves = [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Signal)]
         # an item that is taken of several tensors is passed on
         takes = node.target is operator.getitem and not isinstance(given[0][0], Signal)
-        filled = [] if takes else [leaf.origin_as(Filled) for leaf in leaves]
+        filled = [] if takes else [leaf.filled for leaf in leaves]
         self._channels = channels
         self._given = Counter(each for each in filled if each is not None)
         is_call = node.op in ("call_function", "call_method")
@@ -50,7 +50,7 @@ class FilledUses:
         if not self._given:
             return
         leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Signal)]
-        passed_on = [leaf.origin_as(Filled) for leaf in leaves]
+        passed_on = [leaf.filled for leaf in leaves]
         for each, times in self._given.items():
             met = each.meetings - self._before[each]
             if met < times and not any(each is other for other in passed_on):

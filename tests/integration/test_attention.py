@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -213,6 +213,40 @@ MERGED: dict[str, Callable[..., Tensor]] = {
     "masked": masked,
 }
 
+
+def added_to_scores(net: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    places = torch.arange(q.shape[2], dtype=q.dtype)
+    bias = (places[None] - places[:, None]).abs().expand(1, HEADS, -1, -1)
+    return weighted(q @ k.mT - bias, v.repeat(1, HEADS, 1, 1))
+
+
+def of_one_group(x: Tensor) -> Tensor:
+    batch, groups, length, size = x.shape
+    x = x[:, :, None].expand(batch, groups, HEADS, length, size)
+    return x.reshape(batch, groups * HEADS, length, size)
+
+
+# The same, where all queries share one key and one value.
+ONE_KEY: dict[str, Callable[..., Tensor]] = {
+    "broadcast": lambda _, q, k, v: weighted(q @ k.mT, v),
+    "expanded": lambda _, q, k, v: F.scaled_dot_product_attention(
+        q, k.expand(-1, HEADS, -1, -1), v.expand(q.shape[0], HEADS, -1, SIZE)
+    ),
+    "expanded_transposed": lambda _, q, k, v: weighted(
+        q @ k.expand(-1, HEADS, -1, -1).transpose(-1, -2), v.expand(-1, HEADS, -1, -1).contiguous()
+    ),
+    "expanded_as_groups": lambda _, q, k, v: weighted(q @ of_one_group(k).mT, of_one_group(v)),
+    "repeated": lambda _, q, k, v: weighted(q @ k.repeat(1, HEADS, 1, 1).mT, v.tile(HEADS, 1, 1)),
+    "repeated_in_turn": lambda _, q, k, v: F.scaled_dot_product_attention(
+        q, k.repeat_interleave(HEADS, 1), v.repeat_interleave(repeats=HEADS, dim=1)
+    ),
+    "einsum": lambda _, q, k, v: torch.einsum(
+        "bhqk,bkd->bhqd", torch.einsum("bhqd,bkd->bhqk", q, k[:, 0]).softmax(-1), v[:, 0]
+    ),
+    "by_the_function": lambda _, q, k, v: F.scaled_dot_product_attention(q, k, v, enable_gqa=True),
+    "added_to_scores": added_to_scores,
+}
+
 # How one layer's outputs are queries, keys and values.
 PACKED: dict[str, Callable[[Tensor], Any]] = {
     "unbound": lambda x: x.reshape(*x.shape[:2], 3, HEADS, SIZE).permute(2, 0, 3, 1, 4).unbind(0),
@@ -226,7 +260,7 @@ PACKED: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
-def check_heads(attention: nn.Module, made: str, unit: int) -> None:
+def check_heads(attention: nn.Module, made: str, unit: int, whole: Sequence[str] = ()) -> None:
     """Let half of the heads go, and see that these were all that is coupled within the layer."""
     torch.manual_seed(0)
     net = Block(attention)
@@ -236,7 +270,7 @@ def check_heads(attention: nn.Module, made: str, unit: int) -> None:
     channels = found.axes[found.layers[f"attention.{made}"]]
     _, sizes = torch.unique(torch.from_numpy(channels), return_counts=True)
     assert sizes.tolist() == [unit] * (len(channels) // unit)
-    assert found.left_whole == {}
+    assert set(found.left_whole) == {f"attention.{layer}" for layer in whole}
     small = prunecore.prune(net, x, level=45, mode="random", seed=1)
     assert small.report["verified"]["max_relative_difference"] <= 1e-9
     assert small.model.stem.out_features < WIDTH
@@ -310,6 +344,22 @@ def test_sizes_of_the_input_stay_free_beside_channels() -> None:
     small = prunecore.prune(net, x, level=40, mode="random")
     assert small.report["verified"]["max_relative_difference"] <= 1e-9
     assert small.model(torch.randn(3, 3, 8, 2)).shape == (3, 4, 4, 1)
+
+
+@pytest.mark.parametrize("name", ONE_KEY)
+def test_heads_that_share_one_key(name: str) -> None:
+    check_heads(Attention(ONE_KEY[name], groups=1), "q", SIZE, whole=("k", "v"))
+
+
+def test_a_key_that_is_repeated_for_all_heads_and_read_besides_keeps_the_heads() -> None:
+    def attend(_: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        k = k.expand(-1, HEADS, -1, -1)
+        return weighted(q @ k.mT, v) + k.softmax(1)
+
+    small = prunecore.prune(
+        Block(Attention(attend, groups=1)), torch.randn(3, LENGTH - 2, 3), level=20
+    )
+    assert "attention.q" in {one["layer"] for one in small.report["left_whole"]}
 
 
 @pytest.mark.parametrize("name", PACKED)
