@@ -161,7 +161,7 @@ def _keep_whole(channels: Channels, given: Any, reason: str) -> None:
         channels.pin(signal.ids, reason)
         if len(signal.channel_axes) == 1:
             known.setdefault(signal.ids.size, signal.ids.ravel())
-        for axis, size in enumerate(signal.shape if signal.parameter is not None else ()):
+        for axis, size in enumerate(() if signal.parameter is None else signal.parameter.shape):
             own = known.setdefault(size, channels.fresh(size))
             channels.bind(signal.parameter, axis, own)
             channels.pin(own, reason)

@@ -57,6 +57,23 @@ def test_what_reaches_a_function_without_a_rule_is_left_whole(
     assert result.small.reaching.out_channels == 8
 
 
+class Gathering(Around):
+    """Gives a function without a rule a buffer that has been expanded."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Identity())
+        self.register_buffer("table", torch.rand(1, SIZE, SIZE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = torch.renorm(self.table.expand(x.shape[0], -1, -1), 2, 1, 0.1)
+        return self.last(self.before(x) + table[:, None])
+
+
+def test_a_buffer_that_is_expanded_may_reach_one(cut: Callable[..., Any]) -> None:
+    result = cut(Gathering(), 3, SIZE, SIZE, strict=False)
+    assert result.dependencies.left_whole == {}
+
+
 def test_it_is_refused_where_all_is_to_be_understood(find: Callable[..., Any]) -> None:
     with pytest.raises(
         UnsupportedError, match="its forward calls grid_sample, and there is no rule"
