@@ -7,6 +7,7 @@ import dataclasses
 import dis
 import functools
 import inspect
+import re
 import sys
 from collections.abc import (
     Callable,
@@ -182,6 +183,8 @@ class OneLevel(fx.Tracer):
             kwargs = {name: value for name, value in kwargs.items() if name != "_stacklevel"}
         if kind in ("call_function", "call_method"):  # torch takes a range as a list
             args, kwargs = fx.node.map_aggregate((args, kwargs), _range_as_list)
+        if target is torch._assert:
+            args, kwargs = fx.node.map_aggregate((args, kwargs), _without_proxies)
         node = super().create_node(kind, target, args, kwargs, *names, **named)
         if kind == "output":
             self._names.end()
@@ -409,3 +412,8 @@ def without_views(graph: fx.Graph) -> None:
 
 def _range_as_list(leaf: Any) -> Any:
     return list(leaf) if isinstance(leaf, range) else leaf
+
+
+def _without_proxies(leaf: Any) -> Any:
+    """What a check says, without the numbers of an input in it, which are known when it runs."""
+    return re.sub(r"Proxy\(\w+\)", "...", leaf) if isinstance(leaf, str) else leaf

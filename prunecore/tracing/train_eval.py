@@ -47,6 +47,25 @@ def choose(in_training: Any, in_eval: Any) -> Any:
     raise NotImplementedError("a merged graph is written, not run")
 
 
+class ByMode(float):
+    """A number in a merged graph that is another one in training; its value is that of eval mode.
+
+    Attributes:
+        in_training: the number in training.
+        in_eval: that in eval mode, as the forward has it.
+    """
+
+    in_training: float
+    in_eval: float
+
+    @classmethod
+    def of(cls, in_training: float, in_eval: float) -> ByMode:
+        """The number of each mode."""
+        number = cls(in_eval)
+        number.in_training, number.in_eval = in_training, in_eval
+        return number
+
+
 def only_in(node: fx.Node) -> str | None:
     """The one of `IN_TRAINING` and `IN_EVAL` that alone computes a node; `None` for both."""
     return node.meta.get(ONLY)
@@ -64,12 +83,19 @@ def alike(first: fx.Graph, second: fx.Graph) -> bool:
     return True
 
 
-def _described(node: fx.Node, numbers: Mapping[fx.Node, int] | None) -> Hashable:
-    """What a node does; whatever nodes it uses, where these have no numbers."""
+def _described(
+    node: fx.Node, numbers: Mapping[fx.Node, int] | None, with_fractions: bool = True
+) -> Hashable:
+    """What a node does; whatever nodes it uses, where these have no numbers.
+
+    Without fractions, whatever fractions it is given.
+    """
 
     def described(leaf: Any) -> str:
         if isinstance(leaf, fx.Node):
             return f"node {numbers.get(leaf)}" if numbers else "node"
+        if not with_fractions and isinstance(leaf, float):
+            return "a fraction"
         return "self.training" if isinstance(leaf, TrainingFlag) else repr(leaf)
 
     given = repr(fx.node.map_aggregate((node.args, node.kwargs), described))
@@ -80,7 +106,8 @@ def merged(in_eval: Trace, in_training: Trace) -> Trace:
     """Two followed forwards of one module as one, whose nodes know in which they count.
 
     What both compute stands there once, and keeps the values of eval mode. Where it uses one thing
-    in training and another one in eval mode, `choose` comes before it.
+    in training and another one in eval mode, `choose` comes before it; where that is a number,
+    such as the share that a dropout drops, it is given both.
     """
     return _Merger(in_eval, in_training).merge()
 
@@ -93,16 +120,34 @@ def in_both(in_eval: fx.Graph, in_training: fx.Graph) -> list[tuple[fx.Node, fx.
         in_training: the same as it runs in training.
     """
     ours, theirs = _computing(in_eval), _computing(in_training)
-    match = SequenceMatcher(None, _descriptions(theirs), _descriptions(ours), autojunk=False)
-    pairs = {
-        theirs[block.a + place]: ours[block.b + place]
-        for block in match.get_matching_blocks()
-        for place in range(block.size)
-    }
+    pairs = {}
+    after = (0, 0)
+    for first, second in [*_matching(theirs, ours, True), (len(theirs), len(ours))]:
+        between = theirs[after[0] : first], ours[after[1] : second]
+        for place, other in _matching(*between, False):
+            pairs[between[0][place]] = between[1][other]
+        if first < len(theirs):
+            pairs[theirs[first]] = ours[second]
+        after = first + 1, second + 1
     while wrong := [node for node, other in pairs.items() if not _may_pair(node, other, pairs)]:
         for node in wrong:
             del pairs[node]
     return [(pairs[node], node) for node in theirs if node in pairs]
+
+
+def _matching(
+    theirs: list[fx.Node], ours: list[fx.Node], with_fractions: bool
+) -> list[tuple[int, int]]:
+    """The places of nodes that are described alike, in order."""
+    first, second = (
+        [_described(node, None, with_fractions) for node in side] for side in (theirs, ours)
+    )
+    match = SequenceMatcher(None, first, second, autojunk=False)
+    return [
+        (block.a + place, block.b + place)
+        for block in match.get_matching_blocks()
+        for place in range(block.size)
+    ]
 
 
 class _Merger:
@@ -177,10 +222,19 @@ class _Merger:
                 choices[both] = self.graph.call_function(choose, both)
                 self.values[choices[both]] = self.values[both[1]]
             used.append(choices.get(both, both[1]))
-        given = iter(used)
+        given, numbers = iter(used), iter(_fractions(pair[IN_TRAINING]))
+
+        def in_both_modes(leaf: Any) -> Any:
+            if isinstance(leaf, fx.Node):
+                return next(given)
+            if not isinstance(leaf, float):
+                return leaf
+            in_training = next(numbers)
+            return leaf if repr(in_training) == repr(leaf) else ByMode.of(in_training, leaf)
+
         copy = self.graph.node_copy(pair[IN_EVAL], self.copies[IN_EVAL].__getitem__)
-        copy.args, copy.kwargs = fx.node.map_arg(
-            (pair[IN_EVAL].args, pair[IN_EVAL].kwargs), lambda _: next(given)
+        copy.args, copy.kwargs = fx.node.map_aggregate(
+            (pair[IN_EVAL].args, pair[IN_EVAL].kwargs), in_both_modes
         )
         copy.meta[IS_COPY] = any(node.meta.get(IS_COPY, False) for node in pair.values())
         values = {phase: self.traces[phase].values[node] for phase, node in pair.items()}
@@ -204,8 +258,17 @@ def _computing(graph: fx.Graph) -> list[fx.Node]:
     return [node for node in graph.nodes if node.op != "output"]
 
 
-def _descriptions(nodes: list[fx.Node]) -> list[Hashable]:
-    return [_described(node, None) for node in nodes]
+def _fractions(node: fx.Node) -> list[float]:
+    """The fractions that a node is given, in order."""
+    fractions: list[float] = []
+
+    def note(leaf: Any) -> Any:
+        if isinstance(leaf, float):
+            fractions.append(leaf)
+        return leaf
+
+    fx.node.map_aggregate((node.args, node.kwargs), note)
+    return fractions
 
 
 def _arguments(theirs: fx.Node, ours: fx.Node) -> list[tuple[fx.Node, fx.Node]]:

@@ -24,6 +24,7 @@ from prunecore.functions.table import SIGNS
 from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
 from prunecore.tracing.autograd_functions import Applied
 from prunecore.tracing.nodes import IS_PUT_BACK
+from prunecore.tracing.train_eval import ByMode
 from prunecore.writing.arguments import kind_of
 from prunecore.writing.text import (
     REQUIRED,
@@ -228,6 +229,9 @@ def literal(value: Any) -> Any:
     """fx's immutable containers, the training flag and computed numbers as plain values."""
     if isinstance(value, TrainingFlag):
         return Name("self.training")
+    if isinstance(value, ByMode):
+        sides = [one_line(literal(side)) for side in (value.in_training, value.in_eval)]
+        return Name(" if self.training else ".join(sides), 0)
     if isinstance(value, HeldInt | HeldFloat):
         return Name(f"self.{value.attribute}")
     if isinstance(value, float):
@@ -291,7 +295,8 @@ def own_name(node: fx.Node) -> str:
     """A name after the module or function that computes the node."""
     if node.op == "call_module":
         *path, last = str(node.target).split(".")
-        return f"{singular(path[-1]) if path else 'layer'}{last}" if is_number(last) else last
+        name = f"{singular(path[-1]) if path else 'layer'}{last}" if is_number(last) else last
+        return name.strip("_") or name
     if node.target is getattr:
         return str(node.args[1])
     if node.target is operator.getitem:

@@ -44,6 +44,7 @@ from prunecore.writing.text import (
     Statement,
     Value,
     fits,
+    fits_in_rows,
     one_line,
     write_statements,
 )
@@ -188,6 +189,8 @@ class ForwardWriter:
             self.variables.names[node] = str(node.target)
             has_default = any("=" in parameter for parameter in self.parameters)
             self.parameters.append(parameter(node, self.trace.values[node], has_default))
+            if parts := self.parts_of(node):
+                self._unpack(Expression(node, Name(str(node.target)), 0, False), parts)
         elif node.op == "output":
             values = self._values(node.args[0])
             self.returns.append(annotation(values))
@@ -243,8 +246,12 @@ class ForwardWriter:
             waiting = []
         nested = {expression.node: expression for expression in waiting}
         expression = self._expression(node, nested)
-        before = len(expression.target) or self.variables.longest_before(node, expression.value)
-        if nested and not fits(expression.value, self.indent, before, spread=node.op == "output"):
+        is_output = node.op == "output"
+        before = len("return ") if is_output else len(expression.target)
+        if not before and self.uses[node]:
+            before = self.variables.longest_before(node, expression.value)
+        is_short = fits(expression.value, self.indent, before, spread=is_output)
+        if nested and not is_short and not self._spreads(node, waiting, expression.value):
             self.flush()
             nested = {}
             expression = self._expression(node, nested)
@@ -253,6 +260,19 @@ class ForwardWriter:
         for source in dict.fromkeys(self.sources(node)):
             self.uses[source] -= 1
         return expression
+
+    def _spreads(self, node: fx.Node, waiting: list[Expression], value: Value) -> bool:
+        """True if a call reads well over several lines, with what is nested into it.
+
+        That is one which is returned, and one of sizes and parts, each on a line of its own.
+        """
+        if not isinstance(value, Call):
+            return False
+        if node.op == "output":
+            return node.args[0] is waiting[-1].node
+        receiver = node.args[0] if isinstance(node.target, str) else None
+        is_plain = not any(one.depth or one.node is receiver for one in waiting)
+        return is_plain and fits_in_rows(value, self.indent)
 
     def breaks(self, node: fx.Node, waiting: list[Expression]) -> bool:
         """True if a statement should end before this node."""
@@ -267,7 +287,7 @@ class ForwardWriter:
         deepest = max((expression.depth for expression in calls), default=0)
         joins = node.op == "output" or is_infix(node.target)
         return deepest >= _DEEPEST + joins or (
-            not joins and any(expression.composite for expression in calls)
+            not (joins or _is_item(node)) and any(expression.composite for expression in calls)
         )
 
     def _hides_width(self, node: fx.Node, waiting: list[Expression]) -> bool:
@@ -298,7 +318,10 @@ class ForwardWriter:
         value = self.value(node, tuple(args), dict(kwargs))
         if self._is_optional(node):
             return Expression(node, value, depth + 1, True)
-        return Expression(node, value, depth + isinstance(value, Call), self.is_composite(node))
+        composite = self.is_composite(node) or (
+            _is_item(node) and any(inner.composite for inner in nested.values())
+        )
+        return Expression(node, value, depth + isinstance(value, Call), composite)
 
     def arguments(self, node: fx.Node) -> tuple[Any, Any]:
         """The arguments and keywords of a node."""
@@ -376,6 +399,11 @@ class ForwardWriter:
 
     def _values(self, argument: Any) -> Any:
         return fx.node.map_arg(argument, self.trace.values.__getitem__)
+
+
+def _is_item(node: fx.Node) -> bool:
+    """True if a node takes one of several results by its place, `outputs[0]`."""
+    return node.target is operator.getitem and isinstance(node.args[1], int)
 
 
 def _modules_named(graph: fx.Graph) -> set[str]:

@@ -199,10 +199,10 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
     if (
         isinstance(value, Call)
         and not has_table
-        and not any(isinstance(item, Call) for item in value.positional)
+        and sum(isinstance(item, Call) for item in value.positional) < 2
     ):
         together = line.removeprefix(opening)[: -len(closing)]
-        if inner + len(together) <= LINE and not has_table:
+        if inner + len(together) <= LINE:
             return f"{opening}\n{' ' * inner}{together}\n{' ' * indent}{closing}"
     is_call = isinstance(value, Call)  # whose parentheses are those of the parts, too
     if is_call and len(items) == 1 and isinstance(items[0][1], str) and not items[0][0]:
@@ -452,6 +452,9 @@ def write_statement(statement: AnyStatement, indent: int) -> str:
         body = write_statements(statement.body, indent + INDENT)
         return f"{' ' * indent}{statement.head}:\n{body}"
     text = render(statement.value, indent, len(statement.target))
+    is_several = isinstance(statement.value, tuple) and len(statement.value) > 1
+    if statement.target == "return " and is_several and "\n" not in text:
+        text = text[1:-1]
     line = f"{' ' * indent}{statement.target}{text}"
     return f"{line}  # fmt: skip" if holds_table(statement.value) else line
 
@@ -473,6 +476,17 @@ def fits(value: Value, indent: int, before: int, spread: bool = False) -> bool:
     if spread and isinstance(value, dict):
         return all(fits({key: item}, indent + INDENT, before) for key, item in value.items())
     return indent + before + len(one_line(value)) <= LINE
+
+
+def fits_in_rows(value: Value, indent: int) -> bool:
+    """True if each argument of a call stands on one line of its own.
+
+    Args:
+        value: the call.
+        indent: columns that its statement is indented by.
+    """
+    rows = (f"{key}{one_line(item)}," for key, item in _parts(value)[1])
+    return all(indent + INDENT + len(row) <= LINE for row in rows)
 
 
 def with_values(statement: AnyStatement, change: Callable[[Value], Value]) -> AnyStatement:

@@ -74,9 +74,25 @@ class Variables:
             is_out = is_tensor and not composite and not is_entry
             if not free and is_tensor and not is_entry and self._telling():
                 free = [name for name in ("x",) if name not in taken]
-            name = free[0] if free else _new(node, is_out, optional, taken)
+            if size := self._size(node):
+                name = _free([size], taken, size, 2)
+            else:
+                name = free[0] if free else _new(node, is_out, optional, taken)
         self.names[node] = name
         return name
+
+    def _size(self, node: fx.Node) -> str | None:
+        """The name of the axis whose size a node reads; `None` where it does something else."""
+        place: Any = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        if not isinstance(place, int):
+            return None
+        if reads_shape(node):
+            axes = _axis_names(self._values[node.args[0]])  # type: ignore[index]
+        elif node.target is operator.getitem:
+            axes = _axes(node.args[0], self._values)  # type: ignore[arg-type]
+        else:
+            return None
+        return axes[place] if -len(axes) <= place < len(axes) else None
 
     def longest_before(self, node: fx.Node, value: Value) -> int:
         """How long may be what stands before an expression: `return `, or a name it may be given.
@@ -121,7 +137,7 @@ class Variables:
         Returns:
             A name an item, `_` for those that nothing takes, `(h, c)` for one that is taken apart.
         """
-        self._uses[node] = 0
+        self._uses[node] -= sum(map(len, parts))
         names = []
         for number, name in enumerate(self._of_items(parts, wanted)):
             items, inner = parts[number], nested[number] if nested else ()
@@ -221,9 +237,9 @@ def parts_of(node: fx.Node, value: Any) -> list[list[fx.Node]]:
 
     Returns:
         The items taken, by their number; nothing unless two and at least half of all are taken,
-        and all that uses the result takes an item of it.
+        and all that uses the result takes an item of it, if it is no tuple that is an input.
     """
-    parts = _items_of(node, value)
+    parts = _items_of(node, value, node.op == "placeholder" and isinstance(value, tuple))
     taken = sum(map(bool, parts))
     return parts if taken >= 2 and 2 * taken >= len(parts) else []
 
@@ -243,8 +259,14 @@ def nested_parts(items: Sequence[fx.Node], value: Any) -> list[list[fx.Node]]:
     return parts if any(parts) else []
 
 
-def _items_of(node: fx.Node, value: Any) -> list[list[fx.Node]]:
-    """The nodes that take each item of what a node has; nothing if it is used otherwise."""
+def _items_of(node: fx.Node, value: Any, is_kept: bool = False) -> list[list[fx.Node]]:
+    """The nodes that take each item of what a node has; nothing if it is used otherwise.
+
+    Args:
+        node: what has several items.
+        value: these.
+        is_kept: whether it may be used otherwise.
+    """
     if not isinstance(value, list | tuple) or not 2 <= len(value) <= _MOST:
         return []
     parts: list[list[fx.Node]] = [[] for _ in value]
@@ -252,9 +274,10 @@ def _items_of(node: fx.Node, value: Any) -> list[list[fx.Node]]:
         if is_dead(user):
             continue
         place = user.args[1] if user.target is operator.getitem else None
-        if not isinstance(place, int) or user.args[0] is not node:
+        if isinstance(place, int) and user.args[0] is node:
+            parts[place].append(user)
+        elif not is_kept:
             return []
-        parts[place].append(user)
     return parts
 
 
@@ -293,6 +316,8 @@ def _axes(node: fx.Node, values: Mapping[fx.Node, Any]) -> list[str]:
 def _axis_names(tensor: Signal) -> list[str]:
     rank, axes = tensor.ndim, tensor.channel_axes
     channels = axes[0] if len(axes) == 1 else 2 if rank == 3 else 1
+    if rank == 2 and not axes and not tensor.meta.is_floating_point():
+        return ["b", "n"]  # tokens
     if rank not in _OTHER_AXES or channels == 0:
         return [f"size{number}" for number in range(rank)]
     names = list(_OTHER_AXES[rank])
