@@ -77,7 +77,8 @@ def _is_reordered(signal: Signal) -> bool:
 def is_open(signal: Signal) -> bool:
     """True if a tensor is computed of parameters and its channels are yet to be found."""
     own = signal.computed
-    return own is not None and not any(known.signal is signal for known in own.followed)
+    # a module may have been handed another signal of the same tensor
+    return own is not None and not any(known.signal.ids is signal.ids for known in own.followed)
 
 
 def leaves(signal: Signal) -> Iterator[Signal]:

@@ -379,6 +379,38 @@ def test_a_mask_of_each_head_that_stays_keeps_the_heads() -> None:
     assert whole == {"attention.q", "attention.k", "attention.v"}
 
 
+class Reading(nn.Module):
+    """A learned token that reads the others, in a module of its own, before it is joined to any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.q, self.k = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 8), nn.Linear(WIDTH, 8)
+        self.proj = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, token: Tensor, x: Tensor) -> Tensor:
+        x = self.norm(torch.cat([token, x], 1))
+        scores = (self.q(self.norm(token)) @ self.k(x).mT).softmax(-1)
+        return token + self.proj(scores @ x)
+
+
+class Pooled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.reading = nn.Linear(3, WIDTH), Reading()
+        self.token, self.head = nn.Parameter(torch.randn(1, 1, WIDTH)), nn.Linear(WIDTH, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.reading(self.token.expand(x.shape[0], -1, -1), self.stem(x)))
+
+
+def test_a_token_that_is_handed_on_leaves_the_others_free() -> None:
+    torch.manual_seed(0)
+    small = prunecore.prune(Pooled(), torch.randn(3, LENGTH, 3), level=40, mode="random")
+    assert small.report["left_whole"] == []
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert small.model.token.shape[-1] < WIDTH
+
+
 def with_default_scale(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """A decorator that looks for an argument by its name, as those of transformers do."""
 
