@@ -35,6 +35,9 @@ from prunecore.channels.signal import (
 )
 from prunecore.errors import InputShapeError, Line, UnsupportedError
 
+_BY_PLUGIN = "a plugin calls a function that"
+
+
 # why channels stay that are added to what is not cut
 MEETS_WHOLE = "it meets a tensor of which everything stays, such as the network's input"
 
@@ -462,7 +465,9 @@ class Channels(ABC):
         """
         if self._call is None:
             if ids is not None:
-                self.pin(ids, "a plugin calls a function that mixes it")
+                # verification replays a call by its name, which is another one in training
+                mixer = "its forward does something else in training, and"
+                self.pin(ids, f"{mixer if self.states_numbers else _BY_PLUGIN} mixes it")
             return
         key = (self.path, self._call)
         if ids is None:

@@ -47,6 +47,7 @@ class Decider:
         self._in_training = in_training
         self._values: dict[fx.Node, Any] = {}
         self._changing: dict[Any, bool] = {}  # whether modules of a kind change lists given to them
+        self._asserted: set[str] = set()  # what the trace has assertions of
         self.is_computing = False
 
     def decide(self, condition: fx.Proxy) -> bool:
@@ -66,6 +67,9 @@ class Decider:
         sides = fx.node.map_arg(node.args, self._value)
         if isinstance(value, bool) and _is_same_for_all(sides):
             return value
+        told = [*map(self._told, node.args)]
+        if value is True and node.target is operator.eq and told[0] == told[1]:
+            return value
         sign = SIGNS.get(cast(Any, node.target))
         if isinstance(value, bool) and not value and sign and sign.opposite:
             tracer, given = condition.tracer, cast(Any, node.args)
@@ -73,7 +77,9 @@ class Decider:
             asserted = sign.opposite(*given)
         elif not isinstance(value, bool) or not value:
             asserted = asserted != 0 if value else asserted == 0
-        torch._assert(asserted, GUARD)
+        if (text := self._told(asserted.node)) not in self._asserted:
+            self._asserted.add(text)
+            torch._assert(asserted, GUARD)
         return bool(value)
 
     def number(self, proxy: fx.Proxy) -> Any:
@@ -130,6 +136,15 @@ class Decider:
         """True if a forward is given what is computed of parameters and buffers alone."""
         given = self._inputs.get(str(placeholder.target))
         return isinstance(given, Signal) and given.is_of_weights
+
+    def _told(self, leaf: Any) -> str:
+        """A text that is the same where the same is computed of sizes of the same tensors."""
+        if not isinstance(leaf, fx.Node):
+            return repr(leaf)
+        if leaf.op == "call_module" or not leaf.args or isinstance(self._value(leaf), Tensor):
+            return leaf.name
+        given = [self._told(one) for one in (*leaf.args, *leaf.kwargs.values())]
+        return f"{leaf.target}({', '.join(given)})"
 
     def changes_lists(self, call: fx.Node) -> bool:
         """True if a submodule changes a list that it is called with, as far as that is known.

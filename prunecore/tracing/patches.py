@@ -23,6 +23,7 @@ from torch import fx
 from torch.autograd import Variable
 from torch.autograd.function import Function
 from torch.fx import _symbolic_trace
+from torch.nn.modules import transformer
 from torch.utils import _pytree as pytree
 from torch.utils import checkpoint
 from torch.utils._device import _device_constructors
@@ -187,19 +188,24 @@ def trace_alone(known: Collection[Callable[..., Any]]) -> Iterator[None]:
     """Trace, when no other thread does.
 
     Transformers call the layers within them, as in training, rather than their fused form: those
-    are what is cut.
+    are what is cut. They look at no mask to find out whether a faster way may stand for it.
 
     Args:
         known: the functions that there are rules for. Where `torch.fx.wrap` marks a function of
             Python, a trace calls it if it is one of these, and else goes through it.
     """
-    fused = torch.backends.mha.get_fastpath_enabled
+    fused, causal = torch.backends.mha.get_fastpath_enabled, transformer._detect_is_causal_mask
     replacements = {
         (_symbolic_trace, _PATCHER): functools.partial(_Patcher, known),
         (torch.backends.mha, fused.__name__): in_this_thread(lambda: False, fused),
+        (transformer, causal.__name__): in_this_thread(_is_said_to_be_causal, causal),
     }
     with beside_others(), _TURN, replaced(replacements):
         yield
+
+
+def _is_said_to_be_causal(_: Any, is_causal: bool | None = None, *__: Any) -> bool:
+    return is_causal is True
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from prunecore.tracing.in_place import AUGMENTED
 from prunecore.tracing.nodes import is_with_network
 from prunecore.tracing.numpy_functions import OF_NUMBERS, OF_NUMPY
 from prunecore.tracing.source_lines import may_stand_in
+from prunecore.tracing.torch_functions import THROUGH, gone_through
 
 # Methods of lists that change them, or make another of them.
 _OF_LISTS = ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse")
@@ -79,6 +80,8 @@ class Known(fx.Proxy):
         cls, orig_method: Any, types: Any, args: Any = None, kwargs: Any = None
     ) -> Any:
         """A node for a function of torch; any proxy tells which trace that is for."""
+        if orig_method in THROUGH:
+            return gone_through(orig_method)(*args, **(kwargs or {}))
         return fx.Proxy.__torch_function__(orig_method, types, args, kwargs)
 
     def __array_ufunc__(self, function: Any, method: str, *given: Any, **options: Any) -> Any:

@@ -307,7 +307,6 @@ class Walk(Follower):
 
     def follow(self, call: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow a function call of the traced forward that the walk is in, by the call's name."""
-        # verification replays a call by its name, which is another one in the other phase
         self._call = None if self.path in self.traced.differing else call
         self.states_numbers = True
         result = self.apply(function, *args, **kwargs)

@@ -104,6 +104,47 @@ class Packed(nn.Module):
         return self.proj(y.transpose(1, 2).flatten(2))
 
 
+class Functional(nn.Module):
+    """torch's own function, with parameters of its own."""
+
+    def __init__(self, rate: float = 0.0, **options: Any) -> None:
+        super().__init__()
+        self.rate, self.options = rate, options
+        self.weight = nn.Parameter(torch.randn(3 * WIDTH, WIDTH) / 4)
+        self.bias = nn.Parameter(torch.randn(3 * WIDTH))
+        self.proj = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(0, 1)
+        y, weights = F.multi_head_attention_forward(
+            x, x, x, WIDTH, HEADS, self.weight, self.bias, None, None, False, self.rate,
+            self.proj.weight, self.proj.bias, self.training, **self.options,
+        )  # fmt: skip
+        y = y if weights is None else y * weights.mean()
+        return y.transpose(0, 1)
+
+
+class Pool(nn.Module):
+    """One query asks for all places, by layers of its own, as CLIP's pooling does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+        self.proj = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.permute(1, 0, 2)
+        y, _ = F.multi_head_attention_forward(
+            query=x[:1], key=x, value=x, embed_dim_to_check=x.shape[-1], num_heads=HEADS,
+            q_proj_weight=self.q.weight, k_proj_weight=self.k.weight, v_proj_weight=self.v.weight,
+            in_proj_weight=None, bias_k=None, bias_v=None, add_zero_attn=False, dropout_p=0,
+            in_proj_bias=torch.cat([self.q.bias, self.k.bias, self.v.bias]),
+            out_proj_weight=self.proj.weight, out_proj_bias=self.proj.bias,
+            use_separate_proj_weight=True, training=self.training, need_weights=False,
+        )  # fmt: skip
+        return y.permute(1, 0, 2)
+
+
 class Block(nn.Module):
     """Attention with what is around it, with learned tokens before the others."""
 
@@ -267,7 +308,7 @@ def check_heads(attention: nn.Module, made: str, unit: int, whole: Sequence[str]
     x = torch.randn(3, LENGTH - 2, 3)
     traced = prunecore.trace(net, x)
     found = traced.dependencies
-    channels = found.axes[found.layers[f"attention.{made}"]]
+    channels = found.axes[found.layers[f"attention.{made}".rstrip(".")]]
     _, sizes = torch.unique(torch.from_numpy(channels), return_counts=True)
     assert sizes.tolist() == [unit] * (len(channels) // unit)
     assert set(found.left_whole) == {f"attention.{layer}" for layer in whole}
@@ -344,6 +385,19 @@ def test_sizes_of_the_input_stay_free_beside_channels() -> None:
     small = prunecore.prune(net, x, level=40, mode="random")
     assert small.report["verified"]["max_relative_difference"] <= 1e-9
     assert small.model(torch.randn(3, 3, 8, 2)).shape == (3, 4, 4, 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"rate": 0.1, "need_weights": False}, {"average_attn_weights": False}],
+    ids=str,
+)
+def test_heads_of_the_function_of_torch(options: dict[str, Any]) -> None:
+    check_heads(Functional(**options), "", 3 * SIZE)
+
+
+def test_heads_of_the_function_of_torch_by_layers_of_their_own() -> None:
+    check_heads(Pool(), "", SIZE)
 
 
 @pytest.mark.parametrize("name", ONE_KEY)

@@ -103,36 +103,54 @@ def test_channels_along_the_length_are_left_whole() -> None:
     assert {"layer": "conv", "reason": "attention mixes it"} in report["left_whole"]
 
 
-class Alone(nn.Module):
-    def __init__(self, **options: Any) -> None:
+class Crossed(nn.Module):
+    """Queries of one tensor, keys and values of another one, perhaps of another width."""
+
+    def __init__(self, call: Any, width: int = WIDTH, **options: Any) -> None:
         super().__init__()
-        self.attention = nn.MultiheadAttention(8, 2, batch_first=True, **options)
+        self.embed, self.embed_keys = nn.Linear(3, WIDTH), nn.Linear(3, width)
+        self.attention = nn.MultiheadAttention(WIDTH, 4, **options)
+        self.head = nn.Linear(WIDTH, 5)
+        self.call = call
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attention(x, x, x, need_weights=False)[0]
+        keys = self.embed_keys(x)
+        return self.head(self.call(self.attention, self.embed(x), keys))
 
 
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        ({"kdim": 7}, "its keys or values have a width of their own"),
-        ({"add_bias_kv": True}, "it adds keys and values of its own"),
-        ({"add_zero_attn": True}, "it adds keys and values of its own"),
-    ],
-)
-def test_what_is_not_understood_is_refused(options: dict[str, Any], reason: str) -> None:
-    with pytest.raises(prunecore.UnsupportedError, match=reason):
-        prunecore.prune(
-            Net(CALLS["without weights"], **options), level=40, input_shape=(6, 3), strict=True
-        )
+RARE: dict[str, dict[str, Any]] = {
+    "width of its own": {"kdim": 10, "vdim": 10, "width": 10},
+    "further key": {"add_bias_kv": True},
+    "further zero": {"add_zero_attn": True},
+    "length first": {"kdim": 10, "vdim": 10, "width": 10, "batch_first": False},
+}
 
 
-def test_what_is_not_understood_is_written_as_it_stands() -> None:
-    layers = nn.Linear(3, 16), nn.Linear(16, 8), Alone(add_bias_kv=True), nn.Linear(8, 2)
-    small = prune(nn.Sequential(*layers), level=20)
+@pytest.mark.parametrize("name", RARE)
+@pytest.mark.parametrize("with_weights", [True, False])
+def test_rare_options_go_by_heads_too(name: str, with_weights: bool) -> None:
+    def call(attention: Any, x: Tensor, keys: Tensor) -> Tensor:
+        y, weights = attention(x, keys, keys, need_weights=with_weights)
+        return y * weights.amax() if with_weights else y  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    network = Crossed(call, **{"batch_first": True, **RARE[name]})
+    small = prune(network)
     assert small.report["verified"]
-    assert "nn.MultiheadAttention(8, 2, add_bias_kv=True, batch_first=True)" in small.source
-    assert small.model[1].out_features == 8
+    assert small.report["left_whole"] == []
+    assert list(small.model.state_dict()) == list(network.state_dict())
+    assert len(small.report["kept"]["attention.out_proj.weight"][1]) in (3, 6, 9)
+
+
+def test_a_mask_of_each_head_keeps_the_heads() -> None:
+    def call(attention: Any, x: Tensor, keys: Tensor) -> Any:
+        mask = torch.zeros(x.shape[0] * 4, x.shape[1], keys.shape[1])
+        return attention(x, keys, keys, attn_mask=mask, need_weights=False)[0]
+
+    torch.manual_seed(0)
+    report = prune(Crossed(call, batch_first=True), level=20).report
+    assert report["verified"]
+    assert [one["layer"] for one in report["left_whole"]] == ["attention"]
 
 
 def test_the_plugin_s_hooks_answer_and_its_errors_name_it() -> None:

@@ -43,6 +43,33 @@ class Decoded(Net):
         return self.head(self.transformer(x, x.flip(1)).mean(1))
 
 
+class Masked(Net):
+    """A mask is made for each input, as long as that is; whether it is causal is not said."""
+
+    def __init__(self, transformer: nn.Module, fill: Any) -> None:
+        super().__init__(transformer)
+        self.fill = fill
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.triu(torch.full((x.size(1), x.size(1)), self.fill), 1)
+        return self.head(self.transformer(self.embed(x), mask).mean(1))
+
+
+class Translator(nn.Module):
+    """Both halves, of inputs of two lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, WIDTH)
+        self.transformer = nn.Transformer(WIDTH, 4, 1, 2, 24, batch_first=True)
+        self.head = nn.Linear(WIDTH, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        source, target = self.embed(x[:, 2:]), self.embed(x)
+        mask = self.transformer.generate_square_subsequent_mask(target.size(1))
+        return self.head(self.transformer(source, target, tgt_mask=mask))
+
+
 def layer(**options: Any) -> nn.TransformerEncoderLayer:
     return nn.TransformerEncoderLayer(WIDTH, 4, 24, **{"batch_first": True, **options})
 
@@ -61,6 +88,9 @@ NETWORKS = {
     "several layers": lambda: Net(nn.TransformerEncoder(layer(), 2)),
     "a norm at the end": lambda: Net(nn.TransformerEncoder(layer(), 2, nn.LayerNorm(WIDTH))),
     "causal": lambda: Causal(nn.TransformerEncoder(layer(), 2)),
+    "mask of a call": lambda: Masked(nn.TransformerEncoder(layer(), 2), float("-inf")),
+    "mask of truths": lambda: Masked(nn.TransformerEncoder(layer(), 2), True),
+    "both halves": Translator,
     "decoder": lambda: Decoded(decoder()),
     "decoder, norm first": lambda: Decoded(decoder(norm_first=True)),
 }

@@ -27,9 +27,9 @@ def calculate(block: Any, inputs: tuple[Any, ...], channels: Channels) -> tuple[
             batch, width)`; then its other arguments in order.
         channels: the walk.
     """
-    call = inspect.signature(block.forward).bind(*inputs)
-    call.apply_defaults()
-    _refuse_unusual(block, call.arguments, channels)
+    given = _arguments(block, inputs)
+    if _is_unusual(block, given):
+        return channels.trace(block, *inputs)  # type: ignore[no-any-return]
     # what lies along the batch and the length is attended as a whole
     sources = [channels.pin_axes(signal, (0, 1), "attention") for signal in inputs[:3]]
     x, key, _ = sources
@@ -51,13 +51,15 @@ def calculate(block: Any, inputs: tuple[Any, ...], channels: Channels) -> tuple[
 
     meta = x.meta.new_empty((*x.shape[:2], len(inner)))
     out = channels.through(block.out_proj, Signal(meta, along(2, 3, inner)))
-    if not call.arguments["need_weights"]:
+    if not given["need_weights"]:
         return out, None
-    return out, _weights(block, x, key, heads, call.arguments, channels)
+    return out, _weights(block, x, key, heads, given, channels)
 
 
 def write(block: Any, name: str, writer: Writer) -> BlockSource:
     """Write the attention as a class whose width need not be that of its heads together."""
+    if _is_unusual(block, _arguments(block, writer.first_call(name).inputs)):
+        return writer.trace(block, name)
     keywords = {key: getattr(block, key) for key in ("dropout", "batch_first")}
     keywords["bias"] = block.in_proj_bias is not None
     width, heads, head_width = sizes(block, writer)
@@ -74,20 +76,23 @@ def sizes(block: Any, writer: Writer) -> tuple[int, int, int]:
     return writer.width(block.in_proj_weight, 1), inner // block.head_dim, block.head_dim
 
 
-def _refuse_unusual(block: Any, arguments: dict[str, Any], channels: Channels) -> None:
-    """Stop where the attention is not the one that is written."""
+def _arguments(block: Any, inputs: tuple[Any, ...]) -> dict[str, Any]:
+    """What the attention is called with, by name."""
+    call = inspect.signature(block.forward).bind(*inputs)
+    call.apply_defaults()
+    return call.arguments
+
+
+def _is_unusual(block: Any, arguments: dict[str, Any]) -> bool:
+    """True if it is not the attention that is written by hand, but what its own forward does."""
     mask = arguments["attn_mask"]
-    reason = None
-    if not block._qkv_same_embed_dim:
-        reason = "its keys or values have a width of their own (kdim or vdim)"
-    elif block.bias_k is not None or block.add_zero_attn:
-        reason = "it adds keys and values of its own (add_bias_kv or add_zero_attn)"
-    elif arguments["query"].ndim != 3:
-        reason = f"it is called with a tensor of {arguments['query'].ndim} axes, not 3"
-    elif isinstance(mask, Signal) and mask.ndim != 2:
-        reason = "its attn_mask has a part for each head"
-    if reason is not None:
-        channels.refuse(reason, "Call it with batches, and leave out what is not understood.")
+    return (
+        not block._qkv_same_embed_dim  # its keys or values have a width of their own
+        or block.bias_k is not None
+        or block.add_zero_attn
+        or arguments["query"].ndim != 3
+        or (isinstance(mask, Signal) and mask.ndim != 2)  # it has a part for each head
+    )
 
 
 def _entering(sources: list[Signal], channels: Channels) -> list[Any]:
