@@ -87,9 +87,11 @@ def _reshape_as(channels: Channels, operation: Operation) -> Signal:
 
 
 def _same_places(channels: Channels, operation: Operation) -> Signal:
-    """Another copy of the tensor."""
+    """Another copy of the tensor; numbers that are no float are the stored ones, detached or not."""
     tensor = operation.tensor
     origin = tensor.origin_as(Grid) or tensor.origin_as(Expanded)
+    if operation.name == "detach" and not tensor.meta.is_floating_point():
+        origin = origin or tensor.origin_as(Stored)
     return Signal(shaped(tensor.shape, tensor.meta.dtype), tensor.ids, origin)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import Variable
 
 from prunecore.errors import UnsupportedError
 
@@ -77,6 +78,7 @@ FREE: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "stored_grid_of_maps": lambda x, net: x[..., net.grid].flatten(3),
     "stored_grids_of_maps": lambda x, net: x[:, :, net.grid, net.grid],
     "index_select": lambda x, net: torch.index_select(x, 1, net.index),
+    "index_select_of_detached": lambda x, net: x.index_select(1, Variable(net.index)),
     "index_select_by_name": lambda x, net: x.index_select(dim=1, index=net.index),
     "chunk": lambda x, _: swapped(x.chunk(2, 1)),
     "chunk_by_name": lambda x, _: swapped(torch.chunk(input=x, chunks=3, dim=1)),
