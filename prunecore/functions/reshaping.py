@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, reshape_ids, without_channels
-from prunecore.channels.signal import Expanded, Filled, Grid, Picked, Signal, Stored, shaped
+from prunecore.channels.signal import Expanded, Filled, Grid, Origin, Picked, Signal, Stored, shaped
 from prunecore.channels.sizes import Count
 from prunecore.functions.rule import Arguments, FunctionRule, Operation, everywhere
 
@@ -87,9 +87,9 @@ def _reshape_as(channels: Channels, operation: Operation) -> Signal:
 
 
 def _same_places(channels: Channels, operation: Operation) -> Signal:
-    """Another copy of the tensor; numbers that are no float are the stored ones, detached or not."""
+    """Another copy of the tensor; whole numbers that are stored stay known where it is detached."""
     tensor = operation.tensor
-    origin = tensor.origin_as(Grid) or tensor.origin_as(Expanded)
+    origin: Origin | None = tensor.origin_as(Grid) or tensor.origin_as(Expanded)
     if operation.name == "detach" and not tensor.meta.is_floating_point():
         origin = origin or tensor.origin_as(Stored)
     return Signal(shaped(tensor.shape, tensor.meta.dtype), tensor.ids, origin)
