@@ -26,7 +26,10 @@ def _concatenate(channels: Channels, operation: Operation) -> Signal:
         met = [_without(tensor, dim) for tensor in channels.meeting(tensors)]
         met.sort(key=lambda tensor: not tensor.channel_axes)  # parameters take theirs from others
         return Signal(meta, channels.couple(*met).ids)
-    tensors = [channels.whole(tensor) for tensor in tensors]
+    if channels.follows_weights:
+        tensors = [_of_own(channels, tensor, dim) for tensor in channels.meeting(tensors)]
+    else:
+        tensors = [channels.whole(tensor) for tensor in tensors]
     if any(tensor.channel_axes not in ([dim], []) for tensor in tensors):
         for tensor in tensors:
             channels.pin(tensor.ids, "it is concatenated with channels along another axis")
@@ -58,6 +61,17 @@ def _of_own_width(channels: Channels, tensor: Signal, dim: int) -> Signal:
     known = tensor.has_met(dim)
     own = channels.fresh(tensor.shape[dim]) if known is None else known
     return channels.couple(Signal(tensor.meta, along(dim, tensor.ndim, own)), tensor)
+
+
+def _of_own(channels: Channels, tensor: Signal, dim: int) -> Signal:
+    """A parameter beside others that channels lie along: it has some of its own."""
+    if tensor.parameter is None or tensor.channel_axes or tensor.shape[dim] == 1:
+        return tensor
+    key = (id(tensor.parameter), dim)
+    own = channels.records.bindings.get(key)
+    own = channels.fresh(tensor.shape[dim]) if own is None else own
+    channels.bind(tensor.parameter, dim, own)
+    return Signal(tensor.meta, along(dim, tensor.ndim, own))
 
 
 def _without(tensor: Signal, dim: int) -> Signal:

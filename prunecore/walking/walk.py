@@ -45,6 +45,7 @@ from prunecore.walking.computed import (
     sized,
     trial,
     whole,
+    with_channels,
 )
 from prunecore.walking.filled import FilledUses
 from prunecore.walking.numbers import is_settled, of_other_sizes, state_number
@@ -377,7 +378,14 @@ class Walk(Follower):
         )
 
     def _given(self, signal: Signal) -> Signal:
-        return replace(self.plain(signal), is_given=signal.is_of_weights)
+        """A tensor as a module is given it; what is computed of parameters has channels, if it may.
+
+        They lie along the last axis, as the width of tokens does, or along the second one of maps.
+        """
+        axis = 1 if signal.ndim > 3 else signal.ndim - 1
+        found = with_channels(self, signal, axis) if is_open(signal) and axis > 0 else None
+        plain = self.plain(found.signal if found else signal)
+        return replace(plain, is_given=signal.is_of_weights)
 
     def _plain(self, values: Any, understood: Collection[type[Origin]] = ()) -> Any:
         plain = functools.partial(self.plain, understood=understood)
