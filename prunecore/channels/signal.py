@@ -109,6 +109,7 @@ class Computed:
         function: what returns it.
         args: its arguments, a `Signal` for each tensor.
         kwargs: likewise, by name.
+        path: of the module whose forward calls it.
         call: the name of the call in the trace; `None` where that cannot be replayed.
         reorders: whether the function only reorders or takes places, so that zeros stay zero.
         parts: all tensors that the function returns, this one among them.
@@ -119,6 +120,7 @@ class Computed:
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    path: str
     call: str | None
     reorders: bool
     parts: list[Signal] = field(default_factory=list)

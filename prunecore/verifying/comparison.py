@@ -13,6 +13,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.computed import as_followed
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import module_paths
 from prunecore.channels.signal import Signal
@@ -226,7 +227,7 @@ def _kept_places(pair: _Pair, device: torch.device) -> dict[str, list[Places]]:
 
     return {
         path: [
-            places(leaf)
+            places(as_followed(leaf)[0])
             for leaf in pytree.tree_leaves([visit.output for visit in visits])
             if isinstance(leaf, Signal)
         ]

@@ -158,7 +158,8 @@ class Walk(Follower):
                     inputs=inputs,
                     channels=self,
                 )
-        output = self._plain(output)
+        # what a forward computes of parameters has the channels that it meets where it is called
+        output = self._plain(output, () if owner or why or not path else (Computed,))
         del self.records.open[depth:]
         self.records.forwards.visits.setdefault(path, []).append(Visit(inputs, output, owner))
         if is_within(path, self.records.protected):
@@ -238,7 +239,7 @@ class Walk(Follower):
         of_weights = all(signal.origin for signal in signals) and are_of_weights(signals)
         function, args, kwargs = operation.function, operation.args, dict(operation.kwargs)
         of_weights &= function is not operator.setitem  # which makes no tensor of them
-        own = Computed(function, args, kwargs, self._call, rule.reorders)
+        own = Computed(function, args, kwargs, self.path, self._call, rule.reorders)
         if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
             result = trial(self)._by_rule(rule, operation)
             found = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Signal)]
@@ -264,7 +265,8 @@ class Walk(Follower):
         self._call, self.follows_weights, self.states_numbers = own.call, True, bool(own.call)
         try:
             rule = self._plugins.functions[own.function]
-            result: Signal = self._by_rule(rule, Operation(own.function, args, kwargs))
+            with self._inside(own.path):
+                result: Signal = self._by_rule(rule, Operation(own.function, args, kwargs))
         finally:
             self._call, self.follows_weights, self.states_numbers = before
         return result

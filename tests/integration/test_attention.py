@@ -90,6 +90,31 @@ class Biased(Attention):
         self.bias = nn.Parameter(torch.randn(1, HEADS, LENGTH, LENGTH))
 
 
+class Positions(nn.Module):
+    """A table of biases by distance, with one for each head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2 * LENGTH - 1, HEADS))
+        places = torch.arange(LENGTH)
+        distances = places[None] - places[:, None] + LENGTH - 1
+        self.register_buffer("distances", distances.flatten(), persistent=False)
+
+    def forward(self) -> Tensor:
+        biases = self.table[self.distances].view(LENGTH, LENGTH, -1)
+        return biases.permute(2, 0, 1).contiguous().unsqueeze(0)
+
+
+class BiasedByModule(Attention):
+    """The same, with biases that a module makes."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            lambda net, q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=net.positions())
+        )
+        self.positions = Positions()
+
+
 class Packed(nn.Module):
     """One layer for all three."""
 
@@ -322,8 +347,9 @@ def test_heads_go_as_a_whole(name: str) -> None:
     check_heads(Attention(SEPARATE[name]), "q", SIZE)
 
 
-def test_biases_go_with_their_heads() -> None:
-    check_heads(Biased(), "q", SIZE)
+@pytest.mark.parametrize("kind", [Biased, BiasedByModule])
+def test_biases_go_with_their_heads(kind: Callable[[], nn.Module]) -> None:
+    check_heads(kind(), "q", SIZE)
 
 
 @pytest.mark.parametrize("name", GROUPED)
