@@ -270,7 +270,7 @@ class ForwardWriter:
             return False
         if node.op == "output":
             return node.args[0] is waiting[-1].node
-        receiver = node.args[0] if isinstance(node.target, str) else None
+        receiver = node.args[0] if node.op == "call_method" else None
         is_plain = not any(one.depth or one.node is receiver for one in waiting)
         return is_plain and fits_in_rows(value, self.indent)
 

@@ -534,6 +534,38 @@ class Outer(nn.Module):
         return self.head(y)
 
 
+class Shifted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, gate: Tensor, shift: Tensor) -> Tensor:
+        return self.layer(x) * gate + shift
+
+
+class Named(nn.Module):
+    """Calls a child by keywords alone, with more than a line holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first_projection, self.second_projection = nn.Linear(3, 8), nn.Linear(3, 8)
+        self.inner, self.head = Shifted(), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first_projection, second_projection = self.first_projection(x), self.second_projection(x)
+        y = self.inner(
+            x=first_projection + second_projection,
+            gate=first_projection * second_projection,
+            shift=first_projection - second_projection,
+        )
+        return self.head(y)
+
+
+def test_a_child_may_be_called_by_keywords_alone() -> None:
+    small = prunecore.prune(Named(), torch.randn(4, 3), level=30, mode="random")
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+
+
 def test_keywords_reach_what_they_are_for() -> None:
     small = prunecore.prune(Outer(), torch.randn(4, 3), level=30, mode="random")
     assert small.report["verified"]["max_relative_difference"] <= 1e-9
