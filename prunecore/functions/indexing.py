@@ -25,26 +25,43 @@ _CUTS = "a function takes places of it along several axes"
 
 
 def _index(channels: Channels, operation: Operation) -> Any:
-    """Indexing by integers, slices, lists, stored indices, `...` and `None`."""
+    """Indexing by integers, slices, lists, tensors of whole numbers, `...` and `None`."""
     tensor, index = operation.args
     if not isinstance(tensor, Signal):  # a tuple of them
         return operation.function(tensor, index)
     tensor = channels.plain(tensor, (Grid,))
     items = list(index) if isinstance(index, tuple) else [index]
     items = [numbers_of(item) for item in items]
-    gathers = any(is_stored(item) for item in items)
+    gathers = any(map(_is_numbers, items))
     several = not gathers and sum(isinstance(item, list) for item in items) > 1
     if several or any(
-        not (isinstance(item, int | slice | list | type(None) | type(...)) or is_stored(item))
+        not (isinstance(item, int | slice | list | type(None) | type(...)) or _is_numbers(item))
         for item in items
     ):
         kinds = " and ".join(_kind(item) for item in items)
         channels.refuse(
             f"its forward indexes a tensor with {kinds}",
-            "Index with integers, slices and a list or a stored tensor of integers, or give a rule "
-            "in a plugin (hook prunecore_functions).",
+            "Index with integers, slices, a list or tensors of integers, or give a rule in a "
+            "plugin (hook prunecore_functions).",
         )
-    return places_at(channels, tensor, spread(tensor.ndim, items))
+    items = spread(tensor.ndim, items)
+    if any(_is_numbers(item) and not is_stored(item) for item in items):
+        tensor = _looked_up(channels, tensor, items)
+    return places_at(channels, tensor, items)
+
+
+def _looked_up(channels: Channels, tensor: Signal, items: Sequence[Any]) -> Signal:
+    """A parameter that is a table, of which numbers take rows: new channels along the others."""
+    along_axes = zip(tensor.shape, (item for item in items if item is not None), strict=True)
+    wide = [item == slice(None) and size > 1 for size, item in along_axes]
+    free = [axis for axis, is_wide in enumerate(wide) if is_wide]
+    if tensor.parameter is None or tensor.channel_axes or len(free) != 1:
+        return tensor
+    ids = channels.fresh(tensor.shape[free[0]])
+    for axis in range(tensor.ndim):
+        own = ids if axis == free[0] else None
+        channels.bind(tensor.parameter, axis, own, filters=own is not None)
+    return Signal(tensor.meta, along(free[0], tensor.ndim, ids))
 
 
 def spread(rank: int, items: Sequence[Any]) -> list[Any]:
@@ -73,10 +90,13 @@ def places_at(channels: Channels, tensor: Signal, items: Sequence[Any]) -> Signa
 
 
 def _gathered(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[Any]) -> Signal:
-    """The tensor at an index with stored numbers in it, whose axes come in the place of one."""
+    """The tensor at an index with tensors in it, whose axes come in the place of one."""
+    for item in items:
+        if isinstance(item, Signal):
+            channels.pin_axes(item, item.channel_axes, "an index")
     axes = [item for item in items if item is not None]
     if any(item != slice(None) for axis, item in enumerate(axes) if tensor.carries_channels(axis)):
-        channels.pin(tensor.ids, "a function takes places of it by stored numbers")
+        channels.pin(tensor.ids, "a function takes places of it by numbers in a tensor")
         return Signal(meta, without_channels(meta.ndim))
     within = tuple(item if item is None else _only_place(item) for item in items)
     return Signal(meta, np.ascontiguousarray(tensor.ids[within]))
@@ -139,6 +159,11 @@ def is_stored(item: Any) -> bool:
     """True if it is a buffer of numbers; how large they are need not be known."""
     stored = item.parameter if isinstance(item, Signal) else None
     return stored is not None and stored.dtype in (torch.int64, torch.int32)
+
+
+def _is_numbers(item: Any) -> bool:
+    """True if it is a tensor of whole numbers, stored or computed."""
+    return isinstance(item, Signal) and item.meta.dtype in (torch.int64, torch.int32)
 
 
 def _long(shape: Sequence[int]) -> Tensor:

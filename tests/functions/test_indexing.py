@@ -77,6 +77,7 @@ FREE: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "stored_mask": lambda x, net: x[:, net.mask],
     "stored_grid_of_maps": lambda x, net: x[..., net.grid].flatten(3),
     "stored_grids_of_maps": lambda x, net: x[:, :, net.grid, net.grid],
+    "computed_numbers_of_maps": lambda x, _: x[..., torch.arange(x.shape[3]) // 2],
     "index_select": lambda x, net: torch.index_select(x, 1, net.index),
     "index_select_of_detached": lambda x, net: x.index_select(1, Variable(net.index)),
     "index_select_by_name": lambda x, net: x.index_select(dim=1, index=net.index),
@@ -112,6 +113,33 @@ FREE: dict[str, Callable[[Tensor, Any], Tensor]] = {
     "unbind_maps": lambda x, _: torch.stack(x.unbind(3), -1),
     "select_of_maps": lambda x, _: x.select(3, 0)[..., None],
 }  # fmt: skip
+
+
+class Placed(nn.Module):
+    """Adds rows of a table, looked up by numbers that are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = nn.Linear(3, WIDTH), nn.Linear(WIDTH, 2)
+        self.table = nn.Parameter(torch.randn(SIZE, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1]).expand(x.shape[0], -1)
+        return self.after(self.before(x) + self.table[places])
+
+
+def test_a_table_goes_with_what_its_rows_meet(cut: Callable[..., Any]) -> None:
+    result = cut(Placed(), SIZE, 3)
+    assert result.dependencies.left_whole == {}
+    assert result.small.table.shape[1] == result.small.before.out_features < WIDTH
+
+
+def test_places_that_are_computed_keep_what_they_take(cut: Callable[..., Any]) -> None:
+    def taken(x: Tensor, _: Any) -> Tensor:
+        return x[:, torch.arange(x.shape[2]) % WIDTH]
+
+    result = cut(One(taken), 3, SIZE, SIZE)
+    assert "numbers in a tensor" in result.dependencies.left_whole["before"]
 
 
 def made(result: Any) -> Any:
