@@ -13,7 +13,7 @@ from prunecore.escaping import is_name, is_number, quoted
 from prunecore.functions.rule import elementwise
 from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
 from prunecore.tracing.nodes import function_of
-from prunecore.writing.expressions import function_name, literal, without_defaults
+from prunecore.writing.expressions import defaults_of, function_name, literal
 from prunecore.writing.forward import Expression, ForwardWriter
 from prunecore.writing.text import AnyStatement, Call, Name, Statement, Value
 
@@ -60,9 +60,9 @@ class CalculatorWriter(ForwardWriter):
             and all(isinstance(value, Signal) for value in met)
         ):
             return Call("channels.couple", (*args, *kwargs.values()))
-        kwargs = without_defaults(function, kwargs)
         name = f"Tensor.{target}" if isinstance(target, str) else function_name(function)
-        return Call("channels.apply", (Name(name), *_plain(args)), _plain(kwargs))
+        applied: tuple[Value, ...] = (Name(name), *_plain(args))
+        return Call("channels.apply", applied, _plain(kwargs), defaults_of(function, kwargs))
 
 
 def of_block(block: nn.Module, path: str) -> Name:

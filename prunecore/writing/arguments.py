@@ -28,6 +28,10 @@ from prunecore.writing.text import (
 Role = tuple[str, str]
 
 
+_BY_CHANCE = 4  # instances, in fewer of which two widths may be equal without a reason
+_SHAPING = ("expand", "repeat", "reshape", "tile", "view")  # what a forward gives sizes
+
+
 @dataclass
 class Argument:
     """One constructor argument.
@@ -119,14 +123,28 @@ class Arguments:
             value.channels if isinstance(value, Width) else one_line(value) for value in values
         )
         is_width = any(isinstance(value, Width) for value in values)
-        key: Hashable = kinds if is_width else (role[1] or role[0], kinds)
+        what = "" if role[1].isdigit() else role[1] or role[0]
+        key: Hashable = kinds if is_width else (what, kinds)
         if any(map(_holds_modules, values)):  # which are two, however alike they are written
             self._modules += 1
             key = key, self._modules
+        if is_width:
+            key = self._equal(key, values)
         argument = self._by_key.setdefault(key, Argument(values, role, default))
         argument.stored |= stored
         argument.roles.add(role)
         return Name(f"self.{argument.name}" if stored else argument.name)
+
+    def _equal(self, key: Hashable, values: Sequence[Value]) -> Hashable:
+        """The key of inner widths that are always these: heads, say, that two layers count."""
+        if self._end(key) or len(values) < _BY_CHANCE or len(set(values)) < 2:
+            return key
+        known = (
+            other
+            for other, argument in self._by_key.items()
+            if argument.is_inner_width and not self._end(other) and argument.values == values
+        )
+        return key if key in self._by_key else next(known, key)
 
     def name_all(self, attributes: Set[str] = frozenset()) -> None:
         """Give every argument its name and its place in the signature.
@@ -189,7 +207,12 @@ class Arguments:
         if argument.is_inner_width:
             width = parameter if parameter.endswith("_width") else f"{attribute}_width"
             return "width" if alone else width
-        return parameter if parameter and not parameter.isdigit() else attribute
+        if parameter.isdigit():
+            if attribute in _SHAPING:
+                return "size"
+            is_of_tensor = len(argument.roles) > 1 and not argument.stored
+            return f"{attribute}_size" if is_of_tensor else attribute
+        return parameter or attribute
 
     def _end(self, key: Hashable) -> str | None:
         """The name of an argument that counts the channels of the input or the output."""

@@ -11,6 +11,7 @@ from prunecore.channels.keep import Width
 from prunecore.escaping import nearest_name
 from prunecore.writing.arguments import Arguments, Role, alike, equal, kind_of_layer
 from prunecore.writing.containers import initialise, numbered
+from prunecore.writing.forward import holds_width
 from prunecore.writing.instances import (
     Instance,
     by_structure,
@@ -173,11 +174,13 @@ class ClassWriter:
             called = first.function.rpartition(".")[2].rstrip("_")
             attribute = _MEANINGS.get(called, called)
         names = [*first.names, *map(str, range(len(first.names), len(first.positional)))]
+        columns = list(zip(*(call.positional for call in calls), strict=True))
+        if stored:  # what a function calls them says nothing of the channels that widths count
+            known = zip(names, columns, strict=True)
+            names = [str(n) if any(map(holds_width, c)) else x for n, (x, c) in enumerate(known)]
         positional = tuple(
             self._value(column, (attribute, name), stored)
-            for name, column in zip(
-                names, zip(*(call.positional for call in calls), strict=True), strict=True
-            )
+            for name, column in zip(names, columns, strict=True)
         )
         given = dict(zip(names, positional, strict=True))
         keywords: dict[str, Value] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +32,16 @@ def constant(buffer: Tensor, keep: Keep) -> Call | None:
     else:
         is_inferred = buffer.dtype in (torch.float32, torch.int64, torch.bool)
         keywords = {} if is_inferred else {"dtype": Name(str(buffer.dtype))}
-        call = Call("torch.tensor", (values.tolist(),), keywords)
+        call = Call("torch.tensor", (_numbers(values),), keywords)
     return Call(f"{one_line(call)}.repeat", tuple(times)) if max(times, default=1) > 1 else call
+
+
+def _numbers(values: Tensor) -> Any:
+    """The elements in lists; a float32 by as few digits as tell it from the others."""
+    if values.dtype is torch.float32:
+        shortest = [float(str(number)) for number in values.cpu().numpy().ravel()]
+        return torch.tensor(shortest, dtype=torch.float64).view(values.shape).tolist()
+    return values.tolist()
 
 
 def stored_constants(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str, Tensor]:

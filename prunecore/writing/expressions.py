@@ -6,6 +6,7 @@ import ast
 import builtins
 import functools
 import inspect
+import itertools
 import math
 import operator
 import re
@@ -15,7 +16,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
-from torch.overrides import resolve_name
+from torch.overrides import get_testing_overrides, resolve_name
 
 from prunecore.channels.signal import Signal
 from prunecore.errors import UnwritableError
@@ -34,7 +35,6 @@ from prunecore.writing.text import (
     is_taken,
     one_line,
     plain,
-    same,
     without_noise,
 )
 
@@ -79,7 +79,8 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
     """A function or method call as it is written, given its arguments as they are."""
     target = node.target
     if isinstance(target, str):
-        return Call(f"{_operand(args[0], _TIGHT)}.{target}", args[1:], kwargs)
+        names = _parameters(getattr(torch.Tensor, target, target))[1 : len(args)]
+        return Call(f"{_operand(args[0], _TIGHT)}.{target}", args[1:], kwargs, names=names)
     if target is operator.pow:
         return _power(args[0], args[1])
     if is_infix(target):
@@ -101,7 +102,24 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
     name = function_name(target)
     if "." in name and not name.startswith(_OF_FILES) and not isinstance(target, Applied):
         raise UnwritableError(f"its forward calls {name}, which is no function of torch")
-    return Call(name, args, without_defaults(target, kwargs))
+    names = _parameters(target)[: len(args)]
+    return Call(name, args, kwargs, defaults_of(target, kwargs), names)
+
+
+_UNTELLING = ("generator", "input", "other", "self", "tensor", "value")  # as names of arguments
+_SIZES = ("shape", "size", "sizes", "dims")  # of which each may be given by itself
+
+
+@functools.cache
+def _parameters(function: Any) -> tuple[str, ...]:
+    """The parameters of a function or method of torch, by number those whose names tell nothing.
+
+    They end before sizes that are given one by one.
+    """
+    described = get_testing_overrides().get(function)
+    known = () if described is None else inspect.signature(described).parameters
+    names = itertools.takewhile(lambda name: name not in _SIZES, known)
+    return tuple(str(n) if name in _UNTELLING else name for n, name in enumerate(names))
 
 
 def is_operator(target: Any) -> bool:
@@ -211,18 +229,15 @@ def function_name(function: Callable[..., Any]) -> str:
     return resolve_name(function) or f"{function.__module__}.{name}"
 
 
-def without_defaults(function: Callable[..., Any], kwargs: dict[str, Value]) -> dict[str, Value]:
-    """The keywords of a call without those that have their default value."""
+def defaults_of(function: Callable[..., Any], kwargs: Mapping[str, Value]) -> dict[str, Value]:
+    """The default values of those keywords of a call that have one."""
     documented = getattr(F, f"_{function.__name__}", function)  # behind F.max_pool2d, say
     try:
         parameters = inspect.signature(documented).parameters
     except ValueError:  # a builtin without a signature
-        return kwargs
-    return {
-        name: value
-        for name, value in kwargs.items()
-        if name not in parameters or not same(value, parameters[name].default)
-    }
+        return {}
+    known = {name: parameters[name].default for name in kwargs if name in parameters}
+    return {name: default for name, default in known.items() if default is not REQUIRED}
 
 
 def literal(value: Any) -> Any:

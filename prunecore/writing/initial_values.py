@@ -82,7 +82,24 @@ class Initialised:
         return Call(f"nn.init.{self.function}", (empty,), dict(self.keywords))
 
 
-Start: TypeAlias = Constant | Drawn | Initialised
+@dataclass(frozen=True)
+class Bounded:
+    """Numbers between two bounds that the layer's weight tells, as of a bias of torch's own layers.
+
+    Attributes:
+        bound: the expression of the bound.
+    """
+
+    bound = "self.weight[0].numel() ** -0.5"
+
+    def call(self, sizes: Sequence[Value]) -> Call:
+        """The call that makes a tensor of these sizes."""
+        return Call("nn.init.uniform_", (Call("torch.empty", tuple(sizes)), *_BOUNDS))
+
+
+_BOUNDS = (Name("-bound"), Name("bound"))
+
+Start: TypeAlias = Constant | Drawn | Initialised | Bounded
 
 _FACTORIES: Mapping[str, Start] = {
     "zeros": Constant(0),
@@ -153,6 +170,9 @@ def _of_layer(module: nn.Module, key: str) -> Start | None:
         return Drawn("normal", 0, 1)
     if key == "weight":
         return Initialised("kaiming_uniform_", (("a", Name("5**0.5")),))
+    stored = list(module._parameters)
+    if {"weight", key} <= {*stored} and stored.index("weight") < stored.index(key):
+        return Bounded()
     bound = float(f"{1 / math.sqrt(weight[0].numel()):.3g}")
     return Drawn("uniform", -bound, bound)
 
@@ -263,7 +283,7 @@ class _Text:
             tensor, number = self._start(node.right), self._number(node.left)
             if isinstance(node.op, ast.Sub | ast.Div):
                 return None
-        if number is None or tensor is None or isinstance(tensor, Initialised):
+        if number is None or not isinstance(tensor, Constant | Drawn):
             return None
         match node.op:
             case ast.Mult():

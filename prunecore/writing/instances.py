@@ -283,7 +283,7 @@ def _without_arguments(value: Value) -> Value:
 
 
 def _without_numbers(value: Value) -> Value:
-    """A value without the widths and fractions in it, which may be arguments of the class."""
-    if isinstance(value, Width | float):
-        return Name("#")
+    """A value without the widths and numbers in it, which may be arguments of the class."""
+    if isinstance(value, Width | float | int):
+        return Name("_")
     return mapped(value, _without_numbers)

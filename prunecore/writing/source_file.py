@@ -216,7 +216,7 @@ def import_lines(body: str, imports: set[str]) -> str:
         lines.add("import torchvision  # noqa: F401, which brings the operators")
     if from_torch := sorted(names & {"Tensor", "nn"}):
         lines.add(f"from torch import {', '.join(from_torch)}")
-    lines = _joined(lines)
+    lines = _joined(lines, body)
     standard = {line for line in lines if _package(line) in sys.stdlib_module_names}
     sections = [sorted(part, key=_import_order) for part in (standard, lines - standard)]
     return "\n\n".join("\n".join(section) for section in sections if section)
@@ -226,16 +226,21 @@ def _names(body: str) -> set[str]:
     return {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
 
 
-def _joined(lines: set[str]) -> set[str]:
-    """What is imported from one module, in one line."""
+def _joined(lines: set[str], body: str) -> set[str]:
+    """What is imported from one module, in one line, without what the body does not name."""
+    joined = {line for line in lines if " import " not in line}
     names: dict[str, set[str]] = {}
-    for line in lines:
-        source, imported, taken = line.partition(" import ")
-        names.setdefault(source, set()).update(taken.split(", ") if imported else ())
-    return {
-        f"{source} import {', '.join(sorted(taken))}" if taken else source
-        for source, taken in names.items()
-    }
+    for line in lines - joined:
+        source, _, imported = line.partition(" import ")
+        named = {name for name in imported.split(", ") if _is_named(name, body)}
+        names.setdefault(source, set()).update(named)
+    joined |= {f"{source} import {', '.join(sorted(own))}" for source, own in names.items() if own}
+    return joined
+
+
+def _is_named(imported: str, body: str) -> bool:
+    """True if a text has the name of what is imported, `F` of `functional as F`."""
+    return re.search(rf"\b{re.escape(imported.split()[-1])}\b", body) is not None
 
 
 def _package(line: str) -> str:

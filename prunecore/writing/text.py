@@ -192,6 +192,8 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
     inner = indent + INDENT
     if isinstance(value, str) and len(line) > LINE - inner:
         return _string(value, indent)
+    if laid_out := _over_lines(value, line, indent):
+        return laid_out
     if _is_table(value):
         return f"{opening}\n{_filled(items, inner)}\n{' ' * indent}{closing}"
     if not items:
@@ -209,6 +211,55 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
         return opening + render(items[0][1], indent, LINE).removeprefix("(")
     rows = [" " * inner + key + render(item, inner, len(key) + 1) + ",\n" for key, item in items]
     return f"{opening}\n{''.join(rows)}{' ' * indent}{closing}"
+
+
+def _over_lines(value: Value, line: str, indent: int) -> str | None:
+    """A chain of calls, an item's index, on lines of their own; `None` for another value."""
+    if not isinstance(value, Call | Name):
+        return None
+    ends = _links(line) if isinstance(value, Call) else ()
+    inner = " " * (indent + INDENT)
+    if len(ends) > 1 and len(inner) + len(line) <= LINE:
+        links, opening, closing = [line], "(", ")"
+    elif len(ends) > 1:
+        starts = (0, *ends)
+        links = [line[a:b] for a, b in zip(starts, (*ends, len(line)), strict=True)]
+        opening, closing = "(", ")"
+    elif isinstance(value, Name) and (place := _index_of(line)):
+        links, opening, closing = [line[place:-1]], line[:place], "]"
+    else:
+        return None
+    if any(len(inner) + len(link) > LINE for link in links) or holds_table(value):
+        return None
+    rows = "".join(f"{inner}{link}\n" for link in links)
+    return f"{opening}\n{rows}{' ' * indent}{closing}"
+
+
+def _links(text: str) -> tuple[int, ...]:
+    """Where in a chain of calls an attribute of what is called, indexed or in parentheses begins.
+
+    Of two or more of these, ruff puts each on a line of its own.
+    """
+    places = []
+    node = ast.parse(text, mode="eval").body
+    encoded = text.encode()
+    while isinstance(node, ast.Call | ast.Subscript | ast.Attribute):
+        inner = node.func if isinstance(node, ast.Call) else node.value
+        if isinstance(node, ast.Attribute):
+            place = encoded.index(b".", inner.end_col_offset)
+            if encoded[:place].rstrip().endswith((b")", b"]")):
+                places.append(len(encoded[:place].decode()))
+        node = inner
+    return tuple(reversed(places))
+
+
+def _index_of(text: str) -> int | None:
+    """Where the index of an item begins; `None` for another expression."""
+    node = ast.parse(text, mode="eval").body
+    if not isinstance(node, ast.Subscript):
+        return None
+    encoded = text.encode()
+    return len(encoded[: encoded.index(b"[", node.value.end_col_offset) + 1].decode())
 
 
 def holds_table(value: Value) -> bool:

@@ -27,7 +27,7 @@ from prunecore.writing.constants import constant, unsaved_constants
 from prunecore.writing.containers import CONTAINERS, container_of, in_places, initialise
 from prunecore.writing.expressions import literal
 from prunecore.writing.forward import Forward
-from prunecore.writing.initial_values import Start, like, start_of
+from prunecore.writing.initial_values import Bounded, Start, like, start_of
 from prunecore.writing.instances import Instance, derived
 from prunecore.writing.loop_writer import write_forward
 from prunecore.writing.own_text import OwnTexts
@@ -310,7 +310,10 @@ class Writer:
         fields = []
         for key, parameter in module._parameters.items():
             if parameter is not None:
-                value = self._parameter(module, key, parameter)
+                start = self._start(module, key, parameter)
+                if isinstance(start, Bounded):
+                    fields.append(Statement("bound = ", Name(start.bound)))
+                value = self._parameter(parameter, start)
                 register = Statement("", Call("self.register_parameter", (key, value)))
                 fields.append(Statement(f"self.{key} = ", value) if is_name(key) else register)
         unsaved = unsaved_constants(module, path, self.keep)
@@ -328,15 +331,17 @@ class Writer:
             fields.append(Statement("", call))
         return fields
 
-    def _parameter(self, module: nn.Module, key: str, parameter: Tensor) -> Call:
-        if not parameter.is_floating_point():  # of which there are no gradients
+    def _parameter(self, parameter: Tensor, start: Start | None) -> Call:
+        if start is None:  # it holds whole numbers, of which there are no gradients
             return Call("nn.Parameter", (self._zeros(parameter),), {"requires_grad": False})
-        start = start_of(module, key) or self._like(module, key, parameter)
         return Call("nn.Parameter", (start.call(self._sizes(parameter)),))
 
-    def _like(self, module: nn.Module, key: str, parameter: Tensor) -> Start:
-        """What a parameter starts with of which no text tells; one for all modules of a class."""
-        return self._starts.setdefault((type(module), key), like(parameter))
+    def _start(self, module: nn.Module, key: str, parameter: Tensor) -> Start | None:
+        """What a parameter starts with; where no text tells, one for all modules of a class."""
+        if not parameter.is_floating_point():
+            return None
+        known = start_of(module, key)
+        return known or self._starts.setdefault((type(module), key), like(parameter))
 
     def _sizes(self, tensor: Tensor) -> tuple[int, ...]:
         return tuple(self.keep.width(tensor, axis) for axis in range(tensor.ndim))

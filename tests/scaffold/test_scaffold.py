@@ -335,7 +335,7 @@ def test_several_inputs_have_a_shape_each(folder: Path, install: Callable[..., N
     assert body(text, "prunecore_calculate_dependencies").splitlines() == [
         "x, by = inputs",
         "by = channels.couple(x, by)",
-        "return (channels.through(block.dense, by), x)",
+        "return channels.through(block.dense, by), x",
     ]
     assert (
         "check_block(block, (4,), (1,))" in (folder / "prunecore-two/tests/test_two.py").read_text()

@@ -595,3 +595,27 @@ def test_a_class_that_holds_nothing_has_no_constructor(cut: Callable[..., Any]) 
 
     text = cut(nn.Sequential(nn.Linear(3, 6), Swish(), nn.Linear(6, 2)), 3).text
     assert "class Swish(nn.Module):\n    def forward(" in text
+
+
+class Numbered(nn.Module):
+    """Gives functions numbers that it holds in lists."""
+
+    def __init__(self, size: int, times: int, slope: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 3)
+        self.weight = nn.Parameter(torch.rand(size, size))
+        self.numbers = [times, slope, times > 1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.add(self.linear(x), self.weight.sum())
+        x = F.leaky_relu(x, self.numbers[1], inplace=self.numbers[2])
+        return torch.roll(x, self.numbers[0], 0)
+
+
+def test_numbers_that_functions_are_given_are_arguments(cut: Callable[..., Any]) -> None:
+    layers = [Numbered(3, 1, 0.1), Numbered(5, 2, 0.1), Numbered(3, 3, 0.2)]
+    text = cut(nn.Sequential(*layers, nn.Linear(3, 2)), 3).text
+    assert classes(text) == ["Numbered", "Net"]
+    text = class_text(text, "Numbered")
+    assert "negative_slope=self.negative_slope, inplace=self.inplace" in text
+    assert "self.shifts" in text

@@ -160,8 +160,9 @@ def test_the_output_may_be_made_in_two_places(cut: Callable[..., Any]) -> None:
 
 
 def test_imports_that_a_block_needs_are_sorted_among_the_others() -> None:
-    body = "x = torch.nn(F.relu, math.pi, OrderedDict, Tensor, operator, nn)"
-    assert import_lines(body, {"import copy", "from os.path import join"}).splitlines() == [
+    body = "x = torch.nn(F.relu, math.pi, OrderedDict, Tensor, operator, nn, join)"
+    imports = {"import copy", "from os.path import join, split", "from os import path"}
+    assert import_lines(body, imports).splitlines() == [
         "import copy",
         "import math",
         "import operator",

@@ -163,12 +163,28 @@ def test_broken_texts_are_as_ruff_formats_them(check_style: Callable[..., None])
     values += [list(range(10**5, 10**5 + length)) for length in (1, 9, 10, 16)]
     values += [{"a" * length: conv} for length in (10, 40, 60, 80)]
     values += [(1,), (conv, [conv, {"x": (conv,)}]), Call("f", ([conv, conv],)), [[], (), {}] * 20]
+    values += [
+        Name(f"table.of_values[{'index.' * 10}place]"),
+        Name("(a + b).of[0][" + "place.of." * 7 + "end" + "]"),
+    ]
+    values += [
+        Call(f"{receiver}.reshape", (Name("B"), -1, Name("self." + "width" * length)))
+        for receiver in (
+            "self.q(x)",
+            "self.q(x).permute(0, 2)",
+            "(a @ b).T",
+            "(a @ b).view(1, 2)[0].t()",
+        )
+        for length in (3, 6, 12)
+    ]
     lines = [
         f"{name} = {render(value, 0, len(name) + 3)}\n"
         for value in values
         for name in ("x", "name_of_middling_length")
     ]
-    check_style(["import nn\nfrom z import f\n\n" + "".join(lines)])
+    check_style(
+        ["import nn\nfrom z import B, a, b, f, index, place, self, table\n\n" + "".join(lines)]
+    )
 
 
 def test_arguments_without_a_default_stand_by_place_and_others_by_name() -> None:
