@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.autograd import Variable
 from torch.autograd.function import Function
 from torch.fx import _symbolic_trace
@@ -231,6 +231,7 @@ def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
     replacements = {(torch, name): _traced(getattr(torch, name)) for name in made}
     traced_apply = functools.partial(_apply, plain_apply)
     replacements[Function, "apply"] = classmethod(in_this_thread(traced_apply, plain_apply))
+    replacements[torch, "as_tensor"] = in_this_thread(_as_tensor, torch.as_tensor)
     replacements[type(Variable), "__call__"] = in_this_thread(_variable, type.__call__)
     for name in _CHECKPOINTS & vars(checkpoint).keys():
         before = vars(checkpoint)[name]
@@ -249,6 +250,16 @@ _CHECKPOINTS = {
 
 # functions in C that take the training flag by place
 _TOLD = ("alpha_dropout", "dropout", "feature_alpha_dropout", "feature_dropout", "rrelu")
+
+
+_as_tensor_of = torch.as_tensor
+
+
+def _as_tensor(data: Any, *args: Any, **options: Any) -> Any:
+    """What makes a tensor of a list of numbers leaves one as it is, but for its type."""
+    if not isinstance(data, Known) or not isinstance(data.tracer.known(data), Tensor):
+        return _as_tensor_of(data, *args, **options)
+    return data.to(*args, **options) if args or options else data
 
 
 def _variable(kind: type[Variable], *args: Any, **options: Any) -> Any:

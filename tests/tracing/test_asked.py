@@ -58,6 +58,8 @@ BETWEEN = [
     (lambda _, x: x * (np.float64(2) / x.size(2)), "(2.0 / x.size(2))"),
     (lambda _, x: x * (np.int64(3) + x.size(2)), "(3 + x.size(2))"),
     (unless_odd, "torch._assert(mod <= 0"),
+    (lambda _, x: torch.as_tensor(x) * 2, "x = self.first(x) * 2"),
+    (lambda _, x: torch.as_tensor(x, dtype=x.dtype) * 2, ".to(dtype=x.dtype)"),
     (lambda _, x: Variable(x) * 2, ".detach() * 2"),
     (lambda _, x: x.clamp(min=torch.finfo(x.dtype).eps), "torch.finfo(x.dtype).eps"),
     (lambda _, x: x + torch.iinfo(torch.int8).max, "+ 127"),

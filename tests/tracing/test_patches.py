@@ -46,7 +46,6 @@ class Sign(Function):
     ("function", "reason"),
     [
         (lambda x, inner: Sign.apply(x), "it calls Sign.apply, which has a gradient of its own"),
-        (lambda x, inner: x + torch.as_tensor(x), "cannot be traced"),
         (lambda x, inner: x * torch.as_tensor([1.0, x.sum()])[0], "cannot be traced"),
         (lambda x, inner: x + torch.FloatTensor(x), "cannot be traced"),
     ],
