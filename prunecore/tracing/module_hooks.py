@@ -6,6 +6,7 @@ import dis
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +75,19 @@ def hooks_in(network: nn.Module) -> list[Callable[..., Any]]:
     """The forward hooks that calling a network calls, those of all modules first."""
     own = (hook for module in network.modules() for hook in hooks_of(module))
     return [hook.function for hook in (*global_hooks(), *own)]
+
+
+@contextmanager
+def kept_hooks(network: nn.Module) -> Iterator[None]:
+    """Take off the forward hooks that are registered meanwhile on a network's modules."""
+    places = [(x._forward_pre_hooks, x._forward_hooks) for x in network.modules()]
+    before = [(hooks, set(hooks)) for place in places for hooks in place]
+    try:
+        yield
+    finally:
+        for hooks, keys in before:
+            for key in hooks.keys() - keys:
+                del hooks[key]
 
 
 def call_with(

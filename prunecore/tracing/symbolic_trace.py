@@ -24,7 +24,7 @@ from prunecore.tracing.arguments import put_together
 from prunecore.tracing.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.in_place import without_augmented, without_shaping
 from prunecore.tracing.memories import Forgotten, SetAnewError, UsedError, remembered
-from prunecore.tracing.module_hooks import Hook
+from prunecore.tracing.module_hooks import Hook, kept_hooks
 from prunecore.tracing.moves import alike_but_for_moves
 from prunecore.tracing.nodes import is_in_place, without_dead
 from prunecore.tracing.patches import trace_alone
@@ -185,6 +185,9 @@ def _trace(
             tracer, error = answered(functools.partial(attempt, forgotten, on_cuda=True))
             if not error and not alike_but_for_moves(before, tracer.graph):
                 error = TypeError("where it runs on 'cuda' it may do something else")
+    if tracer.hooked:  # what they are given is known where the forwards in between are followed
+        level = replace(level, inlined=(*level.inlined, *tracer.hooked))
+        return _trace(module, path, supplied, flag, level, without)
     if error:
         raise _untraceable(module, path, error, bool(flag)) from error
     without_views(tracer.graph)
@@ -251,6 +254,7 @@ def _attempt(
     try:
         with (
             kept_contents(*functions_of([module]), *hooks),
+            kept_hooks(module),
             tracer.draws,
             tracer.made,
             tracer.contexts,

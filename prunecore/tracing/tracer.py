@@ -34,7 +34,7 @@ from prunecore.tracing.contexts import UNDER, Contexts
 from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.memories import Forgotten
-from prunecore.tracing.module_hooks import Hook, call_with
+from prunecore.tracing.module_hooks import Hook, call_with, hooks_of
 from prunecore.tracing.proxies import Asked, Known, give, items_of
 from prunecore.tracing.source_lines import (
     LINE,
@@ -124,6 +124,19 @@ def _call_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return module.forward(*args, **kwargs)
 
 
+def _call_registered(
+    module: nn.Module,
+    hooks: Sequence[Hook],
+    forward: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    def run(hook: Hook, *given: Any) -> Any:
+        return hook.function(module, *given)
+
+    return call_with(hooks, run, forward, args, kwargs)
+
+
 class OneLevel(fx.Tracer):
     """Traces a module's own forward; only the arguments that are supplied become placeholders.
 
@@ -136,6 +149,8 @@ class OneLevel(fx.Tracer):
 
     Attributes:
         asks_cuda: whether it has asked that.
+        hooked: paths of the children that it calls and that hold modules which the forward has
+            registered hooks on.
         forgotten: the attributes of the module that are emptied meanwhile.
         draws: the random numbers that the forward has drawn.
         contexts: the blocks that it is in.
@@ -161,6 +176,7 @@ class OneLevel(fx.Tracer):
         self.contexts = Contexts()
         self.on_cuda = on_cuda
         self.asks_cuda = False
+        self.hooked: set[str] = set()
         self.forgotten = Forgotten(module, ())
         self.buffers: list[Tensor] = []  # what the module holds before the forward sets any anew
         self.computes_numbers = True  # of sizes, rather than note what they are
@@ -276,6 +292,10 @@ class OneLevel(fx.Tracer):
             return forward(*args, **kwargs)
         is_part = m is self.root or m in self._within.inlined
         inner = m.forward if is_part else functools.partial(self._call_leaf, m, forward)
+        if not is_part and any(hooks_of(one) for one in m.modules() if one is not m):
+            self.hooked.add(self.path_of_module(m))
+        registered = hooks_of(m)  # by the forward itself, as copies have none
+        inner = functools.partial(_call_registered, m, registered, inner) if registered else inner
         path, hooks = self._within.hooks.get(m, ("", ()))
         run = functools.partial(self._run_hook, m, path)
         return call_with(hooks, run, inner, args, kwargs)

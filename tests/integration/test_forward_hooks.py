@@ -139,6 +139,62 @@ def test_a_hook_that_only_looks_changes_nothing(net: Net) -> None:
     assert seen == []
 
 
+class Stages(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = nn.functional.dropout(stage(x), 0.5, self.training)
+        return x
+
+
+class Recording(nn.Module):
+    """Reads what layers within a child return, by hooks that it registers for the while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body, self.head = nn.Conv2d(3, 8, 3), Stages(), nn.Conv2d(24, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        handles = [
+            stage.register_forward_hook(lambda module, given, output: seen.append(output))
+            for stage in self.body.stages
+        ]
+        self.body(self.stem(x))
+        for handle in handles:
+            handle.remove()
+        return self.head(torch.cat(seen, 1))
+
+
+class RecordingForGood(Recording):
+    """The same, by hooks that are registered when it is first called."""
+
+    seen: list[Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, self.seen = self.seen is None, []
+        for stage in self.body.stages if first else []:
+            stage.register_forward_hook(lambda module, given, output: self.seen.append(output))
+        self.body(self.stem(x))
+        return self.head(torch.cat(self.seen, 1))
+
+
+@pytest.mark.parametrize("kind", [Recording, RecordingForGood])
+def test_hooks_that_a_forward_registers_are_followed(kind: Callable[[], nn.Module]) -> None:
+    torch.manual_seed(0)
+    net = kind()
+    small = prunecore.prune(net, level=30, input_shape=(3, 8, 8), mode="random")
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert small.report["left_whole"] == []
+    assert "register" not in small.source
+    assert not any(module._forward_hooks for module in net.modules())
+
+
 def test_a_name_of_hooks_that_are_not_there_comes_with_the_nearest(net: Net) -> None:
     net.inner.register_forward_hook(scaled)
     with pytest.raises(prunecore.UsageError, match=r"inner\.hooks"):
