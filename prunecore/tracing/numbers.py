@@ -1,4 +1,4 @@
-"""Python's functions of numbers, for a forward that calls them with the sizes that it reads.
+"""Python's functions of numbers and `torch.Size`, for a forward that gives them sizes it reads.
 
 Python has `int(h * 0.5)` make a number at once. What stands for `int`, in the module of Python that
 calls it, makes a node of a trace, so that the written forward computes it for any size.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import torch
 
 from prunecore.tracing.proxies import Known
 
@@ -31,6 +33,15 @@ class _Kind(type):
 
     def __getattr__(cls, name: str) -> Any:
         return getattr(cls.of, name)
+
+
+class _Sizes(_Kind):
+    """What stands for `torch.Size`: of sizes that are read, it makes a tuple."""
+
+    def __call__(cls, *args: Any) -> Any:
+        items = tuple(*args)
+        are_known = not any(issubclass(type(item), Known) for item in items)
+        return cls.of(items) if are_known else items
 
 
 def _is_number(value: Any) -> bool:
@@ -60,3 +71,5 @@ OF_SIZES: Mapping[str, Any] = {
     "max": _chosen(max),
     "min": _chosen(min),
 }
+
+SIZES = _Sizes("Size", (), {"of": torch.Size})

@@ -34,6 +34,7 @@ from prunecore.isolation.random_states import OwnGenerators, drawing_functions
 from prunecore.tracing.asked import answering
 from prunecore.tracing.autograd_functions import Applied
 from prunecore.tracing.nodes import FACTORIES
+from prunecore.tracing.numbers import SIZES
 from prunecore.tracing.proxies import Known
 
 _TURN = threading.RLock()  # of the thread that traces
@@ -216,7 +217,7 @@ def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
     stand-in, or a `len` or `range`. Not torch's own, in C, which would look for a tensor in memory
     and crash. A tensor is made of what a forward reads, `torch.zeros(x.size(0), 3)`, and so is
     `torch.finfo(x.dtype)` or a `Variable`. A function with a gradient of its own and what is
-    checkpointed are called as they are.
+    checkpointed are called as they are. `torch.Size` of sizes that are read is a tuple of them.
 
     Args:
         asking: the variables of the modules that ask, with the function of Python that they call.
@@ -229,6 +230,7 @@ def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
     replacements: dict[tuple[Any, str], Any]
     made = (*FACTORIES, "finfo", "iinfo", *_TOLD)
     replacements = {(torch, name): _traced(getattr(torch, name)) for name in made}
+    replacements[torch, "Size"] = SIZES
     traced_apply = functools.partial(_apply, plain_apply)
     replacements[Function, "apply"] = classmethod(in_this_thread(traced_apply, plain_apply))
     replacements[torch, "as_tensor"] = in_this_thread(_as_tensor, torch.as_tensor)

@@ -55,6 +55,13 @@ def in_windows(x: Tensor) -> Tensor:
         (lambda x: F.adaptive_avg_pool2d(x, max(x.shape[2], x.shape[3])), "max(x.shape[2], x.sh"),
         (lambda x: F.adaptive_avg_pool2d(x, min(x.shape[2:])), "min(h, w)"),
         (lambda x: F.adaptive_avg_pool2d(x, max(3, *x.shape[2:])), "max(3, h, w)"),
+        (
+            lambda x: x + x.new_ones(torch.Size([1, x.shape[2], 1])),
+            "x.new_ones((1, x.shape[2], 1))",
+        ),
+        (lambda x: x.view(torch.Size(x.shape)), "x.view("),
+        (lambda x: x.flatten(2).view(x.shape[:2] + torch.Size([x.shape[2], -1])), "x.shape[2]"),
+        (lambda x: x if isinstance(torch.Size([x.shape[0]]), list) else x.view(x.shape), "x.view("),
         (lambda x: x[:, :, divmod(x.shape[2], 3)[1] :], "x.shape[2] % 3"),
         (lambda x: F.interpolate(x, size=[int(size) for size in x.shape[2:]]), "size=["),
         (lambda x: x[:, :, : int(x.size(2))], "x.size(2)"),

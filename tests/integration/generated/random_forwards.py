@@ -41,9 +41,9 @@ class Drawn(nn.Module):
         return self.text
 
 
-def drawn(children: dict[str, nn.Module], text: str) -> nn.Module:
-    """A module of a class of its own."""
-    scope = {"torch": torch, "F": F}
+def drawn(children: dict[str, nn.Module], text: str, **known: Any) -> nn.Module:
+    """A module of a class of its own, whose text may name what is known."""
+    scope = {"torch": torch, "F": F, **known}
     exec(compile(text, f"drawn_{next(_numbers)}.py", "exec"), scope)
     return type("Net", (Drawn,), {"forward": scope["forward"]})(children, text)
 

@@ -36,6 +36,7 @@ from prunecore.writing.source_file import write_network
 from ...conftest import masked
 from ..networks import filled
 from ..oracle import check_imports, check_style
+from .random_calls import calls
 from .random_forwards import forwards, moves
 from .random_networks import Drawn, Shapes, networks
 
@@ -54,7 +55,7 @@ def check(
     model = filled(model)
     plugins = load()
     inputs = [torch.empty((2, *shape), device="meta") for shape in shapes]
-    dependencies = find_dependencies(model, inputs, plugins)
+    dependencies = find_dependencies(model, inputs, plugins, strict=False)
     if not dependencies.removable.any():
         return "nothing may go"
     scores = np.random.default_rng(number).random(dependencies.count)
@@ -145,7 +146,7 @@ def check_networks(count: int, number: int, folder: Path) -> None:
     assert outcomes["as far as it goes"] <= 0.3 * count
 
 
-FORWARDS = {"forwards": forwards(), "moves": moves()}
+FORWARDS = {"forwards": forwards(), "moves": moves(), "calls": calls()}
 
 
 def test_any_network_is_cut_right(tmp_path: Path) -> None:
