@@ -63,6 +63,7 @@ class Call:
         ids: of the tensor.
         is_run: whether it takes places that lie next to each other of the very tensor.
         can_copy: whether it can be written as an index with a list, which copies.
+        copies: whether it is one already, or a function that copies as well.
     """
 
     node: fx.Node
@@ -70,6 +71,7 @@ class Call:
     ids: Sequence[Ids]
     is_run: bool
     can_copy: bool
+    copies: bool = False
 
 
 # the calls that take places in the forwards of one class: for each place in it, those of all paths
@@ -107,7 +109,9 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
         replay.run(inputs)
     except errors:
         for call in taking.values() if barriers or _changes_any(model, traces) else ():
-            for ids in () if call.is_run else call.ids:
+            if call.copies:
+                call.node.meta[IS_COPY] = True
+            for ids in () if call.is_run or call.copies else call.ids:
                 walk.pin(ids, _UNKNOWN)
         return
     for ids in _found(replay, columns, taking, by_layout):
@@ -186,10 +190,23 @@ def _taking(traces: Mapping[str, Trace]) -> Columns:
                 )
                 ids = [source.ids for source in sources.values()]
                 can_copy = len(steps) == 2 and function_of(node) in _LISTING
-                row.append((path, Call(node, steps, ids, is_run, can_copy)))
+                copies = can_copy and _copies(trace, node)
+                row.append((path, Call(node, steps, ids, is_run, can_copy, copies)))
         key = (type(trace.module), tuple((call.node.op, call.node.target) for _, call in row))
         alike.setdefault(key, []).append(row)
     return [list(column) for rows in alike.values() for column in zip(*rows, strict=True)]
+
+
+def _copies(trace: Trace, node: fx.Node) -> bool:
+    """True if a call that lists places copies them: an index with slices and numbers does not."""
+    if node.target is not operator.getitem:
+        return True
+    index: Any = node.args[1]
+    return any(
+        isinstance(one, list)
+        or (isinstance(one, fx.Node) and isinstance(trace.values[one], Signal))
+        for one in (index if isinstance(index, tuple) else [index])
+    )
 
 
 def _by_layout(trace: Trace) -> Iterator[Call]:

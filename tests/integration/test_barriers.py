@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -195,3 +196,32 @@ def test_what_is_written_of_torchvision_s_operators_imports_them() -> None:
     assert "import torchvision  # noqa: F401, which brings the operators\n" in source
     source = prunecore.prune(Detector(), level=25, input_shape=(3, 32, 32)).source
     assert "from torchvision.ops import nms\n" in source
+
+
+class Deciding(nn.Module):
+    """Branches on numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -x if x.mean() > 1 else x
+
+
+class Copied(nn.Module):
+    """Copies a channel of a tensor that it changes in place, behind what cannot be followed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unknown = Deciding()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(1, 8, 1)
+        self.last = nn.Conv2d(16, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(self.unknown(x)).tanh()
+        z = y[:, [3]]
+        y.add_(1.5)
+        return self.last(torch.cat([y, self.second(z)], 1))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_copy_stays_one_where_what_changes_is_not_known(seed: int) -> None:
+    small = prunecore.prune(Copied(), level=30, input_shape=(3, 4, 4), mode="random", seed=seed)
+    assert re.search(r"z = y\[:, (self\.order|\[\d\])\]", small.source)

@@ -149,17 +149,17 @@ def calls(draw: Draw) -> tuple[nn.Module, list[tuple[int, ...]]]:
     if draw(st.booleans()):
         drawing.assign(*drawing.through(drawing.variable()))
     is_given = draw(st.booleans())
-    drawing.add("if other is not None:")
+    drawing.add("if extra is not None:")
     drawing.indent += 4
-    drawing.add("x = x.mean() + other" if drawing.variables["x"] != width else "x = x + other")
+    drawing.add("x = x.mean() + extra" if drawing.variables["x"] != width else "x = x + extra")
     drawing.indent -= 4
     if is_given:
         drawing.variables["x"] = width
-        drawing.variables["other"] = width
+        drawing.variables["extra"] = width
     drawing.block(2, 1, 6)
     text = "\n".join(
         [
-            "def forward(self, x, other=None):",
+            "def forward(self, x, extra=None):",
             *drawing.lines,
             f"    return {drawing.result()}",
         ]
