@@ -582,11 +582,11 @@ def _adopt(channels: Channels, signal: Signal, other: Signal) -> Signal:
     if signal.shape[axis] != other.shape[axes[0]]:
         return signal
     ids, expanded = other.ids.ravel(), signal.origin_as(Expanded)
-    if expanded is not None and (expanded.axis != axis or signal.channel_axes):
+    if expanded is not None and (axis not in expanded.axes or signal.channel_axes):
         return signal
     if filled is None:
         channels.bind(signal.parameter, axis, ids)
-    elif not meet_filled(channels, filled, filled.axis if expanded else axis, ids):
+    elif not meet_filled(channels, filled, expanded.axes[axis] if expanded else axis, ids):
         return signal
     return Signal(signal.meta, along(axis, signal.ndim, ids))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.ids import Ids
-from prunecore.channels.names import is_within, module_paths, tensor_names
+from prunecore.channels.names import is_within, module_paths, tensor_names, tied_to
 from prunecore.channels.signal import Signal
 
 
@@ -89,7 +89,11 @@ class Keep:
         Returns:
             A number of channels; what the attribute holds where none of them may go.
         """
-        index = self.dependencies.widths.get((self._paths[id(module)], name))
+        path = self._paths[id(module)]
+        visits = self.dependencies.forwards.visits
+        if path not in visits:
+            path = tied_to(self.model, path, visits) or path
+        index = self.dependencies.widths.get((path, name))
         if index is None:
             return getattr(module, name)  # type: ignore[no-any-return]
         return Width(len(self._axes[index]), index)

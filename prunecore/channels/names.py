@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -45,3 +45,21 @@ def join(path: str, key: str) -> str:
 def is_within(name: str, paths: Collection[str]) -> bool:
     """True if the path of a module or tensor is one of `paths`, or lies below one."""
     return any(name == path or name.startswith(f"{path}.") for path in paths)
+
+
+def tied_to(model: nn.Module, path: str, called: Iterable[str]) -> str | None:
+    """The path of a layer of the same class that has a parameter of this one; `None` without one.
+
+    Args:
+        model: the network.
+        path: of a layer.
+        called: paths of the layers to look among.
+    """
+    layer = model.get_submodule(path)
+    own = set(map(id, layer.parameters(recurse=False)))
+    for other in called if own else ():
+        module = model.get_submodule(other)
+        is_alike = other != path and type(module) is type(layer)
+        if is_alike and own & set(map(id, module.parameters(recurse=False))):
+            return other
+    return None

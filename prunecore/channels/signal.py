@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -162,16 +162,16 @@ class Filled:
 
 @dataclass(frozen=True, eq=False)
 class Expanded:
-    """A tensor all of whose places along an axis are alike, as `expand` makes it.
+    """A tensor all of whose places along some axes are alike, as `expand` makes them.
 
-    Along that axis it is as wide as what it meets.
+    Along one of these it is as wide as what it meets.
 
     Attributes:
-        axis: the axis.
+        axes: the axes, and those of the tensor that the call makes which states the width.
         filled: what it has met.
     """
 
-    axis: int
+    axes: Mapping[int, int]
     filled: Filled
 
 
@@ -269,7 +269,9 @@ class Signal:
         filled, expanded = self.filled, self.origin_as(Expanded)
         if filled is None or filled.ids is None:
             return None
-        return expanded.axis if expanded else filled.axis
+        if expanded is None:
+            return filled.axis
+        return next((own for own, axis in expanded.axes.items() if axis == filled.axis), None)
 
     def has_met(self, axis: int) -> Ids | None:
         """The channels, shape `(width,)`, that a filled tensor has met along this axis, if any."""

@@ -48,8 +48,11 @@ def _along(signal: Signal) -> Sequence[Ids]:
     sized = signal.origin_as(Sized)
     if sized is not None:
         return sized.along
-    none = without_channels(1)
-    return [signal.ids if signal.carries_channels(axis) else none for axis in range(signal.ndim)]
+    met = [signal.has_met(axis) for axis in range(signal.ndim)]
+    return [
+        signal.ids if signal.carries_channels(axis) else without_channels(1) if own is None else own
+        for axis, own in enumerate(met)
+    ]
 
 
 def counted(values: Sequence[Any]) -> list[Ids]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.signal import Computed, Grid, Reduced, Signal
-from prunecore.functions.reshaping import alike, picked
+from prunecore.functions.reshaping import alike, picked, still_alike
 from prunecore.functions.rule import Arguments, FunctionRule, Operation, Sign, everywhere
 
 if TYPE_CHECKING:
@@ -123,7 +123,8 @@ def _indexed(channels: Channels, tensor: Signal, meta: Tensor, items: Sequence[A
         axis += item is not None
     laid = tensor.ids.reshape(shape)
     if cuts is None:
-        return Signal(meta, laid)
+        within = tuple(item if item is None else _only_place(item) for item in items)
+        return Signal(meta, laid, still_alike(tensor, meta, lambda ids: ids[within]))
     axis, item = cuts
     if len(tensor.channel_axes) > 1:
         channels.pin(tensor.ids, _CUTS)
@@ -265,7 +266,7 @@ def _repeat_interleave(channels: Channels, operation: Operation) -> Signal:
         channels.pin(tensor.ids, "repeat_interleave counts it")
         return Signal(meta, without_channels(meta.ndim))
     if not tensor.carries_channels(dim):
-        return Signal(meta, tensor.ids, alike(tensor, meta, tensor.ids))
+        return Signal(meta, tensor.ids, alike(channels, tensor, meta, tensor.ids))
     return Signal(meta, np.repeat(tensor.ids, repeats, dim))
 
 

@@ -133,7 +133,7 @@ def _is_weight(factor: Signal) -> bool:
 def _meeting(channels: Channels, product: Product, label: str) -> Ids | None:
     """The channels along the axes of one label, coupled; `None` where there are none."""
     found: list[Ids] = []
-    alike: list[Filled] = []  # of tensors whose places along the axis are all alike
+    alike: list[tuple[Filled, int]] = []  # of tensors whose places along the axis are all alike
     meets_whole = False
     for factor, labels in zip(product.factors, product.labels, strict=True):
         axes = [axis for axis, own in enumerate(labels) if own == label]
@@ -141,8 +141,8 @@ def _meeting(channels: Channels, product: Product, label: str) -> Ids | None:
             continue
         ids = channels.axis(factor, axes[0])
         expanded = factor.origin_as(Expanded)
-        if ids is None and expanded and [expanded.axis] == axes:
-            alike.append(expanded.filled)
+        if ids is None and expanded and len(axes) == 1 and axes[0] in expanded.axes:
+            alike.append((expanded.filled, expanded.axes[axes[0]]))
             continue
         if ids is None:
             meets_whole = True
@@ -150,8 +150,8 @@ def _meeting(channels: Channels, product: Product, label: str) -> Ids | None:
         found.append(ids)
         if len(axes) > 1:
             channels.pin(ids, "a product takes its diagonal")
-    for one in alike if found and not meets_whole else ():
-        meets_whole |= not meet_filled(channels, one, one.axis, found[0])
+    for filled, axis in alike if found and not meets_whole else ():
+        meets_whole |= not meet_filled(channels, filled, axis, found[0])
     for ids in found:
         channels.join(found[0], ids)
         if meets_whole:
@@ -323,7 +323,11 @@ def _mask(channels: Channels, operation: Operation, query: Signal, mask: Signal)
     if any(mask.carries_channels(axis) for axis in (-1, -2)):
         mask = channels.pin_axes(mask, [-1, -2], operation.name)
     heads, parts = (
-        Signal(tensor.meta[..., :1, :1], tensor.ids[..., :1, :1], tensor.origin_as(Stored))
+        Signal(
+            tensor.meta[..., :1, :1],
+            tensor.ids[..., :1, :1],
+            tensor.origin_as(Stored) or tensor.origin_as(Filled) or tensor.origin_as(Expanded),
+        )
         for tensor in (query, mask)
     )
     channels.couple(heads, parts)

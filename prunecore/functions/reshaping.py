@@ -89,7 +89,8 @@ def _reshape_as(channels: Channels, operation: Operation) -> Signal:
 def _same_places(channels: Channels, operation: Operation) -> Signal:
     """Another copy of the tensor; whole numbers that are stored stay known where it is detached."""
     tensor = operation.tensor
-    origin: Origin | None = tensor.origin_as(Grid) or tensor.origin_as(Expanded)
+    alike = tensor.origin_as(Filled) or tensor.origin_as(Expanded)
+    origin: Origin | None = tensor.origin_as(Grid) or alike
     if operation.name == "detach" and not tensor.meta.is_floating_point():
         origin = origin or tensor.origin_as(Stored)
     return Signal(shaped(tensor.shape, tensor.meta.dtype), tensor.ids, origin)
@@ -107,13 +108,14 @@ def _expand(channels: Channels, operation: Operation) -> Signal:
     if ids.size == 1:
         ids = _counting(operation, meta)
     stored = None if added else tensor.origin_as(Stored)
-    return Signal(meta, ids, stored or alike(tensor, meta, ids))
+    return Signal(meta, ids, stored or alike(channels, tensor, meta, ids))
 
 
-def alike(tensor: Signal, meta: Tensor, ids: Ids) -> Expanded | None:
+def alike(channels: Channels, tensor: Signal, meta: Tensor, ids: Ids) -> Expanded | None:
     """That all places along the one axis that has become longer are alike.
 
     Args:
+        channels: the walk.
         tensor: what has been expanded or repeated.
         meta: the result, on the meta device.
         ids: of the result.
@@ -122,7 +124,8 @@ def alike(tensor: Signal, meta: Tensor, ids: Ids) -> Expanded | None:
     longer = [axis for axis, size in enumerate(before) if size != meta.shape[axis]]
     if len(longer) != 1 or before[longer[0]] != 1 or ids.shape[longer[0]] != 1:
         return None
-    return Expanded(longer[0], Filled(longer[0]))
+    own = channels.fresh(meta.shape[longer[0]])
+    return Expanded({longer[0]: longer[0]}, Filled(longer[0], own))
 
 
 def _counting(operation: Operation, meta: Tensor) -> Ids:
@@ -155,7 +158,7 @@ def _repeat(channels: Channels, operation: Operation) -> Signal:
     for axis in range(meta.ndim):
         if axis < offset or not tensor.carries_channels(axis - offset):
             ids = ids.take([0], axis)
-    return Signal(meta, np.ascontiguousarray(ids), alike(tensor, meta, ids))
+    return Signal(meta, np.ascontiguousarray(ids), alike(channels, tensor, meta, ids))
 
 
 def _write_repeats(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
@@ -228,7 +231,7 @@ def reordered(
     before = signal.origin_as(Grid)
     if before is None:
         if not several:
-            return Signal(meta, ids, _moved(signal, meta, change))
+            return Signal(meta, ids, still_alike(signal, meta, change))
         own = [along(axis, signal.ndim, np.arange(n)) for axis, n in enumerate(signal.shape)]
         return Signal(meta, ids, Grid(signal, tuple(map(change, own)), (ids,)))
     coordinates = tuple(map(change, before.coordinates))
@@ -241,17 +244,25 @@ def reordered(
     return Signal(meta, ids, Picked(before.source, places))
 
 
-def _moved(signal: Signal, meta: Tensor, change: Callable[[Ids], Ids]) -> Expanded | None:
-    """The axis whose places are all alike, where it has come to lie as a whole."""
+def still_alike(signal: Signal, meta: Tensor, change: Callable[[Ids], Ids]) -> Expanded | None:
+    """The axes whose places are all alike, where they have come to lie as a whole.
+
+    Args:
+        signal: the tensor.
+        meta: what the function returns, on the meta device.
+        change: does to ids, of size 1 along some axes, what the function does to the tensor.
+    """
     expanded = signal.origin_as(Expanded)
     if expanded is None:
         return None
-    places = np.arange(signal.shape[expanded.axis])
-    moved = change(along(expanded.axis, signal.ndim, places))
-    if moved.size != len(places):
-        return None
-    axis = int(np.argmax(moved.shape))
-    return Expanded(axis, expanded.filled) if meta.shape[axis] == len(places) else None
+    axes: dict[int, int] = {}
+    for own, of_call in expanded.axes.items():
+        size = signal.shape[own]
+        moved = change(along(own, signal.ndim, np.arange(size)))
+        axis = int(np.argmax(moved.shape))
+        if moved.size == size == meta.shape[axis]:
+            axes[axis] = of_call
+    return Expanded(axes, expanded.filled) if axes else None
 
 
 def _read(coordinates: Sequence[Ids], shape: Sequence[int], axis: int) -> Ids | None:

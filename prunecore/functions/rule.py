@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids
-from prunecore.channels.signal import Origin, Reduced, Signal, kind_of, shaped
+from prunecore.channels.signal import Expanded, Origin, Reduced, Signal, kind_of, shaped
 from prunecore.channels.sizes import Count, Ratio, counted
 
 if TYPE_CHECKING:
@@ -136,6 +136,10 @@ _QUESTIONS = """
 """  # answered by true or false
 
 
+# what makes places that are alike of such: not what draws, or is changed in place
+_OF_ALIKE = "abs add clamp div exp masked_fill mul multiply neg relu sub subtract truediv where"
+
+
 def elementwise(channels: Channels, operation: Operation) -> Signal:
     """Place by place: the tensors among the arguments are coupled."""
     arguments = [*operation.args, *operation.kwargs.values()]
@@ -148,7 +152,32 @@ def elementwise(channels: Channels, operation: Operation) -> Signal:
     answers = operation.name in _QUESTIONS.split()
     is_plain = not answers and all(x.meta.dtype is torch.float32 for x in tensors)
     dtype = torch.float32 if is_plain else kind_of(operation.run(channels))
-    return Signal(shaped(met.shape, dtype), met.ids)  # contiguous, as the results of torch are
+    alike = _still_alike(tensors, met) if operation.name in _OF_ALIKE.split() else None
+    return Signal(shaped(met.shape, dtype), met.ids, alike)  # contiguous, as torch's results are
+
+
+def _still_alike(tensors: Sequence[Signal], met: Signal) -> Expanded | None:
+    """That places along some axes are alike, as they were in the one tensor that has these.
+
+    Args:
+        tensors: what has met, place by place.
+        met: the result.
+    """
+    before = [one for one in tensors if one.filled is not None and one.shape == met.shape]
+    filled = before[0].filled if len(before) == 1 else None
+    if filled is None:
+        return None
+    expanded = before[0].origin_as(Expanded)
+    alike = expanded.axes if expanded else {axis: axis for axis in range(met.ndim)}
+    others = [(1,) * (met.ndim - x.ndim) + x.shape for x in tensors if x is not before[0]]
+    axes = {
+        axis: of_call
+        for axis, of_call in alike.items()
+        if not met.carries_channels(axis)
+        and all(shape[axis] == 1 for shape in others)
+        and (filled.ids is None or filled.axis == of_call)
+    }
+    return Expanded(axes, filled) if axes else None
 
 
 def _count_kept(

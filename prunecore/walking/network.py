@@ -15,7 +15,7 @@ from prunecore.channels.dependencies import (
     merge,
 )
 from prunecore.channels.ids import Ids, without_channels
-from prunecore.channels.names import is_within
+from prunecore.channels.names import is_within, tied_to
 from prunecore.channels.records import (
     TRAINING,
     Records,
@@ -181,11 +181,16 @@ def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
     bound = {key for key, _ in records.bindings}
     making = {key for key, _ in records.filters}
     as_called = {path for path, _ in records.widths}
-    for path in sorted(records.touched - records.forwards.visits.keys()):
-        layer = model.get_submodule(path)
+    visits = records.forwards.visits
+    for path, layer in model.named_modules():
+        if path in visits:
+            continue
         tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
         stored = set(map(id, tensors))
-        is_whole = path in as_called and stored <= bound
+        if path not in records.touched and not stored & bound:
+            continue
+        is_called = path in as_called or tied_to(model, path, as_called) is not None
+        is_whole = is_called and stored <= bound
         is_owned = path not in records.forwards.opened and plugins.owner(type(layer)) is not None
         if is_whole or not stored & making or not is_owned:
             continue

@@ -47,7 +47,7 @@ from prunecore.walking.computed import (
     whole,
     with_channels,
 )
-from prunecore.walking.filled import FilledUses
+from prunecore.walking.filled import FilledUses, as_met
 from prunecore.walking.numbers import is_settled, of_other_sizes, state_number
 
 NONE: Mapping[str, UnsupportedError] = {}
@@ -480,7 +480,7 @@ def interpret(
             child = module.get_submodule(node.target)
             values[node] = channels.through(child, *args, **kwargs)
         elif node.op == "output":
-            output = args[0]
+            output = pytree.tree_map_only(Signal, as_met, args[0])
         elif node.target is torch._assert and isinstance(args[0], Count):
             of_other_sizes(node, values)  # what it says of the widths no longer holds
         elif node.target is torch._assert and is_settled(node.args[0]):

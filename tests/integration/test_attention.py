@@ -326,6 +326,72 @@ PACKED: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+class Positioned(nn.Module):
+    """Attention whose scores are given biases, which the next layer is given, too, as T5's is."""
+
+    def __init__(self, is_learned: bool, attend: str) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.proj = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.n_heads, self.attend = HEADS, attend
+        self.table = nn.Embedding(8, HEADS) if is_learned else None
+
+    def forward(
+        self, x: Tensor, memory: Tensor, biases: Tensor | None, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        shape = (*x.shape[:-1], -1, SIZE)
+        q = self.q(x).view(shape).transpose(1, 2)
+        shape = (*memory.shape[:-1], -1, SIZE)
+        k, v = (layer(memory).view(shape).transpose(1, 2) for layer in (self.k, self.v))
+        if biases is None and self.table is None:
+            size = (1, self.n_heads, x.shape[1], memory.shape[1])
+            biases = torch.zeros(size, device=q.device, dtype=q.dtype)
+        elif biases is None:
+            places = torch.arange(memory.shape[1])[None] - torch.arange(x.shape[1])[:, None]
+            biases = self.table(places.abs().clamp(max=7)).permute(2, 0, 1)[None]
+        if self.attend == "function":
+            masked = torch.where(mask, biases, torch.finfo(q.dtype).min).contiguous()
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=masked)
+        else:
+            y = weighted(q @ k.transpose(3, 2) + (biases + mask), v)
+        return self.proj(y.transpose(1, 2).reshape(*x.shape[:-1], -1)), biases
+
+
+class Decoder(nn.Module):
+    """Attends to itself, by learned biases, and to another input, by none."""
+
+    def __init__(self, attend: str) -> None:
+        super().__init__()
+        self.stem, self.stem2 = nn.Linear(3, WIDTH), nn.Linear(5, WIDTH)
+        self.own = nn.ModuleList([Positioned(first, attend) for first in (True, False)])
+        self.cross = nn.ModuleList([Positioned(False, attend) for _ in range(2)])
+        self.head = nn.Linear(WIDTH, 2)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        seen = torch.ones(1, 1, 1, memory.shape[1]) == 1
+        own_seen = torch.ones(1, 1, x.shape[1], x.shape[1]).tril() == 1
+        x, memory = self.stem(x), self.stem2(memory)
+        own_biases = biases = None
+        for own, cross in zip(self.own, self.cross, strict=True):
+            y, own_biases = own(x, x, own_biases, own_seen)
+            x = x + y
+            y, biases = cross(x, memory, biases, seen)
+            x = x + y
+        return self.head(x)
+
+
+@pytest.mark.parametrize("attend", ["function", "scores"])
+def test_heads_go_with_biases_that_layers_hand_on(attend: str) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(2, LENGTH, 3), torch.randn(2, 7, 5)
+    small = prunecore.prune(Decoder(attend), inputs, level=50, mode="random", seed=1)
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert small.report["left_whole"] == []
+    heads = {small.model.cross[number].q.out_features for number in (0, 1)}
+    assert len(heads) == 1
+    assert heads.pop() < WIDTH
+    assert small.model(torch.randn(3, 4, 3), torch.randn(3, 2, 5)).shape == (3, 4, 2)
+
+
 def check_heads(attention: nn.Module, made: str, unit: int, whole: Sequence[str] = ()) -> None:
     """Let half of the heads go, and see that these were all that is coupled within the layer."""
     torch.manual_seed(0)
@@ -429,6 +495,18 @@ def test_heads_of_the_function_of_torch_by_layers_of_their_own() -> None:
 @pytest.mark.parametrize("name", ONE_KEY)
 def test_heads_that_share_one_key(name: str) -> None:
     check_heads(Attention(ONE_KEY[name], groups=1), "q", SIZE, whole=("k", "v"))
+
+
+def asking_for_its_shape(_: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    k, v = of_one_group(k), of_one_group(v) * 0.5
+    length = k.shape[2]
+    mask = torch.ones(q.shape[2], length, dtype=k.dtype).tril().to(k.device) == 1
+    return F.scaled_dot_product_attention(q, k[:, :, :length], v, attn_mask=mask)
+
+
+def test_a_key_that_is_repeated_may_be_asked_for_its_shape() -> None:
+    attention = Attention(asking_for_its_shape, groups=1)
+    check_heads(attention, "q", SIZE, whole=("k", "v"))
 
 
 def test_a_key_that_is_repeated_for_all_heads_and_read_besides_keeps_the_heads() -> None:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+import prunecore
 from prunecore import UnsupportedError
 
 from .conftest import Cut
@@ -392,6 +393,32 @@ class Tied(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.inner(F.adaptive_avg_pool2d(x, 4).flatten(1)))
         return self.end(self.b(F.relu(self.a(x))))
+
+
+class Lent(nn.Module):
+    """A layer that is never called has the weights of one that is, as `shared` in T5 has."""
+
+    def __init__(self, kind: Callable[..., nn.Module], bias: bool) -> None:
+        super().__init__()
+        self.shared, self.layer = kind(bias=bias), kind(bias=bias)
+        self.layer.weight = self.shared.weight
+        self.stem, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.stem(x)))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_that_lends_its_weight_is_written_as_wide(bias: bool) -> None:
+    torch.manual_seed(0)
+    model = Lent(lambda **options: nn.Conv2d(6, 6, 3, padding=1, **options), bias)
+    traced = prunecore.trace(model, torch.randn(2, 3, SIDE, SIDE))
+    if bias:  # which it has of its own, and which nothing is known of
+        assert traced.dependencies.left_whole["layer"] == "only the weight of shared is used"
+        return
+    small = traced.prune(40, mode="random")
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert small.model.shared.weight is small.model.layer.weight
 
 
 def test_tied_weights_stay_tied(cut: Cut) -> None:
