@@ -31,7 +31,7 @@ from prunecore.errors import (
 from prunecore.escaping import shown, shown_value
 from prunecore.files.paths import is_file
 from prunecore.inputs import Inputs, of_examples
-from prunecore.tracing.patches import in_this_thread
+from prunecore.tracing.stand_ins.patches import in_this_thread
 
 DEFAULT_INPUT_SHAPE = (3, 224, 224)
 

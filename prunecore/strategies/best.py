@@ -20,7 +20,7 @@ from prunecore.recovery.steps import agreement_on
 from prunecore.registry import hyphened
 from prunecore.strategies.iterative import carry_out_in_steps
 from prunecore.traced_model import TracedModel
-from prunecore.tracing.patches import beside_others
+from prunecore.tracing.stand_ins.patches import beside_others
 
 BEST = "best"
 

@@ -26,7 +26,7 @@ from prunecore.planning.request import Limits
 from prunecore.recovery.agreement import agreement, outputs_of
 from prunecore.recovery.steps import Networks, RepeatedRefit, batch_of
 from prunecore.traced_model import TracedModel
-from prunecore.tracing.patches import beside_others
+from prunecore.tracing.stand_ins.patches import beside_others
 
 SHARES = (25, 50, 75)  # percent of the channels of a group that may go
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from torch import fx
 
-from prunecore.tracing.asked import counting
-from prunecore.tracing.numbers import OF_SIZES
-from prunecore.tracing.patches import standing_in
+from prunecore.tracing.stand_ins.asked import counting
+from prunecore.tracing.stand_ins.numbers import OF_SIZES
+from prunecore.tracing.stand_ins.patches import standing_in
 from prunecore.tracing.tracer import OneLevel
 
 _MOST_ASKING = 100  # modules of Python; there are more only where code is made while it runs

@@ -18,7 +18,7 @@ from torch import fx
 
 from prunecore.isolation.state import TORCH
 from prunecore.tracing.attributes import TrainingFlag
-from prunecore.tracing.patches import in_this_thread, replaced
+from prunecore.tracing.stand_ins.patches import in_this_thread, replaced
 
 UNDER = "under"  # what a node's meta calls the blocks that it is computed in, the outermost first
 

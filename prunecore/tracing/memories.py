@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 
 from prunecore.channels.names import is_of_torch
 from prunecore.tracing.nodes import reads_shape
-from prunecore.tracing.proxies import Known
+from prunecore.tracing.stand_ins.proxies import Known
 
 
 def remembered(module: nn.Module) -> frozenset[str]:

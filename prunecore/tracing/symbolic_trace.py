@@ -27,13 +27,13 @@ from prunecore.tracing.memories import Forgotten, SetAnewError, UsedError, remem
 from prunecore.tracing.module_hooks import Hook, kept_hooks
 from prunecore.tracing.moves import alike_but_for_moves
 from prunecore.tracing.nodes import is_in_place, without_dead
-from prunecore.tracing.patches import trace_alone
-from prunecore.tracing.proxies import Asked, ChangedListError, SetPlacesError
 from prunecore.tracing.scopes import Scopes, leave_out
 from prunecore.tracing.source_lines import (
     file_of,
     raising_line,
 )
+from prunecore.tracing.stand_ins.patches import trace_alone
+from prunecore.tracing.stand_ins.proxies import Asked, ChangedListError, SetPlacesError
 from prunecore.tracing.tracer import (
     FollowedHookError,
     NotHeldError,

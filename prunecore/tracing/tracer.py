@@ -31,11 +31,9 @@ from prunecore.tracing.arguments import arguments, by_place
 from prunecore.tracing.attributes import TrainingFlag
 from prunecore.tracing.checks import way_past
 from prunecore.tracing.contexts import UNDER, Contexts
-from prunecore.tracing.factories import Made, MadeTensors
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.memories import Forgotten
 from prunecore.tracing.module_hooks import Hook, call_with, hooks_of
-from prunecore.tracing.proxies import Asked, Known, give, items_of
 from prunecore.tracing.source_lines import (
     LINE,
     LocalNames,
@@ -43,6 +41,8 @@ from prunecore.tracing.source_lines import (
     file_of,
     running_line,
 )
+from prunecore.tracing.stand_ins.factories import Made, MadeTensors
+from prunecore.tracing.stand_ins.proxies import Asked, Known, give, items_of
 
 
 def forward_of(module: nn.Module) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from prunecore.channels.names import is_bias
 from prunecore.errors import PrunecoreError, UsageError
 from prunecore.inputs import ExampleInputs, InputShape, inputs_of
 from prunecore.plugins import loading
-from prunecore.tracing.patches import beside_others
+from prunecore.tracing.stand_ins.patches import beside_others
 from prunecore.walking.network import walk
 
 

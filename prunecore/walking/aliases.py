@@ -23,8 +23,8 @@ from prunecore.channels.ids import Ids
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
-from prunecore.tracing.autograd_functions import Applied
 from prunecore.tracing.nodes import IS_COPY, function_of, is_in_place
+from prunecore.tracing.stand_ins.autograd_functions import Applied
 from prunecore.walking.calls import picking, way
 from prunecore.walking.memory import Memory, Replay, Watched, overlap, place
 from prunecore.walking.walk import Walk

@@ -31,8 +31,8 @@ from prunecore.errors import (
 from prunecore.inputs import BATCH, Arguments, Inputs
 from prunecore.isolation.random_states import kept_random_states
 from prunecore.registry import Plugins
-from prunecore.tracing.patches import beside_others
 from prunecore.tracing.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
+from prunecore.tracing.stand_ins.patches import beside_others
 from prunecore.tracing.train_eval import in_both, merged
 from prunecore.walking.aliases import pin_aliases
 from prunecore.walking.barriers import advised, can_be_barrier

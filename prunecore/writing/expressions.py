@@ -23,8 +23,8 @@ from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, is_number, quoted, shown
 from prunecore.functions.table import SIGNS
 from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
-from prunecore.tracing.autograd_functions import Applied
 from prunecore.tracing.nodes import IS_PUT_BACK
+from prunecore.tracing.stand_ins.autograd_functions import Applied
 from prunecore.tracing.train_eval import ByMode
 from prunecore.writing.arguments import kind_of
 from prunecore.writing.text import (

@@ -18,8 +18,8 @@ from prunecore.errors import UnsupportedError, UnwritableError
 from prunecore.escaping import is_name
 from prunecore.registry import Plugin, Plugins
 from prunecore.tracing.attributes import held_numbers
-from prunecore.tracing.autograd_functions import Applied
 from prunecore.tracing.source_lines import LINE
+from prunecore.tracing.stand_ins.autograd_functions import Applied
 from prunecore.walking.barriers import advised
 from prunecore.writing.as_it_stands import initialised, standing_methods, stated, torch_call
 from prunecore.writing.class_text import Definitions

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import prunecore
 from prunecore.isolation.random_states import kept_random_states
-from prunecore.tracing.patches import beside_others
+from prunecore.tracing.stand_ins.patches import beside_others
 
 
 def states() -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from torch.utils._device import _device_constructors
 from torch.utils.checkpoint import checkpoint
 
 from prunecore.errors import UnsupportedError
-from prunecore.tracing.patches import standing_in
+from prunecore.tracing.stand_ins.patches import standing_in
 
 
 class Net(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore.errors import UnsupportedError
-from prunecore.tracing.autograd_functions import Applied
+from prunecore.tracing.stand_ins.autograd_functions import Applied
 
 LEAST = 0.1
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from prunecore.tracing.proxies import Known
+from prunecore.tracing.stand_ins.proxies import Known
 
 
 class _Kind(type):

@@ -26,9 +26,9 @@ from prunecore.tracing.attributes import DeviceType
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.in_place import AUGMENTED
 from prunecore.tracing.nodes import is_with_network
-from prunecore.tracing.numpy_functions import OF_NUMBERS, OF_NUMPY
 from prunecore.tracing.source_lines import may_stand_in
-from prunecore.tracing.torch_functions import THROUGH, gone_through
+from prunecore.tracing.stand_ins.numpy_functions import OF_NUMBERS, OF_NUMPY
+from prunecore.tracing.stand_ins.torch_functions import THROUGH, gone_through
 
 # Methods of lists that change them, or make another of them.
 _OF_LISTS = ("append", "clear", "copy", "extend", "insert", "pop", "remove", "reverse")

@@ -31,11 +31,11 @@ from torch.utils.checkpoint import CheckpointFunction
 
 from prunecore.errors import PrunecoreError
 from prunecore.isolation.random_states import OwnGenerators, drawing_functions
-from prunecore.tracing.asked import answering
-from prunecore.tracing.autograd_functions import Applied
 from prunecore.tracing.nodes import FACTORIES
-from prunecore.tracing.numbers import SIZES
-from prunecore.tracing.proxies import Known
+from prunecore.tracing.stand_ins.asked import answering
+from prunecore.tracing.stand_ins.autograd_functions import Applied
+from prunecore.tracing.stand_ins.numbers import SIZES
+from prunecore.tracing.stand_ins.proxies import Known
 
 _TURN = threading.RLock()  # of the thread that traces
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import prunecore
 from prunecore.errors import UnsupportedError
 from prunecore.isolation.random_states import OwnDraws
-from prunecore.tracing.factories import MadeTensors
+from prunecore.tracing.stand_ins.factories import MadeTensors
 
 SIZE = 4
 

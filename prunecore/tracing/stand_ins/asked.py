@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
-from prunecore.tracing.numbers import OF_SIZES
-from prunecore.tracing.proxies import Known, is_any
+from prunecore.tracing.stand_ins.numbers import OF_SIZES
+from prunecore.tracing.stand_ins.proxies import Known, is_any
 
 
 def length_of(value: Any, /) -> Any:

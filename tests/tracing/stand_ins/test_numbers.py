@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunecore.tracing.guards import GUARD
 from prunecore.tracing.source_lines import _only_called
 
-from ..conftest import check_outputs, masked
+from ...conftest import check_outputs, masked
 
 
 class Net(nn.Module):
