@@ -137,8 +137,8 @@ def _emptied(value: Any) -> Any:
         isinstance(value, tuple) and value and all(type(size) is int for size in value)
     ):
         return None
-    if type(value) is Tensor:
-        return torch.empty(0)
+    if type(value) is Tensor:  # of which each size may be asked for
+        return torch.empty((0,) * max(value.ndim, 1))
     if type(value) is list and value and all(type(item) is Tensor for item in value):
         return [torch.empty(0) for _ in value]
     return value

@@ -126,16 +126,24 @@ def of_size(net: Any, x: Tensor) -> None:
         net.keep(torch.arange(x.shape[3]) + 0.5)
 
 
+def of_width(net: Any, x: Tensor) -> None:
+    if net.kept.shape[1] != x.shape[3]:
+        net.keep(torch.arange(x.shape[3])[None] + 0.5)
+
+
 def of_input(net: Any, x: Tensor) -> None:
     net.keep(x.new_ones(1) * 2)
 
 
 @pytest.mark.parametrize("persistent", [False, True])
-@pytest.mark.parametrize("function", [of_size, of_input])
+@pytest.mark.parametrize("function", [of_size, of_width, of_input])
 def test_a_buffer_that_is_made_for_a_size_is_made_anew(
     cut: Callable[..., Any], function: Callable[..., Any], persistent: bool
 ) -> None:
-    result = cut(Buffered(function, persistent), 3, 4, 4)
+    net = Buffered(function, persistent)
+    if function is of_width:
+        net.kept = torch.zeros(1, 2)
+    result = cut(net, 3, 4, 4)
     assert "self.kept" not in result.forward
 
 
