@@ -231,6 +231,13 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
         ),
         {"before": "conv1d mixes it", "layer": "it makes a single channel"},
     ),
+    "conv_of_places": (
+        lambda: Between(
+            lambda x, layer: layer(x.flatten(2).transpose(1, 2)).transpose(1, 2).unsqueeze(-1),
+            nn.Conv1d(SIDE**2, 5, 1),
+        ),
+        {"layer": "channels lie along another axis of its input than it mixes"},
+    ),
     "linear_over_maps": (
         lambda: Between(applied, nn.Linear(SIDE, 5)),
         {"layer": "channels lie along another axis of its input than it mixes"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -26,8 +27,14 @@ _FUNCTIONS: Mapping[type[nn.Module], Callable[..., Tensor]] = {
 }
 
 
+_BESIDE = "channels lie along another axis of its input than it mixes"
+
+
 def convolution(channels: Channels, layer: Convolution, x: Signal) -> Signal:
-    """New channels; the weight is `(out, in / groups, *kernel)`."""
+    """New channels, unless there are more along the places, which are apart in it.
+
+    The weight is `(out, in / groups, *kernel)`.
+    """
     expect_size(channels, x, x.ndim - len(layer.kernel_size) - 1, layer.in_channels)
     meta = channels.run(
         _FUNCTIONS[torch_class(layer)],
@@ -39,10 +46,26 @@ def convolution(channels: Channels, layer: Convolution, x: Signal) -> Signal:
         layer.dilation,
         layer.groups,
     )
+    if _is_beside(layer, x):
+        times = math.prod(meta.shape[-len(layer.kernel_size) :])
+        channels.count_macs(layer.weight, times, channels.axis(x, x.channel_axes[0]))
+        channels.leave_whole(layer, _BESIDE)
+        return Signal(meta, x.ids)
     kernel = Kernel(layer.weight, layer.bias, layer.groups, filters=0)
     made = convolve(channels, kernel, x, meta)
     _declare_widths(channels, layer, made)
     return made.signal
+
+
+def _is_beside(layer: Convolution, x: Signal) -> bool:
+    """True if channels lie along places that are apart, and are more than would be made."""
+    axes = x.channel_axes
+    if len(axes) != 1 or axes[0] < x.ndim - len(layer.kernel_size):
+        return False
+    if x.shape[axes[0]] <= layer.out_channels:
+        return False
+    is_plain = layer.padding in ("same", "valid") or not any(map(int, layer.padding))
+    return is_plain and layer.groups == 1 and {*layer.kernel_size, *layer.stride} == {1}
 
 
 def transposed_convolution(
@@ -80,7 +103,7 @@ def linear(channels: Channels, layer: nn.Linear, x: Signal) -> Signal:
     meta = channels.run(F.linear, x, _shape_of(layer.weight, x))
     made = multiply(channels, Kernel(layer.weight, layer.bias), x, meta)
     if made is None:
-        channels.leave_whole(layer, "channels lie along another axis of its input than it mixes")
+        channels.leave_whole(layer, _BESIDE)
         return Signal(meta, x.ids)
     channels.width(layer, "in_features", made.entering)
     channels.width(layer, "out_features", made.leaving)
