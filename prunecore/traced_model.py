@@ -52,7 +52,7 @@ from prunecore.recovery.calls import calls_all, layers_of
 from prunecore.recovery.data_free import recover_without_images
 from prunecore.recovery.steps import Networks
 from prunecore.recovery.steps import recover as recover_accuracy
-from prunecore.tracing.preparation import prepare
+from prunecore.tracing.modules.preparation import prepare
 from prunecore.tracing.stand_ins.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.verifying.masking import running_copy

@@ -21,8 +21,8 @@ from prunecore.files.storage import read_report
 from prunecore.files.weights import check_weights_file, read_weights
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.plugins import loading as plugin_registry
-from prunecore.tracing.preparation import PREPARED, prepare
-from prunecore.tracing.scopes import hooks_to_drop, named_hooks
+from prunecore.tracing.modules.preparation import PREPARED, prepare
+from prunecore.tracing.modules.scopes import hooks_to_drop, named_hooks
 from prunecore.tracing.stand_ins.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.walking.network import walk

@@ -20,7 +20,7 @@ from prunecore.channels.records import Visit
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Inputs, tensors
 from prunecore.isolation.state import kept_contents
-from prunecore.tracing.module_hooks import hooks_in
+from prunecore.tracing.modules.module_hooks import hooks_in
 from prunecore.verifying.masking import masked_original
 from prunecore.verifying.running import Run
 

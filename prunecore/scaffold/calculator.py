@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.signal import Signal
 from prunecore.escaping import is_name, is_number, quoted
 from prunecore.functions.rule import elementwise
-from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
+from prunecore.tracing.modules.attributes import HeldFloat, HeldInt, TrainingFlag
 from prunecore.tracing.nodes import function_of
 from prunecore.writing.expressions import defaults_of, function_name, literal
 from prunecore.writing.forward import Expression, ForwardWriter

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
-from prunecore.tracing.attributes import TrainingFlag
+from prunecore.tracing.modules.attributes import TrainingFlag
 
 # (name of the parameter, its default if it has one) -> what stands for the argument in the trace
 Placeholder = Callable[[str, tuple[Any, ...]], fx.Proxy]

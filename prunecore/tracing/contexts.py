@@ -17,7 +17,7 @@ import torch
 from torch import fx
 
 from prunecore.isolation.state import TORCH
-from prunecore.tracing.attributes import TrainingFlag
+from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.stand_ins.patches import in_this_thread, replaced
 
 UNDER = "under"  # what a node's meta calls the blocks that it is computed in, the outermost first

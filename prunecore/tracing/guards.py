@@ -15,8 +15,8 @@ from prunecore.channels.signal import Signal
 from prunecore.functions.table import SIGNS
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with
-from prunecore.tracing.attributes import TrainingFlag, meta, without_storage
-from prunecore.tracing.leaves import always_returned_by
+from prunecore.tracing.modules.attributes import TrainingFlag, meta, without_storage
+from prunecore.tracing.modules.leaves import always_returned_by
 from prunecore.tracing.nodes import reads_shape
 
 GUARD = "written for inputs of another size"  # what the written forward says where it is not so

@@ -21,13 +21,13 @@ from prunecore.isolation.random_states import PythonsDraws, kept_random_states
 from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.answers import answered
 from prunecore.tracing.arguments import put_together
-from prunecore.tracing.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.in_place import without_augmented, without_shaping
 from prunecore.tracing.memories import Forgotten, SetAnewError, UsedError, remembered
-from prunecore.tracing.module_hooks import Hook, kept_hooks
+from prunecore.tracing.modules.attributes import TrainingFlag, held_numbers
+from prunecore.tracing.modules.module_hooks import Hook, kept_hooks
+from prunecore.tracing.modules.scopes import Scopes, leave_out
 from prunecore.tracing.moves import alike_but_for_moves
 from prunecore.tracing.nodes import is_in_place, without_dead
-from prunecore.tracing.scopes import Scopes, leave_out
 from prunecore.tracing.source_lines import (
     file_of,
     raising_line,

@@ -28,12 +28,12 @@ from prunecore.channels.signal import Signal
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.isolation.state import TORCH
 from prunecore.tracing.arguments import arguments, by_place
-from prunecore.tracing.attributes import TrainingFlag
 from prunecore.tracing.checks import way_past
 from prunecore.tracing.contexts import UNDER, Contexts
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.memories import Forgotten
-from prunecore.tracing.module_hooks import Hook, call_with, hooks_of
+from prunecore.tracing.modules.attributes import TrainingFlag
+from prunecore.tracing.modules.module_hooks import Hook, call_with, hooks_of
 from prunecore.tracing.source_lines import (
     LINE,
     LocalNames,

@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Computed, Picked, Signal
-from prunecore.tracing.attributes import TrainingFlag
 from prunecore.tracing.contexts import kinds
+from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.nodes import IS_COPY
 
 ONLY = "only"  # in a node's meta: the one of training and eval that alone computes it

@@ -21,8 +21,8 @@ from prunecore.errors import VerificationError
 from prunecore.inputs import BATCH, Arguments, Inputs, tensors
 from prunecore.isolation.state import kept_contents
 from prunecore.tracing.arguments import without_constants
-from prunecore.tracing.module_hooks import hooks_in, hooks_of
-from prunecore.tracing.scopes import HOOKS
+from prunecore.tracing.modules.module_hooks import hooks_in, hooks_of
+from prunecore.tracing.modules.scopes import HOOKS
 from prunecore.verifying.masking import as_double, called_copy, masked_original
 from prunecore.verifying.running import Places, Projections, Recorder, Run, Visits, cared_for
 from prunecore.walking.diagnosis import check_answers, watch

@@ -17,8 +17,8 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.names import join, named_plain_tensors
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import called_with, given_to, one_by_one
-from prunecore.tracing.attributes import TrainingFlag
-from prunecore.tracing.scopes import named_hooks
+from prunecore.tracing.modules.attributes import TrainingFlag
+from prunecore.tracing.modules.scopes import named_hooks
 
 
 def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Module:

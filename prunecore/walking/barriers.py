@@ -20,9 +20,9 @@ from prunecore.errors import UnsupportedError
 from prunecore.escaping import shown
 from prunecore.functions.rule import Operation
 from prunecore.isolation.copies import Isolation
-from prunecore.tracing.attributes import without_storage
-from prunecore.tracing.leaves import returned_by, run_with_numbers, with_numbers
-from prunecore.tracing.module_hooks import hooks_of
+from prunecore.tracing.modules.attributes import without_storage
+from prunecore.tracing.modules.leaves import returned_by, run_with_numbers, with_numbers
+from prunecore.tracing.modules.module_hooks import hooks_of
 from prunecore.tracing.tracer import forward_of
 
 

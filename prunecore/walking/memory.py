@@ -22,7 +22,7 @@ from prunecore.inputs import Arguments
 from prunecore.isolation.copies import Isolation
 from prunecore.isolation.state import ThreadMode
 from prunecore.tracing.arguments import called_with, given_to, one_by_one
-from prunecore.tracing.attributes import TrainingFlag, without_storage
+from prunecore.tracing.modules.attributes import TrainingFlag, without_storage
 
 
 @dataclass(frozen=True)

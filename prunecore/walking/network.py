@@ -31,7 +31,7 @@ from prunecore.errors import (
 from prunecore.inputs import BATCH, Arguments, Inputs
 from prunecore.isolation.random_states import kept_random_states
 from prunecore.registry import Plugins
-from prunecore.tracing.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
+from prunecore.tracing.modules.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
 from prunecore.tracing.stand_ins.patches import beside_others
 from prunecore.tracing.train_eval import in_both, merged
 from prunecore.walking.aliases import pin_aliases

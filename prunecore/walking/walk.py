@@ -29,9 +29,9 @@ from prunecore.functions.rule import FunctionRule, Operation
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
 from prunecore.tracing.arguments import called_with, constants, given_to, one_by_one
-from prunecore.tracing.attributes import TrainingFlag
+from prunecore.tracing.modules.attributes import TrainingFlag
+from prunecore.tracing.modules.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.nodes import is_in_place
-from prunecore.tracing.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.symbolic_trace import TraceCache
 from prunecore.walking.barriers import past_function, past_module

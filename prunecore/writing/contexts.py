@@ -8,8 +8,8 @@ from torch import fx
 
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
-from prunecore.tracing.attributes import DeviceType
 from prunecore.tracing.contexts import Context, under
+from prunecore.tracing.modules.attributes import DeviceType
 from prunecore.writing.expressions import literal
 from prunecore.writing.text import AnyStatement, Call, Compound, Name, one_line
 

@@ -22,7 +22,7 @@ from prunecore.channels.signal import Signal
 from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, is_number, quoted, shown
 from prunecore.functions.table import SIGNS
-from prunecore.tracing.attributes import HeldFloat, HeldInt, TrainingFlag
+from prunecore.tracing.modules.attributes import HeldFloat, HeldInt, TrainingFlag
 from prunecore.tracing.nodes import IS_PUT_BACK
 from prunecore.tracing.stand_ins.autograd_functions import Applied
 from prunecore.tracing.train_eval import ByMode

@@ -17,7 +17,7 @@ from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError, UnwritableError
 from prunecore.escaping import is_name
 from prunecore.registry import Plugin, Plugins
-from prunecore.tracing.attributes import held_numbers
+from prunecore.tracing.modules.attributes import held_numbers
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.stand_ins.autograd_functions import Applied
 from prunecore.walking.barriers import advised

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from prunecore import UnsupportedError
-from prunecore.tracing.attributes import TrainingFlag
+from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.symbolic_trace import trace_level
 
 

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from prunecore.tracing.attributes import DeviceType
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.in_place import AUGMENTED
+from prunecore.tracing.modules.attributes import DeviceType
 from prunecore.tracing.nodes import is_with_network
 from prunecore.tracing.source_lines import may_stand_in
 from prunecore.tracing.stand_ins.numpy_functions import OF_NUMBERS, OF_NUMPY

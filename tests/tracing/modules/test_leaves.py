@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunecore.tracing.attributes import without_storage
-from prunecore.tracing.leaves import (
+from prunecore.tracing.modules.attributes import without_storage
+from prunecore.tracing.modules.leaves import (
     always_returned_by,
     returned_by,
     run_with_numbers,

@@ -14,7 +14,7 @@ from prunecore.channels.names import is_within, join, module_paths
 from prunecore.channels.records import TRAINING
 from prunecore.errors import UnsupportedError
 from prunecore.inputs import Arguments
-from prunecore.tracing.module_hooks import (
+from prunecore.tracing.modules.module_hooks import (
     Hook,
     Verdict,
     Verdicts,
