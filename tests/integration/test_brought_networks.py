@@ -20,7 +20,6 @@ BROUGHT = sorted(Path(__file__).with_name("brought").glob("*.py"))
 
 # The layers that are not cut, of the networks that have some.
 LEFT_WHOLE = {
-    "attention_pool": "attnpool.[a-z_]+|c3.0",  # F.multi_head_attention_forward
     "deform_conv": "c2.0|dcn.conv.weight|dcn.offset_mask",
     "input_injection": "stages.[0-9].c",  # each adds to the network's input
     "mixed_ops": "alphas",  # the shares of the operations
