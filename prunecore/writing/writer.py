@@ -21,8 +21,14 @@ from prunecore.tracing.modules.attributes import held_numbers
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.stand_ins.autograd_functions import Applied
 from prunecore.walking.barriers import advised
-from prunecore.writing.as_it_stands import initialised, standing_methods, stated, torch_call
-from prunecore.writing.class_text import Definitions
+from prunecore.writing.as_it_stands.class_text import Definitions
+from prunecore.writing.as_it_stands.own_text import OwnTexts
+from prunecore.writing.as_it_stands.standing import (
+    initialised,
+    standing_methods,
+    stated,
+    torch_call,
+)
 from prunecore.writing.constants import constant, unsaved_constants
 from prunecore.writing.containers import CONTAINERS, container_of, in_places, initialise
 from prunecore.writing.expressions import literal
@@ -30,7 +36,6 @@ from prunecore.writing.forward import Forward
 from prunecore.writing.initial_values import Bounded, Start, like, start_of
 from prunecore.writing.instances import Instance, derived
 from prunecore.writing.loop_writer import write_forward
-from prunecore.writing.own_text import OwnTexts
 from prunecore.writing.passes.selections import with_kept_selections
 from prunecore.writing.passes.sizes import with_kept_sizes
 from prunecore.writing.passes.variants import Variant, unify, without_residual_blocks

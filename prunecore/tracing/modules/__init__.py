@@ -1,1 +1,1 @@
-"""Modules as a trace meets them: what is read off them, their hooks, and what they return untraced."""
+"""Modules as a trace meets them: what is read off them, their hooks, what they return."""

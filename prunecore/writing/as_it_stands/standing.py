@@ -26,15 +26,15 @@ from prunecore.channels.names import is_of_torch
 from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, shown
 from prunecore.registry import is_like
-from prunecore.writing.containers import CONTAINERS
-from prunecore.writing.expressions import function_name, literal
-from prunecore.writing.own_text import (
+from prunecore.writing.as_it_stands.own_text import (
     OwnTexts,
     is_statable,
     text_of_function,
     variables_of,
     without_class,
 )
+from prunecore.writing.containers import CONTAINERS
+from prunecore.writing.expressions import function_name, literal
 from prunecore.writing.text import INDENT, Call, Name, Statement, is_taken
 
 _OF_TRANSFORMERS = {

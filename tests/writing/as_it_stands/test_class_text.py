@@ -11,9 +11,9 @@ import pytest
 from torch import Tensor, nn
 
 from prunecore.plugin import Call, Name
-from prunecore.writing.class_text import Definitions
+from prunecore.writing.as_it_stands.class_text import Definitions
 
-from ..strangers import message, prune_with, writing
+from ...strangers import message, prune_with, writing
 from . import parts
 from .parts import Layers, earlier
 
@@ -112,13 +112,16 @@ def test_what_is_too_long_for_a_line_takes_several() -> None:
 @pytest.mark.parametrize(
     ("part", "told"),
     [
-        (parts.Sized, "Sized uses SIZE of tests.writing.parts, which a written file does not have"),
-        (parts.Counted, "Counted uses np of tests.writing.parts"),
-        (parts.Cached, "Cached uses cached of tests.writing.parts"),
-        (parts.Lost, "Lost uses nowhere of tests.writing.parts"),
+        (
+            parts.Sized,
+            f"Sized uses SIZE of {parts.__name__}, which a written file does not have",
+        ),
+        (parts.Counted, "Counted uses np of tests.writing.as_it_stands.parts"),
+        (parts.Cached, "Cached uses cached of tests.writing.as_it_stands.parts"),
+        (parts.Lost, "Lost uses nowhere of tests.writing.as_it_stands.parts"),
         (
             Double,
-            "Double uses F of tests.writing.test_class_text",
+            "Double uses F of tests.writing.as_it_stands.test_class_text",
         ),  # another module there
         (parts.Holder.Inner, "Holder.Inner does not stand at the top of a module"),
     ],
@@ -167,4 +170,4 @@ def test_what_it_cannot_have_is_told_with_the_plugin_and_the_block(
 ) -> None:
     said = message(prune_with(install, **writing('writer.source(Call("S"), cls)', cls=parts.Sized)))
     assert said.startswith("prunecore-mine 0.1: prunecore_write_block for blocks.0 raised ")
-    assert "Sized uses SIZE of tests.writing.parts" in said
+    assert "Sized uses SIZE of tests.writing.as_it_stands.parts" in said

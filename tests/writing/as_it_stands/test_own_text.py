@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from prunecore.errors import UnwritableError
-from prunecore.writing.own_text import OwnTexts, variables_of
+from prunecore.writing.as_it_stands.own_text import OwnTexts, variables_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prunecore.errors import UnsupportedError, UnwritableError
-from prunecore.writing.as_it_stands import torch_call
+from prunecore.writing.as_it_stands.standing import torch_call
 from prunecore.writing.text import one_line
 
 SIZE = 4

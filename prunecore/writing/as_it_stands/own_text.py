@@ -24,7 +24,7 @@ from torch.overrides import resolve_name
 
 from prunecore.errors import UnwritableError
 from prunecore.escaping import shown
-from prunecore.writing.class_text import in_every_file, names_read
+from prunecore.writing.as_it_stands.class_text import in_every_file, names_read
 from prunecore.writing.expressions import literal
 from prunecore.writing.text import RESERVED, render
 
