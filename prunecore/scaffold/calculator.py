@@ -14,7 +14,7 @@ from prunecore.functions.rule import elementwise
 from prunecore.tracing.modules.attributes import HeldFloat, HeldInt, TrainingFlag
 from prunecore.tracing.nodes import function_of
 from prunecore.writing.expressions import defaults_of, function_name, literal
-from prunecore.writing.forward import Expression, ForwardWriter
+from prunecore.writing.forwards.forward import Expression, ForwardWriter
 from prunecore.writing.text import AnyStatement, Call, Name, Statement, Value
 
 

@@ -11,7 +11,7 @@ from prunecore.channels.keep import Width
 from prunecore.escaping import nearest_name
 from prunecore.writing.arguments import Arguments, Role, alike, equal, kind_of_layer
 from prunecore.writing.containers import initialise, numbered
-from prunecore.writing.forward import holds_width
+from prunecore.writing.forwards.forward import holds_width
 from prunecore.writing.instances import (
     Instance,
     by_structure,

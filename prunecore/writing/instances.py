@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from prunecore.channels.keep import Width
 from prunecore.escaping import is_name
-from prunecore.writing.forward import Forward
+from prunecore.writing.forwards.forward import Forward
 from prunecore.writing.text import (
     AnyStatement,
     Call,

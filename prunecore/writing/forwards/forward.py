@@ -20,7 +20,6 @@ from prunecore.tracing.arguments import without_constants
 from prunecore.tracing.contexts import Context, under
 from prunecore.tracing.nodes import function_of, is_dead
 from prunecore.tracing.train_eval import choose
-from prunecore.writing.contexts import Blocks
 from prunecore.writing.expressions import (
     annotation,
     assigned,
@@ -34,6 +33,8 @@ from prunecore.writing.expressions import (
     parameter,
     self_path,
 )
+from prunecore.writing.forwards.contexts import Blocks
+from prunecore.writing.forwards.variables import Variables, nested_parts, part_names, parts_of
 from prunecore.writing.passes.variants import Variant
 from prunecore.writing.text import (
     CALLED,
@@ -48,7 +49,6 @@ from prunecore.writing.text import (
     one_line,
     write_statements,
 )
-from prunecore.writing.variables import Variables, nested_parts, part_names, parts_of
 
 
 def mixes(module: nn.Module) -> bool:

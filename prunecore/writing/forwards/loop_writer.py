@@ -14,10 +14,11 @@ from prunecore.tracing.contexts import under
 from prunecore.tracing.nodes import is_dead
 from prunecore.tracing.train_eval import IN_EVAL, IN_TRAINING, choose, only_in
 from prunecore.writing.containers import CONTAINERS, Place, places_of
-from prunecore.writing.contexts import shared
 from prunecore.writing.expressions import self_path
-from prunecore.writing.forward import Expression, Forward, ForwardWriter, holds_width
-from prunecore.writing.loops import Loop, find_loops, is_one_of
+from prunecore.writing.forwards.contexts import shared
+from prunecore.writing.forwards.forward import Expression, Forward, ForwardWriter, holds_width
+from prunecore.writing.forwards.loops import Loop, find_loops, is_one_of
+from prunecore.writing.forwards.variables import Variables
 from prunecore.writing.passes.variants import Variant
 from prunecore.writing.text import (
     INDENT,
@@ -31,7 +32,6 @@ from prunecore.writing.text import (
     free_name,
     one_line,
 )
-from prunecore.writing.variables import Variables
 
 
 class LoopWriter(ForwardWriter):
