@@ -27,9 +27,9 @@ from prunecore.errors import (
 from prunecore.escaping import shown
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
-from prunecore.writing.constants import stored_constants
 from prunecore.writing.instances import Instance
 from prunecore.writing.source_file import file_text
+from prunecore.writing.tensors.constants import stored_constants
 from prunecore.writing.text import Statement
 from prunecore.writing.writer import Writer, Written
 

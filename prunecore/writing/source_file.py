@@ -22,8 +22,8 @@ from prunecore.escaping import in_docstring, nearest_name, quoted, shown_value, 
 from prunecore.registry import Plugins
 from prunecore.writing.classes import define_classes
 from prunecore.writing.expressions import self_path
-from prunecore.writing.frozen import freezing
 from prunecore.writing.instances import Instance
+from prunecore.writing.tensors.frozen import freezing
 from prunecore.writing.text import (
     DEFINITIONS,
     IMPORTS,

@@ -29,16 +29,16 @@ from prunecore.writing.as_it_stands.standing import (
     stated,
     torch_call,
 )
-from prunecore.writing.constants import constant, unsaved_constants
 from prunecore.writing.containers import CONTAINERS, container_of, in_places, initialise
 from prunecore.writing.expressions import literal
 from prunecore.writing.forwards.forward import Forward
 from prunecore.writing.forwards.loop_writer import write_forward
-from prunecore.writing.initial_values import Bounded, Start, like, start_of
 from prunecore.writing.instances import Instance, derived
 from prunecore.writing.passes.selections import with_kept_selections
 from prunecore.writing.passes.sizes import with_kept_sizes
 from prunecore.writing.passes.variants import Variant, unify, without_residual_blocks
+from prunecore.writing.tensors.constants import constant, unsaved_constants
+from prunecore.writing.tensors.initial_values import Bounded, Start, like, start_of
 from prunecore.writing.text import (
     BlockSource,
     Call,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within, join, module_paths
 from prunecore.registry import Plugins
-from prunecore.writing.regular import regular
+from prunecore.writing.tensors.regular import regular
 from prunecore.writing.text import Call, Name, one_line
 
 _LONGEST = 64  # elements that are written out

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from prunecore.writing.regular import regular
+from prunecore.writing.tensors.regular import regular
 from prunecore.writing.text import one_line
 
 ROW = torch.arange(40)
