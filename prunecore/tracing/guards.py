@@ -14,6 +14,7 @@ from prunecore.channels.filling import with_numbers
 from prunecore.channels.signal import Signal
 from prunecore.functions.table import SIGNS
 from prunecore.isolation.copies import Isolation
+from prunecore.isolation.random_states import OwnDraws
 from prunecore.tracing.arguments import called_with
 from prunecore.tracing.modules.attributes import TrainingFlag, meta, without_storage
 from prunecore.tracing.modules.leaves import always_returned_by
@@ -36,12 +37,20 @@ class Decider:
         module: whose forward is traced.
         inputs: what each placeholder stands for, by its name.
         in_training: the mode in which modules are called.
+        draws: notes what the forward draws, but not what modules do that are called for shapes.
 
     Attributes:
         is_computing: whether modules are being called for their shapes, not to be traced.
     """
 
-    def __init__(self, module: nn.Module, inputs: Mapping[str, Any], in_training: bool) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Mapping[str, Any],
+        in_training: bool,
+        draws: OwnDraws | None = None,
+    ) -> None:
+        self._draws = draws or OwnDraws()
         self._module = module
         self._inputs = inputs
         self._in_training = in_training
@@ -114,12 +123,12 @@ class Decider:
         Raises:
             Undecided: that depends on the values of tensors.
         """
-        self.is_computing = True
+        self.is_computing, has_drawn = True, self._draws.has_drawn
         try:
             with torch.no_grad():  # under which a part of a tensor may be changed in place
                 return self._value(node)
         finally:
-            self.is_computing = False
+            self.is_computing, self._draws.has_drawn = False, has_drawn
 
     def is_stored(self, node: fx.Node) -> bool:
         """True if a node computes something of parameters and buffers alone."""

@@ -172,7 +172,8 @@ class OneLevel(fx.Tracer):
         self.asking: list[tuple[dict[str, Any], str]] = []
         self.supplied = supplied
         self._within = within
-        self.decider = Decider(module, supplied, in_training)
+        self.draws = OwnDraws()
+        self.decider = Decider(module, supplied, in_training, self.draws)
         self.contexts = Contexts()
         self.on_cuda = on_cuda
         self.asks_cuda = False
@@ -183,7 +184,6 @@ class OneLevel(fx.Tracer):
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
         self._file = file_of(forward_of(module))
         self._names = LocalNames(self._file)
-        self.draws = OwnDraws()
         self.made = MadeTensors(self.draws, self.move, self._stand_in, self._check)
         self._making: dict[tuple[int, int], fx.Node] = {}  # by identity and version of a tensor
         stored = next(chain(module.named_parameters(), module.named_buffers()), None)

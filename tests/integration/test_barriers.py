@@ -225,3 +225,32 @@ class Copied(nn.Module):
 def test_a_copy_stays_one_where_what_changes_is_not_known(seed: int) -> None:
     small = prunecore.prune(Copied(), level=30, input_shape=(3, 4, 4), mode="random", seed=seed)
     assert re.search(r"z = y\[:, (self\.order|\[\d\])\]", small.source)
+
+
+class Perhaps(nn.Module):
+    """Returns nothing of what has other axes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor | None:
+        return self.conv(x) if x.ndim == 4 else None
+
+
+class Asking(nn.Module):
+    """Asks for what comes of a barrier, in training too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.unknown, self.perhaps = nn.Conv2d(3, 8, 1), Deciding(), Perhaps()
+        self.last = nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.perhaps(self.unknown(self.first(x)))
+        return self.last(x * 2 if self.training else x)
+
+
+def test_numbers_that_a_barrier_is_asked_with_are_no_draws() -> None:
+    small = prunecore.prune(Asking(), level=30, input_shape=(3, 4, 4))
+    assert [entry["layer"] for entry in small.report["left_whole"]] == ["unknown", "first"]
