@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
@@ -20,24 +19,22 @@ from prunecore.channels.channels import Channels
 from prunecore.channels.computed import are_of_weights, is_open, open_parts
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.names import is_of_torch, is_within, join
-from prunecore.channels.records import Trace, Visit
+from prunecore.channels.records import Visit
 from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, kind_of, shaped
-from prunecore.channels.sizes import Count, counted, depending, recounted
+from prunecore.channels.sizes import counted, depending, recounted
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions.rule import FunctionRule, Operation
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
-from prunecore.tracing.arguments import called_with, constants, given_to, one_by_one
+from prunecore.tracing.arguments import constants, given_to
 from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.modules.scopes import NO_SCOPES, Scopes
-from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.symbolic_trace import TraceCache
 from prunecore.walking.barriers import past_function, past_module
 from prunecore.walking.calls import agree
 from prunecore.walking.computed import (
-    Follower,
     bind_computed,
     follow_rest,
     join_sized,
@@ -47,8 +44,7 @@ from prunecore.walking.computed import (
     whole,
     with_channels,
 )
-from prunecore.walking.filled import FilledUses, as_met
-from prunecore.walking.numbers import is_settled, of_other_sizes, state_number
+from prunecore.walking.interpreter import Interpreter, interpret
 
 NONE: Mapping[str, UnsupportedError] = {}
 
@@ -56,7 +52,7 @@ NONE: Mapping[str, UnsupportedError] = {}
 LAYERS = "sequential"  # the plugin that nearly every network needs
 
 
-class Walk(Follower):
+class Walk(Interpreter):
     """Follows channels through a network.
 
     Args:
@@ -441,99 +437,3 @@ def _for_count(function: Callable[..., Any], arguments: Any, count: int) -> Any:
     """What a function returns of numbers of channels, for so many of them."""
     args, kwargs = recounted(arguments, count)
     return function(*args, **kwargs)
-
-
-# Methods of tensors that change their shape in place, and with it what was read of them before.
-_SHAPING = """
-    as_strided_ resize_ resize_as_ set_ squeeze_ swapaxes_ swapdims_ t_ transpose_ unsqueeze_
-"""
-
-
-def interpret(
-    channels: Walk, module: nn.Module, graph: fx.Graph, supplied: Mapping[str, Any]
-) -> Trace:
-    """Follow the channels through a graph.
-
-    Args:
-        channels: the walk.
-        module: the module that was traced.
-        graph: its forward, every child a leaf.
-        supplied: what the forward is called with, by parameter name.
-    """
-    inputs = iter(one_by_one(inspect.signature(module.forward), supplied))
-    values: dict[fx.Node, Any] = {}
-    output = None
-
-    def value(leaf: Any) -> Any:
-        return values[leaf] if isinstance(leaf, fx.Node) else leaf
-
-    for node in graph.nodes:
-        channels.comes_to(node)
-        args, kwargs = called_with(node, value)
-        uses = FilledUses(channels, node, (args, kwargs))
-        if node.op == "placeholder":
-            values[node] = next(inputs)
-        elif node.op == "get_attr":
-            holder, _, name = node.target.rpartition(".")
-            values[node] = channels.stored(module.get_submodule(holder), name)
-        elif node.op == "call_module":
-            child = module.get_submodule(node.target)
-            values[node] = channels.through(child, *args, **kwargs)
-        elif node.op == "output":
-            output = pytree.tree_map_only(Signal, as_met, args[0])
-        elif node.target is torch._assert and isinstance(args[0], Count):
-            of_other_sizes(node, values)  # what it says of the widths no longer holds
-        elif node.target is torch._assert and is_settled(node.args[0]):
-            graph.erase_node(node)
-        elif _begins_a_sum(node, args, module):
-            node.replace_all_uses_with(node.args[1])
-            graph.erase_node(node)
-        else:
-            function = node.target
-            if node.op == "call_method":
-                function = _method(channels, node.target, args[0])
-            if (name := function.__name__) in _SHAPING.split():
-                channels.refuse(
-                    f"its forward changes the shape of a tensor in place, by {name}",
-                    f"Write x = x.{name.removesuffix('_')}(...).",
-                )
-            values[node] = channels.follow(node.name, function, *args, **kwargs)
-            state_number(node, args, values)
-            if function is not operator.setitem and is_in_place(node) and args:
-                _read_afterwards(node, values)
-        uses.end(values.get(node))
-    return Trace(module, graph, values, output)
-
-
-def _begins_a_sum(node: fx.Node, args: Sequence[Any], module: nn.Module) -> bool:
-    """True for the `0 + x` that Python's `sum` over layers begins with, adding to it at once."""
-    if node.target is not operator.add or type(args[0]) is not int or args[0] != 0:
-        return False
-    added = node.args[1]
-    if not isinstance(added, fx.Node) or added.op != "call_module":
-        return False
-    layer = module.get_submodule(str(added.target))
-    # whose outputs are no masks, of which 0 makes numbers
-    has_weights = is_of_torch(type(layer)) and any(True for _ in layer.parameters(recurse=False))
-    return has_weights and list(node.users) == [node.next] and node.next.target is operator.add
-
-
-def _read_afterwards(node: fx.Node, values: Mapping[fx.Node, Any]) -> None:
-    """Let what reads a computed weight after its change in place read what that returns."""
-    changed: Any = node.args[0]
-    value = values.get(changed)
-    if not isinstance(value, Signal) or not value.computed:
-        return
-    for user in list(changed.users):
-        if user not in values:
-            user.replace_input_with(changed, node)
-
-
-def _method(channels: Walk, name: str, of: Any) -> Any:
-    if not isinstance(of, Signal) or not hasattr(Tensor, name):
-        kind = "a tensor" if isinstance(of, Signal) else type(of).__name__
-        channels.refuse(
-            f"its forward calls .{name} of {kind}",
-            "Write it with a function of torch, or with the operators of Python.",
-        )
-    return getattr(Tensor, name)
