@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
-    from prunecore.channels.linear_map import LinearMap, RunningStatistics
+    from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
     from prunecore.channels.signal import Signal
     from prunecore.criteria.criterion import Criterion
     from prunecore.functions.rule import FunctionRule

@@ -22,11 +22,11 @@ from __future__ import annotations
 from prunecore.channels.channels import Channels
 from prunecore.channels.ids import along
 from prunecore.channels.keep import Keep
-from prunecore.channels.linear_map import LinearMap, RunningStatistics
-from prunecore.channels.over_kept import over_kept
-from prunecore.channels.products import count_product
+from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.layers.over_kept import over_kept
+from prunecore.channels.layers.products import count_product
+from prunecore.channels.layers.units import bind_units
 from prunecore.channels.signal import Computed, Signal
-from prunecore.channels.units import bind_units
 from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.criteria.scoring import Scoring
 from prunecore.decorators import DecoratedBlocks

@@ -22,7 +22,7 @@ from prunecore.errors import (
 )
 
 if TYPE_CHECKING:
-    from prunecore.channels.linear_map import LinearMap, RunningStatistics
+    from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
     from prunecore.criteria.criterion import Criterion
     from prunecore.functions.rule import FunctionRule
     from prunecore.latency.backends import LatencyBackend

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from prunecore.calibration import Calibration, Images
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
-from prunecore.channels.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.stored import check_names, check_stored
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import OPEN, Scoring

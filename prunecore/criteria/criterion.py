@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
-from prunecore.channels.linear_map import LinearMap
+from prunecore.channels.layers.linear_map import LinearMap
 from prunecore.criteria.scoring import OPEN, Scoring
 
 

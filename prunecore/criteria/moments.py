@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from prunecore.channels.dependencies import ChannelArray
-from prunecore.channels.linear_map import LinearMap
+from prunecore.channels.layers.linear_map import LinearMap
 
 _FEWEST = 4096  # rows that are looked at, where there are as many
 _PER_COLUMN = 8  # rows for each column

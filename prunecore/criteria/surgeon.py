@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from prunecore.channels.dependencies import ChannelArray, groups_of
-from prunecore.channels.linear_map import LinearMap
+from prunecore.channels.layers.linear_map import LinearMap
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.gates import derivatives, projected
 from prunecore.criteria.images import (

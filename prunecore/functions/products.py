@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.channels import meet_filled
 from prunecore.channels.computed import is_open
 from prunecore.channels.ids import Ids, along, without_channels
-from prunecore.channels.products import count_product
+from prunecore.channels.layers.products import count_product
 from prunecore.channels.signal import Computed, Expanded, Filled, Grid, Signal, Stored
 from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 

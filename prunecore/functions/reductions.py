@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from prunecore.channels.ids import without_channels
-from prunecore.channels.over_kept import over_kept
+from prunecore.channels.layers.over_kept import over_kept
 from prunecore.channels.signal import Grid, Reduced, Signal, shaped
 from prunecore.functions.rule import FunctionRule, Operation, elementwise, everywhere
 

@@ -21,7 +21,7 @@ from prunecore.channels.sizes import Count, Ratio, counted
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
     from prunecore.channels.keep import Keep
-    from prunecore.channels.linear_map import LinearMap
+    from prunecore.channels.layers.linear_map import LinearMap
 
 
 @dataclass(frozen=True)

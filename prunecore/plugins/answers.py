@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import are_handed_out
-from prunecore.channels.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.signal import Signal
 from prunecore.criteria.criterion import Criterion, ScoringContext
 from prunecore.functions.rule import FunctionRule, Operation

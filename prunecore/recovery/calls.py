@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from prunecore.channels.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
 from prunecore.functions.rule import Operation
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from prunecore.channels.linear_map import RunningStatistics
+from prunecore.channels.layers.linear_map import RunningStatistics
 from prunecore.channels.names import tensor_names
 from prunecore.errors import UsageError
 from prunecore.recovery.batch_norm import estimate_statistics

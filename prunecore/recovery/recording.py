@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from prunecore.channels.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
 
 # Rows that a layer is fitted on: this many for each of its columns, and no fewer than that.
 _PER_COLUMN = 4

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
-from prunecore.channels.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
 from prunecore.channels.signal import Signal
 from prunecore.errors import UsageError
 from prunecore.isolation.random_states import OwnDraws, kept_random_states

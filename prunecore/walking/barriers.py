@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.channels import Channels
 from prunecore.channels.ids import Ids, without_channels
+from prunecore.channels.layers.products import count_product
 from prunecore.channels.names import is_of_torch, is_within, join, named_plain_tensors
-from prunecore.channels.products import count_product
 from prunecore.channels.signal import Signal
 from prunecore.channels.sizes import counted
 from prunecore.errors import UnsupportedError

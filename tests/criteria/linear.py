@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from prunecore.channels.linear_map import LinearMap
+from prunecore.channels.layers.linear_map import LinearMap
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import Scoring
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from prunecore.channels.linear_map import RunningStatistics
+from prunecore.channels.layers.linear_map import RunningStatistics
 from prunecore.recovery.batch_norm import estimate_statistics
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunecore.channels.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
 from prunecore.errors import WeightsError
 from prunecore.recovery.least_squares import Errors, Refit
 from prunecore.recovery.recording import Recording

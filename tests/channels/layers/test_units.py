@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from prunecore.channels.dependencies import merge
-from prunecore.channels.units import bind_units
+from prunecore.channels.layers.units import bind_units
 from prunecore.registry import Plugins
 from prunecore.walking.walk import Walk
 
