@@ -267,7 +267,7 @@ class Signal:
     def filled_axis(self) -> int | None:
         """The axis along which all of its places are alike and have met channels, if any."""
         filled, expanded = self.filled, self.origin_as(Expanded)
-        if filled is None or filled.ids is None:
+        if filled is None or filled.ids is None or filled.is_whole:
             return None
         if expanded is None:
             return filled.axis

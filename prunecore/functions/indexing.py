@@ -273,7 +273,8 @@ def _repeat_interleave(channels: Channels, operation: Operation) -> Signal:
 def _write_repeats(arguments: Arguments, result: Signal, keep: Keep) -> Arguments:
     """How often a single place is there, along an axis that is as wide as what it meets."""
     args, keywords = arguments
-    if result.filled_axis is None:
+    given = keywords["repeats"] if "repeats" in keywords else args[1]
+    if result.filled_axis is None or not isinstance(given, int):
         return arguments
     repeats = keep.size(result, result.filled_axis)
     if "repeats" in keywords:

@@ -171,7 +171,10 @@ def _write_repeats(arguments: Arguments, result: Signal, keep: Keep) -> Argument
     given = keywords[several] if several else args[1:]
     inner = given[0] if not several and isinstance(given[0], tuple | list) else given
     place = axis - result.ndim + len(inner)
-    repeats = [keep.size(result, axis) if n == place else one for n, one in enumerate(inner)]
+    repeats = [
+        keep.size(result, axis) if n == place and isinstance(one, int) else one
+        for n, one in enumerate(inner)
+    ]
     if several:
         return args, {**keywords, several: tuple(repeats)}
     return (args[0], *([tuple(repeats)] if inner is given[0] else repeats)), keywords

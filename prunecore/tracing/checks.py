@@ -1,4 +1,4 @@
-"""Checks in a forward, which raise something or do nothing: `assert x.isfinite().all()`."""
+"""Checks in a forward, as `assert x.isfinite().all()`, and questions after what is not finite."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import dis
 from bisect import bisect_right
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, fx
 
 _ENDS = ("RETURN_VALUE", "RETURN_CONST", "YIELD_VALUE", "FOR_ITER")
 
@@ -47,3 +51,33 @@ def _raises(steps: Sequence[dis.Instruction]) -> bool:
         if step.opname in _ENDS or "JUMP" in step.opname:
             return False
     return False
+
+
+def of_finite(condition: fx.Node) -> bool | None:
+    """The answer to a question after tensors that are not finite, where all of them are.
+
+    Args:
+        condition: what a forward branches on.
+
+    Returns:
+        `None` where it asks for something else.
+    """
+    asked: Any = condition
+    negated, quantifier = False, ""
+    while isinstance(asked, fx.Node):
+        name = getattr(asked.target, "__name__", str(asked.target))
+        if name in ("all", "any") and len(asked.all_input_nodes) == 1:
+            quantifier = name
+        elif name in ("not_", "invert", "logical_not"):
+            negated = not negated
+        elif name in _FINITE and asked.target in (name, *_FINITE[name]):
+            return (name == "isfinite") != negated if quantifier else None
+        else:
+            return None
+        asked = asked.args[0]
+    return None
+
+
+_FINITE = {
+    name: (getattr(torch, name), getattr(Tensor, name)) for name in ("isfinite", "isinf", "isnan")
+}

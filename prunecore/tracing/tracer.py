@@ -28,7 +28,7 @@ from prunecore.channels.signal import Signal
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.isolation.state import TORCH
 from prunecore.tracing.arguments import arguments, by_place
-from prunecore.tracing.checks import way_past
+from prunecore.tracing.checks import of_finite, way_past
 from prunecore.tracing.contexts import UNDER, Contexts
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.memories import Forgotten
@@ -363,6 +363,7 @@ class OneLevel(fx.Tracer):
             return self.decider.decide(obj)
         except Undecided:
             way = way_past(sys._getframe(2))
+            way = of_finite(obj.node) if way is None else way
             return super().to_bool(obj) if way is None else way
 
     def proxy(self, node: fx.Node) -> fx.Proxy:

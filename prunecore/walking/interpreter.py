@@ -62,7 +62,7 @@ def interpret(
     for node in graph.nodes:
         channels.comes_to(node)
         args, kwargs = called_with(node, value)
-        uses = FilledUses(channels, node, (args, kwargs))
+        uses = FilledUses(channels, node, (args, kwargs), values)
         if node.op == "placeholder":
             values[node] = next(inputs)
         elif node.op == "get_attr":

@@ -179,24 +179,47 @@ def _follow(walk: Walk, model: nn.Module, signals: Any) -> None:
 def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
     """Keep layers whole that lend their weight to a function, but not all that the layer has."""
     bound = {key for key, _ in records.bindings}
-    making = {key for key, _ in records.filters}
     as_called = {path for path, _ in records.widths}
     visits = records.forwards.visits
     for path, layer in model.named_modules():
         if path in visits:
             continue
         tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
-        stored = set(map(id, tensors))
-        if path not in records.touched and not stored & bound:
+        stored = {id(tensor) for tensor in tensors if tensor.ndim}
+        is_owned = path not in records.forwards.opened and plugins.owner(type(layer)) is not None
+        if not stored & bound or not is_owned:
             continue
         is_called = path in as_called or tied_to(model, path, as_called) is not None
-        is_whole = is_called and stored <= bound
-        is_owned = path not in records.forwards.opened and plugins.owner(type(layer)) is not None
-        if is_whole or not stored & making or not is_owned:
+        if stored <= bound and (is_called or _declare_widths(path, layer, records)):
             continue
         for (key, _), ids in records.bindings.items():
             if key in stored:
                 records.pins.append((ids.ravel(), f"only the weight of {path} is used"))
+
+
+def _declare_widths(path: str, layer: nn.Module, records: Records) -> bool:
+    """Declare which arguments of a layer that is never called count the channels of its weights.
+
+    Args:
+        path: of the layer.
+        layer: the layer, all of whose weights are bound.
+        records: of the walk.
+
+    Returns:
+        False where it may be one or another. Where it is none, the layer asks its weights.
+    """
+    tensors = layer.parameters(recurse=False)
+    axes = [(id(x), axis, size) for x in tensors for axis, size in enumerate(x.shape)]
+    found: dict[tuple[str, str], Ids] = {}
+    for key, axis, size in axes:
+        named = [n for n, value in vars(layer).items() if type(value) is int and value == size]
+        if (key, axis) not in records.bindings or not named:
+            continue
+        if len(named) != 1 or sum(other == size for *_, other in axes) != 1:
+            return False
+        found[path, named[0]] = records.bindings[key, axis]
+    records.widths |= found
+    return True
 
 
 def _pin_met_whole(records: Records) -> None:

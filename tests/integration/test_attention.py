@@ -621,6 +621,36 @@ class Shifted(nn.Module):
         return self.layer(x) * gate + shift
 
 
+class Clamped(nn.Module):
+    """Asks in training for numbers that are not finite, as layers of DETR do."""
+
+    def __init__(self, asks: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.asks = asks
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if self.training and self.asks(x):
+            most = torch.finfo(x.dtype).max - 1000
+            x = x.clamp(-most, most)
+        return self.head(x)
+
+
+ASKS: dict[str, Callable[[Tensor], Any]] = {
+    "not all finite": lambda x: not torch.isfinite(x).all(),
+    "any infinite": lambda x: torch.isinf(x).any() or torch.isnan(x).any(),
+    "not finite at all": lambda x: torch.logical_not(x.isfinite()).any(),
+}
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_all_numbers_are_taken_to_be_finite(name: str) -> None:
+    small = prunecore.prune(Clamped(ASKS[name]), torch.randn(4, 3), level=30, mode="random")
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert ".clamp(" not in small.source
+
+
 class Named(nn.Module):
     """Calls a child by keywords alone, with more than a line holds."""
 

@@ -66,6 +66,28 @@ class Tokens(nn.Module):
         return self.head(self.stem(x) + tokens.mean(1, keepdim=True))
 
 
+class Table(nn.Module):
+    """The weight of an embedding is used as it is."""
+
+    def __init__(self, use: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, WIDTH), nn.Linear(WIDTH, 2)
+        self.table, self.layer = nn.Embedding(7, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.use = use
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.use(self, x, self.table.weight)
+        return self.head(self.stem(x) + self.layer(self.stem(x) + y))
+
+
+TABLES: dict[str, Callable[..., Tensor]] = {
+    "as it is": lambda net, x, table: table,
+    "for each input": lambda net, x, table: table.unsqueeze(0).repeat(x.shape[0], 1, 1),
+    "expanded": lambda net, x, table: table[None].expand(x.size(0), -1, -1),
+    "given to a layer": lambda net, x, table: net.layer(table.unsqueeze(0).repeat(len(x), 1, 1)),
+}
+
+
 class Map(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -101,6 +123,7 @@ class Detector(nn.Module):
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     **{f"positions {name}": lambda p=places: Positions(p) for name, places in PLACES.items()},
+    **{f"table {name}": lambda u=use: Table(u) for name, use in TABLES.items()},
     "tokens": Tokens,
     "map": Map,
 }
@@ -109,11 +132,26 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_channels_go_from_what_is_learned(name: str) -> None:
     torch.manual_seed(0)
-    shape = (7, 3) if name == "tokens" else (3, SIZE, SIZE)
+    shape = (7, 3) if name.startswith(("tokens", "table")) else (3, SIZE, SIZE)
     small = prunecore.prune(NETWORKS[name](), level=40, input_shape=shape, mode="random")
     assert small.report["verified"]["max_relative_difference"] <= 1e-9
     assert small.report["left_whole"] == []
     assert small.report["level"]["achieved"] > 30
+
+
+def test_a_norm_whose_weight_alone_is_used_keeps_what_meets_it() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.head = nn.Linear(3, WIDTH), nn.Linear(WIDTH, 2)
+            self.norm, self.free = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.free(self.stem(x) * self.norm.weight))
+
+    report = prunecore.prune(Scaled(), level=20, input_shape=(7, 3)).report
+    assert report["verified"]
+    assert {"layer": "stem", "reason": "only the weight of norm is used"} in report["left_whole"]
 
 
 def test_queries_that_are_learned_go_with_the_transformer_s_width() -> None:
