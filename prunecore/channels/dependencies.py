@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from prunecore.channels.channels import MEETS_WHOLE
+from prunecore.channels.coupling import MEETS_WHOLE
 from prunecore.channels.ids import FIXED, Ids
 from prunecore.channels.names import is_within, named_plain_tensors, tensor_names
 from prunecore.channels.records import (

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.channels import meet_filled
 from prunecore.channels.computed import is_open
+from prunecore.channels.coupling import meet_filled
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.layers.products import count_product
 from prunecore.channels.signal import Computed, Expanded, Filled, Grid, Signal, Stored

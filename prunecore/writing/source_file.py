@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore.channels.channels import MEETS_WHOLE
+from prunecore.channels.coupling import MEETS_WHOLE
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_of_torch

@@ -1,1 +1,1 @@
-"""What plugins tell of layers beside their channels: products, units, maps, functions over the kept."""
+"""What plugins tell of layers beside their channels: products, units, what is scored and kept."""
