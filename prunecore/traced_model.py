@@ -397,7 +397,7 @@ class TracedModel:
         name = checked_name(request.name or default_name(model))
         plan = plan or self.plan_for(request)
         keep = Keep(model, dependencies, plan.kept, plan.removed_blocks)
-        docstring = docstring_of(model, request, plan, self.inputs)
+        docstring = docstring_of(model, request, plan, self.inputs, dependencies.forwards.needed)
         weights = transfer_weights(model, keep, self.plugins)
         with naming_the_writer(model, keep, self.plugins, weights):
             source = write_network(model, keep, self.plugins, name, docstring)

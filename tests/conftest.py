@@ -251,12 +251,13 @@ def masked(model: nn.Module, keep: Keep) -> nn.Module:
         module.forward = functools.partial(forward, module, torch.from_numpy(keep.place(index)))
     for path, calls in keep.dependencies.masked_functions.items():
         module = model.get_submodule(path)
-        graph = keep.dependencies.forwards.traces[path].graph
+        ways = keep.dependencies.forwards.ways[path]
+        graphs = {absent: [trace.graph] for absent, trace in ways.items()}
         replaced = {
             call: functools.partial(function, torch.from_numpy(keep.place(index)))
             for call, (index, function) in calls.items()
         }
-        module.forward = replaying(module, graph, replaced)
+        module.forward = replaying(module, graphs, replaced)
     return model
 
 

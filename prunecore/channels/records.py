@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Mapping, Set
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,10 +111,18 @@ class Forwards:
     """What the forwards of a network do; a walk fills it while it goes.
 
     Attributes:
-        traces: the forwards that were followed, by path.
+        ways: the forwards that were followed, by path and by the arguments that are `None`.
+        other_sizes: the same as they go for inputs of other sizes: by what they do at their
+            branches on these.
+        visits_elsewhere: the calls of modules that only these ways come to, by path.
+        traces: all of them as one for each path, when the walk has ended.
         visits: the calls of each module that eval mode or else training reaches, by path and in
             order.
         training_visits: those of training, where that does something else than eval mode.
+        visits_without: those in eval mode and in training where the network is called without some
+            of its optional inputs, by their names.
+        only_without: paths of the modules that are called only there, or for other sizes.
+        needed: the names of the optional inputs that it is not followed without.
         only_in_training: paths of the modules that eval mode does not reach.
         as_in_eval: paths of the modules that are to train as they run in eval mode.
         absent: paths of the modules that training is to do without, where others call them.
@@ -128,9 +136,17 @@ class Forwards:
         barriers: the errors that following a module ended with which is left as it stands, by path.
     """
 
+    ways: dict[str, dict[frozenset[str], Trace]] = field(default_factory=dict)
+    other_sizes: dict[tuple[str, frozenset[str]], dict[Any, Trace]] = field(default_factory=dict)
+    visits_elsewhere: dict[str, list[Visit]] = field(default_factory=dict)
     traces: dict[str, Trace] = field(default_factory=dict)
     visits: dict[str, list[Visit]] = field(default_factory=dict)
     training_visits: dict[str, list[Visit]] = field(default_factory=dict)
+    visits_without: dict[frozenset[str], tuple[dict[str, list[Visit]], dict[str, list[Visit]]]] = (
+        field(default_factory=dict)
+    )
+    only_without: Set[str] = frozenset()
+    needed: Sequence[str] = ()
     only_in_training: Set[str] = frozenset()
     as_in_eval: Set[str] = frozenset()
     absent: Set[str] = frozenset()
@@ -140,6 +156,17 @@ class Forwards:
     without_hooks: tuple[str, ...] = ()
     constants_held: set[str] = field(default_factory=set)
     barriers: Mapping[str, UnsupportedError] = field(default_factory=dict)
+
+    def for_other_sizes(self, path: str, absent: frozenset[str]) -> list[Trace]:
+        """A forward as it goes for inputs of other sizes than those that it was traced for."""
+        natural = self.ways[path][absent]
+        followed = self.other_sizes.get((path, absent), {}).values()
+        return [trace for trace in followed if trace is not natural]
+
+    def each_way(self) -> Iterator[tuple[str, Trace]]:
+        """The forwards that were followed, with their paths, each way of one by itself."""
+        for path, ways in self.ways.items():
+            yield from ((path, trace) for trace in ways.values())
 
 
 @dataclass

@@ -223,6 +223,9 @@ def whole_lines(report: Mapping[str, Any]) -> list[str]:
     ]
     if report["fixed_arguments"]:
         lines.append(f"Without arguments of its forward: {', '.join(report['fixed_arguments'])}.")
+    if report["needed_arguments"]:
+        needed = ", ".join(report["needed_arguments"])
+        lines.append(f"Never without arguments that the original's forward may lack: {needed}.")
     if report["left_out"]:
         lines.append(f"Left out: {', '.join(map(shown, report['left_out']))}.")
     return lines

@@ -30,10 +30,19 @@ SCHEMA = 1
 _Fits = Callable[[Any], bool]
 
 
-def docstring_of(model: nn.Module, request: Request, plan: Plan, inputs: Inputs) -> str:
+def docstring_of(
+    model: nn.Module, request: Request, plan: Plan, inputs: Inputs, needed: Sequence[str] = ()
+) -> str:
     """What the written file says of itself; what another run would say, too.
 
     How much of a latency is gone is measured, and may differ.
+
+    Args:
+        model: the original.
+        request: what was asked.
+        plan: the level and the costs.
+        inputs: what the network is called with.
+        needed: the arguments that the original's forward may lack, and the written one may not.
     """
     before, after = plan.before, plan.after
     counted = {"params": "parameters", "macs": "MACs"}.get(plan.target, plan.target)
@@ -44,10 +53,11 @@ def docstring_of(model: nn.Module, request: Request, plan: Plan, inputs: Inputs)
     name = nearest_name(type(model).__name__, "Module")
     fixed = ", ".join(fixed_arguments(model, inputs))
     lacks = f"\nWithout arguments that the original's forward may be given: {fixed}.\n"
+    always = f"\nNever without arguments that the original's may lack: {', '.join(needed)}.\n"
     return (
         f"{name} without {plan.achieved:.0f} % of its {counted}: {figures}.\n\n"
         f"Written by prunecore ({request.mode}, {asked}) from {origin}. "
-        f"Edit freely.\n{lacks if fixed else ''}"
+        f"Edit freely.\n{lacks if fixed else ''}{always if needed else ''}"
     )
 
 
@@ -135,6 +145,7 @@ def build_report(
         "steps": 1,
         "tried": [],
         "fixed_arguments": fixed_arguments(model, inputs),
+        "needed_arguments": list(dependencies.forwards.needed),
         "left_out": list(keep.left_out),
         "left_whole": _left_whole(dependencies, keep.removed_blocks),
         "plugins": dict(plugins),
@@ -191,6 +202,7 @@ def build_inspection(
             for layers, places in groups
         ],
         "fixed_arguments": fixed_arguments(model, inputs),
+        "needed_arguments": list(dependencies.forwards.needed),
         "left_out": list(dependencies.left_out),
         "left_whole": _left_whole(dependencies, removed_blocks=()),
         "plugins": dict(plugins),
@@ -325,6 +337,7 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
         _or_null(_has(max_relative_difference=_is_number, inputs=_is_whole)),
     ),
     "fixed_arguments": ("a list of names", _is_list(_is_text)),
+    "needed_arguments": ("a list of names", _is_list(_is_text)),
     "left_out": ("a list of modules", _is_list(_is_text)),
     "left_whole": (
         "a list of layers with reasons",

@@ -90,7 +90,7 @@ def layer_axes(dependencies: Dependencies) -> dict[str, tuple[int, ...]]:
         dependencies: the network's channels.
     """
     forwards = dependencies.forwards
-    called = forwards.visits.keys() - forwards.only_in_training
+    called = forwards.visits.keys() - forwards.only_in_training - forwards.only_without
     removable = np.append(dependencies.removable, False)  # FIXED is the last place
     may_go = [bool(removable[array].any()) for array in dependencies.axes]
     holders = {above for path in called for above in _above(path)}

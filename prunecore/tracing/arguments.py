@@ -64,12 +64,23 @@ def by_place(supplied: Mapping[str, Any]) -> int:
 
 
 def constants(supplied: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call that are constants, by name."""
+    """The arguments of a call that are constants other than `None`, by name."""
     return {
         name: "self.training" if isinstance(value, TrainingFlag) else value
         for name, value in supplied.items()
-        if is_constant(value)
+        if is_constant(value) and value is not None
     }
+
+
+def absent_from(signature: inspect.Signature, supplied: Mapping[str, Any]) -> frozenset[str]:
+    """The arguments that are `None` in a call: given so, or by default.
+
+    Args:
+        signature: of the forward, without the module itself.
+        supplied: the arguments that are given, by parameter name.
+    """
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+    return frozenset(name for name, value in {**defaults, **supplied}.items() if value is None)
 
 
 def without_constants(

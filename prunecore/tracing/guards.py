@@ -16,6 +16,7 @@ from prunecore.functions.table import SIGNS
 from prunecore.isolation.copies import Isolation
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.tracing.arguments import called_with
+from prunecore.tracing.conditions import TAKEN, Taken
 from prunecore.tracing.modules.attributes import TrainingFlag, meta, without_storage
 from prunecore.tracing.modules.leaves import always_returned_by
 from prunecore.tracing.nodes import reads_shape
@@ -38,6 +39,7 @@ class Decider:
         inputs: what each placeholder stands for, by its name.
         in_training: the mode in which modules are called.
         draws: notes what the forward draws, but not what modules do that are called for shapes.
+        forced: which ways the first branches on sizes go, whatever these are.
 
     Attributes:
         is_computing: whether modules are being called for their shapes, not to be traced.
@@ -48,6 +50,7 @@ class Decider:
         module: nn.Module,
         inputs: Mapping[str, Any],
         in_training: bool,
+        forced: Sequence[bool] = (),
         draws: OwnDraws | None = None,
     ) -> None:
         self._draws = draws or OwnDraws()
@@ -56,8 +59,10 @@ class Decider:
         self._in_training = in_training
         self._values: dict[fx.Node, Any] = {}
         self._changing: dict[Any, bool] = {}  # whether modules of a kind change lists given to them
-        self._asserted: set[str] = set()  # what the trace has assertions of
         self.is_computing = False
+        self._forced = forced
+        self._ways: list[bool] = []  # which way each branch so far goes
+        self._taken: dict[str, bool] = {}  # likewise, by what it asks for
 
     def decide(self, condition: fx.Proxy) -> bool:
         """True if a condition holds; the trace gets an assertion that says so.
@@ -69,7 +74,7 @@ class Decider:
         Raises:
             Undecided: that depends on the values of tensors.
         """
-        node, asserted = condition.node, cast(Any, condition)
+        node = condition.node
         value = self.known(condition)
         if isinstance(value, Tensor):
             raise Undecided
@@ -79,17 +84,19 @@ class Decider:
         told = [*map(self._told, node.args)]
         if value is True and node.target is operator.eq and told[0] == told[1]:
             return value
+        if (asked := self._told(node)) in self._taken:
+            return self._taken[asked]
+        place = len(self._ways)
+        holds = self._forced[place] if place < len(self._forced) else bool(value)
+        asserts = cast(Any, torch._assert)  # which returns what stands for its call
+        guard = asserts(_asserted(condition, isinstance(value, bool), holds), GUARD)
+        guard.node.meta[TAKEN] = Taken(f"branch{''.join(map(str, map(int, self._ways)))}", holds)
+        self._ways.append(holds)
+        self._taken[asked] = holds
         sign = SIGNS.get(cast(Any, node.target))
-        if isinstance(value, bool) and not value and sign and sign.opposite:
-            tracer, given = condition.tracer, cast(Any, node.args)
-            given = [fx.Proxy(s, tracer) if isinstance(s, fx.Node) else s for s in given]
-            asserted = sign.opposite(*given)
-        elif not isinstance(value, bool) or not value:
-            asserted = asserted != 0 if value else asserted == 0
-        if (text := self._told(asserted.node)) not in self._asserted:
-            self._asserted.add(text)
-            torch._assert(asserted, GUARD)
-        return bool(value)
+        if sign and sign.opposite:
+            self._taken[f"{sign.opposite}({', '.join(told)})"] = not holds
+        return holds
 
     def number(self, proxy: fx.Proxy) -> Any:
         """The number that a proxy stands for; the trace gets an assertion that says which.
@@ -249,6 +256,19 @@ class Decider:
             return always_returned_by(child, self._in_training, *args, **kwargs)
         except Exception as error:  # whatever a child raises
             raise Undecided from error
+
+
+def _asserted(condition: fx.Proxy, is_bool: bool, holds: bool) -> Any:
+    """What is so where a condition holds, or where it does not."""
+    node, asked = condition.node, cast(Any, condition)
+    sign = SIGNS.get(cast(Any, node.target))
+    if is_bool and not holds and sign and sign.opposite:
+        tracer, given = condition.tracer, cast(Any, node.args)
+        given = [fx.Proxy(s, tracer) if isinstance(s, fx.Node) else s for s in given]
+        return sign.opposite(*given)
+    if is_bool and holds:
+        return asked
+    return asked != 0 if holds else asked == 0
 
 
 def _is_same_for_all(sides: Sequence[Any]) -> bool:

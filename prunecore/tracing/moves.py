@@ -6,7 +6,7 @@ import copy
 
 from torch import fx
 
-from prunecore.tracing.train_eval import alike
+from prunecore.tracing.ways.pairing import alike
 
 
 def alike_but_for_moves(first: fx.Graph, second: fx.Graph) -> bool:

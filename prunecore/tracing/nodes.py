@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, fx
 
 from prunecore.functions.table import SIGNS
+from prunecore.tracing.conditions import decide
 
 IS_PUT_BACK = "put back"  # ... that it stands for `y[0] += x`, with the assignment after it
+NAME = "name"  # ... what it is called where forwards that go several ways have one of its name
 IS_COPY = "copy"  # ... that what it returns has to stay a copy of the tensor whose places it takes
 
 
@@ -27,7 +29,10 @@ def without_dead(graph: fx.Graph) -> None:
 
 def is_dead(node: fx.Node) -> bool:
     """True if nothing uses the node, and computing it changes nothing."""
-    if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
+    if node.op in ("placeholder", "output", "call_module") or node.target in (
+        torch._assert,
+        decide,
+    ):
         return False
     return not is_in_place(node) and all(is_dead(user) for user in node.users)
 
@@ -42,6 +47,12 @@ def is_in_place(node: fx.Node) -> bool:
         or node.kwargs.get("inplace") is True
         or node.kwargs.get("out") is not None
     )
+
+
+def name_of(node: fx.Node) -> str:
+    """The name of a node, which no other has in any way that its forward goes."""
+    name: str = node.meta.get(NAME, node.name)
+    return name
 
 
 def function_of(node: fx.Node) -> Any:

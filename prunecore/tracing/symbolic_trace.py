@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,14 +21,15 @@ from prunecore.isolation.copies import Isolation
 from prunecore.isolation.random_states import PythonsDraws, kept_random_states
 from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.answers import answered
-from prunecore.tracing.arguments import put_together
+from prunecore.tracing.arguments import absent_from, put_together
+from prunecore.tracing.conditions import TAKEN, Taken
 from prunecore.tracing.in_place import without_augmented, without_shaping
 from prunecore.tracing.memories import Forgotten, SetAnewError, UsedError, remembered
 from prunecore.tracing.modules.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.modules.module_hooks import Hook, kept_hooks
 from prunecore.tracing.modules.scopes import Scopes, leave_out
 from prunecore.tracing.moves import alike_but_for_moves
-from prunecore.tracing.nodes import is_in_place, without_dead
+from prunecore.tracing.nodes import NAME, is_in_place, without_dead
 from prunecore.tracing.source_lines import (
     file_of,
     raising_line,
@@ -42,7 +44,9 @@ from prunecore.tracing.tracer import (
     forward_of,
     without_views,
 )
-from prunecore.tracing.train_eval import TrainEval, alike
+from prunecore.tracing.ways.pairing import alike
+from prunecore.tracing.ways.size_branches import other_ways
+from prunecore.tracing.ways.train_eval import TrainEval
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Level:
         followed: paths in the network of the modules whose hooks have been called meanwhile.
         known: the functions that there are rules for, which a trace does not go through where
             `torch.fx.wrap` marks them.
+        forced: which ways its first branches on sizes go, whatever these are.
     """
 
     hooks: Mapping[str, tuple[str, Sequence[Hook]]] = field(default_factory=dict)
@@ -64,6 +69,7 @@ class Level:
     is_whole: bool = False
     followed: set[str] = field(default_factory=set)
     known: Collection[Callable[..., Any]] = ()
+    forced: Sequence[bool] = ()
 
 
 def trace_level(
@@ -194,6 +200,9 @@ def _trace(
     without_shaping(tracer.graph, module, supplied)
     without_augmented(tracer.graph, module, supplied)
     without_dead(tracer.graph)
+    if forgotten:  # which way is gone depends on what the call before has kept
+        for node in tracer.graph.nodes:
+            node.meta.pop(TAKEN, None)
     put_together(tracer.graph, supplied)
     return tracer
 
@@ -244,7 +253,7 @@ def _attempt(
         holder, _, name = child.rpartition(".")
         shadow.get_submodule(holder)._modules[name] = None
     within = _within(level, shadow, isolation)
-    tracer = OneLevel(shadow, supplied, within, in_training, on_cuda)
+    tracer = OneLevel(shadow, supplied, within, in_training, on_cuda, level.forced)
     buffers = {name: held for name, held in shadow.named_buffers() if name not in forgotten}
     tracer.buffers = list(buffers.values())
     tracer.forgotten = Forgotten(shadow, forgotten)
@@ -411,6 +420,7 @@ class TraceCache:
         self._isolation = Isolation(model)
         self._paths = module_paths(model)
         self._graphs: dict[Hashable, TrainEval] = {}
+        self._others: dict[Hashable, Mapping[tuple[Taken, ...], fx.Graph]] = {}
 
     def check(self, path: str, in_training: bool) -> None:
         """Check that a module that is called is not one to be left out.
@@ -447,14 +457,14 @@ class TraceCache:
         Raises:
             UnsupportedError: it cannot be traced.
         """
-        leaves, structure = pytree.tree_flatten(dict(supplied))
-        shapes = tuple(leaf.shape if isinstance(leaf, Signal) else None for leaf in leaves)
-        key = path, str(structure), shapes
+        absent = absent_from(inspect.signature(module.forward), supplied)
+        key = _key(path, supplied, absent)
         if key not in self._graphs:
             both = TRAINING not in self._drop
             copied = self._isolation.of(module)
             level = self._level(module, path)
             self._graphs[key] = trace_level(copied, path, supplied, both, level)
+            _name(self._graphs[key], absent)
         graphs = self._graphs[key]
         if graphs.training is None:
             self.lacking.add(path)
@@ -473,6 +483,34 @@ class TraceCache:
         copied = self._isolation.of(module)
         return trace_training(copied, path, supplied, self._level(module, path), dropped)
 
+    def other_sizes(
+        self, module: nn.Module, path: str, supplied: Mapping[str, Any]
+    ) -> Mapping[tuple[Taken, ...], fx.Graph]:
+        """A module's forward in eval mode as it goes for inputs of other sizes.
+
+        None where training does something else.
+
+        Args:
+            module: the module, whose forward has been traced.
+            path: its path in the network.
+            supplied: the arguments of its forward that are given, by parameter name.
+        """
+        absent = absent_from(inspect.signature(module.forward), supplied)
+        key = _key(path, supplied, absent)
+        if key not in self._others:
+            graphs, copied = self._graphs[key], self._isolation.of(module)
+            level = self._level(module, path)
+
+            def trace(forced: Sequence[bool]) -> fx.Graph:
+                forcing = replace(level, forced=forced)
+                other = trace_level(copied, path, supplied, both=False, level=forcing)
+                _name(other, absent)
+                return other.eval
+
+            is_one = graphs.training in (graphs.eval, None)
+            self._others[key] = other_ways(graphs.eval, trace) if is_one else {}
+        return self._others[key]
+
     def _level(self, module: nn.Module, path: str) -> Level:
         """What belongs to the trace of a module beside its forward."""
         scopes = self._scopes
@@ -490,6 +528,20 @@ class TraceCache:
             if place in scopes.inlined and part:
                 inlined.append(part)
         return Level(hooks, inlined, is_whole, self.followed, self._rules)
+
+
+def _key(path: str, supplied: Mapping[str, Any], absent: frozenset[str]) -> Hashable:
+    """What a trace of a module depends on."""
+    leaves, structure = pytree.tree_flatten(dict(supplied))
+    shapes = tuple(leaf.shape if isinstance(leaf, Signal) else None for leaf in leaves)
+    return path, str(structure), shapes, absent
+
+
+def _name(graphs: TrainEval, absent: Collection[str]) -> None:
+    """Tell the nodes of a forward from those of the other ways that it goes."""
+    if absent:
+        for node in graphs.eval.nodes:
+            node.meta[NAME] = f"{node.name} without {', '.join(sorted(absent))}"
 
 
 def _called(graph: fx.Graph) -> set[str]:

@@ -146,6 +146,7 @@ class OneLevel(fx.Tracer):
         within: what else belongs to the trace.
         in_training: the mode that it is traced in.
         on_cuda: what it is told where it asks whether its tensors are there.
+        forced: which ways its first branches on sizes go, whatever these are.
 
     Attributes:
         asks_cuda: whether it has asked that.
@@ -167,13 +168,14 @@ class OneLevel(fx.Tracer):
         within: Within,
         in_training: bool,
         on_cuda: bool = False,
+        forced: Sequence[bool] = (),
     ) -> None:
         super().__init__()
         self.asking: list[tuple[dict[str, Any], str]] = []
         self.supplied = supplied
         self._within = within
         self.draws = OwnDraws()
-        self.decider = Decider(module, supplied, in_training, self.draws)
+        self.decider = Decider(module, supplied, in_training, forced, self.draws)
         self.contexts = Contexts()
         self.on_cuda = on_cuda
         self.asks_cuda = False

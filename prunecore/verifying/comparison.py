@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
@@ -18,14 +19,16 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.names import module_paths
 from prunecore.channels.signal import Signal
 from prunecore.errors import VerificationError
-from prunecore.inputs import BATCH, Arguments, Inputs, tensors
+from prunecore.inputs import BATCH, Inputs, tensors
 from prunecore.isolation.state import kept_contents
 from prunecore.tracing.arguments import without_constants
+from prunecore.tracing.guards import GUARD
 from prunecore.tracing.modules.module_hooks import hooks_in, hooks_of
 from prunecore.tracing.modules.scopes import HOOKS
 from prunecore.verifying.masking import as_double, called_copy, masked_original
-from prunecore.verifying.running import Places, Projections, Recorder, Run, Visits, cared_for
+from prunecore.verifying.running import Places, Projections, Recorder, Run, cared_for
 from prunecore.walking.diagnosis import check_answers, watch
+from prunecore.walking.ways import without
 
 TOLERANCE = 1e-9  # relative, in float64
 
@@ -44,7 +47,8 @@ def verify(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> 
     The output is compared, and the output of every layer that mixes channels on the way, each
     relative to its own size: weights that let the signal die out would otherwise hide any fault
     before that. Compared is eval mode and, where that is another way, training, in which every
-    random draw, as of a dropout, is its mean.
+    random draw, as of a dropout, is its mean; each with all inputs and, where the network is
+    followed without some of them, without these.
 
     Args:
         model: the original; a copy is masked, and shares nothing with it.
@@ -65,14 +69,14 @@ def verify(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> 
 
 
 def _verified(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) -> dict[str, Any]:
-    samples, found = inputs.samples(model), keep.dependencies
+    found = keep.dependencies
     if hooks_in(model) or found.forwards.opened or found.masked_forwards or found.masked_functions:
         _check_reading(model, keep, inputs)
-    difference = _compare(_Pair(model, keep, written, samples, in_training=False))
-    if found.forwards.training_visits:
-        several = inputs.samples(model, least=2)  # batch norm has to have a variance
-        in_training = _compare(_Pair(model, keep, written, several, in_training=True))
-        difference = max(difference, in_training)
+    runs = _runs(model, keep, inputs)
+    difference = max(_compare(_Pair(model, keep, written, run)) for run in runs)
+    if any(len(ways) > 1 for ways in found.forwards.other_sizes.values()):
+        others = [_Pair(model, keep, written, run) for run in _at_other_sizes(runs[0])]
+        difference = max(difference, *map(_compare_outputs, others))
     bound = next(bound for bound in _BOUNDS if difference <= bound)
     return {"max_relative_difference": bound, "inputs": inputs.batch()}
 
@@ -89,24 +93,21 @@ def _check_reading(model: nn.Module, keep: Keep, inputs: Inputs) -> None:
     """
     found, paths = keep.dependencies, _compared_paths(model, model)
     whole = Keep(model, found, np.ones(found.count, dtype=bool))
-    for in_training in (False, True) if found.forwards.training_visits else (False,):
-        visits = found.forwards.training_visits if in_training else found.forwards.visits
-        samples = inputs.samples(model, least=2 if in_training else 1)
-        device = tensors(samples)[0].device
-        run = Run(samples, visits, in_training, found.forwards.as_in_eval)
+    for run in _runs(model, keep, inputs):
+        device = tensors(run.inputs)[0].device
         called = called_copy(model, found.forwards.without_hooks, device)
-        _leave_out(keep, called, in_training)
+        _leave_out(keep, called, run.in_training)
         expected = Recorder({}, run).run(called, called, paths)
         del called  # its memory is what the other run needs
         followed = masked_original(model, whole, device)
-        _leave_out(keep, followed, in_training)
+        _leave_out(keep, followed, run.in_training)
         actual = Recorder({}, run).run(followed, followed, paths)
         path, difference = _largest_difference(expected, actual)
         if not difference <= TOLERANCE:
             raise VerificationError(
                 "The network does something else when it is called than what was followed, by "
                 f"{difference:.3g}, relative, first at {cared_for(path, model, run.visits)}"
-                f"{', in training' if in_training else ''}.\n{_remedy(model)}"
+                f"{run.told}.\n{_remedy(model)}"
             )
 
 
@@ -116,21 +117,60 @@ def _remedy(model: nn.Module) -> str:
     return _FAULT
 
 
+def _runs(model: nn.Module, keep: Keep, inputs: Inputs) -> list[Run]:
+    """The ways that a network is run: in eval mode and training, with and without some inputs."""
+    forwards = keep.dependencies.forwards
+    ways = {frozenset[str](): (forwards.visits, forwards.training_visits)}
+    runs = []
+    for absent, (visits, in_training) in {**ways, **forwards.visits_without}.items():
+        samples = without(model, inputs.samples(model), absent)
+        runs.append(Run(samples, visits, absent=absent))
+        if in_training:
+            several = inputs.samples(model, least=2)  # batch norm has to have a variance
+            samples = without(model, several, absent)
+            runs.append(Run(samples, in_training, True, forwards.as_in_eval, absent))
+    return runs
+
+
+_GROWTHS = (1, 2, 3, 5)  # places that an axis is longer by
+
+
+def _at_other_sizes(run: Run) -> list[Run]:
+    """The same run on one larger input, which goes on as it has begun, of several sizes."""
+    return [
+        replace(run, inputs=pytree.tree_map_only(Tensor, grown, run.inputs))
+        for first in (2, 1)  # of images, and of tokens
+        for places in _GROWTHS
+        for grown in [functools.partial(_grown, first=first, places=places)]
+    ]
+
+
+def _grown(x: Tensor, first: int, places: int) -> Tensor:
+    """The first input of a batch, longer by some places.
+
+    Args:
+        x: the batch.
+        first: the first axis that grows: the second, alone, or the third, and all after it. Of
+            numbers that are whole it is the second, and all after it.
+        places: how many.
+    """
+    is_float = x.is_floating_point()
+    axes = range(x.ndim)[first if is_float else 1 : 2 if is_float and first == 1 else None]
+    x = x[:1]
+    for axis in axes:
+        more = torch.arange(x.shape[axis] + places, device=x.device) % x.shape[axis]
+        x = x.index_select(axis, more)
+    return x
+
+
 @dataclass(frozen=True)
 class _Pair:
-    """The two networks, and what they are run on in training or in eval mode."""
+    """The two networks, and how they are run."""
 
     model: nn.Module
     keep: Keep
     written: nn.Module
-    inputs: Arguments
-    in_training: bool
-
-    @property
-    def visits(self) -> Visits:
-        """The calls of each module in the walk of the mode, by path."""
-        found = self.keep.dependencies
-        return found.forwards.training_visits if self.in_training else found.forwards.visits
+    run: Run
 
 
 def _compare(pair: _Pair) -> float:
@@ -150,11 +190,56 @@ def _compare(pair: _Pair) -> float:
         first = _first_difference(*_run_both(pair, _visited_paths(pair))) or path
         raise VerificationError(
             f"The written network differs from the masked original by {difference:.3g}, relative, "
-            f"first at {cared_for(first, pair.model, pair.visits)}"
-            f"{', in training' if pair.in_training else ''}; at most {TOLERANCE:g} is right.\n"
+            f"first at {cared_for(first, pair.model, pair.run.visits)}"
+            f"{pair.run.told}; at most {TOLERANCE:g} is right.\n"
             f"{_FAULT}"
         )
     return difference
+
+
+def _compare_outputs(pair: _Pair) -> float:
+    """The largest difference between what two networks return, which may branch on sizes.
+
+    Returns:
+        It, relative; 0 where the original does not take the inputs, or the written network says
+        that it does not.
+
+    Raises:
+        VerificationError: it is too large.
+    """
+    run, device = pair.run, tensors(pair.run.inputs)[0].device
+    original = masked_original(pair.model, pair.keep, device)
+    recorder, output = Recorder({}, run), {"": ""}
+    try:
+        expected = recorder.run(original, original, output)
+    except VerificationError:
+        return 0.0
+    try:
+        actual = recorder.run(pair.written, _in_double(pair, device), output)
+    except VerificationError as error:
+        if isinstance(error.__cause__, AssertionError) and GUARD in str(error.__cause__):
+            return 0.0
+        raise
+    _, difference = _largest_difference(expected, actual)
+    if not difference <= TOLERANCE:
+        shapes = " and ".join(str(tuple(x.shape)) for x in tensors(run.inputs))
+        raise VerificationError(
+            f"The written network differs from the masked original by {difference:.3g}, relative, "
+            f"for inputs of shape {shapes}; at most {TOLERANCE:g} is right.\n{_FAULT}"
+        )
+    return difference
+
+
+def _in_double(pair: _Pair, device: torch.device) -> Callable[..., Any]:
+    """What calls the written network in float64."""
+    stored = as_double(pair.written, device)
+    chosen = pair.keep.constants(pair.model)
+
+    def in_double(*args: Any, **kwargs: Any) -> Any:
+        args, kwargs = without_constants(pair.model, chosen, args, kwargs)
+        return functional_call(pair.written, stored, args, kwargs, tie_weights=False)
+
+    return in_double
 
 
 def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Projections, Projections]:
@@ -164,25 +249,17 @@ def _run_both(pair: _Pair, paths: Mapping[str, str]) -> tuple[Projections, Proje
         PluginError: a block of the original returns other tensors than its plugin said.
         VerificationError: one of the two cannot be run.
     """
-    visits, device = pair.visits, tensors(pair.inputs)[0].device
+    run, visits, device = pair.run, pair.run.visits, tensors(pair.run.inputs)[0].device
     original = masked_original(pair.model, pair.keep, device)
-    runs = watch(original, visits, len(tensors(pair.inputs)[0]))
-    run = Run(pair.inputs, visits, pair.in_training, pair.keep.dependencies.forwards.as_in_eval)
-    _leave_out(pair.keep, original, pair.in_training)
+    runs = watch(original, visits, len(tensors(run.inputs)[0]))
+    _leave_out(pair.keep, original, run.in_training)
     try:
         expected = Recorder(_kept_places(pair, device), run).run(original, original, paths)
     finally:
         check_answers(visits, runs, BATCH)
     del original  # its memory is what the other run needs
-    in_float64 = as_double(pair.written, device)
-    chosen = pair.keep.constants(pair.model)
-
-    def in_double(*args: Any, **kwargs: Any) -> Any:
-        args, kwargs = without_constants(pair.model, chosen, args, kwargs)
-        return functional_call(pair.written, in_float64, args, kwargs, tie_weights=False)
-
     try:
-        actual = Recorder({}, run).run(pair.written, in_double, paths)
+        actual = Recorder({}, run).run(pair.written, _in_double(pair, device), paths)
     except VerificationError as error:
         what = str(error).splitlines()[0].rstrip(".")
         raise VerificationError(
@@ -212,7 +289,7 @@ def _compared_paths(model: nn.Module, written: nn.Module) -> dict[str, str]:
 def _visited_paths(pair: _Pair) -> dict[str, str]:
     """Every module that the walk met and the written network has, by path."""
     there = {path for path, _ in pair.written.named_modules(remove_duplicate=False)}
-    return {path: path for path in pair.visits if path in there}
+    return {path: path for path in pair.run.visits if path in there}
 
 
 def _kept_places(pair: _Pair, device: torch.device) -> dict[str, list[Places]]:
@@ -231,7 +308,7 @@ def _kept_places(pair: _Pair, device: torch.device) -> dict[str, list[Places]]:
             for leaf in pytree.tree_leaves([visit.output for visit in visits])
             if isinstance(leaf, Signal)
         ]
-        for path, visits in pair.visits.items()
+        for path, visits in pair.run.visits.items()
     }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -16,9 +17,11 @@ from torch import Tensor, fx, nn
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import join, named_plain_tensors
 from prunecore.isolation.copies import Isolation
-from prunecore.tracing.arguments import called_with, given_to, one_by_one
+from prunecore.tracing.arguments import absent_from, called_with, given_to, one_by_one
+from prunecore.tracing.conditions import TAKEN, Taken
 from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.modules.scopes import named_hooks
+from prunecore.tracing.nodes import is_dead, name_of
 
 
 def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Module:
@@ -50,9 +53,14 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
             call: functools.partial(function, torch.from_numpy(keep.place(index)).to(device))
             for call, (index, function) in calls.items()
         }
-        graph = found.forwards.traces[path].graph
-        module.forward = replaying(module, graph, replaced)
-        parts = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+        ways = {
+            absent: [one.graph for one in (trace, *found.forwards.for_other_sizes(path, absent))]
+            for absent, trace in found.forwards.ways[path].items()
+        }
+        module.forward = replaying(module, ways, replaced)
+        graphs = chain.from_iterable(ways.values())
+        nodes = chain.from_iterable(graph.nodes for graph in graphs)
+        parts = [str(node.target) for node in nodes if node.op == "call_module"]
         for part in [*parts, *([] if path else [""])]:  # their hooks are a part of the trace
             called = module.get_submodule(part)
             _unhook(called, list(_hooks(called)))
@@ -189,27 +197,32 @@ def _on(indices: NDArray[np.int64], device: torch.device) -> Tensor:
 
 
 def replaying(
-    module: nn.Module, graph: fx.Graph, replaced: Mapping[str, Callable[..., Any]]
+    module: nn.Module,
+    ways: Mapping[frozenset[str], Sequence[fx.Graph]],
+    replaced: Mapping[str, Callable[..., Any]],
 ) -> Callable[..., Any]:
     """A function that runs a module's forward as it was traced.
 
     Args:
         module: a module of the class that was traced; its children and tensors are used.
-        graph: the trace, every child a leaf.
+        ways: its traces, every child a leaf, by the arguments that are `None`; after the first
+            those for inputs of other sizes.
         replaced: what is called in the place of functions, by the names of their nodes.
     """
-    return functools.partial(_replay, module, inspect.signature(module.forward), graph, replaced)
+    return functools.partial(_replay, module, inspect.signature(module.forward), ways, replaced)
 
 
 def _replay(
     module: nn.Module,
     signature: inspect.Signature,
-    graph: fx.Graph,
+    ways: Mapping[frozenset[str], Sequence[fx.Graph]],
     replaced: Mapping[str, Callable[..., Any]],
     *inputs: Any,
     **keywords: Any,
 ) -> Any:
-    given = iter(one_by_one(signature, given_to(signature, inputs, keywords)))
+    supplied = given_to(signature, inputs, keywords)
+    given = iter(one_by_one(signature, supplied))
+    graph, *others = ways[absent_from(signature, supplied)]
     values: dict[fx.Node, Any] = {}
 
     def value(leaf: Any) -> Any:
@@ -217,7 +230,9 @@ def _replay(
             return values[leaf]
         return module.training if isinstance(leaf, TrainingFlag) else leaf
 
-    for node in graph.nodes:
+    waiting = deque(graph.nodes)
+    while waiting:
+        node = waiting.popleft()
         args, kwargs = called_with(node, value)
         if node.op == "placeholder":
             values[node] = next(given)
@@ -229,8 +244,31 @@ def _replay(
         elif node.op == "call_module":
             called = module.get_submodule(node.target)
             values[node] = nn.Module.__call__(called, *args, **kwargs)
+        elif TAKEN in node.meta and not args[0] and (other := _parting(node, others)):
+            values, waiting = _on_other_way(other, values)
         else:
             is_method = node.op == "call_method"
             function = getattr(type(args[0]), node.target) if is_method else node.target
-            values[node] = replaced.get(node.name, function)(*args, **kwargs)
+            values[node] = replaced.get(name_of(node), function)(*args, **kwargs)
     return None
+
+
+def _parting(guard: fx.Node, graphs: Sequence[fx.Graph]) -> fx.Node | None:
+    """What stands for an assertion on the way where it does not hold."""
+    number, holds = guard.meta[TAKEN].number, guard.meta[TAKEN].holds
+    other = Taken(number, not holds)
+    guards = (node for graph in graphs for node in graph.nodes if node.meta.get(TAKEN) == other)
+    return next(guards, None)
+
+
+def _on_other_way(
+    guard: fx.Node, values: Mapping[fx.Node, Any]
+) -> tuple[dict[fx.Node, Any], deque[fx.Node]]:
+    """What is known, and what is to be done, where a forward goes on behind another assertion."""
+    nodes = list(guard.graph.nodes)
+    place = nodes.index(guard)
+    known = {(node.name, node.target): value for node, value in values.items()}
+    names = {node: (node.name, node.target) for node in nodes[:place]}
+    before = {node: known[name] for node, name in names.items() if name in known}
+    lacking = [node for node in nodes[:place] if node not in before and not is_dead(node)]
+    return before, deque([*lacking, *nodes[place + 1 :]])

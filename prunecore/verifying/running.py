@@ -36,12 +36,20 @@ class Run:
         visits: the calls of each module in the walk, by path.
         in_training: whether they train, with the mean of what is drawn in its place.
         as_in_eval: paths of the modules that train as they run in eval mode.
+        absent: the names of the inputs that are `None`.
     """
 
     inputs: Arguments
     visits: Visits
     in_training: bool = False
     as_in_eval: Collection[str] = ()
+    absent: Collection[str] = ()
+
+    @property
+    def told(self) -> str:
+        """What is not as usual, as it stands behind what differs."""
+        lacks = f", without {' and '.join(sorted(self.absent))}" if self.absent else ""
+        return f"{lacks}{', in training' if self.in_training else ''}"
 
     def on(self, network: nn.Module, forward: Callable[..., Any]) -> Any:
         """Run a network on copies of the inputs, without gradients.

@@ -87,12 +87,12 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
         inputs: what the walk was for, on the meta device.
         in_training: whether it was followed as it trains.
     """
-    traces = walk.records.forwards.traces
+    traces = list(walk.records.forwards.each_way())
     columns = _taking(traces)
     taking = {(path, call.node): call for column in columns for path, call in column}
     by_layout = {
         (path, call.node): call
-        for path, trace in (traces.items() if taking or _is_strided(traces) else ())
+        for path, trace in (traces if taking or _is_strided(traces) else ())
         for call in _by_layout(trace)
     }
     calls = {**by_layout, **taking}
@@ -103,7 +103,7 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
         ways.setdefault(path, {})[node] = call.way
     as_in_eval = walk.traced.as_in_eval if in_training else ()
     barriers = walk.records.forwards.barriers  # may change what they are given
-    replay = Replay(model, traces, ways, in_training, as_in_eval)
+    replay = Replay(model, walk.records.forwards.ways, ways, in_training, as_in_eval)
     errors = (Exception,) if barriers else _BY_NUMBERS  # whatever a user's forward raises
     try:
         replay.run(inputs)
@@ -118,11 +118,11 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
         walk.pin(ids, _REASON)
 
 
-def _changes_any(model: nn.Module, traces: Mapping[str, Trace]) -> bool:
+def _changes_any(model: nn.Module, traces: Sequence[tuple[str, Trace]]) -> bool:
     """True if a network seems to change any tensor in place."""
     return any(getattr(module, "inplace", False) is True for module in model.modules()) or any(
         is_in_place(node) or isinstance(node.target, Applied)
-        for trace in traces.values()
+        for _, trace in traces
         for node in trace.graph.nodes
     )
 
@@ -173,10 +173,10 @@ def _found(
             yield from (*by_layout[one.path, one.node].ids, *around)
 
 
-def _taking(traces: Mapping[str, Trace]) -> Columns:
+def _taking(traces: Sequence[tuple[str, Trace]]) -> Columns:
     """The calls that take places of a tensor's channels by their number."""
     alike: dict[Hashable, list[list[tuple[str, Call]]]] = {}
-    for path, trace in traces.items():
+    for path, trace in traces:
         if not trace.takes_places:
             continue
         row = []
@@ -221,11 +221,11 @@ def _by_layout(trace: Trace) -> Iterator[Call]:
                 yield Call(node, [source, node], [signal.ids], is_run=False, can_copy=False)
 
 
-def _is_strided(traces: Mapping[str, Trace]) -> bool:
+def _is_strided(traces: Sequence[tuple[str, Trace]]) -> bool:
     """True if places of a tensor that lie next to each other need not do so in memory."""
     return any(
         isinstance(value, Signal) and not value.meta.is_contiguous()
-        for trace in traces.values()
+        for _, trace in traces
         for value in trace.values.values()
     )
 

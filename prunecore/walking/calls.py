@@ -15,10 +15,13 @@ from prunecore.channels.records import Trace
 from prunecore.channels.signal import Picked, Signal
 from prunecore.channels.sizes import counted
 from prunecore.functions.rule import FunctionRule
+from prunecore.tracing.conditions import Condition, choose, chosen
 from prunecore.tracing.nodes import function_of
-from prunecore.tracing.train_eval import alike, choose
+from prunecore.tracing.ways.pairing import alike
 
 Functions = Mapping[Callable[..., Any], FunctionRule]
+
+IN_EVAL: Mapping[Condition, bool] = {}  # and without optional inputs
 
 
 def picking(trace: Trace, node: fx.Node) -> list[tuple[Signal, Picked]]:
@@ -28,28 +31,30 @@ def picking(trace: Trace, node: fx.Node) -> list[tuple[Signal, Picked]]:
     values = [trace.values[source] for source in node.all_input_nodes]
     if not any(isinstance(value, Signal) for value in values):
         return []  # an item of several tensors, which training may have of another call
-    given = _signals(values)
+    given = signals_in(values)
     return [
         (signal, picked)
-        for signal in _signals(trace.values[node])
+        for signal in signals_in(trace.values[node])
         if (picked := signal.origin_as(Picked))
         and not any(signal is other for other in given)  # it is only passed on
     ]
 
 
-def way(trace: Trace, node: fx.Node, tensor: Signal, place: int = 1) -> list[fx.Node]:
+def way(
+    trace: Trace, node: fx.Node, tensor: Signal, holding: Mapping[Condition, bool] = IN_EVAL
+) -> list[fx.Node]:
     """The calls that lead to one that takes places, from the tensor that they moved the places of.
 
     Args:
         trace: the forward.
         node: the call.
         tensor: what it takes them of.
-        place: among the arguments of what `choose` stands for, the one that is taken.
+        holding: which conditions of the forward hold; the others do not.
     """
     steps = [node]
     while len(steps) == 1 or trace.values[steps[0]].meta is not tensor.meta:
         if steps[0].target is choose:
-            steps.insert(0, chosen(steps[0], place))
+            steps.insert(0, chosen(steps[0], holding))
             continue
         tensors = [
             source
@@ -60,14 +65,8 @@ def way(trace: Trace, node: fx.Node, tensor: Signal, place: int = 1) -> list[fx.
     return steps
 
 
-def chosen(choice: fx.Node, place: int) -> fx.Node:
-    """What `choose` stands for in one mode: the argument at this place."""
-    node = choice.args[place]
-    assert isinstance(node, fx.Node)
-    return node
-
-
-def _signals(values: Any) -> list[Signal]:
+def signals_in(values: Any) -> list[Signal]:
+    """The tensors among values, those that are computed of parameters as they were followed."""
     followed = [one for leaf in pytree.tree_leaves(values) for one in as_followed(leaf)]
     return [one for one in followed if isinstance(one, Signal)]
 

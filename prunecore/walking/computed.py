@@ -247,7 +247,7 @@ def follow(channels: Follower, signal: Signal, way: Way | None = None) -> Signal
             args, kwargs = pytree.tree_map_only(Signal, followed, (computed.args, computed.kwargs))
             met_whole = set(channels.records.met_whole)
             results = channels.follow_computed(computed, args, kwargs)
-            channels.records.met_whole = met_whole  # what is whole on one way may not be on others
+            channels.records.met_whole &= met_whole  # what is whole on one way may not be on others
             for part, result in zip(computed.parts, pytree.tree_leaves(results), strict=True):
                 known[id(part)] = replace(result, meta=part.meta)
                 if not channels.records.is_trial and part.computed is not None:

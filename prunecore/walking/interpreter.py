@@ -17,7 +17,8 @@ from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
 from prunecore.channels.sizes import Count
 from prunecore.tracing.arguments import called_with, one_by_one
-from prunecore.tracing.nodes import is_in_place
+from prunecore.tracing.conditions import TAKEN
+from prunecore.tracing.nodes import is_in_place, name_of
 from prunecore.walking.computed import Follower
 from prunecore.walking.filled import FilledUses, as_met
 from prunecore.walking.numbers import is_settled, of_other_sizes, state_number
@@ -77,6 +78,8 @@ def interpret(
             of_other_sizes(node, values)  # what it says of the widths no longer holds
         elif node.target is torch._assert and is_settled(node.args[0]):
             graph.erase_node(node)
+        elif TAKEN in node.meta:  # on the ways for other sizes it does not hold
+            values[node] = None
         elif _begins_a_sum(node, args, module):
             node.replace_all_uses_with(node.args[1])
             graph.erase_node(node)
@@ -89,7 +92,7 @@ def interpret(
                     f"its forward changes the shape of a tensor in place, by {name}",
                     f"Write x = x.{name.removesuffix('_')}(...).",
                 )
-            values[node] = channels.follow(node.name, function, *args, **kwargs)
+            values[node] = channels.follow(name_of(node), function, *args, **kwargs)
             state_number(node, args, values)
             if function is not operator.setitem and is_in_place(node) and args:
                 _read_afterwards(node, values)

@@ -21,7 +21,7 @@ from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
 from prunecore.isolation.copies import Isolation
 from prunecore.isolation.state import ThreadMode
-from prunecore.tracing.arguments import called_with, given_to, one_by_one
+from prunecore.tracing.arguments import absent_from, called_with, given_to, one_by_one
 from prunecore.tracing.modules.attributes import TrainingFlag, without_storage
 
 
@@ -149,7 +149,7 @@ class Replay:
 
     Args:
         model: the network; a copy of it is run.
-        traces: the forwards that were followed, by path.
+        forwards: those that were followed, by path and by the arguments that are `None`.
         ways: by path, the calls that are watched, each with the nodes that lead to it, itself last.
         in_training: the mode in which modules are called.
         as_in_eval: paths of the modules that train as they run in eval mode.
@@ -162,7 +162,7 @@ class Replay:
     def __init__(
         self,
         model: nn.Module,
-        traces: Mapping[str, Trace],
+        forwards: Mapping[str, Mapping[frozenset[str], Trace]],
         ways: Mapping[str, Mapping[fx.Node, Sequence[fx.Node]]],
         in_training: bool,
         as_in_eval: Collection[str],
@@ -173,10 +173,10 @@ class Replay:
         self._network = without_storage(Isolation(model).of(model), in_training)
         for path in as_in_eval:
             self._network.get_submodule(path).training = False
-        for path, trace in traces.items():
+        for path, traces in forwards.items():
             module: Any = self._network.get_submodule(path)
             signature = inspect.signature(module.forward)
-            module.forward = functools.partial(self._forward, path, module, trace, signature)
+            module.forward = functools.partial(self._forward, path, module, traces, signature)
 
     def run(self, inputs: Arguments) -> None:
         """Run it; what it returns is read at last.
@@ -196,12 +196,14 @@ class Replay:
         self,
         path: str,
         module: nn.Module,
-        trace: Trace,
+        traces: Mapping[frozenset[str], Trace],
         signature: inspect.Signature,
         *inputs: Any,
         **keywords: Any,
     ) -> Any:
-        given = iter(one_by_one(signature, given_to(signature, inputs, keywords)))
+        supplied = given_to(signature, inputs, keywords)
+        trace = traces[absent_from(signature, supplied)]
+        given = iter(one_by_one(signature, supplied))
         values: dict[fx.Node, Any] = {}
         times: dict[fx.Node, int] = {}
         ways = self._ways.get(path, {})

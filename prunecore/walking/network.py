@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import inspect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,14 +33,24 @@ from prunecore.errors import (
 from prunecore.inputs import BATCH, Arguments, Inputs
 from prunecore.isolation.random_states import kept_random_states
 from prunecore.registry import Plugins
+from prunecore.tracing.conditions import IN_TRAINING
 from prunecore.tracing.modules.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
 from prunecore.tracing.stand_ins.patches import beside_others
-from prunecore.tracing.train_eval import in_both, merged
+from prunecore.tracing.ways.merging import merged
+from prunecore.tracing.ways.pairing import in_both
 from prunecore.walking.aliases import pin_aliases
 from prunecore.walking.barriers import advised, can_be_barrier
 from prunecore.walking.calls import couple_stated
 from prunecore.walking.diagnosis import find_wrong_answer
 from prunecore.walking.walk import Walk
+from prunecore.walking.ways import (
+    MOST_OPTIONAL,
+    all_without,
+    as_one,
+    of_all_sizes,
+    optional_inputs,
+    without,
+)
 
 _LEAVE_OUT = f"Or leave out what only training does (--drop {TRAINING})."
 
@@ -90,16 +102,52 @@ def walk_train_eval(
                 if known or not can_be_barrier(model, error):
                     raise advised(model, error) from error.__cause__
                 barriers[error.path] = error
+        another = functools.partial(Walk, model, plugins, scopes, dropped, strict, barriers)
+        records = _with_ways(records, another, model, plugins, inputs)
     _check_hooks(model, scopes, walk)
     _pin_lenders(model, plugins, records)
     _pin_met_whole(records)
     return records
 
 
-def _followed(walk: Walk, model: nn.Module, plugins: Plugins, inputs: Arguments) -> Records:
-    signals = pytree.tree_map_only(Tensor, lambda x: Signal(x, without_channels(x.ndim)), inputs)
-    records = _both(walk, model, plugins, inputs, signals)
+def _followed(
+    walk: Walk,
+    model: nn.Module,
+    plugins: Plugins,
+    inputs: Arguments,
+    ways: Collection[frozenset[str]] = (),
+) -> Records:
+    """What one walk has found, with the inputs that are given and without some."""
+    records = _both(walk, model, plugins, inputs, ways)
     walk.follow_rest()
+    return records
+
+
+def _with_ways(
+    records: Records,
+    another: Callable[[], Walk],
+    model: nn.Module,
+    plugins: Plugins,
+    inputs: Arguments,
+) -> Records:
+    """What is found where a network is followed without its optional inputs as well.
+
+    Args:
+        records: what is found with all that it is given.
+        another: makes a new walk.
+        model: the network.
+        plugins: the loaded plugins.
+        inputs: tensors on the meta device, by place and by name.
+    """
+    lacking: list[str] = []
+    optional = optional_inputs(model, inputs)
+    for name in optional:
+        if len(lacking) < MOST_OPTIONAL:
+            ways = all_without([*lacking, name])
+            with contextlib.suppress(UnsupportedError, InputShapeError):
+                records = _followed(another(), model, plugins, inputs, ways)
+                lacking.append(name)
+    records.forwards.needed = [name for name in optional if name not in lacking]
     return records
 
 
@@ -121,12 +169,20 @@ def _check_hooks(model: nn.Module, scopes: Scopes, walk: Walk) -> None:
 
 
 def _both(
-    walk: Walk, model: nn.Module, plugins: Plugins, inputs: Arguments, signals: Any
+    walk: Walk,
+    model: nn.Module,
+    plugins: Plugins,
+    inputs: Arguments,
+    ways: Collection[frozenset[str]] = (),
 ) -> Records:
-    """Both walks, the one of training where that is another one."""
+    """Both walks, the one of training where that is another one, with and without some inputs."""
+    last = walk
     try:
-        _follow(walk, model, signals)
-        pin_aliases(walk, model, inputs, in_training=False)
+        _follow(walk, model, inputs, in_training=False)
+        for absent in ways:
+            last = last.beside()
+            _follow(last, model, without(model, inputs, absent), in_training=False)
+            walk.records.forwards.visits_without[absent] = last.records.forwards.visits, {}
     except PrunecoreError as error:
         if not (
             isinstance(error, UnsupportedError) and error.__context__ is None
@@ -134,46 +190,92 @@ def _both(
             find_wrong_answer(model, walk.records, inputs, error)
         raise
     records = walk.records
+    records.count = last.records.count
     records.lacks_training = bool(walk.traced.lacking)
-    if not walk.traced.differing:
-        return records
-    training = walk.in_training()
+    training = _train(last, walk, model, inputs, ways) if walk.traced.differing else None
+    _merge(walk, training, plugins)
+    forwards = records.forwards
+    for visits, in_training in forwards.visits_without.values():
+        forwards.only_without |= (visits.keys() | in_training.keys()) - forwards.visits.keys()
+        forwards.visits = {**in_training, **visits, **forwards.visits}
+    forwards.only_without |= forwards.visits_elsewhere.keys() - forwards.visits.keys()
+    forwards.visits = {**forwards.visits_elsewhere, **forwards.visits}
+    return records
+
+
+def _train(
+    last: Walk,
+    walk: Walk,
+    model: nn.Module,
+    inputs: Arguments,
+    ways: Collection[frozenset[str]],
+) -> Walk | None:
+    """The walk of training; `None` if it does what eval mode does.
+
+    Args:
+        last: the last walk of eval mode.
+        walk: the first one; it is told what training does.
+        model: the network.
+        inputs: tensors on the meta device, by place and by name.
+        ways: the sets of inputs that it is followed without, too.
+    """
+    training = now = last.in_training()
+    of_ways = {}
     try:
-        _follow(training, model, signals)
-        pin_aliases(training, model, inputs, in_training=True)
+        _follow(training, model, inputs, in_training=True)
+        for absent in ways:
+            now = now.beside()
+            _follow(now, model, without(model, inputs, absent), in_training=True)
+            of_ways[absent] = now.records.forwards.visits
     except UnsupportedError as error:
         raise UnsupportedError(
             error.path, error.class_name, error.reason, f"{error.remedy} {_LEAVE_OUT}", error.line
         ) from error
     except InputShapeError as error:
         raise InputShapeError(f"In training: {error} {_LEAVE_OUT}") from error
-    records.count = training.records.count
+    records = walk.records
+    records.count = now.records.count
     if walk.traced.differing == walk.traced.as_in_eval:
-        return records
-    records.forwards.as_in_eval, records.forwards.absent = (
-        walk.traced.as_in_eval,
-        walk.traced.absent,
-    )
-    records.forwards.only_in_training = (
-        training.records.forwards.visits.keys() - records.forwards.visits.keys()
-    )
-    records.forwards.training_visits = training.records.forwards.visits
-    records.forwards.visits = {**training.records.forwards.visits, **records.forwards.visits}
-    for path, trace in training.records.forwards.traces.items():
-        in_eval = records.forwards.traces.get(path, trace)
-        pairs = in_both(in_eval.graph, trace.graph)
-        couple_stated(walk, in_eval, trace, pairs, plugins.functions)
-        same = in_eval.graph is trace.graph
-        records.forwards.traces[path] = in_eval if same else merged(in_eval, trace)
-    return records
+        return None
+    forwards, visits = records.forwards, training.records.forwards.visits
+    forwards.as_in_eval, forwards.absent = walk.traced.as_in_eval, walk.traced.absent
+    forwards.only_in_training = visits.keys() - forwards.visits.keys()
+    forwards.training_visits = visits
+    forwards.visits = {**visits, **forwards.visits}
+    for absent, of_way in of_ways.items():
+        forwards.visits_without[absent] = forwards.visits_without[absent][0], of_way
+    return training
 
 
-def _follow(walk: Walk, model: nn.Module, signals: Any) -> None:
+def _merge(walk: Walk, training: Walk | None, plugins: Plugins) -> None:
+    """Make one of all ways that each forward goes."""
+    forwards = walk.records.forwards
+    trained = {} if training is None else training.records.forwards.ways
+    for path, ways in forwards.ways.items():
+        both = {
+            absent: of_all_sizes(forwards.other_sizes.get((path, absent), {(): trace}))
+            for absent, trace in ways.items()
+        }
+        for absent, trace in trained.get(path, {}).items():
+            in_eval = ways[absent]
+            pairs = in_both(in_eval.graph, trace.graph)
+            couple_stated(walk, in_eval, trace, pairs, plugins.functions)
+            if in_eval.graph is not trace.graph:
+                both[absent] = merged({True: trace, False: in_eval}, IN_TRAINING, base=False)
+        forwards.traces[path] = as_one(both)
+        never = frozenset.intersection(*ways)
+        forwards.constants[path] = {**forwards.constants[path], **dict.fromkeys(never)}
+
+
+def _follow(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bool) -> None:
+    """Follow the network on these inputs; what it returns stays."""
+    signals = pytree.tree_map_only(Tensor, lambda x: Signal(x, without_channels(x.ndim)), inputs)
     args, kwargs = signals
     output: Any = walk.through(model, *args, **kwargs)
     for leaf in pytree.tree_leaves(output):
         if isinstance(leaf, Signal):
             walk.pin(leaf.ids, OUTPUT)
+    pin_aliases(walk, model, inputs, in_training)
 
 
 def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import fx
 
 from prunecore.channels.sizes import Count, Ratio
+from prunecore.tracing.conditions import TAKEN
 from prunecore.tracing.contexts import UNDER, under
 
 _OF_NUMBERS = (int, float, max, min, round)
@@ -47,6 +48,7 @@ def of_other_sizes(guard: fx.Node, values: dict[fx.Node, Any]) -> None:
             nothing else.
         values: what the nodes so far have computed.
     """
+    guard.meta.pop(TAKEN, None)  # widths have chosen the way, which is the same for all inputs
     condition: Any = guard.args[0]
     sides = [values.get(side) for side in condition.args if isinstance(side, fx.Node)]
     rests = _behind_channels(sides) if condition.target in (operator.eq, operator.ne) else None

@@ -19,7 +19,7 @@ from prunecore.channels.channels import Channels
 from prunecore.channels.computed import are_of_weights, is_open, open_parts
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.names import is_of_torch, is_within, join
-from prunecore.channels.records import Visit
+from prunecore.channels.records import Trace, Visit
 from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, kind_of, shaped
 from prunecore.channels.sizes import counted, depending, recounted
 from prunecore.decorators import protected_layers
@@ -27,13 +27,15 @@ from prunecore.errors import InputShapeError, UnsupportedError
 from prunecore.functions.rule import FunctionRule, Operation
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.registry import Plugins
-from prunecore.tracing.arguments import constants, given_to
+from prunecore.tracing.arguments import absent_from, constants, given_to
 from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.modules.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.symbolic_trace import TraceCache
+from prunecore.tracing.ways.pairing import in_both, in_prefix, inputs_of, parting
+from prunecore.tracing.ways.size_branches import taken_in
 from prunecore.walking.barriers import past_function, past_module
-from prunecore.walking.calls import agree
+from prunecore.walking.calls import agree, couple_stated, signals_in
 from prunecore.walking.computed import (
     bind_computed,
     follow_rest,
@@ -102,9 +104,16 @@ class Walk(Interpreter):
             uses=[],
             products=[],
             open=[],
-            forwards=replace(self.records.forwards, traces={}, visits={}),
+            forwards=replace(self.records.forwards, ways={}, visits={}),
         )
         walk._in_eval = self
+        return walk
+
+    def beside(self) -> Walk:
+        """The walk of the same network on other inputs, which is coupled with this one likewise."""
+        walk = copy.copy(self)
+        walk.records = replace(self.records, macs={}, used_along={}, uses=[], products=[], open=[])
+        walk.records.forwards = replace(self.records.forwards, visits={})
         return walk
 
     def through(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
@@ -168,7 +177,8 @@ class Walk(Interpreter):
         """Follow the channels through a module's own forward, whoever owns its class."""
         path = self._paths[id(module)]
         self._bound(module, inputs, keywords)  # complains of what it does not take
-        supplied = given_to(inspect.signature(module.forward), inputs, keywords)
+        signature = inspect.signature(module.forward)
+        supplied = given_to(signature, inputs, keywords)
         chosen = constants(supplied)
         first_chosen = self.records.forwards.constants.setdefault(path, chosen)
         if first_chosen != chosen:
@@ -183,16 +193,90 @@ class Walk(Interpreter):
             error.line = error.line or self._line()  # torch's own forward: what calls it
             raise
         trace = interpret(self, module, graph, supplied)
-        first = self.records.forwards.traces.setdefault(path, trace)
-        if first is not trace:
-            agree(self, first, trace, self._plugins.functions)
-        if self._in_eval is not None and path not in self._in_eval.records.forwards.traces:
-            # only training calls it, and it might be told to run in eval mode all the same
-            graph = self.traced.graph(module, path, supplied, in_training=False)
-            if graph is not trace.graph:
-                in_eval = interpret(self, module, graph, supplied)
-                self._in_eval.records.forwards.traces[path] = in_eval
+        absent = absent_from(signature, supplied)
+        ways = self.records.forwards.ways.setdefault(path, {})
+        self._agree(path, ways, absent, trace)
+        if self._in_eval is None and not self.records.is_trial:
+            self._follow_other_sizes(module, supplied, trace, absent)
+        if self._in_eval is not None:
+            in_eval = self._in_eval.records.forwards.ways.setdefault(path, {})
+            if absent not in in_eval:
+                # only training calls it, and it might be told to run in eval mode all the same
+                graph = self.traced.graph(module, path, supplied, in_training=False)
+                same = graph is trace.graph
+                other = trace if same else interpret(self, module, graph, supplied)
+                self._agree(path, in_eval, absent, other)
         return trace.output
+
+    def _follow_other_sizes(
+        self, module: nn.Module, supplied: Mapping[str, Any], natural: Trace, absent: frozenset[str]
+    ) -> None:
+        """Follow a forward as it goes for inputs of other sizes, as far as that can be done.
+
+        What it returns there has the channels that it returns for these sizes.
+        """
+        path = self._paths[id(module)]
+        taken = taken_in(natural.graph)
+        followed: dict[Any, Trace] = {taken: natural}
+        others = self.traced.other_sizes(module, path, supplied) if taken else {}
+        for other, graph in others.items():
+            aside = self._aside()
+            try:
+                probe = interpret(aside, module, graph, supplied)
+            except (UnsupportedError, InputShapeError):
+                continue
+            guards = parting(natural.graph, graph)
+            is_whole = taken_in(graph) == other and guards and in_prefix(*guards) is not None
+            if not is_whole or not _are_of_one_width(natural.output, probe.output):
+                continue
+            beside = self.beside()
+            trace = interpret(beside, module, graph, supplied)
+            self.records.count = beside.records.count
+            for place, visits in beside.records.forwards.visits.items():
+                self.records.forwards.visits_elsewhere.setdefault(place, visits)
+            for one, same in zip(*map(signals_in, (natural.output, trace.output)), strict=True):
+                self.join(one.ids, same.ids)
+            for one in followed.values():
+                pairs = in_both(one.graph, trace.graph)
+                couple_stated(self, one, trace, pairs, self._plugins.functions)
+            followed[other] = trace
+        known = self.records.forwards.other_sizes.setdefault((path, absent), followed)
+        for other, trace in followed.items() if known is not followed else ():
+            if other in known:
+                agree(self, known[other], trace, self._plugins.functions)
+
+    def _aside(self) -> Walk:
+        """The walk from here, of which nothing is kept."""
+        walk = trial(self)
+        walk.records.forwards = replace(
+            self.records.forwards,
+            ways={},
+            visits={},
+            constants=dict(self.records.forwards.constants),
+            constants_held=set(self.records.forwards.constants_held),
+        )
+        return walk
+
+    def _agree(
+        self,
+        path: str,
+        ways: dict[frozenset[str], Trace],
+        absent: frozenset[str],
+        trace: Trace,
+    ) -> None:
+        """Couple a call of a forward with those before it."""
+        functions = self._plugins.functions
+        if absent in ways:
+            followed = self.records.forwards.other_sizes.get((path, absent), {})
+            known = followed.get(taken_in(trace.graph), ways[absent])
+            agree(self, known, trace, functions)
+        for others, way in ways.items():
+            if absent in ways:
+                break
+            if others | inputs_of(way.graph).keys() != absent | inputs_of(trace.graph).keys():
+                agree(self, way, trace, functions)  # which complains
+            couple_stated(self, way, trace, in_both(way.graph, trace.graph), functions)
+        ways.setdefault(absent, trace)
 
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow the channels through a function call; without a tensor in it, just call it."""
@@ -437,3 +521,11 @@ def _for_count(function: Callable[..., Any], arguments: Any, count: int) -> Any:
     """What a function returns of numbers of channels, for so many of them."""
     args, kwargs = recounted(arguments, count)
     return function(*args, **kwargs)
+
+
+def _are_of_one_width(first: Any, second: Any) -> bool:
+    """True if two outputs hold tensors with as many channels, along the same axes."""
+    if pytree.tree_structure(first) != pytree.tree_structure(second):
+        return False
+    pairs = zip(*map(signals_in, (first, second)), strict=True)
+    return all(one.ids.shape == other.ids.shape for one, other in pairs)

@@ -22,10 +22,10 @@ from prunecore.channels.signal import Signal
 from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, is_number, quoted, shown
 from prunecore.functions.table import SIGNS
+from prunecore.tracing.conditions import OPTIONAL, ByMode
 from prunecore.tracing.modules.attributes import HeldFloat, HeldInt, TrainingFlag
 from prunecore.tracing.nodes import IS_PUT_BACK
 from prunecore.tracing.stand_ins.autograd_functions import Applied
-from prunecore.tracing.train_eval import ByMode
 from prunecore.writing.arguments import kind_of
 from prunecore.writing.text import (
     REQUIRED,
@@ -358,7 +358,10 @@ def parameter(node: fx.Node, value: Any, has_default: bool) -> str:
     default = node.args[0] if node.args else REQUIRED
     is_float = isinstance(default, float) and type(value) is int
     text = f"{node.target}: {annotation(default if is_float else value)}"
-    if default is REQUIRED or (default is None and not has_default):
+    may_lack: bool = node.meta.get(OPTIONAL, False)
+    if default is REQUIRED:
+        return f"{text} | None" if may_lack else text
+    if default is None and not has_default and not may_lack:
         return text  # what is followed is the way with a tensor
     return f"{text} | None = None" if default is None else f"{text} = {one_line(literal(default))}"
 

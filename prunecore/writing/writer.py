@@ -31,8 +31,8 @@ from prunecore.writing.as_it_stands.standing import (
 )
 from prunecore.writing.containers import CONTAINERS, container_of, in_places, initialise
 from prunecore.writing.expressions import literal
+from prunecore.writing.forwards.branch_writer import write_forward
 from prunecore.writing.forwards.forward import Forward
-from prunecore.writing.forwards.loop_writer import write_forward
 from prunecore.writing.instances import Instance, derived
 from prunecore.writing.passes.selections import with_kept_selections
 from prunecore.writing.passes.sizes import with_kept_sizes

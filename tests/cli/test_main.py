@@ -102,6 +102,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "scoring": {},
                 "limits": {},
                 "fixed_arguments": [],
+                "needed_arguments": [],
                 "left_whole": [{"layer": "fc", "reason": "it is shy"}],
                 "left_out": [],
                 "groups": [],

@@ -15,6 +15,7 @@ from torch import nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
+from prunecore.channels.records import Forwards
 from prunecore.cli import tables
 from prunecore.files import report
 from prunecore.inputs import of_shape
@@ -28,6 +29,7 @@ KEYS |= {
     "after",
     "fingerprint",
     "fixed_arguments",
+    "needed_arguments",
     "inputs",
     "kept",
     "groups",
@@ -85,7 +87,7 @@ def dependencies_of(model: nn.Module) -> Dependencies:
         "left_out": ("aux",),
         "left_whole": {"out": "softmax mixes it"},
     }
-    return Dependencies(**{**unread, **given})
+    return Dependencies(**{**unread, "forwards": Forwards(), **given})
 
 
 @pytest.fixture
@@ -196,6 +198,7 @@ def test_a_key_that_is_missing_is_named(built: dict[str, Any], key: str) -> None
         ("verified", [3, [], {}, {"max_relative_difference": "0", "inputs": 1}]),
         ("left_out", [None, "a", [{}], [None], [3], [["a"]]]),
         ("fixed_arguments", [None, "a", [1]]),
+        ("needed_arguments", [None, "a", [1]]),
         ("left_whole", [None, ["a"], [{}], [{"layer": "a"}], [{"layer": 3, "reason": "b"}]]),
         ("plugins", [None, [], {"prunecore": 3}]),
     ],
@@ -269,10 +272,13 @@ def test_inspection_counts_what_may_go() -> None:
 def test_what_was_left_whole_and_out_is_said_by_reason(built: dict[str, Any]) -> None:
     more = [*built["left_whole"], {"layer": "alone", "reason": "softmax mixes it"}]
     told = {**built, "left_whole": more, "fixed_arguments": ["labels", "log"]}
+    told["needed_arguments"] = ["mask"]
     assert tables.whole_lines(told) == [
         "Left whole: out, alone, because softmax mixes it.",
         "Without arguments of its forward: labels, log.",
+        "Never without arguments that the original's forward may lack: mask.",
         "Left out: aux.",
     ]
-    nothing: dict[str, list[str]] = {"left_whole": [], "left_out": [], "fixed_arguments": []}
+    names = ("left_whole", "left_out", "fixed_arguments", "needed_arguments")
+    nothing: dict[str, list[str]] = {key: [] for key in names}
     assert tables.whole_lines(nothing) == []

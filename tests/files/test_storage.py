@@ -45,6 +45,7 @@ WHOLE_REPORT = {
     "groups": [{"layers": ["a", "b"], "channels": [4, 2]}],
     "verified": {"max_relative_difference": 1e-12, "inputs": 8},
     "fixed_arguments": [],
+    "needed_arguments": [],
     "left_out": ["aux"],
     "left_whole": [{"layer": "c", "reason": "it is shy"}],
     "plugins": {"prunecore": "0.1.0"},

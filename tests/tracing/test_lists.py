@@ -50,7 +50,7 @@ def test_a_submodule_sets_the_items_of_a_list(cut: Callable[..., Any]) -> None:
 def test_a_replayed_forward_hands_on_lists_that_can_be_changed() -> None:
     net, x = Scales().eval(), torch.rand(2, 3)
     graph = trace_level(net, "", {"x": x.to("meta")}).eval
-    assert replaying(net, graph, {})(x).equal(net(x))
+    assert replaying(net, {frozenset(): [graph]}, {})(x).equal(net(x))
 
 
 class Returning(nn.Module):

@@ -38,7 +38,7 @@ def test_without_replacements_it_computes_what_the_module_does(others: int) -> N
     net = Net().eval()
     given = [torch.rand(2, 4) for _ in range(1 + others)]
     graph = trace_level(net, "", {"x": given[0], "others": given[1:]}).eval
-    check_same(net(*given), replaying(net, graph, {})(*given))
+    check_same(net(*given), replaying(net, {frozenset(): [graph]}, {})(*given))
 
 
 def test_a_call_is_replaced_by_the_name_of_its_node() -> None:
@@ -52,7 +52,7 @@ def test_a_call_is_replaced_by_the_name_of_its_node() -> None:
         calls.append(kwargs["dim"])
         return args[0].sort(-1)[0]
 
-    out = replaying(net, graph, {name: sorted_instead})(x)["out"]
+    out = replaying(net, {frozenset(): [graph]}, {name: sorted_instead})(x)["out"]
     assert calls == [-1]
     assert out.equal((net(x)["first"][0] * net.scale)[..., :3].sort(-1)[0])
 

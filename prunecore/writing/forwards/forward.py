@@ -17,9 +17,9 @@ from prunecore.errors import UnwritableError
 from prunecore.escaping import is_name, shown
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.arguments import without_constants
+from prunecore.tracing.conditions import choose
 from prunecore.tracing.contexts import Context, under
 from prunecore.tracing.nodes import function_of, is_dead
-from prunecore.tracing.train_eval import choose
 from prunecore.writing.expressions import (
     annotation,
     assigned,

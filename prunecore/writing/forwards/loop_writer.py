@@ -1,4 +1,4 @@
-"""Writers of a forward that repeats, as loops, or branches, under `if self.training`."""
+"""The writer of a forward that repeats, as loops."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from prunecore.channels.keep import Keep
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.contexts import under
 from prunecore.tracing.nodes import is_dead
-from prunecore.tracing.train_eval import IN_EVAL, IN_TRAINING, choose, only_in
-from prunecore.writing.containers import CONTAINERS, Place, places_of
+from prunecore.writing.containers import Place, places_of
 from prunecore.writing.expressions import self_path
 from prunecore.writing.forwards.contexts import shared
-from prunecore.writing.forwards.forward import Expression, Forward, ForwardWriter, holds_width
+from prunecore.writing.forwards.forward import Expression, ForwardWriter, holds_width
 from prunecore.writing.forwards.loops import Loop, find_loops, is_one_of
 from prunecore.writing.forwards.variables import Variables
 from prunecore.writing.passes.variants import Variant
@@ -223,152 +222,6 @@ class LoopWriter(ForwardWriter):
         kwargs = dict(fx.node.map_arg(node.kwargs, blank))
         rewritten = self.rewritten(node, args, dict(kwargs))
         return "" if rewritten == (args, kwargs) else repr(rewritten)
-
-
-_BODY = 8  # columns that a forward's statements are indented by
-
-
-def write_forward(
-    variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
-) -> Forward:
-    """Write a module's traced forward.
-
-    Operations keep their order. What is used once is nested into its user, until the nesting
-    grows deep or a layer that mixes channels begins.
-
-    Args:
-        variant: the forward, followed, and the children that other instances lack.
-        keep: gives literals that count channels their kept values.
-        functions: the rules, for rewriting literals.
-    """
-    nodes = variant.trace.graph.nodes
-    if any(only_in(node) or node.target is choose for node in nodes):
-        return BranchWriter(variant, keep, functions).write()
-    reaches_in = any(node.op == "call_module" and "." in str(node.target) for node in nodes)
-    if reaches_in or isinstance(variant.trace.module, tuple(CONTAINERS)):
-        return LoopWriter(variant, keep, functions).write()
-    return ForwardWriter(variant, keep, functions).write()
-
-
-class BranchWriter(ForwardWriter):
-    """Writes two forwards that were merged: what one alone does stands under an `if`."""
-
-    def write(self) -> Forward:
-        """Write it."""
-        nodes = [node for node in self.trace.graph.nodes if not is_dead(node)]
-        while nodes:
-            in_training = _taken(nodes, lambda node: only_in(node) == IN_TRAINING)
-            in_eval = _taken(nodes, lambda node: only_in(node) == IN_EVAL)
-            choices = _taken(nodes, lambda node: node.target is choose)
-            if in_training or in_eval or choices:
-                self._branch(in_training, in_eval, choices)
-            else:
-                self.write_node(nodes.pop(0))
-        return self.forward()
-
-    def _branch(
-        self, in_training: list[fx.Node], in_eval: list[fx.Node], choices: list[fx.Node]
-    ) -> None:
-        """Write what training and eval do by themselves, and the choices between the two."""
-        if own := [*in_training, *in_eval]:
-            self.enter(shared(own))
-        self.flush()
-        before = self.statements
-        self.indent += INDENT
-        sides = [self._side(nodes, len(choices)) for nodes in (in_training, in_eval)]
-        for choice in choices:
-            self._name(choice, choices)
-        bodies = []
-        for place, (self.statements, self.pending) in enumerate(sides):
-            for choice in choices:
-                self._choose(choice, place)
-            self.flush()
-            bodies.append(self.statements)
-        self.indent -= INDENT
-        for choice in choices:
-            for source in choice.all_input_nodes:
-                self.uses[source] -= 1
-        self.statements = [*before, *_conditional(*bodies)]
-
-    def _side(
-        self, nodes: list[fx.Node], choices: int
-    ) -> tuple[list[AnyStatement], list[Expression]]:
-        """The statements of training or of eval alone, and what waits to be what is chosen."""
-        self.statements, self.pending = [], []
-        depth = self.blocks.depth
-        for node in nodes:
-            self.write_node(node)
-        self.leave(depth)
-        if choices != 1:
-            self.flush()
-        return self.statements, self.pending
-
-    def _name(self, choice: fx.Node, choices: list[fx.Node]) -> None:
-        """Name the variable that holds what is chosen: one that ends here, else a new one.
-
-        One that another choice reads is not taken: which of the two comes first does not matter.
-        """
-        names = self.variables.names
-        sources = choice.all_input_nodes
-        others = [other for other in choices if other is not choice]
-        read = {source for other in others for source in other.all_input_nodes}
-        read |= {source for source in names if self.uses[source] > (source in sources)}
-        taken = {names[source] for source in read if source in names}
-        ending = [
-            names[source]
-            for source in reversed(sources)
-            if only_in(source) is None and source in names and names[source] not in taken
-        ]
-        first = choice.all_input_nodes[0]
-        names[choice] = ending[0] if ending else self.variables.fresh(first)
-
-    def _choose(self, choice: fx.Node, place: int) -> None:
-        """Assign what training or eval mode chooses."""
-        source = choice.args[place]
-        assert isinstance(source, fx.Node)
-        if self.pending and self.pending[-1].node is source:
-            expression = self.pending.pop()
-            self.flush(expression)
-            value = expression.value
-        else:
-            self.flush()
-            value = self.written(source)
-        target = self.variables.names[choice]
-        if one_line(value) != target:
-            self.statements.append(Statement(f"{target} = ", value))
-
-
-def _taken(nodes: list[fx.Node], holds: Callable[[fx.Node], bool]) -> list[fx.Node]:
-    """Take the first nodes off a list, as long as something holds."""
-    taken = []
-    while nodes and holds(nodes[0]):
-        taken.append(nodes.pop(0))
-    return taken
-
-
-def _conditional(
-    in_training: list[AnyStatement], in_eval: list[AnyStatement]
-) -> list[AnyStatement]:
-    """The statements under their heads; on one line where each has one value for a name."""
-    if not in_training:
-        return [Compound("if not self.training", tuple(in_eval))] if in_eval else []
-    if not in_eval:
-        return [Compound("if self.training", tuple(in_training))]
-    one, other = in_training[0], in_eval[0]
-    if (
-        len(in_training) == len(in_eval) == 1
-        and isinstance(one, Statement)
-        and isinstance(other, Statement)
-        and one.target == other.target
-    ):
-        either = _either(one.value, other.value)
-        if len(f"{one.target}{either.text}") + _BODY <= LINE:
-            return [Statement(one.target, either)]
-    return [Compound("if self.training", tuple(in_training)), Compound("else", tuple(in_eval))]
-
-
-def _either(in_training: Value, in_eval: Value) -> Name:
-    return Name(f"{one_line(in_training)} if self.training else {one_line(in_eval)}", -1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import fx, nn
 
+from prunecore.tracing.conditions import choose, only_in
 from prunecore.tracing.contexts import kinds
 from prunecore.writing.containers import Container, Place, places_of
 
@@ -159,6 +160,8 @@ class _Finder:
 
     def _matches(self, found: _Matching, one: fx.Node, other: fx.Node, turn: int) -> bool:
         moves = one.target != other.target
+        if any(only_in(node) or node.target is choose for node in (one, other)):
+            return False  # a branch is written by itself
         if one.op != other.op or one.op in ("placeholder", "output"):
             return False
         if kinds(one) != kinds(other):

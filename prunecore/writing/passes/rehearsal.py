@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,23 +18,26 @@ from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal, shaped
 from prunecore.functions.rule import FunctionRule
 from prunecore.isolation.random_states import OwnDraws
+from prunecore.tracing.conditions import Condition, choose, chosen, conditions_of, is_run
 from prunecore.tracing.nodes import function_of
-from prunecore.tracing.train_eval import choose
-from prunecore.walking.calls import chosen, way
+from prunecore.walking.calls import way
 
 Functions = Mapping[Callable[..., Any], FunctionRule]
 
 
 def rehearsals(trace: Trace, keep: Keep, functions: Functions) -> list[Rehearsal]:
-    """One for each mode that a forward does something else in.
+    """One for each way that a forward goes: in eval mode and training, with and without inputs.
 
     Args:
         trace: the forward.
         keep: what stays.
         functions: the rules.
     """
-    differ = any(node.target is choose for node in trace.graph.nodes)
-    return [Rehearsal(trace, keep, functions, place) for place in ((0, 1) if differ else (1,))]
+    conditions = conditions_of(trace.graph)
+    return [
+        Rehearsal(trace, keep, functions, dict(zip(conditions, holding, strict=True)))
+        for holding in itertools.product((True, False), repeat=len(conditions))
+    ]
 
 
 class Rehearsal:
@@ -43,19 +47,25 @@ class Rehearsal:
         trace: the forward.
         keep: what stays.
         functions: the rules.
-        place: among the arguments of what `choose` stands for, the one that is taken.
+        holding: which conditions of the forward hold.
     """
 
-    def __init__(self, trace: Trace, keep: Keep, functions: Functions, place: int) -> None:
+    def __init__(
+        self, trace: Trace, keep: Keep, functions: Functions, holding: Mapping[Condition, bool]
+    ) -> None:
         self.trace = trace
-        self._place = place
+        self._holding = holding
         self._keep = keep
         self._functions = functions
         self._known: dict[fx.Node, Any] = {}
 
+    def runs(self, node: fx.Node) -> bool:
+        """True if the forward comes to a node."""
+        return is_run(node, self._holding)
+
     def source(self, node: fx.Node, tensor: Signal) -> fx.Node:
         """What computes the tensor whose places a call takes."""
-        return way(self.trace, node, tensor, self._place)[0]
+        return way(self.trace, node, tensor, self._holding)[0]
 
     def takes(
         self, node: fx.Node, tensor: Signal, signals: Sequence[Signal], parts: Sequence[Ids]
@@ -68,7 +78,7 @@ class Rehearsal:
             signals: the tensors that it returns.
             parts: the numbers of the places that each should have, among the kept ones.
         """
-        source, *steps = way(self.trace, node, tensor, self._place)
+        source, *steps = way(self.trace, node, tensor, self._holding)
         (axis,) = tensor.channel_axes
         shape = self._keep.shape(tensor)
         layout = [-1 if other == axis else 1 for other in range(tensor.ndim)]
@@ -87,7 +97,7 @@ class Rehearsal:
 
     def _run(self, node: fx.Node) -> Any:
         if node.target is choose:
-            return self.value(chosen(node, self._place))
+            return self.value(chosen(node, self._holding))
         target = function_of(node)
         arguments: Any = (node.args, dict(node.kwargs))
         rule = self._functions.get(target)

@@ -128,6 +128,7 @@ def _selection(
     keep: Keep,
     takes: str | None,
 ) -> Selection:
+    run = [one for one in tried if one.runs(node)]
     signals = [signal for signal, _ in taken]
     tensor = taken[0][1].source
     (axis,) = tensor.channel_axes
@@ -138,7 +139,7 @@ def _selection(
     parts = tuple(numbers[places] for places in kept)
     return Selection(
         node=node,
-        source=tried[-1].source(node, tensor),
+        source=run[-1].source(node, tensor),
         axis=axis,
         rank=tensor.ndim,
         width=int(stays.sum()),
@@ -146,7 +147,7 @@ def _selection(
         parts=parts,
         sizes=tuple(keep.count(ids[one.places]) for _, one in taken),
         starts=tuple(keep.count(ids[: places[0]]) if places[:1].any() else 0 for places in kept),
-        stands=all(rehearsal.takes(node, tensor, signals, parts) for rehearsal in tried),
+        stands=all(rehearsal.takes(node, tensor, signals, parts) for rehearsal in run),
         takes=takes,
         copies=node.meta.get(IS_COPY, False),
     )

@@ -24,7 +24,7 @@ from prunecore.channels.signal import Signal
 from prunecore.channels.sizes import Count, Ratio, counted
 from prunecore.functions.rule import Arguments
 from prunecore.tracing.contexts import UNDER, under
-from prunecore.tracing.nodes import function_of
+from prunecore.tracing.nodes import function_of, name_of
 from prunecore.walking.calls import Functions, counting, picking
 from prunecore.writing.passes.rehearsal import Rehearsal, rehearsals
 from prunecore.writing.text import Name, free_name
@@ -50,8 +50,10 @@ def with_kept_sizes(
             (place, number): _along_channels(trace, node, source)
             for place, node in enumerate(trace.graph.nodes)
             for number, source in enumerate(_computed(trace, node))
-            if not all(_holds(trace, node, source, one, keep, functions) for one in tried)
-            and node.name not in keep.dependencies.masked_functions.get(path, {})
+            if not all(
+                _holds(trace, node, source, one, keep, functions) for one in tried if one.runs(node)
+            )
+            and name_of(node) not in keep.dependencies.masked_functions.get(path, {})
         }
     result = dict(traces)
     for paths in alike.values():

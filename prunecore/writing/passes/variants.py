@@ -11,9 +11,9 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.names import is_within
 from prunecore.channels.records import Trace
+from prunecore.tracing.conditions import only_in
 from prunecore.tracing.contexts import kinds
 from prunecore.tracing.modules.attributes import HeldFloat, HeldInt
-from prunecore.tracing.train_eval import only_in
 from prunecore.writing.passes.original_names import disagreeing, local_names
 from prunecore.writing.text import same as same_values
 

@@ -57,7 +57,7 @@ BETWEEN = [
     (lambda _, x: x / math.sqrt(x.size(2)), "/ math.sqrt("),
     (lambda _, x: x * (np.float64(2) / x.size(2)), "(2.0 / x.size(2))"),
     (lambda _, x: x * (np.int64(3) + x.size(2)), "(3 + x.size(2))"),
-    (unless_odd, "torch._assert(mod <= 0"),
+    (unless_odd, "out = x * 3 if mod > 0 or mod2 > 0 else x * 2"),
     (lambda _, x: torch.as_tensor(x) * 2, "x = self.first(x) * 2"),
     (lambda _, x: torch.as_tensor(x, dtype=x.dtype) * 2, ".to(dtype=x.dtype)"),
     (lambda _, x: Variable(x) * 2, ".detach() * 2"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
 from prunecore.plugins.builtin import prunecore_functions
-from prunecore.writing.forwards.loop_writer import write_forward
+from prunecore.writing.forwards.branch_writer import write_forward
 from prunecore.writing.passes.variants import unify
 from prunecore.writing.text import one_line
 

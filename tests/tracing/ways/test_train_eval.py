@@ -24,7 +24,7 @@ from prunecore.verifying.comparison import verify
 from prunecore.walking.network import walk
 from prunecore.writing.building import build, transfer_weights
 
-from ..conftest import check_outputs, masked, randomised
+from ...conftest import check_outputs, masked, randomised
 
 pytestmark = pytest.mark.usefixtures("toys_installed")
 

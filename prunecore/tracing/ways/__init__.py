@@ -1,0 +1,1 @@
+"""The ways that one forward goes, and the graph that holds several."""

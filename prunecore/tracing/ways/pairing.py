@@ -1,0 +1,247 @@
+"""Which nodes of two graphs of one forward are one: of two modes, with and without some inputs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+from torch import fx
+
+from prunecore.tracing.conditions import (
+    TAKEN,
+    ByMode,
+    choose,
+    only_in,
+)
+from prunecore.tracing.contexts import kinds
+from prunecore.tracing.modules.attributes import TrainingFlag
+from prunecore.tracing.nodes import is_dead, is_in_place
+
+
+def alike(first: fx.Graph, second: fx.Graph) -> bool:
+    """True if two traces of one forward do the same."""
+    if len(first.nodes) != len(second.nodes):
+        return False
+    numbers: dict[fx.Node, Hashable] = {}
+    for number, pair in enumerate(zip(first.nodes, second.nodes, strict=True)):
+        if _described(pair[0], numbers) != _described(pair[1], numbers):
+            return False
+        numbers |= dict.fromkeys(pair, number)
+    return True
+
+
+def _described(
+    node: fx.Node,
+    numbers: Mapping[fx.Node, Hashable] | None,
+    absent: Collection[str] = (),
+    with_fractions: bool = True,
+) -> Hashable:
+    """What a node does; whatever nodes it uses, where these have no numbers.
+
+    Args:
+        node: the node.
+        numbers: of the nodes before it.
+        absent: names of the inputs that are `None` in another graph that it is to be found in.
+        with_fractions: whether it counts which fractions it is given.
+    """
+
+    def described(leaf: Any) -> str:
+        if isinstance(leaf, fx.Node):
+            if numbers:
+                return f"node {numbers.get(leaf)}"
+            is_none = leaf.op == "placeholder" and str(leaf.target) in absent
+            return _NONE.get(node.op, "None") if is_none else "node"
+        if leaf is None and not numbers:
+            return _NONE.get(node.op, "None")
+        if not with_fractions and isinstance(leaf, float) and not isinstance(leaf, ByMode):
+            return "a fraction"
+        return "self.training" if isinstance(leaf, TrainingFlag) else repr(leaf)
+
+    given = repr(fx.node.map_aggregate((node.args, node.kwargs), described))
+    return node.op, node.target, given, kinds(node), only_in(node)
+
+
+_NONE = {"call_module": "node"}  # a module may be called with a tensor or `None`
+
+
+def in_both(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
+    """The nodes that are one where two graphs are merged, in order, those of the first one first.
+
+    Args:
+        ours: a forward as it runs under some condition.
+        theirs: the same as it runs otherwise.
+    """
+    inputs = [inputs_of(graph) for graph in (ours, theirs)]
+    pairs = {node: inputs[0][name] for name, node in inputs[1].items() if name in inputs[0]}
+    absent = inputs[0].keys() ^ inputs[1].keys()
+    after = [after_inputs(graph) for graph in (theirs, ours)]
+    if guards := parting(theirs, ours):
+        pairs |= in_prefix(*guards) or {}
+        after = [
+            nodes[nodes.index(guard) + 1 :] for nodes, guard in zip(after, guards, strict=True)
+        ]
+    returns = [[node for node in nodes if node.op == "output"] for nodes in after]
+    found: dict[fx.Node, fx.Node] = {}
+    if len(returns[0]) == len(returns[1]) > 1:
+        found = _matched(after[0], after[1], absent, pairs)
+    if list(map(found.get, returns[0])) != returns[1]:
+        found = _matched(_mergeable(after[0]), _mergeable(after[1]), absent, pairs)
+    return [(found[node], node) for node in theirs.nodes if node in found]
+
+
+def parting(theirs: fx.Graph, ours: fx.Graph) -> tuple[fx.Node, fx.Node] | None:
+    """The assertions of two graphs about the first branch on sizes at which they part, if any."""
+    guards = [{n.meta[TAKEN].number: n for n in g.nodes if TAKEN in n.meta} for g in (theirs, ours)]
+    for number in guards[0].keys() & guards[1].keys():
+        one, other = (of_graph[number] for of_graph in guards)
+        if one.meta[TAKEN] != other.meta[TAKEN]:
+            return one, other
+    return None
+
+
+def in_prefix(theirs: fx.Node, ours: fx.Node) -> dict[fx.Node, fx.Node] | None:
+    """The nodes that are one before a branch on sizes, and the assertions about that.
+
+    Args:
+        theirs: the assertion of one graph.
+        ours: that of the other.
+
+    Returns:
+        The node of the other by each; `None` where a call of one is not in the other.
+    """
+    before = [_before(guard) for guard in (theirs, ours)]
+    named = {node.name: node for node in before[1]}
+    pairs = {
+        node: other
+        for node in before[0]
+        if (other := named.get(node.name)) and (node.op, node.target) == (other.op, other.target)
+    }
+    paired = {*pairs, *pairs.values()}
+    for node in itertools.chain(*before):
+        if node not in paired and (node.op == "call_module" or is_in_place(node)):
+            return None
+    return {**pairs, theirs: ours}
+
+
+def go_on_alike(theirs: fx.Node, ours: fx.Node) -> bool:
+    """True if two graphs do the same after these assertions about branches on sizes.
+
+    What they have computed before that is told by its name.
+    """
+    numbers: dict[fx.Node, Hashable] = {}
+    after = []
+    for guard in (theirs, ours):
+        numbers |= {node: node.name for node in _before(guard)}
+        nodes = list(guard.graph.nodes)[len(_before(guard)) + 1 :]
+        after.append([node for node in nodes if not is_dead(node)])
+    if len(after[0]) != len(after[1]):
+        return False
+    for number, pair in enumerate(zip(*after, strict=True)):
+        if _described(pair[0], numbers) != _described(pair[1], numbers):
+            return False
+        numbers |= dict.fromkeys(pair, number)
+    return True
+
+
+def _matched(
+    theirs: Sequence[fx.Node],
+    ours: Sequence[fx.Node],
+    absent: Collection[str],
+    inputs: Mapping[fx.Node, fx.Node],
+) -> dict[fx.Node, fx.Node]:
+    """Which nodes of one graph are which of another one.
+
+    Args:
+        theirs: the nodes of the one, in order.
+        ours: those of the other.
+        absent: names of the inputs that are `None` in one of them.
+        inputs: those that both have, as they are paired.
+    """
+    pairs = dict(inputs)
+    after = (0, 0)
+    for first, second in [*_matching(theirs, ours, absent), (len(theirs), len(ours))]:
+        between = theirs[after[0] : first], ours[after[1] : second]
+        for place, other in [] if absent else _matching(*between, absent, with_fractions=False):
+            pairs[between[0][place]] = between[1][other]
+        if first < len(theirs):
+            pairs[theirs[first]] = ours[second]
+        after = first + 1, second + 1
+    while wrong := [node for node, other in pairs.items() if not _may_pair(node, other, pairs)]:
+        for node in wrong:
+            del pairs[node]
+    return pairs
+
+
+def _matching(
+    theirs: Sequence[fx.Node],
+    ours: Sequence[fx.Node],
+    absent: Collection[str],
+    with_fractions: bool = True,
+) -> list[tuple[int, int]]:
+    """The places of nodes that are described alike, in order."""
+    first, second = (
+        [_described(node, None, absent, with_fractions) for node in side] for side in (theirs, ours)
+    )
+    match = SequenceMatcher(None, first, second, autojunk=False)
+    return [
+        (block.a + place, block.b + place)
+        for block in match.get_matching_blocks()
+        for place in range(block.size)
+    ]
+
+
+def inputs_of(graph: fx.Graph) -> dict[str, fx.Node]:
+    """The inputs of a trace, by name."""
+    return {str(node.target): node for node in graph.nodes if node.op == "placeholder"}
+
+
+def after_inputs(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes of a trace after its inputs."""
+    return [node for node in graph.nodes if node.op != "placeholder"]
+
+
+def _before(node: fx.Node) -> list[fx.Node]:
+    nodes = list(node.graph.nodes)
+    return nodes[: nodes.index(node)]
+
+
+def _mergeable(nodes: Sequence[fx.Node]) -> Sequence[fx.Node]:
+    """The nodes that may be one with those of another graph: none that come after a `return`."""
+    returns = [node for node in nodes if node.op == "output"]
+    if len(returns) > 1:
+        sides = only_in(returns[0])
+        early = [only_in(node)[: len(sides)] == sides for node in nodes]
+        return nodes[: early.index(True)]
+    return nodes[:-1]
+
+
+def leaves_of(node: fx.Node) -> list[Any]:
+    """All that a node is called with, in order."""
+    leaves: list[Any] = []
+    fx.node.map_aggregate((node.args, node.kwargs), leaves.append)
+    return leaves
+
+
+def _pairs_of(theirs: fx.Node, ours: fx.Node) -> Sequence[tuple[Any, Any]]:
+    """The arguments of two nodes of one description that are nodes in one of them."""
+    pairs = zip(leaves_of(theirs), leaves_of(ours), strict=True)
+    return [pair for pair in pairs if any(isinstance(leaf, fx.Node) for leaf in pair)]
+
+
+def _may_pair(theirs: fx.Node, ours: fx.Node, pairs: Mapping[fx.Node, fx.Node]) -> bool:
+    """True if two calls that are alike are one call.
+
+    A layer is the same one whatever it is given. A function of different things is one call if all
+    that it is used for is the same, too: else two functions of one name only happen to meet.
+    """
+    if theirs.op not in ("call_function", "call_method", "output"):
+        return True
+    given = _pairs_of(theirs, ours)
+    if theirs.op == "output" or theirs.target is choose:
+        return all(pairs.get(one) is other for one, other in given)
+    if all(pairs.get(one) is other or None in (one, other) for one, other in given):
+        return True
+    used = [pairs.get(user) for user in theirs.users]
+    return None not in used and set(used) == set(ours.users)

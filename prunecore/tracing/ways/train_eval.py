@@ -1,0 +1,32 @@
+"""Train and eval: the two graphs of a forward that reads `self.training`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import fx
+
+ONLY = "only"  # in a node's meta: the one of training and eval that alone computes it
+
+
+IN_TRAINING, IN_EVAL = "training", "eval"
+
+
+@dataclass(frozen=True)
+class TrainEval:
+    """A module's forward as it runs in eval mode and as it runs in training.
+
+    Where both do the same, they are one graph.
+
+    Attributes:
+        eval: what eval mode does.
+        training: what training does; `None` where that is something else and left out.
+    """
+
+    eval: fx.Graph
+    training: fx.Graph | None
+
+    @property
+    def differ(self) -> bool:
+        """True if training does something else that counts."""
+        return self.training not in (self.eval, None)

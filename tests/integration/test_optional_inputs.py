@@ -1,0 +1,270 @@
+"""Inputs that a network may lack: both ways through its forward, in one written file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import prunecore
+from prunecore import VerificationError
+
+
+class ArcFace(nn.Module):
+    """A head with a margin in training, which is where labels are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.ReLU())
+        self.weight = nn.Parameter(torch.randn(5, 16))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        cosine = F.linear(F.normalize(self.body(x)), F.normalize(self.weight))
+        if labels is None:
+            return 30.0 * cosine
+        margin = torch.cos(torch.acos(cosine.clamp(-0.99, 0.99)) + 0.5)
+        return 30.0 * torch.where(F.one_hot(labels, 5) == 1, margin, cosine)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+        self.out = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        b, t, d = x.shape
+        q, k, v = self.qkv(x).reshape(b, t, 3, 4, d // 4).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = q @ k.transpose(-1, -2) * 0.5
+        if mask is not None:
+            scores = scores.masked_fill(mask == 0, -1e9)
+        return self.out((scores.softmax(-1) @ v).transpose(1, 2).reshape(b, t, -1))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(16)
+        self.attention = Attention()
+        self.feed = nn.Sequential(nn.Linear(16, 24), nn.GELU(), nn.Linear(24, 16))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        x = x + self.attention(self.norm(x), mask)
+        return x + self.feed(x)
+
+
+class Decoder(nn.Module):
+    """Tokens to logits, with a mask or without, and to a loss where the targets are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 16)
+        self.blocks = nn.ModuleList([Block() for _ in range(3)])
+        self.head = nn.Linear(16, 20, bias=False)
+
+    def forward(
+        self, tokens: Tensor, mask: Tensor | None = None, targets: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        x = self.embedding(tokens)
+        if mask is not None:
+            mask = mask[:, None, None, :]
+        for block in self.blocks:
+            x = block(x, mask)
+        logits = self.head(x)
+        loss = None
+        if targets is not None:
+            loss = F.cross_entropy(logits.view(-1, logits.size(-1)), targets.view(-1))
+        return logits, loss
+
+
+class Given(nn.Module):
+    """A function of layers of one width, the input and one that may be lacking."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 12)
+        self.second = nn.Linear(12, 12)
+        self.skip = nn.Linear(6, 12)
+        self.last = nn.Linear(12, 4)
+        self.function = function
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Any:
+        return self.function(self, x, other)
+
+
+def adds(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    y = torch.relu(net.first(x))
+    if other is not None:
+        y = y + net.skip(other)
+    return net.last(net.second(y))
+
+
+def replaces(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    if other is None:
+        other = torch.ones_like(x) * 2
+    return net.last(torch.relu(net.first(x)) * net.skip(other).sigmoid())
+
+
+def asks_twice(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    if other is not None:
+        other = other * 2
+        x = x + other
+    x = net.first(x)
+    if other is not None:
+        x = x - net.skip(other)
+    return net.last(x.relu())
+
+
+def two_outputs(net: Any, x: Tensor, other: Tensor | None) -> Any:
+    y = torch.relu(net.first(x))
+    return net.last(y) if other is None else (net.last(y), net.second(y + net.skip(other)))
+
+
+def halves(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    y = net.first(x) if other is None else net.skip(other)
+    one, another = y.chunk(2, 1)
+    return net.last(torch.cat([another.relu(), one], 1))
+
+
+def norms(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    y = net.first(x)
+    if other is not None:
+        y = F.layer_norm(y, (12,)) + net.skip(other)
+    return net.last(y / y.norm(dim=1, keepdim=True))
+
+
+def in_training_too(net: Any, x: Tensor, other: Tensor | None) -> Any:
+    y = torch.relu(net.first(x))
+    if other is not None:
+        y = y * net.skip(other)
+    return (net.last(y), net.second(y)) if net.training else net.last(y)
+
+
+def adds_in_training(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    y = torch.relu(net.first(x))
+    if other is not None:
+        y = y * net.skip(other)
+        if net.training:
+            y = y + net.second(y)
+    elif net.training:
+        y = y * 2
+    return net.last(y)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        adds,
+        replaces,
+        asks_twice,
+        two_outputs,
+        halves,
+        norms,
+        in_training_too,
+        adds_in_training,
+    ],
+)
+@pytest.mark.parametrize("level", [20, 50])
+def test_both_ways_are_written(function: Any, level: int) -> None:
+    torch.manual_seed(0)
+    model = Given(function)
+    small = prunecore.prune(model, (torch.rand(3, 6), torch.rand(3, 6)), level)
+    assert "other: Tensor | None = None" in small.source
+    assert small.report["fixed_arguments"] == small.report["needed_arguments"] == []
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    small.model(torch.rand(2, 6))
+    small.model(torch.rand(2, 6), torch.rand(2, 6))
+
+
+def test_a_branch_reads_as_a_person_would_write_it() -> None:
+    small = prunecore.prune(ArcFace(), (torch.rand(3, 6), torch.tensor([0, 4, 2])), 40)
+    body = small.source.partition("def forward")[2]
+    assert "if labels is None:\n            return 30.0 * cosine\n" in body
+    assert "else" not in body
+
+
+def test_inputs_by_name_and_every_set_of_them() -> None:
+    mask, tokens = torch.ones(2, 7, dtype=torch.bool), torch.tensor([range(7), range(13, 20)])
+    given = {"targets": tokens, "mask": mask}
+    small = prunecore.prune(Decoder(), tokens, 40, example_kwargs=given)
+    assert small.report["left_whole"] == []
+    assert "if mask is not None:\n            mask = mask[:, None, None, :]\n" in small.source
+    assert "for block in self.blocks:\n            x = block(x, mask)\n" in small.source
+    logits, loss = small.model(tokens)
+    assert loss is None
+    torch.testing.assert_close(small.model(tokens, mask)[0], logits)
+    logits, loss = small.model(tokens, targets=tokens)
+    torch.testing.assert_close(loss, F.cross_entropy(logits.view(-1, 20), tokens.view(-1)))
+
+
+class Recurrent(nn.Module):
+    """One cell that begins without a state and goes on with one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = Cell()
+        self.out = nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = self.cell(x)
+        for _ in range(2):
+            state = self.cell(x, state)
+        return self.out(state)
+
+
+class Cell(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Linear(6, 12)
+        self.again = nn.Linear(12, 12)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:
+        x = self.enter(x)
+        if state is not None:
+            x = x + self.again(state)
+        return torch.tanh(x)
+
+
+def test_a_module_that_is_called_with_and_without() -> None:
+    small = prunecore.prune(Recurrent(), torch.rand(2, 6), 50)
+    assert small.report["left_whole"] == []
+    assert "def forward(self, x: Tensor, state: Tensor | None = None) -> Tensor:" in small.source
+    assert "if state is None:\n            return torch.tanh(x)\n" in small.source
+    assert "return torch.tanh(x + self.again(state))" in small.source
+
+
+def test_what_goes_wrong_without_an_input_is_found(tmp_path: Path) -> None:
+    model, examples = ArcFace(), (torch.rand(3, 6), torch.tensor([0, 4, 2]))
+    file, *_ = prunecore.prune(model, examples, 40).save(tmp_path / "face.py")
+    assert prunecore.verify(file, model)
+    file.write_text(file.read_text().replace("return 30.0 * cosine", "return 31.0 * cosine"))
+    with pytest.raises(VerificationError, match=r"first at its output .*, without labels; at most"):
+        prunecore.verify(file, model)
+
+
+def needs_it(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    if other is None:
+        raise ValueError("give another one")
+    return net.last(torch.relu(net.first(x) + net.skip(other)))
+
+
+def test_an_input_that_is_needed_all_the_same_is_told() -> None:
+    small = prunecore.prune(Given(needs_it), (torch.rand(3, 6), torch.rand(3, 6)), 40)
+    assert small.report["needed_arguments"] == ["other"]
+    assert "def forward(self, x: Tensor, other: Tensor) -> Tensor:" in small.source
+    assert "Never without arguments that the original's may lack: other." in small.source
+
+
+def one_of_two(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    return net.last(torch.relu(net.first(x) if other is None else net.skip(other)))
+
+
+def test_a_layer_that_is_called_only_without_an_input() -> None:
+    model = Given(one_of_two)
+    small = prunecore.prune(model, (torch.rand(3, 6), torch.rand(3, 6)), 40)
+    assert small.model.first.out_features == small.model.skip.out_features < 12
+    assert small.model.last.in_features == small.model.skip.out_features

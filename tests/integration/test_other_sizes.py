@@ -1,0 +1,214 @@
+"""Branches on sizes: written both ways, so that a file takes the sizes that the original takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import prunecore
+from prunecore import VerificationError
+
+
+class Net(nn.Module):
+    """Convolutions of one width, and a function of them and an image."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.down = nn.Conv2d(16, 16, 3, stride=2, padding=1)
+        self.same = nn.Conv2d(16, 16, 1)
+        self.last = nn.Conv2d(16, 4, 1)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(self, x)
+
+
+def pads(net: Any, x: Tensor) -> Tensor:
+    x = net.first(x).relu()
+    h, w = x.shape[-2:]
+    if h % 4 or w % 4:
+        x = F.pad(x, (0, (4 - w % 4) % 4, 0, (4 - h % 4) % 4))
+    return net.last(net.down(x))
+
+
+def pads_and_cuts(net: Any, x: Tensor) -> Tensor:
+    x = net.first(x).relu()
+    h, w = x.shape[-2:]
+    rows, columns = (4 - h % 4) % 4, (4 - w % 4) % 4
+    if rows > 0 or columns > 0:
+        x = F.pad(x, (0, columns, 0, rows))
+    x = net.same(x)
+    if rows > 0 or columns > 0:
+        x = x[:, :, :h, :w].contiguous()
+    return net.last(x)
+
+
+def fits(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x).relu()
+    z = F.interpolate(net.down(y), scale_factor=2.0)
+    if z.shape[2:] != y.shape[2:]:
+        z = F.interpolate(z, size=y.shape[2:])
+    return net.last(y + z)
+
+
+def small_and_flat(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x).relu()
+    if x.shape[2] > 4 and x.shape[3] > 4:
+        y = net.down(y)
+    return net.last(y)
+
+
+def returns_early(net: Any, x: Tensor) -> Any:
+    y = net.first(x).relu()
+    if y.shape[2] < 9:
+        return net.last(y)
+    y = net.down(y)
+    return net.last(net.same(y).relu())
+
+
+def calls_another_layer(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x).relu()
+    y = net.same(y) if y.shape[2] <= 8 else net.down(y)
+    return net.last(y)
+
+
+def normalises(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x).relu()
+    if y.shape[2] % 2 == 0:
+        y = F.layer_norm(y.permute(0, 2, 3, 1), (16,)).permute(0, 3, 1, 2)
+    else:
+        y = y - y.mean(1, keepdim=True)
+    return net.last(y)
+
+
+def three_ways(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x).relu()
+    if x.shape[2] < 5:
+        y = net.same(y) * 2
+    elif x.shape[2] < 9:
+        y = net.down(y)
+    else:
+        y = net.down(net.same(y))
+    return net.last(y)
+
+
+def takes_halves(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x)
+    if y.shape[3] > 8:
+        one, other = y.chunk(2, 1)
+        y = torch.cat([other.relu(), one], 1)
+    return net.last(y)
+
+
+SIZES = [(8, 8), (7, 8), (8, 9), (5, 5), (3, 4), (12, 12), (13, 2)]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        pads,
+        pads_and_cuts,
+        fits,
+        small_and_flat,
+        returns_early,
+        calls_another_layer,
+        normalises,
+        three_ways,
+        takes_halves,
+    ],
+)
+def test_a_written_file_takes_the_sizes_that_the_original_takes(function: Any) -> None:
+    torch.manual_seed(0)
+    small = prunecore.prune(Net(function).eval(), torch.randn(2, 3, 8, 8), 40)
+    assert "_assert" not in small.source
+    for size in SIZES:
+        x = torch.randn(2, 3, *size)
+        with torch.no_grad():
+            assert small.model(x).shape == Net(function)(x).shape
+
+
+def test_several_conditions_are_one() -> None:
+    for function, text in (
+        (pads, "if h % 4 != 0 or w % 4 != 0:\n            x = F.pad("),
+        (small_and_flat, "if x.shape[2] > 4 and x.shape[3] > 4:\n            y = self.down(y)"),
+    ):
+        small = prunecore.prune(Net(function).eval(), torch.randn(2, 3, 8, 8), 40)
+        assert text in small.source
+        assert "else" not in small.source
+
+
+def test_what_goes_wrong_at_another_size_is_found(tmp_path: Path) -> None:
+    model = Net(fits).eval()
+    file, *_ = prunecore.prune(model, torch.randn(2, 3, 8, 8), 40).save(tmp_path / "net.py")
+    assert prunecore.verify(file, model)
+    text = file.read_text()
+    assert "F.interpolate(z, size=y.shape[2:])" in text
+    file.write_text(text.replace("(z, size=y.shape[2:])", "(z, size=y.shape[2:]) + 1"))
+    with pytest.raises(VerificationError, match=r"for inputs of shape \(1, 3, 9, 9\); at most"):
+        prunecore.verify(file, model)
+
+
+def refuses(net: Any, x: Tensor) -> Tensor:
+    if x.shape[2] > 100:
+        raise ValueError("it is too large")
+    return net.last(net.first(x))
+
+
+def test_what_the_original_refuses_is_still_refused() -> None:
+    small = prunecore.prune(Net(refuses).eval(), torch.randn(2, 3, 8, 8), 40)
+    small.model(torch.randn(1, 3, 99, 2))
+    with pytest.raises(AssertionError, match="written for inputs of another size"):
+        small.model(torch.randn(1, 3, 101, 2))
+
+
+class Window(nn.Module):
+    """Attention's way with windows: pads to whole ones, and cuts what it has padded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, h, w, c = x.shape
+        rows, columns = (-h) % 4, (-w) % 4
+        padded = rows > 0 or columns > 0
+        if padded:
+            x = F.pad(x, (0, 0, 0, columns, 0, rows))
+        tall, wide = h + rows, w + columns
+        x = x.view(b, tall // 4, 4, wide // 4, 4, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 16, c)
+        x = x + self.mix(x.mean(1, keepdim=True))
+        x = x.view(b, tall // 4, wide // 4, 4, 4, c).permute(0, 1, 3, 2, 4, 5)
+        x = x.reshape(b, tall, wide, c)
+        return x[:, :h, :w] if padded else x
+
+
+class Windows(nn.Module):
+    """One module of windows, called at two sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.window = Window()
+        self.last = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).permute(0, 2, 3, 1)
+        x = self.window(x)
+        x = self.window(x[:, 1:])
+        return self.last(x)
+
+
+def test_a_module_that_is_called_at_two_sizes() -> None:
+    torch.manual_seed(0)
+    model = Windows().eval()
+    small = prunecore.prune(model, torch.randn(2, 3, 8, 8), 40)
+    assert small.report["left_whole"] == []
+    for size in SIZES:
+        x = torch.randn(1, 3, *size)
+        assert small.model(x).shape == model(x).shape
