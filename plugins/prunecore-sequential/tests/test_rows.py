@@ -134,3 +134,38 @@ def test_rows_of_a_weight_go(forward: Callable[..., Tensor], seed: int) -> None:
         with Counting() as counting:
             network(torch.rand(1, 3))
         assert small.report[counted]["macs"] == counting.macs
+
+
+class Octave(nn.Module):
+    """Takes rows of its weight, or columns: twice in either mode."""
+
+    def __init__(self, read: int, made: int, first: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(made, read, 1, 1))
+        self.read, self.made, self.first = read, made, first
+
+    def forward(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.first:
+            half, whole = self.made // 2, self.read
+            high = F.conv2d(x, self.weight[0:half, 0:whole])
+            return high, F.conv2d(x, self.weight[half:, 0:whole])
+        half, whole = self.read // 2, self.made
+        high = F.conv2d(x, self.weight[0:whole, 0:half])
+        return high, F.conv2d(y, self.weight[0:whole, half:])
+
+
+class Octaves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1)
+        self.split, self.join = Octave(8, 16, True), Octave(16, 8, False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(sum(self.join(*self.split(self.stem(x)))))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_instances_that_take_rows_and_such_that_take_columns(seed: int) -> None:
+    torch.manual_seed(0)
+    small = prunecore.prune(Octaves(), level=30, input_shape=(3, 8, 8), mode="random", seed=seed)
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9

@@ -254,6 +254,8 @@ def _index(one: Selection, nodes: Mapping[fx.Node, fx.Node], name: str, differs:
         differs: whether other instances of the class take other places.
     """
     node, source = nodes[one.node], nodes[one.source]
+    if node.target == "narrow" and one.node.target != "narrow":
+        return  # along another axis, alone: along this one it takes all
     items, place = _items(one, node)
     if isinstance(items[place], int):
         items[place] = int(one.parts[0][0])
