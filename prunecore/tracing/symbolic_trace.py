@@ -34,6 +34,7 @@ from prunecore.tracing.source_lines import (
     file_of,
     raising_line,
 )
+from prunecore.tracing.stand_ins.autograd_functions import Applied, applying
 from prunecore.tracing.stand_ins.patches import trace_alone
 from prunecore.tracing.stand_ins.proxies import Asked, ChangedListError, SetPlacesError
 from prunecore.tracing.tracer import (
@@ -324,6 +325,9 @@ def _shadow(shadow: nn.Module, numbers: Mapping[str, Any]) -> nn.Module:
         numbers: those that it holds, each knowing its name.
     """
     vars(shadow).update(numbers)
+    for name, held in vars(shadow).items():
+        if function := applying(held):
+            vars(shadow)[name] = Applied(function)  # which looks for what stands in for it
     for name in ("parameters", "buffers"):
         vars(shadow)[name] = functools.partial(_stand_ins, shadow, getattr(shadow, f"named_{name}"))
     return shadow

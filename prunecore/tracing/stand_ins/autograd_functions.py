@@ -26,3 +26,11 @@ class Applied:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it."""
         return self.function.apply(*args, **kwargs)
+
+
+def applying(method: Any) -> type[Function] | None:
+    """The function whose `apply` this is; `None` for anything else."""
+    of_class = getattr(method, "__self__", None)
+    if isinstance(of_class, type) and issubclass(of_class, Function) and method.__name__ == "apply":
+        return of_class
+    return None

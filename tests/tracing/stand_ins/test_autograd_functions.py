@@ -55,6 +55,23 @@ def test_its_text_is_written_with_all_that_it_uses(cut: Callable[..., Any]) -> N
     assert x.grad.abs().max() > 0  # rounding itself has no gradient
 
 
+class Holding(Net):
+    """Calls it by an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.round = Rounded.apply
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.round(self.rounded(self.before(x)), 4))
+
+
+def test_an_attribute_may_hold_it(cut: Callable[..., Any]) -> None:
+    result = cut(Holding(), 3, 4, 4, strict=False)
+    assert list(result.dependencies.left_whole) == ["rounded"]
+    assert "x = Rounded.apply(self.rounded(x), 4)" in result.forward
+
+
 def test_it_is_refused_where_all_is_to_be_understood(find: Callable[..., Any]) -> None:
     with pytest.raises(UnsupportedError, match=r"its forward calls Rounded\.apply, and there is"):
         find(Net(), (2, 3, 4, 4))
