@@ -32,6 +32,11 @@ def is_of_torch(cls: type) -> bool:
     return getattr(nn, cls.__name__, None) is cls
 
 
+def is_called(module: nn.Module) -> bool:
+    """True if a module has a forward of its own, as a plain list of modules has none."""
+    return type(module).forward is not nn.Module.forward
+
+
 def is_bias(name: str) -> bool:
     """True if a parameter is named as a bias: `fc.bias`, `in_proj_bias`, or `bias_ih_l0`."""
     return "bias" in name.rpartition(".")[2].split("_")

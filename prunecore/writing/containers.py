@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from prunecore.channels.names import is_called
 from prunecore.escaping import is_name, is_number
 from prunecore.writing.expressions import self_path, singular
 from prunecore.writing.text import Call, Value
@@ -19,7 +20,13 @@ CONTAINERS: Mapping[type[nn.Module], str] = {
 
 
 def container_of(module: nn.Module) -> str | None:
-    """The container of torch's that a module is, `nn.ModuleList`; `None` for any other module."""
+    """The container of torch's that a module is, `nn.ModuleList`; `None` for any other module.
+
+    A list that is called, and has children in attributes, is another one.
+    """
+    is_list = isinstance(module, nn.ModuleList)
+    if is_list and is_called(module) and not all(map(is_number, module._modules)):
+        return None
     return next((name for kind, name in CONTAINERS.items() if isinstance(module, kind)), None)
 
 

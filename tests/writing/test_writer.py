@@ -316,3 +316,20 @@ def test_two_definitions_of_one_name_are_an_error(toys: Plugins, find: Callable[
 @pytest.mark.parametrize(("path", "key", "joined"), [("", "a", "a"), ("a.0", "b", "a.0.b")])
 def test_paths_are_joined_by_dots(path: str, key: str, joined: str) -> None:
     assert join(path, key) == joined
+
+
+class Branch(nn.ModuleList):
+    """A list that is none: it has children in attributes, and a forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(6, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(self.inner(x).relu())
+
+
+def test_a_list_with_children_in_attributes_is_a_module(cut: Callable[..., Any]) -> None:
+    result = cut(nn.Sequential(nn.Linear(3, 6), Branch()), 3)
+    assert "class Branch(nn.Module):" in result.text
+    assert result.dependencies.left_whole == {}
