@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -121,8 +122,9 @@ def can_be_barrier(model: nn.Module, error: UnsupportedError) -> bool:
 def advised(model: nn.Module, error: UnsupportedError) -> UnsupportedError:
     """An error that says which part of the network may be pruned in place of the whole, if any may.
 
-    That is the largest one without what is not understood: of more than half of the weights, where
-    it is not the network itself that is not understood.
+    That is the largest one without what is not understood that is given one tensor. Where it is the
+    network itself that is not understood, it is one of its own parts rather than one within these;
+    else it has more than half of the weights.
 
     Args:
         model: the network.
@@ -136,13 +138,26 @@ def advised(model: nn.Module, error: UnsupportedError) -> UnsupportedError:
         and not is_within(error.path, [path])
         and forward_of(module) is not nn.Module.forward
         and any(True for _ in module.children())
+        and _takes_a_tensor(module)
     }
-    part = max(sizes, key=sizes.__getitem__, default="")
+    depths = {path: 0 if error.path else path.count(".") for path in sizes}
+    part = max(sizes, key=lambda path: (-depths[path], sizes[path]), default="")
     least = sum(parameter.numel() for parameter in model.parameters()) / 2 if error.path else 0
     if sizes.get(part, 0) <= least or "--module" in error.remedy:
         return error
     remedy = f"{error.remedy} Or prune a part of the network in its place (--module {part})."
     return UnsupportedError(error.path, error.class_name, error.reason, remedy, error.line)
+
+
+def _takes_a_tensor(module: nn.Module) -> bool:
+    """True if a module is called with one thing, which may be a tensor."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    required = [one for one in parameters if one.default is one.empty and one.kind in _BY_PLACE]
+    told = (inspect.Parameter.empty, Tensor, "Tensor", "torch.Tensor")
+    return len(required) == 1 and required[0].annotation in told
+
+
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _keep_whole(channels: Channels, given: Any, reason: str) -> None:

@@ -140,3 +140,29 @@ def test_a_part_of_less_than_half_of_the_weights_is_not_advised(
     with pytest.raises(UnsupportedError) as caught:
         find(model, (2, 3))
     assert ("(--module 0)" in str(caught.value)) is is_advised
+
+
+class Boxes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(40, 40), nn.Linear(40, 40))
+
+    def forward(self, features: dict[str, Tensor], sizes: list[int]) -> Any:
+        return self.layers(features["0"])
+
+
+class OfImages(nn.Module):
+    """Goes through a list of images, as torchvision's detectors do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = Boxes()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1))
+
+    def forward(self, images: Any) -> list[Any]:
+        return [self.heads({"0": self.backbone(image)}, [1]) for image in images]
+
+
+def test_the_part_that_is_advised_is_given_a_tensor(find: Callable[..., Any]) -> None:
+    with pytest.raises(UnsupportedError, match=r"\(--module backbone\)"):
+        find(OfImages(), (2, 3, 4, 40))
