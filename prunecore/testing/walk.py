@@ -16,6 +16,7 @@ from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.signal import Signal
 from prunecore.inputs import BATCH
 from prunecore.registry import Plugins
+from prunecore.walking.network import join_ways
 from prunecore.walking.walk import Walk
 
 PATH = "block"  # of the block in its network
@@ -78,6 +79,7 @@ def follow(
         output = channels.trace(network.block, *inputs)
     else:
         output = channels.through(network, *inputs)
+    join_ways(channels, None, plugins)
     found = merge(network, channels.records)
     reasons: dict[int, str] = {}
     for ids, reason in channels.records.pins:

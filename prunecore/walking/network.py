@@ -193,7 +193,7 @@ def _both(
     records.count = last.records.count
     records.lacks_training = bool(walk.traced.lacking)
     training = _train(last, walk, model, inputs, ways) if walk.traced.differing else None
-    _merge(walk, training, plugins)
+    join_ways(walk, training, plugins)
     forwards = records.forwards
     for visits, in_training in forwards.visits_without.values():
         forwards.only_without |= (visits.keys() | in_training.keys()) - forwards.visits.keys()
@@ -247,8 +247,14 @@ def _train(
     return training
 
 
-def _merge(walk: Walk, training: Walk | None, plugins: Plugins) -> None:
-    """Make one of all ways that each forward goes."""
+def join_ways(walk: Walk, training: Walk | None, plugins: Plugins) -> None:
+    """Make one of all ways that each forward goes.
+
+    Args:
+        walk: of eval mode; its records have the joined forwards afterwards.
+        training: the same as training takes the network; `None` where that is no other way.
+        plugins: the loaded plugins.
+    """
     forwards = walk.records.forwards
     trained = {} if training is None else training.records.forwards.ways
     for path, ways in forwards.ways.items():
