@@ -33,15 +33,23 @@ def _cast(channels: Channels, operation: Operation) -> Signal:
     asked = [value for value in given if isinstance(value, torch.dtype)]
     asked += [value.meta.dtype for value in given if isinstance(value, Signal)]
     dtype = _CAST_TO.get(operation.name) or next(iter(asked), tensor.meta.dtype)
+    return _of_type(tensor, dtype)
+
+
+def _of_type(tensor: Signal, dtype: torch.dtype) -> Signal:
+    """A tensor as one of another type; all floating point is float32 here."""
     meta = tensor.meta.to(torch.float32 if dtype.is_floating_point else dtype)
-    has_other_numbers = meta.is_floating_point() != tensor.meta.is_floating_point()
-    return replace(tensor, meta=meta) if has_other_numbers else tensor
+    return tensor if meta.dtype is tensor.meta.dtype else replace(tensor, meta=meta)
 
 
 def _type(channels: Channels, operation: Operation) -> Any:
     """Another type, or the name of the one that it has."""
-    is_asked = operation.argument(1, "dtype") is None
-    return operation.run(channels) if is_asked else operation.tensor
+    dtype = operation.argument(1, "dtype")
+    if dtype is None:
+        return operation.run(channels)
+    if isinstance(dtype, str):  # such as torch.cuda.FloatTensor, wherever the tensor is
+        dtype = torch.empty(0).type(f"torch.{dtype.rpartition('.')[2]}").dtype
+    return _of_type(operation.tensor, dtype)
 
 
 def _add(channels: Channels, operation: Operation) -> Any:

@@ -41,3 +41,24 @@ def test_a_cast_is_written_as_it_stands(
     result = cut(Net(between), 3, 4, 4)
     assert text in result.forward
     assert result.keep.dependencies.removable.any()
+
+
+@pytest.mark.parametrize(
+    "as_mask",
+    [
+        lambda mask: mask.bool(),
+        lambda mask: mask.to(torch.bool),
+        lambda mask: mask.to(device=mask.device, dtype=torch.bool),
+        lambda mask: mask.type(torch.bool),
+        lambda mask: mask.type("torch.BoolTensor"),
+        lambda mask: mask.int().to(torch.float64).to(mask > 0),
+    ],
+)
+def test_whole_numbers_become_a_mask(
+    cut: Callable[..., Any], as_mask: Callable[[Tensor], Tensor]
+) -> None:
+    def masked(_: nn.Conv2d, x: Tensor) -> Tensor:
+        return x.masked_fill(as_mask((x > 0).long()), -1)
+
+    result = cut(Net(masked), 3, 4, 4)
+    assert result.keep.dependencies.removable.any()
