@@ -527,5 +527,5 @@ def _are_of_one_width(first: Any, second: Any) -> bool:
     """True if two outputs hold tensors with as many channels, along the same axes."""
     if pytree.tree_structure(first) != pytree.tree_structure(second):
         return False
-    pairs = zip(*map(signals_in, (first, second)), strict=True)
-    return all(one.ids.shape == other.ids.shape for one, other in pairs)
+    shapes = [[one.ids.shape for one in signals_in(output)] for output in (first, second)]
+    return shapes[0] == shapes[1]
