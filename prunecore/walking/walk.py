@@ -267,7 +267,9 @@ class Walk(Interpreter):
         """Couple a call of a forward with those before it."""
         functions = self._plugins.functions
         if absent in ways:
-            followed = self.records.forwards.other_sizes.get((path, absent), {})
+            differs = self._in_eval is not None and path in self.traced.differing
+            of_eval = self.records.forwards.other_sizes.get((path, absent), {})
+            followed = {} if differs else of_eval
             known = followed.get(taken_in(trace.graph), ways[absent])
             agree(self, known, trace, functions)
         for others, way in ways.items():

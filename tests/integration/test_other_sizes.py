@@ -212,3 +212,32 @@ def test_a_module_that_is_called_at_two_sizes() -> None:
     for size in SIZES:
         x = torch.randn(1, 3, *size)
         assert small.model(x).shape == model(x).shape
+
+
+class Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.shape[1] > 1:
+            x = x * torch.empty_like(x).bernoulli_(0.5)
+        return x
+
+
+class NoisyTwice(nn.Module):
+    """A module that goes another way in training, called twice, beside one of two sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 1)
+        self.noisy, self.window = Noisy(), Window()
+        self.last = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.noisy(self.first(x))
+        x = self.noisy(self.second(x)).permute(0, 2, 3, 1)
+        return self.last(self.window(self.window(x)[:, 1:]))
+
+
+def test_a_module_that_is_called_twice_and_differs_in_training() -> None:
+    small = prunecore.prune(NoisyTwice().eval(), torch.randn(2, 3, 8, 8), 40)
+    assert small.report["left_whole"] == []
+    for training in (False, True):
+        small.model.train(training)(torch.randn(2, 3, 7, 5))
