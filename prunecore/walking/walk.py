@@ -31,7 +31,7 @@ from prunecore.tracing.arguments import absent_from, constants, given_to
 from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.modules.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
-from prunecore.tracing.symbolic_trace import TraceCache
+from prunecore.tracing.trace_cache import TraceCache
 from prunecore.tracing.ways.pairing import in_both, in_prefix, inputs_of, parting
 from prunecore.tracing.ways.size_branches import taken_in
 from prunecore.walking.barriers import past_function, past_module

@@ -1,0 +1,190 @@
+"""The traces of a network's modules, each made once: for other arguments and other sizes, too."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.names import is_within, join, module_paths
+from prunecore.channels.records import TRAINING
+from prunecore.channels.signal import Signal
+from prunecore.errors import UsageError
+from prunecore.isolation.copies import Isolation
+from prunecore.tracing.arguments import absent_from
+from prunecore.tracing.conditions import Taken
+from prunecore.tracing.modules.module_hooks import Hook
+from prunecore.tracing.modules.scopes import Scopes
+from prunecore.tracing.nodes import NAME
+from prunecore.tracing.symbolic_trace import Level, trace_level, trace_training
+from prunecore.tracing.ways.size_branches import other_ways
+from prunecore.tracing.ways.train_eval import TrainEval
+
+
+class TraceCache:
+    """Traces the modules of a network, each once; the network itself is not touched.
+
+    Args:
+        model: the network.
+        scopes: where what modules do beside their class's forward is followed.
+        drop: paths of modules that training is to do without; `training` is all that eval mode
+            does not do.
+        rules: the functions that are known, which a trace does not go through where
+            `torch.fx.wrap` marks them.
+
+    Attributes:
+        differing: paths of the modules that do something else in training.
+        lacking: paths of those of which that is left out, whatever it is.
+        as_in_eval: paths of those of which all that it calls is dropped: as in eval mode.
+        absent: paths of the modules that the others of them do without.
+        followed: paths of the modules whose hooks are a part of a trace.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        scopes: Scopes,
+        drop: Collection[str],
+        rules: Collection[Callable[..., Any]],
+    ) -> None:
+        self.differing: set[str] = set()
+        self.lacking: set[str] = set()
+        self.as_in_eval: set[str] = set()
+        self.absent: set[str] = set()
+        self.followed: set[str] = set()
+        self._drop = drop
+        self._rules = rules
+        self._scopes = scopes
+        self._isolation = Isolation(model)
+        self._paths = module_paths(model)
+        self._graphs: dict[Hashable, TrainEval] = {}
+        self._others: dict[Hashable, Mapping[tuple[Taken, ...], fx.Graph]] = {}
+
+    def check(self, path: str, in_training: bool) -> None:
+        """Check that a module that is called is not one to be left out.
+
+        Raises:
+            UsageError: it is.
+        """
+        if not is_within(path, self._drop):
+            return
+        if in_training:
+            raise UsageError(
+                f"{path} cannot be dropped by itself: what calls it is followed by a plugin.\n"
+                "Drop the module that holds it."
+            )
+        raise UsageError(
+            f"{path} cannot be dropped: the network calls it in eval mode, too.\n"
+            "Drop a module that only training reaches, such as an auxiliary head."
+        )
+
+    def graph(
+        self, module: nn.Module, path: str, supplied: Mapping[str, Any], in_training: bool
+    ) -> fx.Graph:
+        """A module's forward in training or eval mode, every child a leaf.
+
+        In training without the children that are dropped. If it would be without all that only
+        training calls, it is the forward of eval mode.
+
+        Args:
+            module: the module.
+            path: its path in the network.
+            supplied: the arguments of its forward that are given, by parameter name.
+            in_training: whether it is that of training.
+
+        Raises:
+            UnsupportedError: it cannot be traced.
+        """
+        absent = absent_from(inspect.signature(module.forward), supplied)
+        key = _key(path, supplied, absent)
+        if key not in self._graphs:
+            both = TRAINING not in self._drop
+            copied = self._isolation.of(module)
+            level = self._level(module, path)
+            self._graphs[key] = trace_level(copied, path, supplied, both, level)
+            _name(self._graphs[key], absent)
+        graphs = self._graphs[key]
+        if graphs.training is None:
+            self.lacking.add(path)
+        elif graphs.differ:
+            self.differing.add(path)
+        if not in_training or graphs.training in (graphs.eval, None):
+            return graphs.eval
+        only = _called(graphs.training) - _called(graphs.eval)
+        dropped = {child for child in only if is_within(join(path, child), self._drop)}
+        if not dropped:
+            return graphs.training
+        if dropped == only:
+            self.as_in_eval.add(path)
+            return graphs.eval
+        self.absent |= {join(path, child) for child in dropped}
+        copied = self._isolation.of(module)
+        return trace_training(copied, path, supplied, self._level(module, path), dropped)
+
+    def other_sizes(
+        self, module: nn.Module, path: str, supplied: Mapping[str, Any]
+    ) -> Mapping[tuple[Taken, ...], fx.Graph]:
+        """A module's forward in eval mode as it goes for inputs of other sizes.
+
+        None where training does something else.
+
+        Args:
+            module: the module, whose forward has been traced.
+            path: its path in the network.
+            supplied: the arguments of its forward that are given, by parameter name.
+        """
+        absent = absent_from(inspect.signature(module.forward), supplied)
+        key = _key(path, supplied, absent)
+        if key not in self._others:
+            graphs, copied = self._graphs[key], self._isolation.of(module)
+            level = self._level(module, path)
+
+            def trace(forced: Sequence[bool]) -> fx.Graph:
+                forcing = replace(level, forced=forced)
+                other = trace_level(copied, path, supplied, both=False, level=forcing)
+                _name(other, absent)
+                return other.eval
+
+            is_one = graphs.training in (graphs.eval, None)
+            self._others[key] = other_ways(graphs.eval, trace) if is_one else {}
+        return self._others[key]
+
+    def _level(self, module: nn.Module, path: str) -> Level:
+        """What belongs to the trace of a module beside its forward."""
+        scopes = self._scopes
+        is_whole = not path and "" in scopes.opened
+        hooks: dict[str, tuple[str, Sequence[Hook]]] = {}
+        inlined = []
+        for part, child in module.named_modules() if scopes.hooks or scopes.inlined else ():
+            place = self._paths[id(child)]
+            if place in scopes.hooks and (part or is_whole):
+                of_copies = [
+                    replace(hook, function=self._isolation.of(hook.function))
+                    for hook in scopes.hooks[place]
+                ]
+                hooks[part] = place, of_copies
+            if place in scopes.inlined and part:
+                inlined.append(part)
+        return Level(hooks, inlined, is_whole, self.followed, self._rules)
+
+
+def _key(path: str, supplied: Mapping[str, Any], absent: frozenset[str]) -> Hashable:
+    """What a trace of a module depends on."""
+    leaves, structure = pytree.tree_flatten(dict(supplied))
+    shapes = tuple(leaf.shape if isinstance(leaf, Signal) else None for leaf in leaves)
+    return path, str(structure), shapes, absent
+
+
+def _name(graphs: TrainEval, absent: Collection[str]) -> None:
+    """Tell the nodes of a forward from those of the other ways that it goes."""
+    if absent:
+        for node in graphs.eval.nodes:
+            node.meta[NAME] = f"{node.name} without {', '.join(sorted(absent))}"
+
+
+def _called(graph: fx.Graph) -> set[str]:
+    return {str(node.target) for node in graph.nodes if node.op == "call_module"}
