@@ -83,6 +83,13 @@ def absent_from(signature: inspect.Signature, supplied: Mapping[str, Any]) -> fr
     return frozenset(name for name, value in {**defaults, **supplied}.items() if value is None)
 
 
+def named_by_place(module: nn.Module, args: Sequence[Any]) -> list[tuple[str, Any]]:
+    """What a module is called with by place, by its forward's names; what is of `*args` by none."""
+    names = list(inspect.signature(module.forward).parameters)
+    places = [*names[: len(args)], *[""] * (len(args) - len(names))]
+    return list(zip(places, args, strict=True))
+
+
 def without_constants(
     module: nn.Module, chosen: Collection[str], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -96,9 +103,7 @@ def without_constants(
     """
     if not chosen:
         return tuple(args), dict(kwargs)
-    names = list(inspect.signature(module.forward).parameters)
-    places = [*names[: len(args)], *[""] * (len(args) - len(names))]  # the last are of *args
-    left = tuple(arg for name, arg in zip(places, args, strict=True) if name not in chosen)
+    left = tuple(arg for name, arg in named_by_place(module, args) if name not in chosen)
     return left, {name: arg for name, arg in kwargs.items() if name not in chosen}
 
 

@@ -92,6 +92,11 @@ def decide(conditions: Any, number: str, word: str = "") -> Any:
     raise NotImplementedError("a merged graph is written, or run by what knows its conditions")
 
 
+def guards_of(graph: fx.Graph) -> list[fx.Node]:
+    """The assertions of a trace that say which way it goes, in order."""
+    return [node for node in graph.nodes if TAKEN in node.meta]
+
+
 def only_in(node: fx.Node) -> tuple[Side, ...]:
     """The sides of conditions that alone compute a node, the outermost first."""
     sides: tuple[Side, ...] = node.meta.get(ONLY, ())

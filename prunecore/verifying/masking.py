@@ -18,7 +18,7 @@ from prunecore.channels.keep import Keep
 from prunecore.channels.names import join, named_plain_tensors
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import absent_from, called_with, given_to, one_by_one
-from prunecore.tracing.conditions import TAKEN, Taken
+from prunecore.tracing.conditions import TAKEN, Taken, guards_of
 from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.modules.scopes import named_hooks
 from prunecore.tracing.nodes import is_dead, name_of
@@ -257,7 +257,7 @@ def _parting(guard: fx.Node, graphs: Sequence[fx.Graph]) -> fx.Node | None:
     """What stands for an assertion on the way where it does not hold."""
     number, holds = guard.meta[TAKEN].number, guard.meta[TAKEN].holds
     other = Taken(number, not holds)
-    guards = (node for graph in graphs for node in graph.nodes if node.meta.get(TAKEN) == other)
+    guards = (one for graph in graphs for one in guards_of(graph) if one.meta[TAKEN] == other)
     return next(guards, None)
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, fx, nn
 
 from prunecore.channels.records import Trace
 from prunecore.functions.table import SIGNS
-from prunecore.tracing.arguments import given_to
-from prunecore.tracing.conditions import TAKEN, Condition, Taken, decide
+from prunecore.tracing.arguments import given_to, named_by_place
+from prunecore.tracing.conditions import TAKEN, Condition, Taken, decide, guards_of
 from prunecore.tracing.ways.merging import merged
 from prunecore.tracing.ways.pairing import go_on_alike
 
@@ -49,9 +49,7 @@ def without(model: nn.Module, inputs: Any, absent: Collection[str]) -> Any:
         absent: the names of these arguments.
     """
     args, kwargs = inputs
-    names = list(inspect.signature(model.forward).parameters)
-    places = [*names[: len(args)], *[""] * (len(args) - len(names))]  # the last are of *args
-    left = [None if name in absent else arg for name, arg in zip(places, args, strict=True)]
+    left = [None if name in absent else arg for name, arg in named_by_place(model, args)]
     return left, {name: None if name in absent else arg for name, arg in kwargs.items()}
 
 
@@ -151,8 +149,7 @@ def _chained(ways: AllSizes, place: int, holds: bool) -> Trace | None:
 
 def _guard(trace: Trace, taken: Taken) -> fx.Node:
     """What asserts the way that is taken at a branch."""
-    guards: list[fx.Node] = [n for n in trace.graph.nodes if n.meta.get(TAKEN) == taken]
-    return guards[0]
+    return next(guard for guard in guards_of(trace.graph) if guard.meta[TAKEN] == taken)
 
 
 def _joined(trace: Trace, before: Sequence[Taken], word: str) -> Trace:
@@ -165,7 +162,7 @@ def _joined(trace: Trace, before: Sequence[Taken], word: str) -> Trace:
     """
     numbers = {taken.number for taken in before}
     graph = trace.graph
-    guards = [n for n in graph.nodes if TAKEN in n.meta and n.meta[TAKEN].number in numbers]
+    guards = [guard for guard in guards_of(graph) if guard.meta[TAKEN].number in numbers]
     decision = next(node for node in graph.nodes if node.target is decide)
     conditions = []
     for guard in guards:

@@ -9,12 +9,7 @@ from typing import Any
 
 from torch import fx
 
-from prunecore.tracing.conditions import (
-    TAKEN,
-    ByMode,
-    choose,
-    only_in,
-)
+from prunecore.tracing.conditions import TAKEN, ByMode, choose, guards_of, only_in
 from prunecore.tracing.contexts import kinds
 from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.nodes import is_dead, is_in_place
@@ -22,10 +17,16 @@ from prunecore.tracing.nodes import is_dead, is_in_place
 
 def alike(first: fx.Graph, second: fx.Graph) -> bool:
     """True if two traces of one forward do the same."""
-    if len(first.nodes) != len(second.nodes):
+    return _are_alike(list(first.nodes), list(second.nodes), {})
+
+
+def _are_alike(
+    first: Sequence[fx.Node], second: Sequence[fx.Node], numbers: dict[fx.Node, Hashable]
+) -> bool:
+    """True if nodes do the same one after the other; what they use before them has these names."""
+    if len(first) != len(second):
         return False
-    numbers: dict[fx.Node, Hashable] = {}
-    for number, pair in enumerate(zip(first.nodes, second.nodes, strict=True)):
+    for number, pair in enumerate(zip(first, second, strict=True)):
         if _described(pair[0], numbers) != _described(pair[1], numbers):
             return False
         numbers |= dict.fromkeys(pair, number)
@@ -93,7 +94,7 @@ def in_both(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
 
 def parting(theirs: fx.Graph, ours: fx.Graph) -> tuple[fx.Node, fx.Node] | None:
     """The assertions of two graphs about the first branch on sizes at which they part, if any."""
-    guards = [{n.meta[TAKEN].number: n for n in g.nodes if TAKEN in n.meta} for g in (theirs, ours)]
+    guards = [{n.meta[TAKEN].number: n for n in guards_of(graph)} for graph in (theirs, ours)]
     for number in guards[0].keys() & guards[1].keys():
         one, other = (of_graph[number] for of_graph in guards)
         if one.meta[TAKEN] != other.meta[TAKEN]:
@@ -136,13 +137,7 @@ def go_on_alike(theirs: fx.Node, ours: fx.Node) -> bool:
         numbers |= {node: node.name for node in _before(guard)}
         nodes = list(guard.graph.nodes)[len(_before(guard)) + 1 :]
         after.append([node for node in nodes if not is_dead(node)])
-    if len(after[0]) != len(after[1]):
-        return False
-    for number, pair in enumerate(zip(*after, strict=True)):
-        if _described(pair[0], numbers) != _described(pair[1], numbers):
-            return False
-        numbers |= dict.fromkeys(pair, number)
-    return True
+    return _are_alike(after[0], after[1], numbers)
 
 
 def _matched(

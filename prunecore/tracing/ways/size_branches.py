@@ -7,16 +7,11 @@ from collections.abc import Callable, Sequence
 from torch import fx
 
 from prunecore.errors import UnsupportedError
-from prunecore.tracing.conditions import TAKEN, Taken
+from prunecore.tracing.conditions import TAKEN, Taken, guards_of
 from prunecore.tracing.nodes import NAME, is_in_place
 from prunecore.tracing.ways.pairing import in_prefix
 
 _MOST = 8  # ways through one forward
-
-
-def guards_of(graph: fx.Graph) -> list[fx.Node]:
-    """The assertions of a trace that say which way it goes, in order."""
-    return [node for node in graph.nodes if TAKEN in node.meta]
 
 
 def taken_in(graph: fx.Graph) -> tuple[Taken, ...]:
@@ -67,11 +62,8 @@ def other_ways(
 
 def _is_beside(graph: fx.Graph, other: fx.Graph, place: int) -> bool:
     """True if two traces are one up to a branch, and the other changes nothing more in place."""
-    guards = [guards_of(one) for one in (graph, other)]
-    if (
-        any(len(one) <= place for one in guards)
-        or in_prefix(*(one[place] for one in guards)) is None
-    ):
+    ours, theirs = guards_of(graph), guards_of(other)
+    if len(theirs) <= place or in_prefix(ours[place], theirs[place]) is None:
         return False
     changes = [sum(map(is_in_place, one.nodes)) for one in (graph, other)]
     return changes[1] <= changes[0]

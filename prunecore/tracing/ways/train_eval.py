@@ -6,11 +6,6 @@ from dataclasses import dataclass
 
 from torch import fx
 
-ONLY = "only"  # in a node's meta: the one of training and eval that alone computes it
-
-
-IN_TRAINING, IN_EVAL = "training", "eval"
-
 
 @dataclass(frozen=True)
 class TrainEval:
