@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,7 +14,6 @@ from prunecore.channels.records import TRAINING
 from prunecore.channels.signal import Signal
 from prunecore.errors import UsageError
 from prunecore.isolation.copies import Isolation
-from prunecore.tracing.arguments import absent_from
 from prunecore.tracing.conditions import Taken
 from prunecore.tracing.modules.module_hooks import Hook
 from prunecore.tracing.modules.scopes import Scopes
@@ -83,7 +81,12 @@ class TraceCache:
         )
 
     def graph(
-        self, module: nn.Module, path: str, supplied: Mapping[str, Any], in_training: bool
+        self,
+        module: nn.Module,
+        path: str,
+        supplied: Mapping[str, Any],
+        absent: frozenset[str],
+        in_training: bool,
     ) -> fx.Graph:
         """A module's forward in training or eval mode, every child a leaf.
 
@@ -94,12 +97,12 @@ class TraceCache:
             module: the module.
             path: its path in the network.
             supplied: the arguments of its forward that are given, by parameter name.
+            absent: the names of those that are `None`.
             in_training: whether it is that of training.
 
         Raises:
             UnsupportedError: it cannot be traced.
         """
-        absent = absent_from(inspect.signature(module.forward), supplied)
         key = _key(path, supplied, absent)
         if key not in self._graphs:
             both = TRAINING not in self._drop
@@ -126,7 +129,11 @@ class TraceCache:
         return trace_training(copied, path, supplied, self._level(module, path), dropped)
 
     def other_sizes(
-        self, module: nn.Module, path: str, supplied: Mapping[str, Any]
+        self,
+        module: nn.Module,
+        path: str,
+        supplied: Mapping[str, Any],
+        absent: frozenset[str],
     ) -> Mapping[tuple[Taken, ...], fx.Graph]:
         """A module's forward in eval mode as it goes for inputs of other sizes.
 
@@ -136,8 +143,8 @@ class TraceCache:
             module: the module, whose forward has been traced.
             path: its path in the network.
             supplied: the arguments of its forward that are given, by parameter name.
+            absent: the names of those that are `None`.
         """
-        absent = absent_from(inspect.signature(module.forward), supplied)
         key = _key(path, supplied, absent)
         if key not in self._others:
             graphs, copied = self._graphs[key], self._isolation.of(module)

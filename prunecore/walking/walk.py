@@ -179,6 +179,8 @@ class Walk(Interpreter):
         self._bound(module, inputs, keywords)  # complains of what it does not take
         signature = inspect.signature(module.forward)
         supplied = given_to(signature, inputs, keywords)
+        absent = absent_from(signature, supplied)
+        in_training = self._in_eval is not None
         chosen = constants(supplied)
         first_chosen = self.records.forwards.constants.setdefault(path, chosen)
         if first_chosen != chosen:
@@ -188,12 +190,11 @@ class Walk(Interpreter):
                 "Call two modules, or give it the same arguments.",
             )
         try:
-            graph = self.traced.graph(module, path, supplied, in_training=self._in_eval is not None)
+            graph = self.traced.graph(module, path, supplied, absent, in_training)
         except UnsupportedError as error:
             error.line = error.line or self._line()  # torch's own forward: what calls it
             raise
         trace = interpret(self, module, graph, supplied)
-        absent = absent_from(signature, supplied)
         ways = self.records.forwards.ways.setdefault(path, {})
         self._agree(path, ways, absent, trace)
         if self._in_eval is None and not self.records.is_trial:
@@ -202,7 +203,7 @@ class Walk(Interpreter):
             in_eval = self._in_eval.records.forwards.ways.setdefault(path, {})
             if absent not in in_eval:
                 # only training calls it, and it might be told to run in eval mode all the same
-                graph = self.traced.graph(module, path, supplied, in_training=False)
+                graph = self.traced.graph(module, path, supplied, absent, in_training=False)
                 same = graph is trace.graph
                 other = trace if same else interpret(self, module, graph, supplied)
                 self._agree(path, in_eval, absent, other)
@@ -218,7 +219,7 @@ class Walk(Interpreter):
         path = self._paths[id(module)]
         taken = taken_in(natural.graph)
         followed: dict[Any, Trace] = {taken: natural}
-        others = self.traced.other_sizes(module, path, supplied) if taken else {}
+        others = self.traced.other_sizes(module, path, supplied, absent) if taken else {}
         for other, graph in others.items():
             aside = self._aside()
             try:
