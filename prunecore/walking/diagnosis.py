@@ -124,7 +124,11 @@ def _alike(visit: Visit, runs: Sequence[ModuleRun], inputs: int) -> list[ModuleR
 
 
 def find_wrong_answer(
-    model: nn.Module, records: Records, inputs: Arguments, error: PrunecoreError
+    model: nn.Module,
+    records: Records,
+    inputs: Arguments,
+    error: PrunecoreError,
+    in_training: bool = False,
 ) -> None:
     """Find the plugin that led a walk to an error, if one did, by running the network itself.
 
@@ -133,6 +137,7 @@ def find_wrong_answer(
         records: what the walk left behind.
         inputs: what the walk was for, on the meta device.
         error: what it ended with.
+        in_training: whether it was a walk of training.
 
     Raises:
         PluginError: a plugin's answer is not what its block returns; or the walk ended with shapes
@@ -141,7 +146,7 @@ def find_wrong_answer(
     """
     count = len(tensors(inputs)[0])
     try:
-        network = copy.deepcopy(model).eval()
+        network = copy.deepcopy(model).train(in_training)
     except (TypeError, RuntimeError):  # there is no copy of it, and the walk's error says enough
         return
     for module in network.modules():

@@ -18,10 +18,7 @@ from prunecore.channels.dependencies import (
 )
 from prunecore.channels.ids import Ids, without_channels
 from prunecore.channels.names import is_within, tied_to
-from prunecore.channels.records import (
-    TRAINING,
-    Records,
-)
+from prunecore.channels.records import TRAINING, Records, Visit
 from prunecore.channels.signal import Signal
 from prunecore.channels.stored import check_names
 from prunecore.errors import (
@@ -176,19 +173,9 @@ def _both(
     ways: Collection[frozenset[str]] = (),
 ) -> Records:
     """Both walks, the one of training where that is another one, with and without some inputs."""
-    last = walk
-    try:
-        _follow(walk, model, inputs, in_training=False)
-        for absent in ways:
-            last = last.beside()
-            _follow(last, model, without(model, inputs, absent), in_training=False)
-            walk.records.forwards.visits_without[absent] = last.records.forwards.visits, {}
-    except PrunecoreError as error:
-        if not (
-            isinstance(error, UnsupportedError) and error.__context__ is None
-        ):  # not on purpose
-            find_wrong_answer(model, walk.records, inputs, error)
-        raise
+    last, of_ways = _follow_ways(walk, model, inputs, ways, in_training=False)
+    without_some = walk.records.forwards.visits_without
+    without_some |= {absent: (visits, {}) for absent, visits in of_ways.items()}
     records = walk.records
     records.count = last.records.count
     records.lacks_training = bool(walk.traced.lacking)
@@ -219,14 +206,9 @@ def _train(
         inputs: tensors on the meta device, by place and by name.
         ways: the sets of inputs that it is followed without, too.
     """
-    training = now = last.in_training()
-    of_ways = {}
+    training = last.in_training()
     try:
-        _follow(training, model, inputs, in_training=True)
-        for absent in ways:
-            now = now.beside()
-            _follow(now, model, without(model, inputs, absent), in_training=True)
-            of_ways[absent] = now.records.forwards.visits
+        now, of_ways = _follow_ways(training, model, inputs, ways, in_training=True)
     except UnsupportedError as error:
         raise UnsupportedError(
             error.path, error.class_name, error.reason, f"{error.remedy} {_LEAVE_OUT}", error.line
@@ -271,6 +253,38 @@ def join_ways(walk: Walk, training: Walk | None, plugins: Plugins) -> None:
         forwards.traces[path] = as_one(both)
         never = frozenset.intersection(*ways)
         forwards.constants[path] = {**forwards.constants[path], **dict.fromkeys(never)}
+
+
+def _follow_ways(
+    first: Walk,
+    model: nn.Module,
+    inputs: Arguments,
+    ways: Collection[frozenset[str]],
+    in_training: bool,
+) -> tuple[Walk, dict[frozenset[str], dict[str, list[Visit]]]]:
+    """The last of one mode's walks, with and without some inputs, and the visits of the latter.
+
+    Args:
+        first: the walk with all inputs.
+        model: the network.
+        inputs: tensors on the meta device, by place and by name.
+        ways: the sets of inputs that it is followed without, too.
+        in_training: whether these are walks of training.
+    """
+    walk, given, of_ways = first, inputs, {}
+    try:
+        _follow(walk, model, given, in_training)
+        for absent in ways:
+            walk, given = walk.beside(), without(model, inputs, absent)
+            _follow(walk, model, given, in_training)
+            of_ways[absent] = walk.records.forwards.visits
+    except PrunecoreError as error:
+        if not (
+            isinstance(error, UnsupportedError) and error.__context__ is None
+        ):  # not on purpose
+            find_wrong_answer(model, walk.records, given, error, in_training)
+        raise
+    return walk, of_ways
 
 
 def _follow(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bool) -> None:

@@ -259,6 +259,24 @@ def test_an_input_that_is_needed_all_the_same_is_told() -> None:
     assert "Never without arguments that the original's may lack: other." in small.source
 
 
+def layer_needs_it(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    x = torch.relu(net.first(x))
+    return net.last(x if other is None else x + net.skip(other)) + net.last(net.skip(other))
+
+
+def layer_needs_it_in_training(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    x = torch.relu(net.first(x))
+    if other is not None:
+        x = x + net.skip(other)
+    return net.last(x + net.skip(other)) if net.training else net.last(x)
+
+
+@pytest.mark.parametrize("forward", [layer_needs_it, layer_needs_it_in_training])
+def test_a_layer_that_is_called_without_what_it_needs(forward: Any) -> None:
+    small = prunecore.prune(Given(forward), (torch.rand(3, 6), torch.rand(3, 6)), 40)
+    assert small.report["needed_arguments"] == ["other"]
+
+
 def one_of_two(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
     return net.last(torch.relu(net.first(x) if other is None else net.skip(other)))
 
