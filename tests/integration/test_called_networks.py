@@ -333,6 +333,7 @@ def spectral_norm() -> nn.Module:
 def masked_weight() -> nn.Module:
     net = Net()
     prune.l1_unstructured(net.a, "weight", 0.5)
+    prune.ln_structured(net.a, "weight", 0.25, n=1, dim=0)
     return net
 
 
@@ -353,6 +354,7 @@ def spectral_parametrized() -> nn.Module:
     [
         (weight_norm, "a.weight_norm"),
         (spectral_norm, "a.spectral_norm"),
+        (masked_weight, "a.prune"),
         (parametrized, "a.parametrizations"),
         (spectral_parametrized, "a.parametrizations"),
     ],
@@ -374,12 +376,6 @@ def test_a_weight_that_is_computed_each_time_is_folded_in(
     small.save(tmp_path / "net_30.py")
     assert prunecore.verify(tmp_path / "net_30.py", net).inputs
     assert prunecore.verify(tmp_path / "net_30.py", folded).inputs
-
-
-def test_a_weight_that_is_masked_is_refused() -> None:
-    with pytest.raises(prunecore.UnsupportedError, match=r"Cannot prune through a \(") as caught:
-        prunecore.prune(masked_weight(), level=30, input_shape=(3,))
-    assert str(caught.value).endswith("torch.nn.utils.prune.remove.")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.prune import BasePruningMethod, remove
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
@@ -22,7 +23,7 @@ from prunecore.isolation.copies import OF_STATE_DICTS, Isolation
 PREPARED = frozenset(
     {
         *("DataParallel", "DistributedDataParallel", "OptimizedModule"),
-        *("weight_norm", "spectral_norm", "parametrizations"),
+        *("weight_norm", "spectral_norm", "prune", "parametrizations"),
     }
 )
 
@@ -44,8 +45,8 @@ def prepare(model: nn.Module) -> Prepared:
     """Take off wrappers, and fold what computes weights from others into plain ones.
 
     Wrappers are those of `nn.DataParallel`, `DistributedDataParallel` and `torch.compile`. Weights
-    are computed by `torch.nn.utils.parametrize`, and by the hooks of `weight_norm` and
-    `spectral_norm`.
+    are computed by `torch.nn.utils.parametrize`, and by the hooks of `weight_norm`,
+    `spectral_norm` and `torch.nn.utils.prune`.
 
     Args:
         model: the network; it is left as it is.
@@ -104,8 +105,9 @@ def _outside(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module
 
 def _computes(module: nn.Module) -> bool:
     """True if a module computes a weight each time that it is called."""
+    kinds = WeightNorm | SpectralNorm | BasePruningMethod
     hooks = module._forward_pre_hooks.values()
-    return is_parametrized(module) or any(isinstance(x, WeightNorm | SpectralNorm) for x in hooks)
+    return is_parametrized(module) or any(isinstance(hook, kinds) for hook in hooks)
 
 
 def _folded(module: nn.Module) -> Iterator[str]:
@@ -124,6 +126,9 @@ def _folded(module: nn.Module) -> Iterator[str]:
         elif isinstance(hook, SpectralNorm):
             remove_spectral_norm(module, hook.name)
             yield "spectral_norm"
+        elif isinstance(hook, BasePruningMethod):
+            remove(module, hook._tensor_name)  # type: ignore[no-untyped-call]
+            yield "prune"
     if is_parametrized(module):
         computed: Any = module._modules["parametrizations"]
         computed.eval()

@@ -45,14 +45,6 @@ class Scopes:
     without: tuple[str, ...]
 
 
-# by the module of a hook of torch's own, what undoes it
-_REMOVERS = {
-    "torch.nn.utils.prune": "torch.nn.utils.prune.remove",
-    "torch.nn.utils.spectral_norm": "torch.nn.utils.remove_spectral_norm",
-    "torch.nn.utils.weight_norm": "torch.nn.utils.remove_weight_norm",
-}
-
-
 NO_SCOPES = Scopes({}, frozenset(), frozenset(), ())
 
 
@@ -174,13 +166,10 @@ class _Finder:
         """Check that a hook sets nothing that the forward reads which it is called with."""
         own = {name for holder, name in verdict.sets if holder == path}
         for name in sorted(own & self._reads(path)):
-            remover = _REMOVERS.get(type(hook.function).__module__)
             raise self._refused(
                 path,
                 f"its {hook} sets {name}, which its forward reads",
-                f"Make {name} a plain parameter first, with {remover}."
-                if remover
-                else f"Remove it, so that {name} is stored, or {leave_out(path)}.",
+                f"Remove it, so that {name} is stored, or {leave_out(path)}.",
             )
 
     def _readers(self, verdict: Verdict) -> set[str]:
