@@ -298,7 +298,8 @@ def _follow(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bool) 
     pin_aliases(walk, model, inputs, in_training)
 
 
-_LISTS = (nn.ParameterList, nn.ParameterDict)  # each of whose parameters is by itself
+# each of whose tensors is by itself
+_CONTAINERS = (nn.ParameterList, nn.ParameterDict, nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
 def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
@@ -312,7 +313,7 @@ def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
         tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]
         stored = {id(tensor) for tensor in tensors if tensor.ndim}
         is_owned = path not in records.forwards.opened and plugins.owner(type(layer)) is not None
-        if not stored & bound or not is_owned or isinstance(layer, _LISTS):
+        if not stored & bound or not is_owned or isinstance(layer, _CONTAINERS):
             continue
         is_called = path in as_called or tied_to(model, path, as_called) is not None
         if stored <= bound and (is_called or _declare_widths(path, layer, records)):

@@ -54,7 +54,7 @@ def self_path(module: nn.Module, path: str, start: str = "self") -> str:
     """
     text = start
     for part in path.split("."):
-        if _gives_by_key(module) and not (is_name(part) and text == start):
+        if _gives_by_key(module, part) and not (is_name(part) and text == start):
             text += f"[{quoted(part)}]"
         elif is_name(part):
             text += f".{part}"
@@ -68,10 +68,12 @@ def self_path(module: nn.Module, path: str, start: str = "self") -> str:
     return text
 
 
-def _gives_by_key(module: nn.Module) -> bool:
+def _gives_by_key(module: nn.Module, key: str) -> bool:
     """True if `module[key]` is one of its modules, as that of torch's own dictionary is."""
     return (
-        isinstance(module, nn.ModuleDict) and type(module).__getitem__ is nn.ModuleDict.__getitem__
+        isinstance(module, nn.ModuleDict)
+        and type(module).__getitem__ is nn.ModuleDict.__getitem__
+        and key in module._modules
     )
 
 

@@ -60,6 +60,8 @@ def prunecore_calculate_dependencies(
 @hookimpl
 def prunecore_write_block(block: nn.Module, name: str, writer: Writer) -> BlockSource:
     """The constructor call, as the layer's attributes tell it."""
+    if isinstance(block, containers.OF_MODULES) and (block._parameters or block._buffers):
+        return writer.trace(block, name)
     source: BlockSource = _WRITERS.get(torch_class(block), writing.write_layer)(block, name, writer)
     return source
 

@@ -15,6 +15,8 @@ from prunecore_sequential.rules import Rule
 if TYPE_CHECKING:
     from prunecore.plugin import Writer
 
+OF_MODULES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # which have no tensors by their class
+
 
 def sequential(channels: Channels, block: nn.Sequential, x: Any) -> Any:
     """One child after the other."""

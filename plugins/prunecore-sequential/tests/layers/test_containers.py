@@ -209,3 +209,34 @@ def test_sequentials_of_other_names_with_a_forward_of_their_own():
     small = written(nn.Sequential(nn.Conv2d(3, 8, 1), first, second, nn.Conv2d(8, 4, 1)), (3, 5, 5))
     assert "super().__init__(OrderedDict(layers))" in small.source
     assert list(dict(small.model[2].named_children())) == ["a", "b", "d"]
+
+
+class ScaledByItsList(nn.Module):
+    def __init__(self, convs):
+        super().__init__()
+        self.convs = convs
+        self.convs.register_buffer("scale", torch.rand(1))
+        self.convs.shift = nn.Parameter(torch.rand(8, 1, 1))
+
+    def forward(self, x):
+        first, second = self.convs.children()
+        return second(first(x) * self.convs.scale + self.convs.shift)
+
+
+CONTAINERS = {
+    "sequential": nn.Sequential,
+    "list": lambda *convs: nn.ModuleList(convs),
+    "dict": lambda first, second: nn.ModuleDict({"first": first, "second": second}),
+}
+
+
+@pytest.mark.parametrize("container", CONTAINERS.values(), ids=CONTAINERS)
+def test_containers_with_tensors_of_their_own(container):
+    written(ScaledByItsList(container(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1))), (3, 5, 5))
+
+
+def test_a_network_of_a_sequential_with_a_buffer_of_its_own():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 4, 1))
+    model.register_buffer("mean", torch.rand(3))
+    small = written(model, (3, 5, 5))
+    assert small.weights["mean"].equal(model.mean)
