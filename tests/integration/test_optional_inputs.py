@@ -286,3 +286,30 @@ def test_a_layer_that_is_called_only_without_an_input() -> None:
     small = prunecore.prune(model, (torch.rand(3, 6), torch.rand(3, 6)), 40)
     assert small.model.first.out_features == small.model.skip.out_features < 12
     assert small.model.last.in_features == small.model.skip.out_features
+
+
+class Several(nn.Module):
+    """Adds what it is given, one thing after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.word, self.kind = nn.Embedding(9, 12), nn.Embedding(3, 12)
+        self.last = nn.Linear(12, 4)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, kinds: Tensor | None = None
+    ) -> Tensor:
+        y = self.word(x) + self.kind(x % 3)
+        if mask is not None:
+            y = y * mask[..., None]
+        if kinds is not None:
+            y = y + self.kind(kinds)
+        return self.last(y)
+
+
+def test_several_that_are_used_one_after_the_other() -> None:
+    inputs = torch.randint(9, (2, 5)), torch.rand(2, 5), torch.randint(3, (2, 5))
+    small = prunecore.prune(Several(), inputs, 30)
+    assert small.source.count(" is not None:") == 3  # one of them is the factory's
+    assert "            y = y * mask[..., None]\n" in small.source
+    assert "            y = y + self.kind(kinds)\n        return self.last(y)" in small.source

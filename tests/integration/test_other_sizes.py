@@ -106,6 +106,19 @@ def takes_halves(net: Any, x: Tensor) -> Tensor:
     return net.last(y)
 
 
+def asks_twice(net: Any, x: Tensor) -> Tensor:
+    is_odd = x.shape[2] % 2
+    y = net.first(x)
+    if x.shape[3] > 4:
+        y = y.relu()
+    if not is_odd:
+        y = net.same(y)
+    y = y.tanh()
+    if not is_odd:
+        y = y * 2
+    return net.last(y)
+
+
 SIZES = [(8, 8), (7, 8), (8, 9), (5, 5), (3, 4), (12, 12), (13, 2)]
 
 
@@ -121,6 +134,7 @@ SIZES = [(8, 8), (7, 8), (8, 9), (5, 5), (3, 4), (12, 12), (13, 2)]
         normalises,
         three_ways,
         takes_halves,
+        asks_twice,
     ],
 )
 def test_a_written_file_takes_the_sizes_that_the_original_takes(function: Any) -> None:
@@ -131,6 +145,12 @@ def test_a_written_file_takes_the_sizes_that_the_original_takes(function: Any) -
         x = torch.randn(2, 3, *size)
         with torch.no_grad():
             assert small.model(x).shape == Net(function)(x).shape
+
+
+def test_a_branch_stands_once_behind_another_one() -> None:
+    small = prunecore.prune(Net(asks_twice), torch.randn(2, 3, 8, 8), 40)
+    assert small.source.count("if ") == 3  # one of them is the factory's
+    assert "if is_odd != 0 else self.same(" in small.source
 
 
 def test_several_conditions_are_one() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from difflib import SequenceMatcher
+from typing import Any, cast
 
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
@@ -24,6 +25,7 @@ from prunecore.tracing.conditions import (
     only_in,
 )
 from prunecore.tracing.nodes import IS_COPY
+from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.ways.pairing import after_inputs, in_both, inputs_of, leaves_of, parting
 
 
@@ -60,6 +62,7 @@ class _Merger:
         self._copy_inputs()
         rest = {side: after_inputs(trace.graph) for side, trace in self.traces.items()}
         ours, theirs = (self.traces[side].graph for side in (self.base, not self.base))
+        _share_conditions(theirs, ours)
         guards = parting(theirs, ours)  # what comes before them is done in any case
         for pair in in_both(ours, theirs):
             of_side = {self.base: pair[0], not self.base: pair[1]}
@@ -86,7 +89,9 @@ class _Merger:
         """Ask for what a branch on sizes asks for, as the side has it where that holds."""
         asked: Any = guard.args[0]
         given: Any = ((self.copies[True][asked],), self.condition.sizes)
-        self.values[self.graph.call_function(decide, given)] = True
+        decision = self.graph.call_function(decide, given)
+        decision.meta[LINE] = guard.meta.get(LINE)
+        self.values[decision] = True
 
     def _copy_inputs(self) -> None:
         """Copy the inputs, in the order of the signature; one that one side lacks is optional."""
@@ -226,6 +231,45 @@ class _Merger:
         for theirs, ours in zip(*leaves, strict=True):
             if isinstance(theirs, Signal) and isinstance(ours, Signal):
                 self.metas[id(theirs.meta)] = ours.meta
+
+
+def _share_conditions(theirs: fx.Graph, ours: fx.Graph) -> None:
+    """Give what two graphs ask for in one line of the forward one number.
+
+    A number tells which ways a forward has gone before, which is what the two differ in.
+
+    Args:
+        theirs: the one graph; what it asks for gets other numbers.
+        ours: the other one.
+    """
+    asked = [[node for node in graph.nodes if node.target is decide] for graph in (theirs, ours)]
+    lines: list[list[Any]] = [[node.meta.get(LINE) for node in nodes] for nodes in asked]
+    numbers = [[str(node.args[1]) for node in nodes] for nodes in asked]
+    shared: dict[str, str] = {}
+    match = SequenceMatcher(None, lines[0], lines[1], autojunk=False)
+    for block in match.get_matching_blocks():
+        for place in range(block.size):
+            number, other = numbers[0][block.a + place], numbers[1][block.b + place]
+            if other not in shared.values():
+                shared.setdefault(number, other)
+    taken = {*numbers[1]}
+    for number in numbers[0]:
+        if number not in shared:
+            shared[number] = number
+            while shared[number] in taken:
+                shared[number] += "x"
+            taken.add(shared[number])
+
+    def of_ours(condition: Condition) -> Condition:
+        return replace(condition, sizes=shared.get(condition.sizes, condition.sizes))
+
+    for node in theirs.nodes:
+        if ONLY in node.meta:
+            node.meta[ONLY] = tuple((of_ours(one), side) for one, side in only_in(node))
+        if node.target is decide:
+            node.update_arg(1, shared[str(node.args[1])])
+        elif node.target is choose:
+            node.update_arg(0, cast(Any, of_ours(chosen_by(node))))
 
 
 def _lies_in(node: fx.Node, condition: Condition, depth: int) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import fx
 
-from prunecore.tracing.conditions import TAKEN, ByMode, choose, guards_of, only_in
+from prunecore.tracing.conditions import TAKEN, ByMode, choose, chosen_by, guards_of, only_in
 from prunecore.tracing.contexts import kinds
 from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.nodes import is_dead, is_in_place
+from prunecore.tracing.source_lines import LINE
 
 
 def alike(first: fx.Graph, second: fx.Graph) -> bool:
@@ -38,6 +39,7 @@ def _described(
     numbers: Mapping[fx.Node, Hashable] | None,
     absent: Collection[str] = (),
     with_fractions: bool = True,
+    with_line: bool = False,
 ) -> Hashable:
     """What a node does; whatever nodes it uses, where these have no numbers.
 
@@ -46,6 +48,7 @@ def _described(
         numbers: of the nodes before it.
         absent: names of the inputs that are `None` in another graph that it is to be found in.
         with_fractions: whether it counts which fractions it is given.
+        with_line: whether it counts which line of the forward it stands for.
     """
 
     def described(leaf: Any) -> str:
@@ -61,7 +64,8 @@ def _described(
         return "self.training" if isinstance(leaf, TrainingFlag) else repr(leaf)
 
     given = repr(fx.node.map_aggregate((node.args, node.kwargs), described))
-    return node.op, node.target, given, kinds(node), only_in(node)
+    line = node.meta.get(LINE) if with_line else None
+    return node.op, node.target, given, kinds(node), only_in(node), line
 
 
 _NONE = {"call_module": "node"}  # a module may be called with a tensor or `None`
@@ -154,37 +158,45 @@ def _matched(
         absent: names of the inputs that are `None` in one of them.
         inputs: those that both have, as they are paired.
     """
-    pairs = dict(inputs)
-    after = (0, 0)
-    for first, second in [*_matching(theirs, ours, absent), (len(theirs), len(ours))]:
-        between = theirs[after[0] : first], ours[after[1] : second]
-        for place, other in [] if absent else _matching(*between, absent, with_fractions=False):
-            pairs[between[0][place]] = between[1][other]
-        if first < len(theirs):
-            pairs[theirs[first]] = ours[second]
-        after = first + 1, second + 1
+    looks: list[dict[str, bool]] = [{"with_line": True}, {}]
+    if not absent:
+        looks.append({"with_fractions": False})
+    pairs = {**inputs, **_alike_in_order(theirs, ours, absent, looks)}
     while wrong := [node for node, other in pairs.items() if not _may_pair(node, other, pairs)]:
         for node in wrong:
             del pairs[node]
     return pairs
 
 
-def _matching(
+def _alike_in_order(
     theirs: Sequence[fx.Node],
     ours: Sequence[fx.Node],
     absent: Collection[str],
-    with_fractions: bool = True,
-) -> list[tuple[int, int]]:
-    """The places of nodes that are described alike, in order."""
+    looks: Sequence[Mapping[str, bool]],
+) -> dict[fx.Node, fx.Node]:
+    """The nodes that are described alike, in order.
+
+    Args:
+        theirs: the nodes of the one graph, in order.
+        ours: those of the other.
+        absent: names of the inputs that are `None` in one of them.
+        looks: what counts in a description; the first one finds pairs, and the others find more
+            between these.
+    """
+    if not looks or not theirs or not ours:
+        return {}
     first, second = (
-        [_described(node, None, absent, with_fractions) for node in side] for side in (theirs, ours)
+        [_described(node, None, absent, **looks[0]) for node in side] for side in (theirs, ours)
     )
+    pairs: dict[fx.Node, fx.Node] = {}
+    done = (0, 0)
     match = SequenceMatcher(None, first, second, autojunk=False)
-    return [
-        (block.a + place, block.b + place)
-        for block in match.get_matching_blocks()
-        for place in range(block.size)
-    ]
+    for one, other, size in match.get_matching_blocks():
+        between = theirs[done[0] : one], ours[done[1] : other]
+        pairs |= _alike_in_order(*between, absent, looks[1:])
+        done = one + size, other + size
+        pairs |= zip(theirs[one : done[0]], ours[other : done[1]], strict=True)
+    return pairs
 
 
 def inputs_of(graph: fx.Graph) -> dict[str, fx.Node]:
@@ -234,9 +246,22 @@ def _may_pair(theirs: fx.Node, ours: fx.Node, pairs: Mapping[fx.Node, fx.Node]) 
     if theirs.op not in ("call_function", "call_method", "output"):
         return True
     given = _pairs_of(theirs, ours)
-    if theirs.op == "output" or theirs.target is choose:
-        return all(pairs.get(one) is other for one, other in given)
-    if all(pairs.get(one) is other or None in (one, other) for one, other in given):
+    different = [pair for pair in given if pairs.get(pair[0]) is not pair[1]]
+    if theirs.op == "output":
+        return not different
+    if theirs.target is choose and any(_are_of_branch(theirs, pair) for pair in different):
+        return False
+    if all(None in pair for pair in different):
         return True
     used = [pairs.get(user) for user in theirs.users]
     return None not in used and set(used) == set(ours.users)
+
+
+def _are_of_branch(choice: fx.Node, chosen: Collection[Any]) -> bool:
+    """True if some of what is chosen is computed only where the condition of the choice decides."""
+    return any(
+        chosen_by(choice) == condition
+        for node in chosen
+        if isinstance(node, fx.Node)
+        for condition, _ in only_in(node)
+    )

@@ -307,8 +307,10 @@ def _opposite(node: fx.Node, text: str) -> str:
 
 def _negated(condition: fx.Node, text: str) -> str:
     sign = SIGNS.get(cast(Any, condition.target))
+    if is_name(text):
+        return f"not {text}"
     if sign is None or sign.opposite is None:
-        return f"not {text}" if is_name(text) else f"not ({text})"
+        return f"not ({text})"
     return text.replace(f" {sign.text} ", f" {SIGNS[sign.opposite].text} ", 1)
 
 
@@ -347,9 +349,9 @@ def _conditional(
     """
     holds, opposite = condition
     if not if_so:
-        return [Compound(f"if {opposite}", tuple(if_not))] if if_not else []
+        return [_under(opposite, if_not)] if if_not else []
     if not if_not:
-        return [Compound(f"if {holds}", tuple(if_so))]
+        return [_under(holds, if_so)]
     one, other = if_so[0], if_not[0]
     if (
         len(if_so) == len(if_not) == 1
@@ -361,3 +363,14 @@ def _conditional(
         if len(f"{one.target}{text}") + _BODY <= LINE:
             return [Statement(one.target, Name(text, -1))]
     return [Compound(f"if {holds}", tuple(if_so)), Compound("else", tuple(if_not))]
+
+
+def _under(condition: str, body: list[AnyStatement]) -> Compound:
+    """Statements under an `if`; one condition with theirs where they stand under one, too."""
+    inner = body[0]
+    if len(body) == 1 and isinstance(inner, Compound) and inner.head.startswith("if "):
+        both = (condition, inner.head.removeprefix("if "))
+        head = f"if {' and '.join(f'({one})' if ' or ' in one else one for one in both)}"
+        if len(head) + _BODY <= LINE:
+            return Compound(head, inner.body)
+    return Compound(f"if {condition}", tuple(body))

@@ -7,7 +7,7 @@ together, for values that nothing reads, and for what is changed in place.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -85,7 +85,15 @@ class Drawing:
     Args:
         draw: hypothesis's.
         has_rows: whether tensors are rows of vectors, not maps.
+
+    Attributes:
+        heads: of branches, with the variables that each side alone has.
     """
+
+    heads: Sequence[tuple[str, dict[str, int], dict[str, int]]] = (
+        ("if self.training:", {}, {}),
+        ("if not self.training:", {}, {}),
+    )
 
     def __init__(self, draw: Draw, has_rows: bool) -> None:
         self.draw, self.has_rows = draw, has_rows
@@ -419,19 +427,23 @@ class Drawing:
         self.items = self.items[: -2 if kind == "zip" else -1]
 
     def branch(self, depth: int) -> None:
-        """What training does otherwise; names that only one way gives a value are not read."""
+        """One of several ways; names that only one of them gives a value are not read."""
+        head, of_branch, of_other = self.among(self.heads)
         before = dict(self.variables)
         lists = {name: list(held) for name, held in self.lists.items()}
-        with self.within(self.among(["if self.training:", "if not self.training:"])):
+        with self.within(head):
+            self.variables |= of_branch
             self.block(depth, 1, 2)
         after, self.variables = self.variables, before
         self.lists = lists
         if self.draw(st.booleans()):
-            self.variables = dict(before)
+            self.variables = before | of_other
             with self.within("else:"):
                 self.block(depth, 1, 2)
         self.variables = {
-            name: width for name, width in self.variables.items() if after.get(name) == width
+            name: width
+            for name, width in self.variables.items()
+            if after.get(name) == width and name not in of_other
         }
 
     def result(self) -> str:

@@ -39,6 +39,7 @@ from ..oracle import check_imports, check_style
 from .random_calls import calls
 from .random_forwards import forwards, moves
 from .random_networks import Drawn, Shapes, networks
+from .random_ways import ways
 
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
@@ -146,7 +147,7 @@ def check_networks(count: int, number: int, folder: Path) -> None:
     assert outcomes["as far as it goes"] <= 0.3 * count
 
 
-FORWARDS = {"forwards": forwards(), "moves": moves(), "calls": calls()}
+FORWARDS = {"forwards": forwards(), "moves": moves(), "calls": calls(), "ways": ways()}
 
 
 def test_any_network_is_cut_right(tmp_path: Path) -> None:
