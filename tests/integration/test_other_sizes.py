@@ -119,6 +119,15 @@ def asks_twice(net: Any, x: Tensor) -> Tensor:
     return net.last(y)
 
 
+def weighs_corners(net: Any, x: Tensor) -> Tensor:
+    h, w = x.shape[2:]
+    rows = (h if w <= 4 else 3) if h <= 4 else 4
+    y = net.first(x)
+    corner = torch.zeros((rows, w), device=x.device)
+    corner[: rows - 1] = 1
+    return net.last(y * corner.mean())
+
+
 SIZES = [(8, 8), (7, 8), (8, 9), (5, 5), (3, 4), (12, 12), (13, 2)]
 
 
@@ -135,6 +144,7 @@ SIZES = [(8, 8), (7, 8), (8, 9), (5, 5), (3, 4), (12, 12), (13, 2)]
         three_ways,
         takes_halves,
         asks_twice,
+        weighs_corners,
     ],
 )
 def test_a_written_file_takes_the_sizes_that_the_original_takes(function: Any) -> None:

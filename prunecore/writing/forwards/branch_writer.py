@@ -128,7 +128,8 @@ class BranchWriter(LoopWriter):
         expression = self.build(node)
         text = one_line(expression.value)
         follows = [part for part in after if isinstance(part, Branch) or part.op != "get_attr"]
-        is_next = isinstance(follows[0], Branch) and follows[0].condition == condition
+        first = follows[0] if follows else None  # its branches may stand under a later `if`
+        is_next = isinstance(first, Branch) and first.condition == condition
         if is_next and self._branches[condition] == 1:
             self._texts[condition] = text, _opposite(node, text)
             return
@@ -220,7 +221,7 @@ class BranchWriter(LoopWriter):
             for source in may_end
             if only_in(source) == only_in(choice) and source in names and names[source] not in taken
         ]
-        names[choice] = ending[0] if ending else self.variables.fresh(sources[0])
+        names[choice] = ending[0] if ending else self.variables.fresh(_computed(sources[0]))
 
     def _choose(self, choice: fx.Node, holds: bool) -> None:
         """Assign what one side of a condition chooses."""
@@ -335,6 +336,13 @@ def _taken(nodes: list[fx.Node], holds: Callable[[fx.Node], bool]) -> list[fx.No
     while nodes and holds(nodes[0]):
         taken.append(nodes.pop(0))
     return taken
+
+
+def _computed(node: fx.Node) -> fx.Node:
+    """What a node is, or the first thing that it may be."""
+    while node.target is choose:
+        node = node.all_input_nodes[0]
+    return node
 
 
 def _conditional(
