@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.records import Records, Visit
 from prunecore.channels.signal import Signal
 from prunecore.errors import InputShapeError, PluginError, PrunecoreError, told
-from prunecore.inputs import Arguments, drawn_like, tensors
+from prunecore.inputs import BATCH, Arguments, drawn_like, tensors
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
 
 _HOOK = "prunecore_calculate_dependencies"
@@ -144,7 +144,8 @@ def find_wrong_answer(
             that do not fit, and the block itself runs.
         InputShapeError: it is a plugin that raised something, and the network does so by itself.
     """
-    count = len(tensors(inputs)[0])
+    given = tensors(inputs)
+    count = len(given[0]) if given else BATCH  # without all of its inputs, an optional way of it
     try:
         network = copy.deepcopy(model).train(in_training)
     except (TypeError, RuntimeError):  # there is no copy of it, and the walk's error says enough

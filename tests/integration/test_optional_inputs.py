@@ -296,9 +296,7 @@ class Several(nn.Module):
         self.word, self.kind = nn.Embedding(9, 12), nn.Embedding(3, 12)
         self.last = nn.Linear(12, 4)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None = None, kinds: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None, kinds: Tensor | None = None) -> Tensor:
         y = self.word(x) + self.kind(x % 3)
         if mask is not None:
             y = y * mask[..., None]
@@ -313,3 +311,30 @@ def test_several_that_are_used_one_after_the_other() -> None:
     assert small.source.count(" is not None:") == 3  # one of them is the factory's
     assert "            y = y * mask[..., None]\n" in small.source
     assert "            y = y + self.kind(kinds)\n        return self.last(y)" in small.source
+
+
+class EitherOf(nn.Module):
+    """Takes numbers of words or what these stand for; never neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.inner = nn.Embedding(9, 12), Checking()
+        self.wide, self.last = nn.Linear(12, 16), nn.Linear(16, 4)
+
+    def forward(self, ids: Tensor | None = None, embedded: Tensor | None = None) -> Tensor:
+        x = self.inner(self.words(ids) if embedded is None else embedded, ids)
+        return self.last(torch.relu(self.wide(x)))
+
+
+class Checking(nn.Module):
+    """Cannot be followed, and raises without numbers of words."""
+
+    def forward(self, x: Tensor, ids: Tensor | None) -> Tensor:
+        if ids is None:
+            raise ValueError("give ids")
+        return x * 2 if x.sum() > 0 else x
+
+
+def test_a_network_that_is_left_without_any_input() -> None:
+    small = prunecore.prune(EitherOf(), [torch.randint(9, (2, 5))], 30, verify=False)
+    assert small.report["needed_arguments"] == ["ids"]
