@@ -333,15 +333,19 @@ class Channels(Coupling):
 
 
 def _heads_of(grid: Grid, axes: Sequence[int], rank: int) -> int | None:
-    """The axis of attention's heads, if a tensor of four axes has such: the outer one of two.
+    """The axis of attention's heads, if a tensor has such: the outer one of two.
+
+    The tensor has four axes, or more of which the last is what a head is wide, as with windows.
 
     Args:
         grid: how its places lie.
         axes: the axes along which its channels lie that are to choose from.
         rank: how many axes the tensor has, without the others along which its channels lie.
     """
-    if rank != 4 or len(axes) != 2:
+    if rank < 4 or len(axes) != 2:
         return None
     lying = grid.coordinates[grid.source.channel_axes[0]]
     lines = [np.moveaxis(lying, axis, 0).reshape(lying.shape[axis], -1)[:, 0] for axis in axes]
-    return axes[int(np.argmax([line[1] - line[0] for line in lines]))]
+    outer = int(np.argmax([line[1] - line[0] for line in lines]))
+    heads, width = axes[outer], axes[1 - outer]
+    return heads if rank == 4 or width == lying.ndim - 1 else None

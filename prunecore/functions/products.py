@@ -290,7 +290,9 @@ def _attention(channels: Channels, operation: Operation) -> Signal:
     meta = operation.run(channels)
     names = ("query", "key", "value")
     given = [channels.whole(operation.argument(at, name)) for at, name in enumerate(names)]
-    query, key, value = (channels.settle(tensor, tensor.ndim - 3) for tensor in given)
+    query, key, value = (
+        channels.settle_beside(tensor, (tensor.ndim - 2, tensor.ndim - 1)) for tensor in given
+    )
     if operation.kwargs.get("enable_gqa"):  # several queries share a key and a value
         key, value = (_repeated(tensor, query.shape[-3]) for tensor in (key, value))
     mixed = ((query, [-1, -2]), (key, [-1, -2]), (value, [-2]))

@@ -129,6 +129,22 @@ class Packed(nn.Module):
         return self.proj(y.transpose(1, 2).flatten(2))
 
 
+class InWindows(nn.Module):
+    """Each window of places attends to itself: `(batch, heads, windows, length, size)`."""
+
+    def __init__(self, heads_last: bool, attend: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.heads_last, self.attend = heads_last, attend
+        self.qkv, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        x = self.qkv(x).reshape(batch, -1, 1, 3, 2, WIDTH // 2)
+        y = self.attend(*x.permute(3, 0, 4, 1, 2, 5).unbind(0))
+        y = y.permute(0, 2, 3, 4, 1) if self.heads_last else y.permute(0, 2, 3, 1, 4)
+        return self.proj(y.reshape(batch, length, -1))
+
+
 class Functional(nn.Module):
     """torch's own function, with parameters of its own."""
 
@@ -523,6 +539,18 @@ def test_a_key_that_is_repeated_for_all_heads_and_read_besides_keeps_the_heads()
 @pytest.mark.parametrize("name", PACKED)
 def test_heads_of_one_layer(name: str) -> None:
     check_heads(Packed(PACKED[name]), "qkv", 3 * SIZE)
+
+
+IN_WINDOWS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "function": F.scaled_dot_product_attention,
+    "products": lambda q, k, v: weighted(q @ k.transpose(-2, -1), v),
+}
+
+
+@pytest.mark.parametrize("name", IN_WINDOWS)
+@pytest.mark.parametrize("heads_last", [False, True])
+def test_heads_of_windows(name: str, heads_last: bool) -> None:
+    check_heads(InWindows(heads_last, IN_WINDOWS[name]), "qkv", 3 * WIDTH // 2)
 
 
 def test_a_mask_of_each_head_that_stays_keeps_the_heads() -> None:
