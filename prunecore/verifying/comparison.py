@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.computed import as_followed
+from prunecore.channels.ids import Ids
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import module_paths
 from prunecore.channels.signal import Signal
@@ -295,11 +296,12 @@ def _visited_paths(pair: _Pair) -> dict[str, str]:
 def _kept_places(pair: _Pair, device: torch.device) -> dict[str, list[Places]]:
     """For each tensor that each module returns, in order, what stays of it."""
 
+    batch = len(tensors(pair.run.inputs)[0])
+
     def places(signal: Signal) -> Places:
         for axis in signal.channel_axes:
-            return axis, torch.from_numpy(pair.keep.mask(signal.ids.ravel()).nonzero()[0]).to(
-                device
-            )
+            ids = signal.ids.ravel() if axis else _of_batch(signal.ids.ravel(), batch)
+            return axis, torch.from_numpy(pair.keep.mask(ids).nonzero()[0]).to(device)
         return None
 
     return {
@@ -310,6 +312,20 @@ def _kept_places(pair: _Pair, device: torch.device) -> dict[str, list[Places]]:
         ]
         for path, visits in pair.run.visits.items()
     }
+
+
+def _of_batch(ids: Ids, batch: int) -> Ids:
+    """Channels that are merged with the batch, as heads are, for a batch of another size.
+
+    Args:
+        ids: along the first axis, for the walk's batch; all channels of an input lie together, or
+            all inputs of a channel.
+        batch: the other size.
+    """
+    of_one = ids[: len(ids) // BATCH]
+    if np.array_equal(np.tile(of_one, BATCH), ids):
+        return np.tile(of_one, batch)
+    return np.repeat(ids[::BATCH], batch)
 
 
 def _largest_difference(expected: Projections, actual: Projections) -> tuple[str, float]:

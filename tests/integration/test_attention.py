@@ -285,6 +285,49 @@ def masked(net: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.bmm(scores.softmax(-1), v)
 
 
+class Pooling(Attention):
+    """Keys and values are made fewer by a layer that all heads share, as MViT's are."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__(lambda _, q, k, v: F.scaled_dot_product_attention(q, k, v))
+        self.layer, self.norm = layer, nn.LayerNorm(SIZE)
+
+    def pool(self, x: Tensor) -> Tensor:
+        maps = x.reshape(-1, 1, x.shape[2], SIZE).permute(0, 3, 1, 2).contiguous()
+        maps = self.layer(maps)
+        return self.norm(maps.reshape(-1, HEADS, SIZE, maps.shape[-1]).transpose(2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, _ = x.shape
+        q, k, v = (
+            layer(x).view(batch, length, HEADS, SIZE).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        y = self.attend(self, q, self.pool(k), self.pool(v))
+        return self.proj(y.transpose(1, 2).reshape(batch, length, -1))
+
+
+class Convolved(nn.Module):
+    """A convolution that the forward of another module calls as a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(SIZE, SIZE, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, stride=2)
+
+
+# What maps of the places pass, `(batch * heads, size, 1, length)`.
+POOLS: dict[str, Callable[[], nn.Module]] = {
+    "depthwise": lambda: nn.Conv2d(SIZE, SIZE, (1, 3), padding=(0, 1), groups=SIZE, bias=False),
+    "full": lambda: nn.Conv2d(SIZE, SIZE, 1, stride=2),
+    "transposed": lambda: nn.ConvTranspose2d(SIZE, SIZE, 1),
+    "norm": lambda: nn.Sequential(nn.Conv2d(SIZE, SIZE, 1), nn.BatchNorm2d(SIZE), nn.GELU()),
+    "group_norm": lambda: nn.GroupNorm(2, SIZE),
+    "function": Convolved,
+}
+
 # What is computed of them as `(batch * heads, length, size)`.
 MERGED: dict[str, Callable[..., Tensor]] = {
     "bmm": lambda _, q, k, v: torch.bmm(torch.bmm(q, k.mT).softmax(-1), v),
@@ -442,6 +485,15 @@ def test_heads_that_share_a_key_go_together(name: str) -> None:
 @pytest.mark.parametrize("name", MERGED)
 def test_heads_that_are_merged_with_the_batch(name: str) -> None:
     check_heads(Merged(MERGED[name]), "q", SIZE)
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_heads_go_beside_layers_that_they_share(name: str) -> None:
+    attention = Pooling(POOLS[name]())
+    found = prunecore.trace(Block(attention), torch.randn(3, LENGTH - 2, 3)).dependencies
+    whole = {layer.removeprefix("attention.") for layer in found.left_whole}
+    assert all(layer.startswith("layer") for layer in whole)
+    check_heads(attention, "k", SIZE, whole=sorted(whole))
 
 
 def test_heads_that_are_merged_with_the_batch_behind_the_length() -> None:

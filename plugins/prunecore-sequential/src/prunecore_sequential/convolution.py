@@ -52,9 +52,7 @@ def convolution(channels: Channels, layer: Convolution, x: Signal) -> Signal:
         channels.leave_whole(layer, _BESIDE)
         return Signal(meta, x.ids)
     kernel = Kernel(layer.weight, layer.bias, layer.groups, filters=0)
-    made = convolve(channels, kernel, x, meta)
-    _declare_widths(channels, layer, made)
-    return made.signal
+    return _made(channels, layer, convolve(channels, kernel, x, meta), x, meta)
 
 
 def _is_beside(layer: Convolution, x: Signal) -> bool:
@@ -93,8 +91,7 @@ def transposed_convolution(
 
     meta = channels.run(run, x)
     made = convolve(channels, Kernel(layer.weight, layer.bias, layer.groups, filters=1), x, meta)
-    _declare_widths(channels, layer, made)
-    return made.signal
+    return _made(channels, layer, made, x, meta)
 
 
 def linear(channels: Channels, layer: nn.Linear, x: Signal) -> Signal:
@@ -110,12 +107,28 @@ def linear(channels: Channels, layer: nn.Linear, x: Signal) -> Signal:
     return made.signal
 
 
-def _declare_widths(channels: Channels, layer: Convolution | Transposed, made: Made) -> None:
-    """Declare what a convolution's constructor is told of its channels."""
+def _made(
+    channels: Channels, layer: Convolution | Transposed, made: Made | None, x: Signal, meta: Tensor
+) -> Signal:
+    """What a convolution returns; its constructor's arguments are declared.
+
+    Args:
+        channels: the walk.
+        layer: the convolution.
+        made: the channels that it makes; `None` where those of its input are apart in it.
+        x: what it reads.
+        meta: what it returns, on the meta device.
+    """
+    if made is None:
+        channels.leave_whole(layer, _BESIDE)
+        for attribute in ("in_channels", "out_channels"):
+            channels.width(layer, attribute, None)
+        return Signal(meta, x.ids)
     if made.units is not None:
         channels.width(layer, "groups", made.units)
     channels.width(layer, "in_channels", made.entering)
     channels.width(layer, "out_channels", made.leaving)
+    return made.signal
 
 
 def _shape_of(weight: Tensor, x: Signal) -> Tensor:

@@ -99,6 +99,8 @@ def convolution(filters: int, channels: Channels, operation: Operation) -> Signa
     meta = operation.run(channels)
     kernel = _kernel(operation, filters)
     made = convolve(channels, kernel, operation.tensor, meta)
+    if made is None:
+        return Signal(meta, operation.tensor.ids)
     _without_columns(channels, operation, kernel)
     names = ["out_channels", "in_channels"]
     if _is_called_the_other_way_round(channels, kernel):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
-from prunecore.plugin import Channels, Signal, along
+from prunecore.plugin import Channels, Signal, along, count_product
 from prunecore_sequential.rules import (
     Ids,
     couple_groups,
@@ -80,8 +81,10 @@ def multiply(channels: Channels, kernel: Kernel, x: Signal, meta: Tensor) -> Mad
     return Made(Signal(meta, along(meta.ndim - 1, meta.ndim, ids_out)), ids_in, ids_out)
 
 
-def convolve(channels: Channels, kernel: Kernel, x: Signal, meta: Tensor) -> Made:
-    """New channels along the axis before the places.
+def convolve(channels: Channels, kernel: Kernel, x: Signal, meta: Tensor) -> Made | None:
+    """New channels along the axis before the places; `None` where others are apart in it.
+
+    These lie along the first axis, as attention's heads do that are merged with the batch.
 
     Args:
         channels: the walk.
@@ -91,8 +94,12 @@ def convolve(channels: Channels, kernel: Kernel, x: Signal, meta: Tensor) -> Mad
     """
     spatial = kernel.weight.ndim - 2
     places = meta if kernel.filters == 0 else x
-    channels.count_macs(kernel.weight, math.prod(places.shape[-spatial:]))
+    times = math.prod(places.shape[-spatial:])
     axis = x.ndim - spatial - 1
+    if x.channel_axes and x.channel_axes[-1] < axis:
+        _pass_by(channels, kernel, times * x.shape[0], x)
+        return None
+    channels.count_macs(kernel.weight, times)
     others = [other for other in range(x.ndim) if other != axis]
     name = f"conv{spatial}d" if kernel.filters == 0 else f"conv_transpose{spatial}d"
     ids_in = channels.axis(channels.pin_axes(x, others, name), axis)
@@ -108,6 +115,21 @@ def convolve(channels: Channels, kernel: Kernel, x: Signal, meta: Tensor) -> Mad
         _bind_positions(channels, kernel, ids_in, ids_out)
     channels.bind(kernel.bias, 0, ids_out)
     return Made(Signal(meta, along(axis, x.ndim, ids_out)), ids_in, ids_out, units)
+
+
+def _pass_by(channels: Channels, kernel: Kernel, times: int, x: Signal) -> None:
+    """Keep all of a layer's own, and count it once for each of the channels that are apart in it.
+
+    Args:
+        channels: the walk.
+        kernel: the layer's.
+        times: how often its weight is used for the whole batch.
+        x: what it reads.
+    """
+    count_product(channels, times * math.prod(kernel.weight.shape), np.unique(x.ids))
+    for axis in (0, 1):
+        channels.bind(kernel.weight, axis, None)
+    channels.bind(kernel.bias, 0, None)
 
 
 def _bind_groups(
