@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from prunecore.channels.computed import columns_of, leaf_of
-from prunecore.channels.coupling import Coupling
+from prunecore.channels.coupling import Coupling, meet_filled
 from prunecore.channels.ids import (
     Ids,
     one_channel_axis,
@@ -22,6 +22,7 @@ from prunecore.channels.names import module_paths
 from prunecore.channels.records import MaskedForward, MaskedFunction, Use
 from prunecore.channels.signal import (
     Computed,
+    Expanded,
     Grid,
     Origin,
     Reduced,
@@ -192,6 +193,26 @@ class Channels(Coupling):
         for column in range(1, rows.shape[1]):
             self.join(rows[:, 0], rows[:, column])
         return np.ascontiguousarray(rows[:, 0])
+
+    def read(self, signal: Signal, axis: int) -> Ids | None:
+        """The channels along one axis that a layer's columns are bound to.
+
+        A tensor that a forward fills with one number, as a first state, is as wide as they are: it
+        has what other calls bind the columns to.
+
+        Args:
+            signal: what the layer reads.
+            axis: its axis; not counted from the last.
+
+        Returns:
+            Their ids, shape `(signal.shape[axis],)`; `None` where no channels lie along it.
+        """
+        filled, expanded = signal.filled, signal.origin_as(Expanded)
+        if filled is None or signal.channel_axes or (expanded and axis not in expanded.axes):
+            return self.axis(signal, axis)
+        ids = self.fresh(signal.shape[axis])
+        of_call = expanded.axes[axis] if expanded else axis
+        return ids if meet_filled(self, filled, of_call, ids) else None
 
     def pin_axes(self, signal: Signal, axes: Any, operation: str) -> Signal:
         """Keep whole what lies along axes that an operation mixes.

@@ -108,7 +108,23 @@ def _expand(channels: Channels, operation: Operation) -> Signal:
     if ids.size == 1:
         ids = _counting(operation, meta)
     stored = None if added else tensor.origin_as(Stored)
-    return Signal(meta, ids, stored or alike(channels, tensor, meta, ids))
+    known = stored or _alike_before(tensor, meta)
+    return Signal(meta, ids, known or alike(channels, tensor, meta, ids))
+
+
+def _alike_before(tensor: Signal, meta: Tensor) -> Expanded | None:
+    """The axes of a filled tensor that are as long as before it was expanded."""
+    filled, expanded = tensor.filled, tensor.origin_as(Expanded)
+    if filled is None:
+        return None
+    added = meta.ndim - tensor.ndim
+    of_calls = expanded.axes if expanded else {axis: axis for axis in range(tensor.ndim)}
+    axes = {
+        axis + added: of_call
+        for axis, of_call in of_calls.items()
+        if tensor.shape[axis] == meta.shape[axis + added] > 1
+    }
+    return Expanded(axes, filled) if axes else None
 
 
 def alike(channels: Channels, tensor: Signal, meta: Tensor, ids: Ids) -> Expanded | None:

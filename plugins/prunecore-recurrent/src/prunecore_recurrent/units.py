@@ -48,8 +48,9 @@ def features(channels: Channels, layer: nn.Module, x: Signal, ranks: Sequence[in
             raise ValueError(f"{axes} axes are expected, the last of {width} features")
 
     channels.run(check, x)
-    x = channels.pin_axes(x, range(x.ndim - 1), type(layer).__name__)
-    return channels.axis(x, x.ndim - 1)
+    if any(map(x.carries_channels, range(x.ndim - 1))):
+        x = channels.pin_axes(x, range(x.ndim - 1), type(layer).__name__)
+    return channels.read(x, x.ndim - 1)
 
 
 def bind_gates(

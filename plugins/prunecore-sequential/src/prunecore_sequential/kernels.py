@@ -68,7 +68,7 @@ def multiply(channels: Channels, kernel: Kernel, x: Signal, meta: Tensor) -> Mad
         x: what it reads.
         meta: what it returns, on the meta device.
     """
-    ids_in = channels.axis(x, x.ndim - 1)
+    ids_in = channels.read(x, x.ndim - 1)
     beside = [axis for axis in x.channel_axes if axis != x.ndim - 1]
     along_others = channels.axis(x, beside[0]) if ids_in is None and beside else None
     channels.count_macs(kernel.weight, math.prod(x.shape[1:-1]), along_others)
