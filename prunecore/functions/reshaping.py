@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prunecore.channels.coupling import meet_filled
 from prunecore.channels.ids import Ids, along, reshape_ids, without_channels
 from prunecore.channels.signal import Expanded, Filled, Grid, Origin, Picked, Signal, Stored, shaped
 from prunecore.channels.sizes import Count
 from prunecore.functions.rule import Arguments, FunctionRule, Operation, everywhere
+from prunecore.inputs import BATCH
 
 if TYPE_CHECKING:
     from prunecore.channels.channels import Channels
@@ -245,6 +247,7 @@ def reordered(
         meta: what the function returns, on the meta device.
         change: does to ids, of size 1 along some axes, what the function does to the tensor.
     """
+    signal = _merged_alike(channels, signal, change)
     ids = change(signal.ids)
     several = sum(size > 1 for size in ids.shape) > 1
     before = signal.origin_as(Grid)
@@ -261,6 +264,25 @@ def reordered(
     if places is None:
         return reordered(channels, channels.settle(signal), meta, change)
     return Signal(meta, ids, Picked(before.source, places))
+
+
+def _merged_alike(channels: Channels, signal: Signal, change: Callable[[Ids], Ids]) -> Signal:
+    """A tensor whose places along an axis are alike, as channels where the batch takes that in.
+
+    So is a mask of each head where heads are merged with the batch.
+    """
+    expanded = signal.origin_as(Expanded)
+    if expanded is None or signal.channel_axes or signal.shape[0] != BATCH:
+        return signal
+    filled = expanded.filled
+    for own, of_call in expanded.axes.items():
+        moved = change(along(own, signal.ndim, np.arange(signal.shape[own])))
+        is_merged = own > 0 and moved.shape[0] == moved.size > signal.shape[own]
+        if not is_merged or filled.ids is None or of_call != filled.axis:
+            continue
+        if meet_filled(channels, filled, of_call, filled.ids):
+            return Signal(signal.meta, along(own, signal.ndim, filled.ids))
+    return signal
 
 
 def still_alike(signal: Signal, meta: Tensor, change: Callable[[Ids], Ids]) -> Expanded | None:

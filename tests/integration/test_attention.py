@@ -617,6 +617,42 @@ def test_a_mask_of_each_head_that_stays_keeps_the_heads() -> None:
     assert whole == {"attention.q", "attention.k", "attention.v"}
 
 
+class MaskedByHeads(nn.Module):
+    """torch's layer, with a mask of `(batch * heads, length, length)`, alike for each head."""
+
+    def __init__(self, mask: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.stem, self.head, self.mask = nn.Linear(3, WIDTH), nn.Linear(WIDTH, 2), mask
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        mask = self.mask(x @ x.transpose(1, 2))
+        return self.head(y + self.attention(y, y, y, attn_mask=mask, need_weights=False)[0])
+
+
+MASKS_BY_HEADS: dict[str, Callable[[Tensor], Tensor]] = {
+    "expanded": lambda x: x[:, None].expand(-1, HEADS, -1, -1).reshape(-1, *x.shape[1:]),
+    "expanded to the batch": lambda x: (
+        x.unsqueeze(1).expand(x.shape[0], HEADS, LENGTH, LENGTH).flatten(0, 1)
+    ),
+    "repeated": lambda x: x.unsqueeze(1).repeat(1, HEADS, 1, 1).flatten(0, 1),
+    "of truth": lambda x: (
+        (x < -3).unsqueeze(1).expand(-1, HEADS, -1, -1).reshape(-1, LENGTH, LENGTH)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MASKS_BY_HEADS)
+def test_heads_go_with_a_mask_that_is_merged_with_the_batch(name: str) -> None:
+    torch.manual_seed(0)
+    net = MaskedByHeads(MASKS_BY_HEADS[name])
+    small = prunecore.prune(net, torch.randn(3, LENGTH, 3), level=50, mode="random")
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    assert small.report["left_whole"] == []
+    assert small.model(torch.randn(5, LENGTH, 3)).shape == (5, LENGTH, 2)
+
+
 class Reading(nn.Module):
     """A learned token that reads the others, in a module of its own, before it is joined to any."""
 
