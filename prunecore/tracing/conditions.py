@@ -105,9 +105,13 @@ def only_in(node: fx.Node) -> tuple[Side, ...]:
 
 def conditions_of(graph: fx.Graph) -> list[Condition]:
     """The conditions of a merged graph, each once."""
-    found = [condition for node in graph.nodes for condition, _ in only_in(node)]
-    found += [chosen_by(node) for node in graph.nodes if node.target is choose]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(one for node in graph.nodes for one in deciding_on(node)))
+
+
+def deciding_on(node: fx.Node) -> list[Condition]:
+    """The conditions that a node of a merged graph depends on."""
+    own = [chosen_by(node)] if node.target is choose else []
+    return own + [condition for condition, _ in only_in(node)]
 
 
 def chosen_by(choice: fx.Node) -> Condition:

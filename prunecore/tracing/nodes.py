@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from prunecore.functions.table import SIGNS
-from prunecore.tracing.conditions import decide
+from prunecore.tracing.conditions import Condition, decide, deciding_on
 
 IS_PUT_BACK = "put back"  # ... that it stands for `y[0] += x`, with the assignment after it
 NAME = "name"  # ... what it is called where forwards that go several ways have one of its name
@@ -29,11 +29,12 @@ def without_dead(graph: fx.Graph) -> None:
 
 def is_dead(node: fx.Node) -> bool:
     """True if nothing uses the node, and computing it changes nothing."""
-    if node.op in ("placeholder", "output", "call_module") or node.target in (
-        torch._assert,
-        decide,
-    ):
+    if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
         return False
+    if node.target is decide:
+        condition = Condition(sizes=str(node.args[1]))
+        nodes = node.graph.nodes
+        return all(is_dead(other) for other in nodes if condition in deciding_on(other))
     return not is_in_place(node) and all(is_dead(user) for user in node.users)
 
 

@@ -134,31 +134,56 @@ class TraceCache:
         path: str,
         supplied: Mapping[str, Any],
         absent: frozenset[str],
+        in_training: bool,
     ) -> Mapping[tuple[Taken, ...], fx.Graph]:
-        """A module's forward in eval mode as it goes for inputs of other sizes.
-
-        None where training does something else.
+        """A module's forward as it goes for inputs of other sizes.
 
         Args:
             module: the module, whose forward has been traced.
             path: its path in the network.
             supplied: the arguments of its forward that are given, by parameter name.
             absent: the names of those that are `None`.
+            in_training: whether it is that of training.
+
+        Returns:
+            The traces, by what they do at their branches on sizes; none where training does without
+            some of what it calls.
         """
-        key = _key(path, supplied, absent)
+        key = _key(path, supplied, absent), in_training
         if key not in self._others:
-            graphs, copied = self._graphs[key], self._isolation.of(module)
-            level = self._level(module, path)
+            natural = self.graph(module, path, supplied, absent, in_training)
 
             def trace(forced: Sequence[bool]) -> fx.Graph:
-                forcing = replace(level, forced=forced)
-                other = trace_level(copied, path, supplied, both=False, level=forcing)
-                _name(other, absent)
-                return other.eval
+                other = self._forced(module, path, supplied, absent, forced)
+                if other.differ:
+                    self.differing.add(path)
+                return (in_training and other.training) or other.eval
 
-            is_one = graphs.training in (graphs.eval, None)
-            self._others[key] = other_ways(graphs.eval, trace) if is_one else {}
+            is_whole = natural in vars(self._graphs[key[0]]).values()
+            self._others[key] = other_ways(natural, trace) if is_whole else {}
         return self._others[key]
+
+    def _forced(
+        self,
+        module: nn.Module,
+        path: str,
+        supplied: Mapping[str, Any],
+        absent: frozenset[str],
+        forced: Sequence[bool],
+    ) -> TrainEval:
+        """A module's forward that goes these ways at its first branches on sizes."""
+        key = (_key(path, supplied, absent), tuple(forced))
+        if key not in self._graphs:
+            both = TRAINING not in self._drop
+            level = replace(self._level(module, path), forced=forced)
+            copied = self._isolation.of(module)
+            graphs = trace_level(copied, path, supplied, both, level)
+            _name(graphs, absent)
+            for node in graphs.eval.nodes:
+                number = "".join(str(int(holds)) for holds in forced)
+                node.meta[NAME] = f"{node.meta.get(NAME, node.name)}, way {number}"
+            self._graphs[key] = graphs
+        return self._graphs[key]
 
     def _level(self, module: nn.Module, path: str) -> Level:
         """What belongs to the trace of a module beside its forward."""

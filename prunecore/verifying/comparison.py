@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -76,7 +77,9 @@ def _verified(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) 
     runs = _runs(model, keep, inputs)
     difference = max(_compare(_Pair(model, keep, written, run)) for run in runs)
     if any(len(ways) > 1 for ways in found.forwards.other_sizes.values()):
-        others = [_Pair(model, keep, written, run) for run in _at_other_sizes(runs[0])]
+        of_all = [run for run in runs if not run.absent]
+        grown = itertools.chain.from_iterable(map(_at_other_sizes, of_all))
+        others = [_Pair(model, keep, written, run) for run in grown]
         difference = max(difference, *map(_compare_outputs, others))
     bound = next(bound for bound in _BOUNDS if difference <= bound)
     return {"max_relative_difference": bound, "inputs": inputs.batch()}
@@ -137,27 +140,29 @@ _GROWTHS = (1, 2, 3, 5)  # places that an axis is longer by
 
 
 def _at_other_sizes(run: Run) -> list[Run]:
-    """The same run on one larger input, which goes on as it has begun, of several sizes."""
+    """The same run on larger inputs, which go on as they have begun, of several sizes."""
     return [
         replace(run, inputs=pytree.tree_map_only(Tensor, grown, run.inputs))
         for first in (2, 1)  # of images, and of tokens
         for places in _GROWTHS
-        for grown in [functools.partial(_grown, first=first, places=places)]
+        for count in [2 if run.in_training else 1]  # batch norm has to have a variance
+        for grown in [functools.partial(_grown, count=count, first=first, places=places)]
     ]
 
 
-def _grown(x: Tensor, first: int, places: int) -> Tensor:
-    """The first input of a batch, longer by some places.
+def _grown(x: Tensor, count: int, first: int, places: int) -> Tensor:
+    """The first inputs of a batch, longer by some places.
 
     Args:
         x: the batch.
+        count: how many of them.
         first: the first axis that grows: the second, alone, or the third, and all after it. Of
             numbers that are whole it is the second, and all after it.
         places: how many.
     """
     is_float = x.is_floating_point()
     axes = range(x.ndim)[first if is_float else 1 : 2 if is_float and first == 1 else None]
-    x = x[:1]
+    x = x[:count]
     for axis in axes:
         more = torch.arange(x.shape[axis] + places, device=x.device) % x.shape[axis]
         x = x.index_select(axis, more)
@@ -210,6 +215,7 @@ def _compare_outputs(pair: _Pair) -> float:
     """
     run, device = pair.run, tensors(pair.run.inputs)[0].device
     original = masked_original(pair.model, pair.keep, device)
+    _leave_out(pair.keep, original, run.in_training)
     recorder, output = Recorder({}, run), {"": ""}
     try:
         expected = recorder.run(original, original, output)

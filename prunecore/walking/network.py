@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from prunecore.channels.dependencies import (
 )
 from prunecore.channels.ids import Ids, without_channels
 from prunecore.channels.names import is_within, tied_to
-from prunecore.channels.records import TRAINING, Records, Visit
+from prunecore.channels.records import TRAINING, Forwards, Records, Visit
 from prunecore.channels.signal import Signal
 from prunecore.channels.stored import check_names
 from prunecore.errors import (
@@ -238,18 +239,22 @@ def join_ways(walk: Walk, training: Walk | None, plugins: Plugins) -> None:
         plugins: the loaded plugins.
     """
     forwards = walk.records.forwards
-    trained = {} if training is None else training.records.forwards.ways
+    trained = Forwards() if training is None else training.records.forwards
     for path, ways in forwards.ways.items():
-        both = {
-            absent: of_all_sizes(forwards.other_sizes.get((path, absent), {(): trace}))
-            for absent, trace in ways.items()
-        }
-        for absent, trace in trained.get(path, {}).items():
-            in_eval = ways[absent]
-            pairs = in_both(in_eval.graph, trace.graph)
-            couple_stated(walk, in_eval, trace, pairs, plugins.functions)
-            if in_eval.graph is not trace.graph:
-                both[absent] = merged({True: trace, False: in_eval}, IN_TRAINING, base=False)
+        both = {}
+        for absent, natural in ways.items():
+            sizes = forwards.other_sizes.get((path, absent), {(): natural})
+            both[absent] = of_all_sizes(sizes)
+        for absent, natural in trained.ways.get(path, {}).items():
+            in_training = trained.other_sizes.get((path, absent), {(): natural})
+            in_eval = forwards.other_sizes.get((path, absent), {(): ways[absent]})
+            for one, other in itertools.product(in_eval.values(), in_training.values()):
+                pairs = in_both(one.graph, other.graph)
+                couple_stated(walk, one, other, pairs, plugins.functions)
+            graphs = {one.graph for one in in_eval.values()}
+            if any(other.graph not in graphs for other in in_training.values()):
+                of_modes = {True: of_all_sizes(in_training), False: both[absent]}
+                both[absent] = merged(of_modes, IN_TRAINING, base=False)
         forwards.traces[path] = as_one(both)
         never = frozenset.intersection(*ways)
         forwards.constants[path] = {**forwards.constants[path], **dict.fromkeys(never)}

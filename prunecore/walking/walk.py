@@ -104,7 +104,7 @@ class Walk(Interpreter):
             uses=[],
             products=[],
             open=[],
-            forwards=replace(self.records.forwards, ways={}, visits={}),
+            forwards=replace(self.records.forwards, ways={}, other_sizes={}, visits={}),
         )
         walk._in_eval = self
         return walk
@@ -197,7 +197,7 @@ class Walk(Interpreter):
         trace = interpret(self, module, graph, supplied)
         ways = self.records.forwards.ways.setdefault(path, {})
         self._agree(path, ways, absent, trace)
-        if self._in_eval is None and not self.records.is_trial:
+        if not self.records.is_trial:
             self._follow_other_sizes(module, supplied, trace, absent)
         if self._in_eval is not None:
             in_eval = self._in_eval.records.forwards.ways.setdefault(path, {})
@@ -219,7 +219,10 @@ class Walk(Interpreter):
         path = self._paths[id(module)]
         taken = taken_in(natural.graph)
         followed: dict[Any, Trace] = {taken: natural}
-        others = self.traced.other_sizes(module, path, supplied, absent) if taken else {}
+        others: Mapping[Any, fx.Graph] = {}
+        if taken:
+            in_training = self._in_eval is not None
+            others = self.traced.other_sizes(module, path, supplied, absent, in_training)
         for other, graph in others.items():
             aside = self._aside()
             try:
@@ -268,9 +271,7 @@ class Walk(Interpreter):
         """Couple a call of a forward with those before it."""
         functions = self._plugins.functions
         if absent in ways:
-            differs = self._in_eval is not None and path in self.traced.differing
-            of_eval = self.records.forwards.other_sizes.get((path, absent), {})
-            followed = {} if differs else of_eval
+            followed = self.records.forwards.other_sizes.get((path, absent), {})
             known = followed.get(taken_in(trace.graph), ways[absent])
             agree(self, known, trace, functions)
         for others, way in ways.items():

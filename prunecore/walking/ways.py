@@ -102,8 +102,7 @@ def _reduced(ways: AllSizes, place: int) -> AllSizes:
         ((taken, trace),), ((_, alternative),) = one.items(), other.items()
         guard = _guard(trace, natural[place])
         if go_on_alike(guard, _guard(alternative, replace(natural[place], holds=not first))):
-            guard.graph.erase_node(guard)
-            return {(*taken[:place], *taken[place + 1 :]): trace}
+            return {(*taken[:place], *taken[place + 1 :]): _lacking(trace, guard)}
     return {**one, **other}
 
 
@@ -150,6 +149,17 @@ def _chained(ways: AllSizes, place: int, holds: bool) -> Trace | None:
 def _guard(trace: Trace, taken: Taken) -> fx.Node:
     """What asserts the way that is taken at a branch."""
     return next(guard for guard in guards_of(trace.graph) if guard.meta[TAKEN] == taken)
+
+
+def _lacking(trace: Trace, guard: fx.Node) -> Trace:
+    """A copy of a followed forward that does not assert something."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in trace.graph.nodes:
+        if node is not guard:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    values = {copies[node]: value for node, value in trace.values.items() if node in copies}
+    return Trace(trace.module, graph, values, trace.output)
 
 
 def _joined(trace: Trace, before: Sequence[Taken], word: str) -> Trace:

@@ -25,7 +25,6 @@ LEFT_WHOLE = {
     "mixed_ops": "alphas",  # the shares of the operations
     "nafnet": "intro|ending|ups.*|downs.*|.*conv[35]",  # a torch.autograd.Function
     "spatial_transformer": "fc_loc.2|fc2",  # affine_grid, and the log_softmax at the end
-    "yolov5_detect_grid": "detect.m.[01]",  # a grid is added to what they make
 }
 LEVELS = {"deform_conv": 25}  # of what cannot be pruned by 40 %, since layers are left whole
 

@@ -128,6 +128,22 @@ def weighs_corners(net: Any, x: Tensor) -> Tensor:
     return net.last(y * corner.mean())
 
 
+def adds_in_training(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x)
+    if net.training:
+        y = y + net.same(y)
+    if y.shape[2] > 8:
+        y = net.down(y)
+    return net.last(y)
+
+
+def adds_in_training_to_large_ones(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x)
+    if y.shape[2] > 8 and net.training:
+        y = y + net.same(y)
+    return net.last(y)
+
+
 SIZES = [(8, 8), (7, 8), (8, 9), (5, 5), (3, 4), (12, 12), (13, 2)]
 
 
@@ -145,6 +161,8 @@ SIZES = [(8, 8), (7, 8), (8, 9), (5, 5), (3, 4), (12, 12), (13, 2)]
         takes_halves,
         asks_twice,
         weighs_corners,
+        adds_in_training,
+        adds_in_training_to_large_ones,
     ],
 )
 def test_a_written_file_takes_the_sizes_that_the_original_takes(function: Any) -> None:
@@ -155,6 +173,16 @@ def test_a_written_file_takes_the_sizes_that_the_original_takes(function: Any) -
         x = torch.randn(2, 3, *size)
         with torch.no_grad():
             assert small.model(x).shape == Net(function)(x).shape
+
+
+def test_what_training_does_at_other_sizes_is_written_and_proven(tmp_path: Path) -> None:
+    model = Net(adds_in_training_to_large_ones)
+    file, *_ = prunecore.prune(model, torch.randn(2, 3, 8, 8), 40).save(tmp_path / "net.py")
+    text = file.read_text()
+    assert "y = y + self.same(y) if h > 8 else y" in text
+    file.write_text(text.replace("y + self.same(y) if", "y - self.same(y) if"))
+    with pytest.raises(VerificationError, match="for inputs of shape"):
+        prunecore.verify(file, model)
 
 
 def test_a_branch_stands_once_behind_another_one() -> None:

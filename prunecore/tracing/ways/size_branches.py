@@ -8,7 +8,7 @@ from torch import fx
 
 from prunecore.errors import UnsupportedError
 from prunecore.tracing.conditions import TAKEN, Taken, guards_of
-from prunecore.tracing.nodes import NAME, is_in_place
+from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.ways.pairing import in_prefix
 
 _MOST = 8  # ways through one forward
@@ -54,9 +54,6 @@ def other_ways(
                 found[taken_in(other)] = other
                 waiting.append(other)
     del found[taken_in(natural)]
-    for number, graph in enumerate(found.values(), start=1):
-        for node in graph.nodes:
-            node.meta[NAME] = f"{node.meta.get(NAME, node.name)}, way {number}"
     return found
 
 

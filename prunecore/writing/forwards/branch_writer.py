@@ -20,6 +20,7 @@ from prunecore.tracing.conditions import (
     chosen,
     chosen_by,
     decide,
+    deciding_on,
     only_in,
 )
 from prunecore.tracing.nodes import is_dead
@@ -99,7 +100,7 @@ class BranchWriter(LoopWriter):
         # arguments that later branches ask for keep their names until the last of these
         self._asked: dict[fx.Node, fx.Node] = {}
         for node in nodes:
-            for condition in _conditions(node):
+            for condition in deciding_on(node):
                 if condition.argument:
                     self._asked[inputs[condition.argument]] = node
         for argument in self._asked:
@@ -246,12 +247,6 @@ class BranchWriter(LoopWriter):
             self.statements[-1] = Statement(f"{target} = ", last.value)
         elif one_line(value) != target and not is_none:
             self.statements.append(Statement(f"{target} = ", value))
-
-
-def _conditions(node: fx.Node) -> list[Condition]:
-    """The conditions that a node of a merged graph depends on."""
-    own = [chosen_by(node)] if node.target is choose else []
-    return own + [condition for condition, _ in only_in(node)]
 
 
 def _branched(node: fx.Node, depth: int) -> Condition | None:
