@@ -204,11 +204,11 @@ def put_together(graph: fx.Graph, supplied: Mapping[str, Any]) -> None:
 
 
 def _unpacked(proxy: Any, value: Any) -> Any:
-    """Lists, tuples and dictionaries of tensors as such, so that a forward may go through them."""
+    """Collections of tensors or words as such, so that a forward may go through them."""
     leaves = pytree.tree_leaves(value)
     if is_constant(value):
         return value
-    if not any(isinstance(leaf, Signal | Tensor) for leaf in leaves):
+    if not any(isinstance(leaf, Signal | Tensor | str) for leaf in leaves):
         return proxy
     if isinstance(value, dict):
         return {key: _unpacked(proxy[key], item) for key, item in value.items()}

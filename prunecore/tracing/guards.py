@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -59,6 +60,7 @@ class Decider:
         self._in_training = in_training
         self._values: dict[fx.Node, Any] = {}
         self._changing: dict[Any, bool] = {}  # whether modules of a kind change lists given to them
+        self._changed: dict[fx.Node, Any] = {}  # what calls that do were given, as it is afterwards
         self.is_computing = False
         self._forced = forced
         self._ways: list[bool] = []  # which way each branch so far goes
@@ -175,6 +177,20 @@ class Decider:
                 self._changing[kind] = False
         return self._changing[kind]
 
+    def changed_by(self, call: fx.Node, path: Sequence[Any]) -> list[Any]:
+        """A list that a submodule is given, as it is after the call; tensors without storage.
+
+        Args:
+            call: of a submodule that changes lists.
+            path: the indices and keys by which the list is found in the arguments of the call.
+
+        Raises:
+            Undecided: that depends on the values of tensors.
+        """
+        self.value(call)
+        changed: list[Any] = functools.reduce(operator.getitem, path, self._changed[call])
+        return changed
+
     def _sizes(self, node: fx.Node) -> Iterator[tuple[fx.Node, Any]]:
         """What a number is computed of: tensors, and the axes whose sizes are read of them."""
         args: Any = node.args
@@ -233,6 +249,8 @@ class Decider:
                 result = self._returned(child, args, kwargs)
             changes = any(list(map(id, given)) != list(map(id, ones)) for given, ones in before)
             self._changing[_kind(child)] = changes or self._changing.get(_kind(child), False)
+            if self._changing[_kind(child)]:
+                self._changed[node] = args, kwargs
             return result
         args, kwargs = with_numbers(
             getattr(node.target, "__name__", str(node.target)), args, kwargs

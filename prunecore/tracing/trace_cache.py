@@ -14,7 +14,9 @@ from prunecore.channels.records import TRAINING
 from prunecore.channels.signal import Signal
 from prunecore.errors import UsageError
 from prunecore.isolation.copies import Isolation
+from prunecore.tracing.arguments import is_constant
 from prunecore.tracing.conditions import Taken
+from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.modules.module_hooks import Hook
 from prunecore.tracing.modules.scopes import Scopes
 from prunecore.tracing.nodes import NAME
@@ -207,8 +209,16 @@ class TraceCache:
 def _key(path: str, supplied: Mapping[str, Any], absent: frozenset[str]) -> Hashable:
     """What a trace of a module depends on."""
     leaves, structure = pytree.tree_flatten(dict(supplied))
-    shapes = tuple(leaf.shape if isinstance(leaf, Signal) else None for leaf in leaves)
-    return path, str(structure), shapes, absent
+    told = tuple(map(_told, leaves))
+    return path, str(structure), told, absent
+
+
+def _told(leaf: Any) -> Hashable:
+    """What a trace sees of one thing that a module is given."""
+    if isinstance(leaf, Signal):
+        return leaf.shape
+    is_read = isinstance(leaf, TrainingFlag)  # if it is compared
+    return leaf if is_constant(leaf) and not is_read else None
 
 
 def _name(graphs: TrainEval, absent: Collection[str]) -> None:

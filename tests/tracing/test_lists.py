@@ -204,5 +204,5 @@ def test_a_list_that_a_submodule_fills_is_refused(find: Callable[..., Any]) -> N
             x = self.inner(self.first(x), found)
             return self.last(sum(found, x))
 
-    with pytest.raises(UnsupportedError, match="it has inner fill a list "):
+    with pytest.raises(UnsupportedError, match="it has inner change a list "):
         find(Net(), (2, 3))

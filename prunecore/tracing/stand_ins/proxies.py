@@ -194,8 +194,8 @@ class Known(fx.Proxy):
             self._check(self.given_to)
         if isinstance(key, int) and self.node.op == "call_module" and self._is_tuple():
             key = list(self.tracer.known(self))[key]  # such a dictionary is a tuple, too
-        if isinstance(key, int | str) and self._holds_none(key):
-            return None
+        if isinstance(key, int | str) and self._holds_constant(key):
+            return self.tracer.known(self)[key]
         return super().__getitem__(key)  # type: ignore[misc]  # fx gives proxies their operators
 
     def __setitem__(self, key: Any, value: Any) -> None:
@@ -240,8 +240,8 @@ class Known(fx.Proxy):
             return self[k] if k in value else getattr(value, k)
         return _KINDS.get(k, KnownAttribute)(self, k)
 
-    def _holds_none(self, key: int | str) -> bool:
-        """True if it stands for what a child returns, which has `None` there."""
+    def _holds_constant(self, key: int | str) -> bool:
+        """True if it stands for what a child returns, which has `None` or a word there."""
         holder: Any = self.node
         while holder.target is operator.getitem:
             holder = holder.args[0]
@@ -249,7 +249,7 @@ class Known(fx.Proxy):
             return False
         value = self.tracer.known(self)
         try:
-            return isinstance(value, list | tuple | dict) and value[key] is None  # type: ignore[index]
+            return isinstance(value, list | tuple | dict) and isinstance(value[key], str | None)  # type: ignore[index]
         except LookupError:
             return False
 
@@ -437,16 +437,17 @@ _KINDS: Mapping[str, type[KnownAttribute]] = {
 }
 
 
-def give(call: fx.Node, given: Any, decider: Decider) -> None:
+def give(call: fx.Node, given: Any, decider: Decider, path: tuple[Any, ...] = ()) -> None:
     """Note that a submodule is given these arguments: it may change the lists among them.
 
     Args:
         call: of the submodule.
         given: its arguments, stand-ins and collections of such.
         decider: knows whether it does.
+        path: where they are among all that it is given.
 
     Raises:
-        ChangedListError: it fills an empty list, of which there is nothing to be read as yet.
+        ChangedListError: it changes a list of which nothing is known then.
     """
     if isinstance(given, Known):
         if given.changed is None:
@@ -454,12 +455,31 @@ def give(call: fx.Node, given: Any, decider: Decider) -> None:
             return
         given = given.changed
     if isinstance(given, list) and decider.changes_lists(call):
-        if not given:
-            raise ChangedListError(f"it has {call.target} fill a list")
-        given[:] = [_listed(item, call) for item in given]
+        _change(call, given, decider.changed_by(call, path))
     if isinstance(given, list | tuple | dict):
-        for item in given.values() if isinstance(given, dict) else given:
-            give(call, item, decider)
+        items = given.items() if isinstance(given, dict) else enumerate(given)
+        for key, item in items:
+            give(call, item, decider, (*path, key))
+
+
+def _change(call: fx.Node, given: list[Any], after: list[Any]) -> None:
+    """Let a list be what a submodule may have made of it.
+
+    Args:
+        call: of the submodule.
+        given: the list.
+        after: what it is after the call, tensors without storage.
+
+    Raises:
+        ChangedListError: it has other items then that are no words.
+    """
+    if all(isinstance(item, str) for item in after):
+        given[:] = after
+        return
+    kept = [item for item in given if type(item) is not Known]  # read as they are
+    if not given or (kept and len(after) != len(given)):
+        raise ChangedListError(f"it has {call.target} change a list")
+    given[:] = [_listed(item, call) for item in given]
 
 
 def _listed(item: Any, call: fx.Node) -> Any:
