@@ -72,9 +72,9 @@ class Plugin(Provider):
         """
         return self._answer(hook, hook, {}) if hook in self.hooks else {}
 
-    @functools.cached_property
+    @property
     def functions(self) -> Mapping[Callable[..., Any], FunctionRule]:
-        """Its rules for functions, asked for once.
+        """Its rules for functions, asked for by each job: there may be more by then.
 
         Raises:
             PluginError: the hook raises, or answers with what cannot be used.

@@ -167,7 +167,7 @@ Shape = Sequence[int] | list[tuple[int, ...]]
 NETWORKS: list[tuple[Callable[[], nn.Module], Shape, set[str]]] = [
     (Restoring, (3, 8, 8), {"intro", "conv2"}),
     (Siamese, [(1, 8, 8), (1, 8, 8)], {"fc1.2"}),
-    (Deformed, (3, 16, 16), {"conv", "offsets", "deformed.weight"}),
+    (Deformed, (3, 16, 16), {"offsets"}),
     (Transforming, (1, 16, 16), {"fc_loc.2"}),
     (Detector, (3, 32, 32), {"boxes", "head"}),
     (lambda: nn.Sequential(convolutions(), Shifting(), convolutions(16)), (3, 8, 8), {"1"}),

@@ -19,6 +19,7 @@ from prunecore_sequential import (
     activations,
     containers,
     convolution,
+    deformable,
     embedding,
     functional,
     linear_maps,
@@ -75,5 +76,5 @@ def prunecore_recover_layer(block: nn.Module) -> LinearMap | RunningStatistics |
 
 @hookimpl
 def prunecore_functions() -> Mapping[Callable[..., Any], FunctionRule]:
-    """The layers of `torch.nn.functional`."""
-    return functional.RULES
+    """The layers of `torch.nn.functional`, and torchvision's operators where it is imported."""
+    return {**functional.RULES, **deformable.rules()}

@@ -38,6 +38,10 @@ _NAMES = {  # of the arguments after the input, in order, up to the last that ma
     "conv_transpose1d conv_transpose2d conv_transpose3d": (
         "weight bias stride padding output_padding groups dilation"
     ),
+    "deform_conv2d": (  # the operator, whose stride, padding and dilation are two numbers each
+        "weight offset mask bias stride stride padding padding dilation dilation groups "
+        "offset_groups"
+    ),
 }
 _PLACES = {
     function: {name: place for place, name in enumerate(names.split(), start=1)}
@@ -46,21 +50,21 @@ _PLACES = {
 }
 
 
-def _given(operation: Operation, name: str, default: Any = None) -> Any:
+def argument_of(operation: Operation, name: str, default: Any = None) -> Any:
     """One of a layer's arguments."""
     return operation.argument(_PLACES[operation.name][name], name, default)
 
 
 def _weight(operation: Operation, name: str) -> Tensor | Signal | None:
     """One of a layer's tensors: a parameter, or what the forward has computed."""
-    given: Signal | None = _given(operation, name)
+    given: Signal | None = argument_of(operation, name)
     return given if given is None or given.parameter is None else given.parameter
 
 
 def _kernel(operation: Operation, filters: int = 0) -> Kernel:
     weight = _weight(operation, "weight")
     assert weight is not None  # torch takes no layer without one
-    groups = _given(operation, "groups", 1) if "groups" in _PLACES[operation.name] else 1
+    groups = argument_of(operation, "groups", 1) if "groups" in _PLACES[operation.name] else 1
     return Kernel(weight, _weight(operation, "bias"), groups, filters)
 
 
@@ -76,7 +80,7 @@ def _with_kept_columns(
     function: Callable[..., Tensor], axis: int, kept: Tensor, *args: Any, **kwargs: Any
 ) -> Tensor:
     operation = Operation(function, args, kwargs)
-    weight: Tensor = _given(operation, "weight")
+    weight: Tensor = argument_of(operation, "weight")
     columns = over_kept(torch.clone, axis, kept, weight)
     args, kwargs = _with((args, kwargs), "weight", lambda _: columns)
     return function(*args, **kwargs)
@@ -175,22 +179,22 @@ def _with(
 
 
 def _linear_map(operation: Operation) -> LinearMap:
-    return Dense(_given(operation, "weight"), _given(operation, "bias"))
+    return Dense(argument_of(operation, "weight"), argument_of(operation, "bias"))
 
 
 def _map_of_convolution(operation: Operation) -> LinearMap:
     """A call as a map, its stride, padding and dilation a number for each axis."""
-    weight: Any = _given(operation, "weight")
+    weight: Any = argument_of(operation, "weight")
     kernel = tuple(weight.shape[2:])
 
     def each(name: str, default: int) -> tuple[int, ...]:
-        value = _given(operation, name, default)
+        value = argument_of(operation, name, default)
         value = (value,) if isinstance(value, int) else tuple(value)
         return value if len(value) == len(kernel) else value * len(kernel)
 
     stride, dilation = each("stride", 1), each("dilation", 1)
-    geometry = Geometry(kernel, stride, dilation, _given(operation, "groups", 1))
-    bias, padding = _given(operation, "bias"), _given(operation, "padding", 0)
+    geometry = Geometry(kernel, stride, dilation, argument_of(operation, "groups", 1))
+    bias, padding = argument_of(operation, "bias"), argument_of(operation, "padding", 0)
     if operation.name.startswith("conv_transpose"):
         return Transposed(weight, bias, geometry, each("padding", 0))
     if padding == "valid":
