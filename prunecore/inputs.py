@@ -267,13 +267,14 @@ def of_examples(
     check_kind("example_kwargs", named, Mapping, "Give tensors by name: {'mask': mask}.")
     given = [*((str(i), value) for i, value in enumerate(args)), *named.items()]
     examples = tuple(value for _, value in given if isinstance(value, Tensor))
+    for place, (name, value) in enumerate(given):
+        is_first = any(value is first for first in examples[:1])
+        _check_example(name if place < len(args) else repr(name), value, is_first)
     if not examples:
         raise UsageError(
             "There are no example inputs.\n"
             "Give what the network is called with, such as torch.rand(1, 3, 224, 224)."
         )
-    for place, (name, value) in enumerate(given):
-        _check_example(name if place < len(args) else repr(name), value, value is examples[0])
     batch = len(examples[0])
     kinds = [_kind(value, batch) if isinstance(value, Tensor) else value for _, value in given]
     by_name = dict(zip(named, kinds[len(args) :], strict=True))
@@ -298,7 +299,8 @@ def _check_example(name: str, value: Any, is_first: bool) -> None:
             return
         raise UsageError(
             f"Example input {name} is a {type(value).__name__}, not a tensor.\n"
-            "Give tensors, numbers and flags; bind other arguments beforehand."
+            "Give tensors, numbers and flags; bind other arguments beforehand, and make lists of "
+            "tensors in the forward of a module around the network."
         )
     if value.is_complex():
         raise UsageError(
