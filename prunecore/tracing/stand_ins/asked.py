@@ -28,7 +28,13 @@ def range_of(*ends: Any) -> range:
     )
 
 
+def is_callable(value: Any, /) -> bool:
+    """Python's `callable`, by which a stand-in for a tensor or number is as little as that."""
+    return builtins.callable(value) and not builtins.isinstance(value, Known)
+
+
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "callable": is_callable,
     "isinstance": is_any,
     "len": length_of,
     "range": range_of,

@@ -233,6 +233,9 @@ def standing_in(asking: Sequence[tuple[dict[str, Any], str]]) -> Iterator[None]:
     replacements[torch, "Size"] = SIZES
     traced_apply = functools.partial(_apply, plain_apply)
     replacements[Function, "apply"] = classmethod(in_this_thread(traced_apply, plain_apply))
+    for name in _CHECKS:
+        plain = vars(torch)[name]
+        replacements[torch, name] = in_this_thread(functools.partial(_check, plain), plain)
     replacements[torch, "as_tensor"] = in_this_thread(_as_tensor, torch.as_tensor)
     replacements[type(Variable), "__call__"] = in_this_thread(_variable, type.__call__)
     for name in _CHECKPOINTS & vars(checkpoint).keys():
@@ -250,6 +253,10 @@ _CHECKPOINTS = {
 }
 
 
+# what `torch._check` and its like call
+_CHECKS = ("_check_tensor_all_with", "_check_with")
+
+
 # functions in C that take the training flag by place
 _TOLD = ("alpha_dropout", "dropout", "feature_alpha_dropout", "feature_dropout", "rrelu")
 
@@ -262,6 +269,14 @@ def _as_tensor(data: Any, *args: Any, **options: Any) -> Any:
     if not isinstance(data, Known) or not isinstance(data.tracer.known(data), Tensor):
         return _as_tensor_of(data, *args, **options)
     return data.to(*args, **options) if args or options else data
+
+
+def _check(plain: Any, error_type: type[Exception], condition: Any, *message: Any) -> None:
+    """A check of torch's for exported networks is `if ...: raise`."""
+    if not isinstance(condition, Known):
+        plain(error_type, condition, *message)
+    elif not condition:
+        raise error_type
 
 
 def _variable(kind: type[Variable], *args: Any, **options: Any) -> Any:

@@ -160,6 +160,11 @@ class Known(fx.Proxy):
 
     # There is no __index__: functions of torch would ask for it, to which a size is one as it is.
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Nothing that it stands for can be called: code that does so has asked `callable`."""
+        self._ask("callable")
+        return super().__call__(*args, **kwargs)
+
     def __int__(self) -> int:
         self._ask("int")
         return int(self.as_number())

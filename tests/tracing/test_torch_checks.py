@@ -1,0 +1,64 @@
+"""What `torch._check` and its like are given, be it a function, is followed as it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+GUARD = "written for inputs of another size"
+
+
+def check(condition: Any) -> None:
+    """As packages do that are exported, for what is known at once and what is asked for."""
+    condition = condition() if callable(condition) else condition
+    if isinstance(condition, Tensor):
+        torch._check_tensor_all_with(ValueError, condition, lambda: "it does not hold")
+    else:
+        torch._check_with(ValueError, condition, lambda: "it does not hold")
+
+
+def of_sizes(x: Tensor) -> None:
+    check(x.shape[2] * x.shape[3] == x.flatten(2).shape[2])
+
+
+def of_sizes_when_asked(x: Tensor) -> None:
+    check(lambda: x.shape[2] * x.shape[3] == x.flatten(2).shape[2])
+
+
+def of_values(x: Tensor) -> None:
+    check(x.abs() >= 0)
+
+
+def at_once(x: Tensor) -> None:
+    torch._check(x.shape[2] * x.shape[3] == x.flatten(2).shape[2])
+
+
+class Net(nn.Module):
+    def __init__(self, checks: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+        self.checks = checks
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        self.checks(x)
+        return self.last(x)
+
+
+@pytest.mark.parametrize(
+    ("checks", "is_written"),
+    [
+        (of_sizes, True),
+        (of_sizes_when_asked, True),
+        (at_once, True),
+        (of_values, False),
+    ],
+)
+def test_a_check_is_followed_as_it_holds(
+    cut: Callable[..., Any], checks: Callable[[Tensor], None], is_written: bool
+) -> None:
+    assert (GUARD in cut(Net(checks), 3, 4, 4).forward) is is_written
