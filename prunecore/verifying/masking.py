@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import join, named_plain_tensors
+from prunecore.channels.names import is_within, join, named_plain_tensors
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.arguments import absent_from, called_with, given_to, one_by_one
 from prunecore.tracing.conditions import TAKEN, Taken, guards_of
@@ -47,7 +48,7 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
         module = masked.get_submodule(path)
         kept = torch.from_numpy(keep.place(index)).to(device)
         module.forward = functools.partial(forward, module, kept)
-    for path, calls in found.masked_functions.items():
+    for path, calls in _replayed(found).items():
         module = masked.get_submodule(path)
         replaced = {
             call: functools.partial(function, torch.from_numpy(keep.place(index)).to(device))
@@ -65,6 +66,24 @@ def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Mo
             called = module.get_submodule(part)
             _unhook(called, list(_hooks(called)))
     return masked.eval()
+
+
+def _replayed(found: Dependencies) -> dict[str, Mapping[str, Any]]:
+    """The functions with another in their place, by name, by the module whose trace is run for it.
+
+    A trace returns plain dictionaries: what holds such a module may read items as attributes, so
+    that its own trace is run, too.
+    """
+    replayed: dict[str, Mapping[str, Any]] = dict(found.masked_functions)
+    for path in found.masked_functions:
+        outputs = [trace.output for trace in found.forwards.ways[path].values()]
+        if any(isinstance(output, dict) for output in outputs):
+            replayed |= {
+                holder: {}
+                for holder in found.forwards.ways
+                if holder not in replayed and (not holder or is_within(path, [holder]))
+            }
+    return replayed
 
 
 def called_copy(model: nn.Module, without: Collection[str], device: torch.device) -> nn.Module:

@@ -49,3 +49,49 @@ def test_the_feature_pyramid_of_torchvision(extra: ExtraFPNBlock | None) -> None
     assert "torchvision" not in small.source.partition('"""\n')[2]
     for size in (32, 48):
         sum(level.sum() for level in small.model(torch.rand(2, 3, size, size)).values()).backward()
+
+
+class Output(OrderedDict[str, Tensor]):
+    """What parts of networks of transformers return: its items are attributes."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Normalising(nn.Module):
+    """Normalises over its channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Output:
+        x = self.conv(x)
+        return Output(maps=x - x.mean(1, keepdim=True))
+
+
+class Decoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = Normalising()
+
+    def forward(self, x: Tensor) -> Output:
+        return Output(decoded=self.layer(x).maps.relu())
+
+
+class Detector(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.decoder, self.head = nn.Conv2d(3, 8, 3), Decoder(), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.decoder(self.stem(x)).decoded)
+        return logits
+
+
+def test_the_reference_reads_items_as_attributes() -> None:
+    small = prunecore.prune(Detector(), level=30, input_shape=(3, 12, 12))
+    assert small.report["verified"]
