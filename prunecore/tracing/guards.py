@@ -44,6 +44,8 @@ class Decider:
 
     Attributes:
         is_computing: whether modules are being called for their shapes, not to be traced.
+        refuted: what branches ask for that holds for the given sizes, and not on the way that is
+            traced, by what asserts that.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Decider:
         self._forced = forced
         self._ways: list[bool] = []  # which way each branch so far goes
         self._taken: dict[str, bool] = {}  # likewise, by what it asks for
+        self.refuted: dict[fx.Node, fx.Node] = {}
 
     def decide(self, condition: fx.Proxy) -> bool:
         """True if a condition holds; the trace gets an assertion that says so.
@@ -93,6 +96,9 @@ class Decider:
         asserts = cast(Any, torch._assert)  # which returns what stands for its call
         guard = asserts(_asserted(condition, isinstance(value, bool), holds), GUARD)
         guard.node.meta[TAKEN] = Taken(f"branch{''.join(map(str, map(int, self._ways)))}", holds)
+        if value is True and not holds:
+            self._values[node] = holds
+            self.refuted[guard.node] = node
         self._ways.append(holds)
         self._taken[asked] = holds
         sign = SIGNS.get(cast(Any, node.target))

@@ -40,6 +40,7 @@ from prunecore.tracing.tracer import (
     OneLevel,
     Within,
     forward_of,
+    state_refuted,
     without_views,
 )
 from prunecore.tracing.ways.pairing import alike
@@ -193,6 +194,7 @@ def _trace(
         return _trace(module, path, supplied, flag, level, without)
     if error:
         raise _untraceable(module, path, error, bool(flag)) from error
+    state_refuted(tracer.decider.refuted)
     without_views(tracer.graph)
     without_shaping(tracer.graph, module, supplied)
     without_augmented(tracer.graph, module, supplied)

@@ -17,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -419,6 +419,19 @@ class OneLevel(fx.Tracer):
         if self._given is None and isinstance(self.supplied.get(name), Signal):
             self._given = proxy.node
         return proxy
+
+
+def state_refuted(refuted: Mapping[fx.Node, fx.Node]) -> None:
+    """Give on `False` where a forward does with what a branch has asked for, and does not hold.
+
+    `size > 1 and is_causal` is `size > 1` there.
+
+    Args:
+        refuted: what branches ask for, by what asserts that it does not hold.
+    """
+    for guard, asked in refuted.items():
+        for user in [user for user in asked.users if user > guard]:
+            user.replace_input_with(asked, cast(Any, False))
 
 
 def without_views(graph: fx.Graph) -> None:

@@ -144,6 +144,17 @@ def adds_in_training_to_large_ones(net: Any, x: Tensor) -> Tensor:
     return net.last(y)
 
 
+def slopes(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x)
+    return net.last(F.leaky_relu(y, 0.1 if y.shape[2] > 8 else 0.5))
+
+
+def gives_on_what_it_asks(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x)
+    y = F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=y.shape[2] > 4 and True)
+    return net.last(y)
+
+
 SIZES = [(8, 8), (7, 8), (8, 9), (5, 5), (3, 4), (12, 12), (13, 2)]
 
 
@@ -163,6 +174,8 @@ SIZES = [(8, 8), (7, 8), (8, 9), (5, 5), (3, 4), (12, 12), (13, 2)]
         weighs_corners,
         adds_in_training,
         adds_in_training_to_large_ones,
+        slopes,
+        gives_on_what_it_asks,
     ],
 )
 def test_a_written_file_takes_the_sizes_that_the_original_takes(function: Any) -> None:
@@ -183,6 +196,30 @@ def test_what_training_does_at_other_sizes_is_written_and_proven(tmp_path: Path)
     file.write_text(text.replace("y + self.same(y) if", "y - self.same(y) if"))
     with pytest.raises(VerificationError, match="for inputs of shape"):
         prunecore.verify(file, model)
+
+
+class Attention(nn.Module):
+    """Asks for a mask of the future where there is more than one token."""
+
+    def __init__(self, has_mask: bool) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 4)
+        self.has_mask = has_mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).view(x.shape[0], x.shape[1], 3, 2, 4).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        mask = x.new_zeros(x.shape[1], x.shape[1]) if self.has_mask else None
+        is_causal = q.shape[2] > 1 and mask is None
+        y = F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("has_mask", [True, False])
+def test_attention_takes_a_single_token(has_mask: bool) -> None:
+    small = prunecore.prune(Attention(has_mask), torch.randn(2, 5, 8), 40)
+    assert small.model(torch.randn(3, 1, 8)).shape == (3, 1, 4)
+    assert small.source.count("scaled_dot_product_attention") == (1 if has_mask else 2)
 
 
 def test_a_branch_stands_once_behind_another_one() -> None:

@@ -82,7 +82,9 @@ def in_both(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
     pairs = {node: inputs[0][name] for name, node in inputs[1].items() if name in inputs[0]}
     absent = inputs[0].keys() ^ inputs[1].keys()
     after = [after_inputs(graph) for graph in (theirs, ours)]
-    if guards := parting(theirs, ours):
+    guards = parting(theirs, ours)
+    is_of_modes = not absent and guards is None
+    if guards:
         pairs |= in_prefix(*guards) or {}
         after = [
             nodes[nodes.index(guard) + 1 :] for nodes, guard in zip(after, guards, strict=True)
@@ -90,9 +92,10 @@ def in_both(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
     returns = [[node for node in nodes if node.op == "output"] for nodes in after]
     found: dict[fx.Node, fx.Node] = {}
     if len(returns[0]) == len(returns[1]) > 1:
-        found = _matched(after[0], after[1], absent, pairs)
+        found = _matched(after[0], after[1], absent, pairs, is_of_modes)
     if list(map(found.get, returns[0])) != returns[1]:
-        found = _matched(_mergeable(after[0]), _mergeable(after[1]), absent, pairs)
+        nodes = _mergeable(after[0]), _mergeable(after[1])
+        found = _matched(*nodes, absent, pairs, is_of_modes)
     return [(found[node], node) for node in theirs.nodes if node in found]
 
 
@@ -149,6 +152,7 @@ def _matched(
     ours: Sequence[fx.Node],
     absent: Collection[str],
     inputs: Mapping[fx.Node, fx.Node],
+    is_of_modes: bool,
 ) -> dict[fx.Node, fx.Node]:
     """Which nodes of one graph are which of another one.
 
@@ -157,9 +161,11 @@ def _matched(
         ours: those of the other.
         absent: names of the inputs that are `None` in one of them.
         inputs: those that both have, as they are paired.
+        is_of_modes: whether it is `self.training` that the two differ in, which decides on
+            fractions.
     """
     looks: list[dict[str, bool]] = [{"with_line": True}, {}]
-    if not absent:
+    if is_of_modes:
         looks.append({"with_fractions": False})
     pairs = {**inputs, **_alike_in_order(theirs, ours, absent, looks)}
     while wrong := [node for node, other in pairs.items() if not _may_pair(node, other, pairs)]:
