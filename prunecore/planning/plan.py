@@ -200,6 +200,14 @@ def _amount(number: float, goal: Goal) -> str:
 
 def nothing_to_prune(dependencies: Dependencies) -> str:
     """Why no channel of a network may go, and what to do."""
+    barriers = {path or "the network": why for path, why in dependencies.forwards.barriers.items()}
+    advice = [f"For {path} to be followed: {why.remedy}" for path, why in barriers.items()]
+    if not dependencies.layers and barriers:
+        held = [f"{path} because {why.reason}" for path, why in barriers.items()]
+        return (
+            "The network has no prunable layer beside what is left as it stands "
+            f"({'; '.join(held[:5])}).\n{advice[0]}"
+        )
     if not dependencies.layers:
         return (
             "The network has no prunable layer: nothing in it makes channels.\n"
@@ -213,7 +221,7 @@ def nothing_to_prune(dependencies: Dependencies) -> str:
     return (
         "The network has no channel that may go: its layers make its outputs"
         + (f", or are left whole ({'; '.join(held[:5])})" if held else "")
-        + ".\nSee `prunecore inspect` for every layer."
+        + f".\n{[*advice, 'See `prunecore inspect` for every layer.'][0]}"
     )
 
 

@@ -116,6 +116,13 @@ class NotHeldError(Exception):
     """A forward calls a layer that no module of the network holds, such as one in a plain list."""
 
 
+class HandedOnError(TypeError):
+    """A forward hands what is neither a tensor nor a collection of some on to what it calls."""
+
+    def __init__(self, thing: Any) -> None:
+        super().__init__(f"it hands a {type(thing).__name__} on as an argument")
+
+
 def _call_whole(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return module(*args, **kwargs)
 
@@ -250,14 +257,17 @@ class OneLevel(fx.Tracer):
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         if isinstance(a, nn.Module):
-            raise TypeError(f"it hands a {type(a).__name__} on as an argument")
+            raise HandedOnError(a)
         if type(a) is Tensor:
             self.forgotten.check(a)
         if type(a) is Tensor and not self._is_stored(a):
             made = self.made.how(a, self.root) or self.made.literal(a, self.root)
             if made is not None:
                 return self._making.get((id(a), a._version)) or self._make(a, made)
-        return super().create_arg(a)
+        try:
+            return super().create_arg(a)
+        except NotImplementedError as error:
+            raise HandedOnError(a) from error
 
     def _stand_in(self, tensor: Tensor) -> fx.Proxy:
         """What stands for a tensor that the forward has made."""

@@ -254,3 +254,31 @@ class Asking(nn.Module):
 def test_numbers_that_a_barrier_is_asked_with_are_no_draws() -> None:
     small = prunecore.prune(Asking(), level=30, input_shape=(3, 4, 4))
     assert [entry["layer"] for entry in small.report["left_whole"]] == ["unknown", "first"]
+
+
+class Cache:
+    """Keeps something for later calls."""
+
+
+class Caching(nn.Module):
+    """Gives a child something that no graph holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 4))
+        self.head = Both()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.inner(x), Cache())
+        return y
+
+
+class Both(nn.Module):
+    def forward(self, x: Tensor, cache: Cache) -> Tensor:
+        return x
+
+
+def test_a_network_of_a_barrier_alone_says_what_to_do_about_it() -> None:
+    expected = "For 0 to be followed: Hand on tensors"
+    with pytest.raises(prunecore.PrunecoreError, match=expected):
+        prunecore.prune(nn.Sequential(Caching()), torch.rand(2, 4), 30)

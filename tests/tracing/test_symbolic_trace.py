@@ -256,3 +256,19 @@ class Handing(nn.Module):
 def test_a_layer_that_is_handed_on_is_said_to_be() -> None:
     with pytest.raises(UnsupportedError, match="it hands a Linear on as an argument"):
         trace_level(Handing(), "", {"x": torch.empty(2, 3, device="meta")})
+
+
+class Cache:
+    """Keeps something for later calls."""
+
+
+class Caching(Handing):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x, Cache())
+        return y
+
+
+def test_an_object_that_is_handed_on_is_said_to_be() -> None:
+    expected = r"it hands a Cache on as an argument .*\nHand on tensors, .* turned off"
+    with pytest.raises(UnsupportedError, match=expected):
+        trace_level(Caching(), "", {"x": torch.empty(2, 3, device="meta")})
