@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -193,6 +194,45 @@ def test_hooks_that_a_forward_registers_are_followed(kind: Callable[[], nn.Modul
     assert small.report["left_whole"] == []
     assert "register" not in small.source
     assert not any(module._forward_hooks for module in net.modules())
+
+
+SEEN: ContextVar[list[Tensor]] = ContextVar("SEEN")
+
+
+def note(_module: nn.Module, _given: Any, output: Tensor) -> None:
+    SEEN.get().append(output)
+
+
+class Capturing(nn.Module):
+    """Reads what hooks have seen, which it registers when it is called for the first time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1)
+        self.fuse = nn.Conv2d(16, 4, 1)
+        self.is_ready = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.is_ready:
+            self.first.register_forward_hook(note)
+            self.second.register_forward_hook(note)
+            self.is_ready = True
+        seen: list[Tensor] = []
+        token = SEEN.set(seen)
+        self.second(torch.relu(self.first(x)))
+        SEEN.reset(token)
+        fused: Tensor = self.fuse(torch.cat(seen, 1))
+        return fused
+
+
+@pytest.mark.parametrize("is_run", [False, True])
+def test_a_forward_that_goes_by_what_hooks_have_seen(is_run: bool) -> None:
+    model, x = Capturing(), torch.rand(2, 3, 4, 4)
+    if is_run:
+        model(x)
+    small = prunecore.prune(model, x, 40)
+    assert small.report["left_whole"] == []
+    assert "register" not in small.source
 
 
 def test_a_name_of_hooks_that_are_not_there_comes_with_the_nearest(net: Net) -> None:

@@ -159,17 +159,41 @@ def judge(
 
     Returns:
         What each hook did that has been called. Where the network cannot be run, that is all that a
-        hook may do.
+        hook may do. Where it returns something else without those that only look, because a forward
+        goes by what they have seen, they change something.
     """
     watched = _Watched(network, every, hooks)
     floats = (tensor for tensor in network.parameters() if tensor.is_floating_point())
     given = drawn_like(inputs, next(floats, torch.empty(0)))
     try:
-        for in_training in (False, True) if with_training else (False,):
-            watched.run(given, in_training)
+        for in_training in (True, False) if with_training else (False,):
+            returned = watched.run(given, in_training)
     except Exception:  # whatever the network raises: the walk will come to that, and say more of it
         return watched.at_worst()
+    only_look = {
+        hook for hook, does in watched.verdicts.items() if not does.changes and not does.sets
+    }
+    others = {path: [hook for hook in own if hook not in only_look] for path, own in hooks.items()}
+    if others != {path: [*own] for path, own in hooks.items()}:
+        without = _Watched(network, [hook for hook in every if hook not in only_look], others)
+        if not _returns_alike(without, given, returned):
+            for path, own in hooks.items():
+                for hook in only_look.intersection(own):
+                    watched.verdicts[hook].changes.add(path)
     return watched.verdicts
+
+
+def _returns_alike(watched: _Watched, given: Arguments, returned: Any) -> bool:
+    """True if a copy of a network returns tensors of the same shapes in the same places."""
+    try:
+        alone = watched.run(given, in_training=False)
+    except Exception:  # a forward goes by what is not there
+        return False
+    shapes = (
+        pytree.tree_map_only(Tensor, lambda x: x.shape, output) for output in (returned, alone)
+    )
+    leaves, structures = zip(*map(pytree.tree_flatten, shapes), strict=True)
+    return bool(structures[0] == structures[1] and leaves[0] == leaves[1])
 
 
 class _Watched:
@@ -188,8 +212,8 @@ class _Watched:
             if not isinstance(module, torch.jit.ScriptModule):
                 vars(module)["_call_impl"] = functools.partial(self._call, module, path)
 
-    def run(self, inputs: Arguments, in_training: bool) -> None:
-        """Run it, without gradients.
+    def run(self, inputs: Arguments, in_training: bool) -> Any:
+        """What it returns, without gradients.
 
         Args:
             inputs: what it is called with.
@@ -202,7 +226,7 @@ class _Watched:
         functions = {hook.function for hooks in self._hooks.values() for hook in hooks}
         kept = kept_state(*self._network.parameters(), *functions)
         with torch.no_grad(), kept_random_states(), kept, OwnDraws():
-            self._network(*args, **kwargs)
+            return self._network(*args, **kwargs)
 
     def at_worst(self) -> Verdicts:
         """What the hooks may do, as far as anybody knows."""
