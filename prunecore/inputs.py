@@ -18,7 +18,7 @@ from prunecore.typed_input import TypedInput, read_typed_input
 InputShape: TypeAlias = Sequence[int] | Sequence[Sequence[int]]
 
 # What the network is called with, as torch.export takes it: a tensor, or a tuple of tensors,
-# numbers and flags.
+# numbers and flags, and of lists, tuples and dictionaries of these.
 ExampleInputs: TypeAlias = Tensor | tuple[Any, ...]
 
 Arguments: TypeAlias = tuple[list[Any], dict[str, Any]]  # by place and by name
@@ -36,7 +36,8 @@ class Inputs:
     """What a network is called with.
 
     Attributes:
-        args: a `TypedInput` for each tensor, and numbers, flags, words and `None` as they are.
+        args: a `TypedInput` for each tensor, and numbers, flags, words and `None` as they are; in
+            lists, tuples and dictionaries where the network is given such.
         kwargs: likewise, those that are given by name.
         examples: of each tensor, in that order; `None` where only their types are known.
     """
@@ -60,8 +61,8 @@ class Inputs:
     @property
     def tensors(self) -> tuple[TypedInput, ...]:
         """The inputs that are tensors, those given by name last."""
-        given = (*self.args, *self.kwargs.values())
-        return tuple(each for each in given if isinstance(each, TypedInput))
+        leaves = pytree.tree_leaves((self.args, dict(self.kwargs)))
+        return tuple(leaf for leaf in leaves if isinstance(leaf, TypedInput))
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -79,7 +80,8 @@ class Inputs:
         """What they are like, by place and by name, ready for JSON.
 
         A tensor of floating point numbers is its shape without the batch; another one as
-        `read_typed_input` takes it; what is no tensor stands under `value`.
+        `read_typed_input` takes it; what is no tensor stands under `value`, and what is in a list,
+        tuple or dictionary under `list`, `tuple` or `dict`.
         """
         return {
             "shapes": list(map(_plain, self.args)),
@@ -182,6 +184,10 @@ def drawn_like(arguments: Arguments, like: Tensor) -> Arguments:
 
 
 def _plain(given: Any) -> Any:
+    if isinstance(given, dict):
+        return {"dict": {key: _plain(item) for key, item in given.items()}}
+    if isinstance(given, list | tuple):
+        return {type(given).__name__: list(map(_plain, given))}
     if not isinstance(given, TypedInput):
         return {"value": given}
     is_plain = given == TypedInput(given.shape) and given.shape
@@ -189,9 +195,15 @@ def _plain(given: Any) -> Any:
 
 
 def _of_plain(told: Any) -> Any:
-    if isinstance(told, dict):
-        return told["value"]
-    return read_typed_input(told) if isinstance(told, str) else TypedInput(tuple(told))
+    if not isinstance(told, dict):
+        return read_typed_input(told) if isinstance(told, str) else TypedInput(tuple(told))
+    ((kind, held),) = told.items()
+    if kind == "dict":
+        return {key: _of_plain(item) for key, item in held.items()}
+    if kind in ("list", "tuple"):
+        items = list(map(_of_plain, held))
+        return items if kind == "list" else tuple(items)
+    return held
 
 
 def _beside(kind: TypedInput, example: Tensor, drawn: Tensor) -> Tensor:
@@ -249,7 +261,8 @@ def of_examples(
     positions is.
 
     Args:
-        example_inputs: a tensor, or a tuple of a tensor, number or flag for each input.
+        example_inputs: a tensor, or a tuple of a tensor, number or flag for each input, or a list,
+            tuple or dictionary of such.
         example_kwargs: likewise, those that are given by name.
 
     Raises:
@@ -265,20 +278,26 @@ def of_examples(
         )
     named = {} if example_kwargs is None else example_kwargs
     check_kind("example_kwargs", named, Mapping, "Give tensors by name: {'mask': mask}.")
-    given = [*((str(i), value) for i, value in enumerate(args)), *named.items()]
-    examples = tuple(value for _, value in given if isinstance(value, Tensor))
-    for place, (name, value) in enumerate(given):
-        is_first = any(value is first for first in examples[:1])
-        _check_example(name if place < len(args) else repr(name), value, is_first)
+    given: Arguments = list(args), dict(named)
+    leaves = pytree.tree_leaves_with_path(given)
+    examples = tuple(leaf for _, leaf in leaves if isinstance(leaf, Tensor))
+    for key, leaf in leaves:
+        _check_example(_place(key), leaf, any(leaf is first for first in examples[:1]))
     if not examples:
         raise UsageError(
             "There are no example inputs.\n"
             "Give what the network is called with, such as torch.rand(1, 3, 224, 224)."
         )
     batch = len(examples[0])
-    kinds = [_kind(value, batch) if isinstance(value, Tensor) else value for _, value in given]
-    by_name = dict(zip(named, kinds[len(args) :], strict=True))
-    return Inputs(tuple(kinds[: len(args)]), by_name, examples)
+    kinds, by_name = pytree.tree_map_only(Tensor, lambda x: _kind(x, batch), given)
+    return Inputs(tuple(kinds), by_name, examples)
+
+
+def _place(key: Sequence[Any]) -> str:
+    """Where an input stands, in words: `1`, `'mask'`, `0[2]`."""
+    (is_named, first), *rest = ((isinstance(k, pytree.MappingKey), k) for k in key[1:])
+    name = repr(first.key) if is_named else str(first.idx)
+    return f"{name}{pytree.keystr(tuple(k for _, k in rest))}"
 
 
 def _kind(example: Tensor, batch: int) -> TypedInput:
@@ -299,8 +318,8 @@ def _check_example(name: str, value: Any, is_first: bool) -> None:
             return
         raise UsageError(
             f"Example input {name} is a {type(value).__name__}, not a tensor.\n"
-            "Give tensors, numbers and flags; bind other arguments beforehand, and make lists of "
-            "tensors in the forward of a module around the network."
+            "Give tensors, numbers and flags, and lists, tuples and dictionaries of these; bind "
+            "other arguments beforehand."
         )
     if value.is_complex():
         raise UsageError(

@@ -207,7 +207,8 @@ def test_shapes_go_to_json_and_back() -> None:
     [
         (3, "example_inputs is a int, not a tensor or a tuple of tensors."),
         ((), "There are no example inputs."),
-        (([torch.rand(1, 3)],), "Example input 0 is a list, not a tensor."),
+        (([torch.rand(1, 3), object()],), "Example input 0[1] is a object, not a tensor."),
+        (([[], {}],), "There are no example inputs."),
         ((torch.rand(1, 3), {2}), "Example input 1 is a set, not a tensor."),
         (torch.zeros(1, 3, dtype=torch.complex64), "Example input 0 is of torch.complex64, which"),
         (torch.tensor(1.0), "Example input 0 has the shape ()"),

@@ -263,8 +263,13 @@ def _is_shape(value: Any) -> bool:
 
 def _is_input(value: Any) -> bool:
     if isinstance(value, dict):
-        return list(value) == ["value"] and isinstance(
-            value["value"], bool | int | float | str | None
+        kinds: Mapping[str, _Fits] = {
+            "value": lambda held: isinstance(held, bool | int | float | str | None),
+            "dict": _maps_names_to(_is_input),
+            **dict.fromkeys(("list", "tuple"), _is_list(_is_input)),
+        }
+        return len(value) == 1 and all(
+            kind in kinds and kinds[kind](held) for kind, held in value.items()
         )
     return _is_text(value) or _is_shape(value)
 

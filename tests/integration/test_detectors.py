@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,3 +97,45 @@ class Detector(nn.Module):
 def test_the_reference_reads_items_as_attributes() -> None:
     small = prunecore.prune(Detector(), level=30, input_shape=(3, 12, 12))
     assert small.report["verified"]
+
+
+class Heads(nn.Module):
+    """One head for maps of several widths, and a number from what else it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.ModuleList([nn.Conv2d(8, 16, 1), nn.Conv2d(12, 16, 1)])
+        self.last = nn.Conv2d(16, 4, 1)
+
+    def forward(self, maps: Any, boxes: Any = None) -> Any:
+        items = maps.items() if isinstance(maps, dict) else enumerate(maps)
+        made = {
+            key: self.last(torch.relu(enter(x)))
+            for (key, x), enter in zip(items, self.enter, strict=True)
+        }
+        if boxes is not None:
+            made = {key: x + boxes["all"][0].mean() for key, x in made.items()}
+        return made if isinstance(maps, dict) else list(made.values())
+
+
+MAPS = torch.rand(2, 8, 4, 4), torch.rand(2, 12, 2, 2)
+BOXES = {"all": (torch.rand(2, 3), torch.rand(2, 3))}
+GIVEN: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "a list": (([*MAPS],), {}),
+    "a tuple": ((MAPS,), {}),
+    "a dictionary": ((dict(zip("ab", MAPS, strict=True)),), {}),
+    "of several levels": (([*MAPS], BOXES), {}),
+    "by name": (([*MAPS],), {"boxes": BOXES}),
+}
+
+
+@pytest.mark.parametrize(("given", "named"), GIVEN.values(), ids=GIVEN)
+def test_a_head_that_is_given_several_maps_at_once(
+    given: tuple[Any, ...], named: dict[str, Any], tmp_path: Path
+) -> None:
+    model = Heads()
+    small = prunecore.prune(model, given, 40, example_kwargs=named)
+    assert small.report["left_whole"] == []
+    file, *_ = small.save(tmp_path / "heads_40.py")
+    assert prunecore.verify(file, model).inputs  # of what the report tells of the inputs
+    assert type(small.model(*given, **named)) is type(model(*given, **named))
