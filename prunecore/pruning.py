@@ -105,7 +105,8 @@ def prune(
         model: the network, or a part of it such as `model.backbone`; it is left exactly as it is.
             What a part returns is as wide as before, so that the smaller one can take its place.
         example_inputs: what the network is called with, as `torch.export` takes it: a tensor of
-            floating point numbers, or a tuple of a tensor for each input; the batch is axis 0.
+            floating point numbers, or a tuple of a tensor for each input, or of lists and
+            dictionaries of tensors; the batch is axis 0.
         level: percentage of the target to remove, within (0, 100).
         to: in the place of a level, what is to be left: `5M-params`, `1.5G-macs`, `12MB`, or
             `500-channels` of those that may go; `12ms` for a latency.
