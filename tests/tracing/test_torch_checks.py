@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -62,3 +63,43 @@ def test_a_check_is_followed_as_it_holds(
     cut: Callable[..., Any], checks: Callable[[Tensor], None], is_written: bool
 ) -> None:
     assert (GUARD in cut(Net(checks), 3, 4, 4).forward) is is_written
+
+
+class Checking(nn.Module):
+    """Checks numbers that it is given, and returns a map by its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor, sizes: Tensor) -> Named:
+        check(sizes.prod() == x.shape[2] * x.shape[3])
+        return Named(map=self.conv(x))
+
+
+class Named(OrderedDict[str, Tensor]):
+    """A dictionary whose items are attributes."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class Holder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 2, 1)
+        self.checking = Checking()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        sizes = torch.empty(2, dtype=torch.long, device=x.device)
+        sizes[0], sizes[1] = x.shape[2], x.shape[3]
+        logits: Tensor = self.last(self.checking(x, sizes).map)
+        return logits
+
+
+def test_what_a_child_returns_that_checks_numbers_is_known(cut: Callable[..., Any]) -> None:
+    assert ".map" not in cut(Holder(), 3, 4, 4).forward

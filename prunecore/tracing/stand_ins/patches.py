@@ -272,11 +272,15 @@ def _as_tensor(data: Any, *args: Any, **options: Any) -> Any:
 
 
 def _check(plain: Any, error_type: type[Exception], condition: Any, *message: Any) -> None:
-    """A check of torch's for exported networks is `if ...: raise`."""
-    if not isinstance(condition, Known):
+    """A check of torch's for exported networks is `if ...: raise`.
+
+    A tensor without storage cannot be checked; that is what children are run on meanwhile.
+    """
+    if isinstance(condition, Known):
+        if not condition:
+            raise error_type
+    elif not (isinstance(condition, Tensor) and condition.is_meta):
         plain(error_type, condition, *message)
-    elif not condition:
-        raise error_type
 
 
 def _variable(kind: type[Variable], *args: Any, **options: Any) -> Any:
