@@ -15,7 +15,7 @@ from torch import nn
 from prunecore.channels.coupling import MEETS_WHOLE
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_of_torch
+from prunecore.channels.names import is_of_torch, is_within
 from prunecore.channels.signal import Signal
 from prunecore.errors import UsageError, check_kind
 from prunecore.escaping import in_docstring, nearest_name, quoted, shown_value, why_no_name
@@ -147,6 +147,8 @@ def _ties(model: nn.Module, writer: Writer) -> list[Statement]:
         *model.named_parameters(remove_duplicate=False),
         *model.named_buffers(remove_duplicate=False),
     ]:
+        if is_within(name, writer.keep.left_out):
+            continue
         first = tensors.setdefault(id(tensor), name)
         if first != name and not any(name.startswith(f"{path}.") for path in ties):
             ties[name] = first

@@ -428,6 +428,31 @@ def test_a_layer_that_lends_its_weight_is_written_as_wide(bias: bool) -> None:
     assert small.model.shared.weight is small.model.layer.weight
 
 
+class Unused(nn.Module):
+    """A layer that is never reached has the weights of one that is, as second heads have."""
+
+    def __init__(self, is_first: bool) -> None:
+        super().__init__()
+        self.stem, layer = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 1)
+        if is_first:
+            self.spare, self.layer = nn.ModuleList([nn.Conv2d(6, 6, 1)]), layer
+        else:
+            self.layer, self.spare = layer, nn.ModuleList([nn.Conv2d(6, 6, 1)])
+        self.spare[0].weight, self.spare[0].bias = layer.weight, layer.bias
+        self.head = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.layer(self.stem(x)).relu())
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_what_is_left_out_is_tied_to_nothing(is_first: bool) -> None:
+    torch.manual_seed(0)
+    small = prunecore.prune(Unused(is_first), level=40, input_shape=(3, SIDE, SIDE))
+    assert small.report["verified"]
+    assert ("spare" in small.source) is is_first  # under whose name the weights are known
+
+
 def test_tied_weights_stay_tied(cut: Cut) -> None:
     subject = Subject.of(filled(Tied()), 3, SIDE, SIDE)
     small = cut(subject, subject.random_choice(0)).model
