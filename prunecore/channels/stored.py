@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
-from prunecore.channels.names import is_called, is_within, named_plain_tensors
+from prunecore.channels.names import is_within, named_plain_tensors
 from prunecore.errors import UnsupportedError, WeightsError
 from prunecore.escaping import is_number, shown
 
@@ -172,8 +172,6 @@ def _unreachable(module: nn.Module, name: str, held: object) -> str:
 
 def _is_out_of_place(module: nn.Module, name: str) -> bool:
     """True if a list holds something that its numbers do not reach."""
-    if isinstance(module, nn.ModuleList) and not is_called(module):
-        return name in module._modules and not is_number(name)
     if isinstance(module, nn.ParameterList):
         is_place = is_number(name) and int(name) < len(module)
         return name in module._parameters and not is_place

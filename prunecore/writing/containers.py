@@ -39,6 +39,11 @@ def in_places(base: str, children: Mapping[str, Value]) -> dict[str, Value]:
     return {number: children.get(number, Call("nn.Identity")) for number in numbers}
 
 
+def is_named_list(base: str, children: Mapping[str, Value]) -> bool:
+    """True if a list holds its children by names, which torch's constructor does not take."""
+    return base == "nn.ModuleList" and not all(map(is_number, children))
+
+
 def initialise(base: str, children: Mapping[str, Value]) -> Call:
     """The call of a container's constructor with these children.
 
@@ -161,8 +166,10 @@ def places_of(
             container = Container(
                 self_path(module, path) if path else "self",
                 max(map(int, keys), default=-1) + 1 if is_numbered else len(keys),
-                # the class that is written here has another constructor than torch's
-                depth > 0 and type(holder) in (nn.ModuleList, nn.Sequential),
+                # the class that is written here, or for a list of names, has another constructor
+                depth > 0
+                and type(holder) in (nn.ModuleList, nn.Sequential)
+                and (is_numbered or kind is nn.Sequential),
                 kind is nn.ModuleDict,
                 singular(parts[depth - 1] if depth else ""),
             )

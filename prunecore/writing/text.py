@@ -51,7 +51,17 @@ def interleaved(parts: str) -> list[int]:
     """The order of channels taken in turn from the parts named: [0, 2, 3, 1] for "0110"."""
     by_part = sorted(range(len(parts)), key=parts.__getitem__)
     return sorted(range(len(parts)), key=by_part.__getitem__)
-'''
+''',
+    # torch's own takes no names
+    "NamedLayers": '''\
+class NamedLayers(nn.ModuleList):
+    """A list of layers that have names in place of numbers."""
+
+    def __init__(self, layers: dict[str, nn.Module]) -> None:
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+''',
 }
 
 

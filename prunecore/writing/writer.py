@@ -29,7 +29,13 @@ from prunecore.writing.as_it_stands.standing import (
     stated,
     torch_call,
 )
-from prunecore.writing.containers import CONTAINERS, container_of, in_places, initialise
+from prunecore.writing.containers import (
+    CONTAINERS,
+    container_of,
+    in_places,
+    initialise,
+    is_named_list,
+)
 from prunecore.writing.expressions import literal
 from prunecore.writing.forwards.branch_writer import write_forward
 from prunecore.writing.forwards.forward import Forward
@@ -194,13 +200,17 @@ class Writer:
         own = [*_numbers(module, forward), *self._tensors(module, path)]
         children = self._children(module, path, variant)
         name, ends, base = type(module).__name__, self._ends(path), container_of(module)
-        if base is not None and None not in children.values():
+        is_named = base is not None and is_named_list(base, children)
+        if base is not None and not is_named and None not in children.values():
             held = in_places(base, children)
             return BlockSource(
                 Instance(name, (*own, *_orders(variant)), forward, *ends, base, held=held)
             )
         fields = [_field(key, child) for key, child in children.items()]
-        return BlockSource(Instance(name, (*own, *fields, *_orders(variant)), forward, *ends))
+        parts = (*own, *fields, *_orders(variant))
+        if is_named:
+            return BlockSource(Instance(name, (_EMPTY, *parts), forward, *ends, "nn.ModuleList"))
+        return BlockSource(Instance(name, parts, forward, *ends))
 
     def _barrier(self, path: str) -> UnsupportedError | None:
         """Why a module is written as it stands; `None` where it has been followed."""
@@ -214,8 +224,10 @@ class Writer:
             UnwritableError: it uses what a file does not have.
         """
         if type(module) in CONTAINERS:
-            base = CONTAINERS[type(module)]
-            held = in_places(base, self._all_children(module, path))
+            base, children = CONTAINERS[type(module)], self._all_children(module, path)
+            if is_named_list(base, children):
+                return BlockSource(Call("NamedLayers", (children,)))
+            held = in_places(base, children)
             return BlockSource(replace(initialise(base, held), function=base))
         if type(module) is nn.ParameterList:
             values = [field.value.positional[1] for field in self._tensors(module, path)]
@@ -237,13 +249,14 @@ class Writer:
             if key not in of_base
         }
         name, ends = type(module).__name__, self._ends(path)
-        if call is None and base != "nn.Module":
+        is_named = is_named_list(base, children)
+        if call is None and base != "nn.Module" and not is_named:
             held = in_places(base, children)
             return BlockSource(
                 Instance(name, tuple(own), None, *ends, base, held=held, methods=methods.text)
             )
         fields = [_field(key, child) for key, child in children.items()]
-        first = [] if call is None else [Statement("", call)]
+        first = [_EMPTY] if is_named else [] if call is None else [Statement("", call)]
         return BlockSource(
             Instance(name, (*first, *own, *fields), None, *ends, base, methods=methods.text)
         )
@@ -395,6 +408,9 @@ class Writer:
         if not leaf.channel_axes:
             return one_line(leaf.shape[1])
         return self.keep.count(leaf.ids.ravel()).channels
+
+
+_EMPTY = Statement("", Call("super().__init__"))  # as a list begins that gets children by names
 
 
 def _is_of(field: Statement, keys: Collection[str]) -> bool:

@@ -15,6 +15,9 @@ from prunecore_sequential.rules import Rule
 if TYPE_CHECKING:
     from prunecore.plugin import Writer
 
+_PLACES = frozenset(map(str, range(10_000)))  # keys of lists; nobody writes out more
+
+
 OF_MODULES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # which have no tensors by their class
 
 
@@ -47,8 +50,11 @@ def write_sequential(block: nn.Sequential, name: str, writer: Writer) -> BlockSo
 
 
 def write_module_list(block: nn.ModuleList, name: str, writer: Writer) -> BlockSource:
-    """A list of the children."""
-    return BlockSource(Call("nn.ModuleList", (_in_places(_children(block, name, writer)),)))
+    """A list of the children; of one whose children have names, the file has a class of its own."""
+    children = _children(block, name, writer)
+    if not _PLACES.issuperset(children):
+        return BlockSource(Call("NamedLayers", (children,)))
+    return BlockSource(Call("nn.ModuleList", (_in_places(children),)))
 
 
 def write_module_dict(block: nn.ModuleDict, name: str, writer: Writer) -> BlockSource:
