@@ -274,3 +274,25 @@ def test_a_transposed_convolution_of_ones_own_is_cut() -> None:
     )
     small = prunecore.prune(model, level=40, input_shape=(3, 8, 8), mode="random")
     assert not small.report["left_whole"]
+
+
+class Weighing(nn.Module):
+    """Weighs what it is given by a vector: a product without an axis for channels."""
+
+    def __init__(self, is_computed: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 8), nn.Linear(8, 8)
+        self.weight = nn.Parameter(torch.randn(8))
+        self.is_computed = is_computed
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight.abs() if self.is_computed else self.weight
+        return F.linear(self.second(self.first(x)), weight)
+
+
+@pytest.mark.parametrize("is_computed", [False, True])
+def test_a_vector_of_weights_is_cut_with_what_it_weighs(is_computed: bool) -> None:
+    torch.manual_seed(0)
+    small = prunecore.prune(Weighing(is_computed), level=40, input_shape=(5,))
+    assert small.report["verified"]
+    assert small.model.weight.shape[0] == small.model.second.out_features < 8

@@ -87,7 +87,11 @@ def _with_kept_columns(
 
 
 def linear(channels: Channels, operation: Operation) -> Signal:
-    """New channels along the last axis."""
+    """New channels along the last axis; a vector of weights makes none, and takes that axis away."""
+    weight: Signal = argument_of(operation, "weight")
+    if weight.ndim == 1:
+        product: Signal = channels.apply(torch.matmul, operation.tensor, weight)
+        return product
     x, meta = operation.tensor, operation.run(channels)
     kernel = _kernel(operation)
     made = multiply(channels, kernel, x, meta)
