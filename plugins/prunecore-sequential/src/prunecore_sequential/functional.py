@@ -87,7 +87,7 @@ def _with_kept_columns(
 
 
 def linear(channels: Channels, operation: Operation) -> Signal:
-    """New channels along the last axis; a vector of weights makes none, and takes that axis away."""
+    """New channels along the last axis, which a vector of weights takes away."""
     weight: Signal = argument_of(operation, "weight")
     if weight.ndim == 1:
         product: Signal = channels.apply(torch.matmul, operation.tensor, weight)
