@@ -58,11 +58,16 @@ class UnsupportedError(PrunecoreError):
 
 
 class UnwritableError(PrunecoreError):
-    """A name or value that no file can state."""
+    """A name or value that no file can state.
 
-    def __init__(self, reason: str) -> None:
+    Attributes:
+        reason: completes "Cannot write the network: ...".
+        remedy: what the user can do, a sentence.
+    """
+
+    def __init__(self, reason: str, remedy: str = "Give it another name or value.") -> None:
         super().__init__(f"Cannot write the network: {reason}.")
-        self.reason = reason
+        self.reason, self.remedy = reason, remedy
 
 
 class InputShapeError(PrunecoreError):

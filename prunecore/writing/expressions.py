@@ -11,6 +11,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
 from typing import Any, cast
 
 import torch
@@ -101,6 +102,12 @@ def function_call(node: fx.Node, args: tuple[Value, ...], kwargs: dict[str, Valu
         return Name(f"{_operand(args[0], _TIGHT)}[{_index(args[1])}]")
     if target in SIGNS:  # in place, a statement by its sign
         return Call(f"operator.{target.__name__}", args, kwargs)
+    if isinstance(target, type) and is_dataclass(target):
+        raise UnwritableError(
+            f"its forward makes a dataclass, {shown(target.__name__)}",
+            f"Write it as a named tuple, class {shown(target.__name__)}(NamedTuple), whose fields "
+            "are read by the same names.",
+        )
     name = function_name(target)
     if "." in name and not name.startswith(_OF_FILES) and not isinstance(target, Applied):
         raise UnwritableError(f"its forward calls {name}, which is no function of torch")

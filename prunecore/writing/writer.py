@@ -159,8 +159,8 @@ class Writer:
                 reason = f"{why.reason}, and it cannot be written as it stands: {error.reason}"
                 told = UnsupportedError(why.path, why.class_name, reason, why.remedy, why.line)
                 raise advised(self.keep.model, told) from error
-            remedy = "Give it another name or value."
-            raise UnsupportedError(path, type(module).__name__, error.reason, remedy) from error
+            kind = type(module).__name__
+            raise UnsupportedError(path, kind, error.reason, error.remedy) from error
         self.written.append(Written(path, owner, source))
         return self._named(module, path, source.call)
 
