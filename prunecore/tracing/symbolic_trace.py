@@ -36,6 +36,7 @@ from prunecore.tracing.stand_ins.patches import trace_alone
 from prunecore.tracing.stand_ins.proxies import Asked, ChangedListError, SetPlacesError
 from prunecore.tracing.tracer import (
     FollowedHookError,
+    HandedModuleError,
     HandedOnError,
     NotHeldError,
     OneLevel,
@@ -145,6 +146,8 @@ _REMEDIES: Mapping[type[Exception], str] = {
     HandedOnError: "Hand on tensors, numbers and collections of these. What keeps something for "
     "later calls can often be turned off: by use_cache=False in the configuration of a language "
     "model, for instance.",
+    HandedModuleError: "Let the module that calls it hold it, too: self.decoder.head = self.head "
+    "in the constructor keeps one head under both names.",
     NotHeldError: "Hold it in an attribute, or in an nn.ModuleList or nn.ModuleDict, not in a "
     "plain list.",
     ChangedListError: "Let the submodule return what it puts into the list, and read that; or give "

@@ -123,6 +123,10 @@ class HandedOnError(TypeError):
         super().__init__(f"it hands a {type(thing).__name__} on as an argument")
 
 
+class HandedModuleError(HandedOnError):
+    """A forward hands a module on to what it calls."""
+
+
 def _call_whole(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     return module(*args, **kwargs)
 
@@ -257,7 +261,7 @@ class OneLevel(fx.Tracer):
         if isinstance(a, tuple) and hasattr(a, "_fields"):
             return type(a)(*map(self.create_arg, a))
         if isinstance(a, nn.Module):
-            raise HandedOnError(a)
+            raise HandedModuleError(a)
         if type(a) is Tensor:
             self.forgotten.check(a)
         if type(a) is Tensor and not self._is_stored(a):
