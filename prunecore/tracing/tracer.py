@@ -7,6 +7,7 @@ import dataclasses
 import dis
 import functools
 import inspect
+import operator
 import re
 import sys
 from collections.abc import (
@@ -25,6 +26,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
+from prunecore.functions.table import SIGNS
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.isolation.state import TORCH
 from prunecore.tracing.arguments import arguments, by_place
@@ -214,6 +216,8 @@ class OneLevel(fx.Tracer):
             args, kwargs = fx.node.map_aggregate((args, kwargs), _range_as_list)
         if target is torch._assert:
             args, kwargs = fx.node.map_aggregate((args, kwargs), _without_proxies)
+        if kind == "call_function" and None in args and _computes(target):
+            raise TypeError(f"unsupported operand type for {SIGNS[target].text}: 'NoneType'")
         node = super().create_node(kind, target, args, kwargs, *names, **named)
         if kind == "output":
             self._names.end()
@@ -458,6 +462,15 @@ def without_views(graph: fx.Graph) -> None:
         is_view = node.op == "call_method" and node.target in ("keys", "values", "items")
         if is_view and not node.users:
             graph.erase_node(node)
+
+
+def _computes(target: Any) -> bool:
+    """True for what is written as a sign between values, none of which may be `None`."""
+    sign = SIGNS.get(target)
+    return bool(sign and sign.kind in ("infix", "in place")) and target not in _COMPARING
+
+
+_COMPARING = (operator.eq, operator.ne)  # which take anything
 
 
 def _range_as_list(leaf: Any) -> Any:

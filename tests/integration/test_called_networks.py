@@ -316,6 +316,46 @@ def test_what_cannot_be_followed_is_refused_by_path(make: Make, path: str, reaso
     assert prunecore.prune(make(), level=30, input_shape=(3,), drop=[f"{path}.hooks"])
 
 
+class ShapedInTraining(nn.Module):
+    """Takes the shape of its input, or of what training makes of that, which is as wide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.third, self.last = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.first(x)
+        if self.training:
+            x = self.second(x)
+            self.third(x)
+        return self.last(y.reshape(x.shape)), y
+
+
+class HalfInTraining(nn.Module):
+    """Uses one half always, and a part of the other half in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 6), nn.Linear(1, 4), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, other = self.first(x).chunk(2, 2)
+        if self.training:
+            self.second(one[:, :, :1])
+        return self.last(other)
+
+
+def test_a_part_of_what_training_alone_uses() -> None:
+    small = prunecore.prune(HalfInTraining(), torch.rand(2, 2, 6), 30)
+    assert small.report["left_whole"] == []
+
+
+def test_a_shape_is_that_of_what_training_makes() -> None:
+    small = prunecore.prune(ShapedInTraining(), torch.rand(2, 2, 4), 30)
+    assert small.model.second.out_features < small.model.first.out_features == 4
+
+
 def weight_norm() -> nn.Module:
     net = Net()
     with warnings.catch_warnings():

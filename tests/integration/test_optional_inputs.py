@@ -271,7 +271,13 @@ def layer_needs_it_in_training(net: Any, x: Tensor, other: Tensor | None) -> Ten
     return net.last(x + net.skip(other)) if net.training else net.last(x)
 
 
-@pytest.mark.parametrize("forward", [layer_needs_it, layer_needs_it_in_training])
+def number_needs_it(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    x = torch.relu(net.first(x))
+    _unused: Any = other + x.size(1)  # type: ignore[operator]
+    return net.last(x if other is None else x + net.skip(other))
+
+
+@pytest.mark.parametrize("forward", [layer_needs_it, layer_needs_it_in_training, number_needs_it])
 def test_a_layer_that_is_called_without_what_it_needs(forward: Any) -> None:
     small = prunecore.prune(Given(forward), (torch.rand(3, 6), torch.rand(3, 6)), 40)
     assert small.report["needed_arguments"] == ["other"]

@@ -132,16 +132,17 @@ class _Merger:
         return fx.node.map_arg(node.args, self.copies[side].get)
 
     def _of_merged(self, signal: Signal) -> Signal:
-        """A tensor of one side that was taken of what both compute, as the base has that."""
+        """A tensor of one side as the base has it: what it is an item of, or was taken of."""
+        meta = self.metas.get(id(signal.meta), signal.meta)
         picked = signal.origin_as(Picked)
         if picked is None or id(picked.source.meta) not in self.metas:
-            return signal
+            return signal if meta is signal.meta else replace(signal, meta=meta)
         if id(signal) not in self.known:
             source = replace(picked.source, meta=self.metas[id(picked.source.meta)])
             of_base = replace(picked, source=source)
             own = signal.origin
             origin = replace(own, before=of_base) if isinstance(own, Computed) else of_base
-            self.known[id(signal)] = replace(signal, origin=origin)
+            self.known[id(signal)] = replace(signal, meta=meta, origin=origin)
         return self.known[id(signal)]
 
     def _copy(self, node: fx.Node, side: bool, only: Side | None) -> None:

@@ -97,7 +97,8 @@ class Rehearsal:
 
     def _run(self, node: fx.Node) -> Any:
         if node.target is choose:
-            return self.value(chosen(node, self._holding))
+            source = chosen(node, self._holding)
+            return None if source is None else self.value(source)
         target = function_of(node)
         arguments: Any = (node.args, dict(node.kwargs))
         rule = self._functions.get(target)
@@ -114,7 +115,9 @@ class Rehearsal:
         if node not in self._known:
             value = self.trace.values[node]
             leaves = pytree.tree_leaves(value)
-            if any(isinstance(leaf, Signal) for leaf in leaves) and not _is_of_weights(value):
+            if node.target is choose:  # whose value is that of one of the ways
+                self._known[node] = self._run(node)
+            elif any(isinstance(leaf, Signal) for leaf in leaves) and not _is_of_weights(value):
                 self._known[node] = pytree.tree_map_only(Signal, self._stand_in, value)
             elif node.op in ("call_function", "call_method"):
                 with OwnDraws():
