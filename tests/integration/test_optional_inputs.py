@@ -344,3 +344,51 @@ class Checking(nn.Module):
 def test_a_network_that_is_left_without_any_input() -> None:
     small = prunecore.prune(EitherOf(), [torch.randint(9, (2, 5))], 30, verify=False)
     assert small.report["needed_arguments"] == ["ids"]
+
+
+class Defaulting(nn.Module):
+    """Makes what it is not given, of the sizes of what it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor, p: Tensor | None = None, q: Tensor | None = None) -> Tensor:
+        length = x.shape[1]
+        if p is None:
+            p = torch.arange(length, dtype=x.dtype)
+        if q is None:
+            q = torch.arange(length, dtype=x.dtype)
+        return self.last(torch.relu(self.first(x)) * p[:, None] + q.sum())
+
+
+def test_two_defaults_of_one_size() -> None:
+    inputs = torch.rand(2, 5, 6), torch.rand(5), torch.rand(5)
+    small = prunecore.prune(Defaulting(), inputs, 40)
+    for given in ((), inputs[1:2], (None, inputs[2]), inputs[1:]):
+        small.model(inputs[0], *given)
+
+
+class Fitted(nn.Module):
+    """Pads, masks and adds a table or what is interpolated of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.last = nn.Conv2d(3, 16, 4, 4), nn.Conv2d(16, 4, 1)
+        self.table = nn.Parameter(torch.randn(1, 16, 4, 4))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        height = x.shape[2]
+        if height % 4:
+            x = F.pad(x, (0, 0, 0, 4 - height % 4))
+        x = self.patch(x)
+        h, w = x.shape[2:]
+        if mask is not None:
+            x = x * mask
+        table = self.table if h == 4 else F.interpolate(self.table, size=(h, w))
+        return self.last(x + table)
+
+
+def test_branches_on_sizes_beside_an_optional_input() -> None:
+    small = prunecore.prune(Fitted(), (torch.rand(2, 3, 16, 16), torch.rand(2, 1, 4, 4)), 40)
+    assert small.model(torch.rand(1, 3, 12, 16)).shape == (1, 4, 3, 4)

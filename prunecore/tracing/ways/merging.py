@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from difflib import SequenceMatcher
 from typing import Any, cast
@@ -62,9 +62,9 @@ class _Merger:
         self._copy_inputs()
         rest = {side: after_inputs(trace.graph) for side, trace in self.traces.items()}
         ours, theirs = (self.traces[side].graph for side in (self.base, not self.base))
-        _share_conditions(theirs, ours)
+        pairs = _pairs_of(ours, theirs)
         guards = parting(theirs, ours)  # what comes before them is done in any case
-        for pair in in_both(ours, theirs):
+        for pair in pairs:
             of_side = {self.base: pair[0], not self.base: pair[1]}
             if pair[0].op == "placeholder":
                 continue
@@ -191,8 +191,9 @@ class _Merger:
         nodes: list[fx.Node] = list(self.graph.nodes)
         at = max(nodes.index(node) for node in both if node is not None)
         inner = only_in(nodes[at])[-1:]
-        if inner and inner[0][0] == self.condition:
-            only = only_in(nodes[at])[:-1]
+        around = only_in(nodes[at])[:-1]
+        if inner and inner[0][0] == self.condition and self._are_known_in(both, around):
+            only = around
             while at + 1 < len(nodes) and _lies_in(nodes[at + 1], self.condition, len(only)):
                 at += 1
         else:
@@ -208,6 +209,15 @@ class _Merger:
         self.values[choice] = self.values[other if of_base is None else of_base]
         self.choices[both, only] = choice
         return choice
+
+    def _are_known_in(self, both: tuple[Any, Any], around: tuple[Side, ...]) -> bool:
+        """True if two things are computed in any case within some branches and this one."""
+        own = [
+            tuple(side for side in only_in(node) if side[0] != self.condition)
+            for node in both
+            if node is not None
+        ]
+        return all(sides == around[: len(sides)] for sides in own)
 
     def _copied(self, leaf: Any, side: bool) -> Any:
         """An argument of one side as the merged graph has it."""
@@ -234,7 +244,36 @@ class _Merger:
                 self.metas[id(theirs.meta)] = ours.meta
 
 
-def _share_conditions(theirs: fx.Graph, ours: fx.Graph) -> None:
+def _pairs_of(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
+    """The nodes that are one in two graphs, among them what asks for the same sizes.
+
+    Args:
+        ours: the one graph.
+        theirs: the other one; what it asks for may get other numbers.
+    """
+    apart: set[str] = set()
+    while True:
+        numbers = _share_conditions(theirs, ours, apart)
+        pairs = in_both(ours, theirs)
+        paired = {node for _, node in pairs}
+        lost = {
+            number
+            for node, number in numbers.items()
+            if node not in paired and node.args[1] in _numbers(ours).values()
+        }
+        if not lost:
+            return pairs
+        apart |= {str(node.args[1]) for node, number in numbers.items() if number in lost}
+
+
+def _numbers(graph: fx.Graph) -> dict[fx.Node, str]:
+    """What asks for sizes in a graph, with the numbers."""
+    return {node: str(node.args[1]) for node in graph.nodes if node.target is decide}
+
+
+def _share_conditions(
+    theirs: fx.Graph, ours: fx.Graph, apart: Collection[str]
+) -> dict[fx.Node, str]:
     """Give what two graphs ask for in one line of the forward one number.
 
     A number tells which ways a forward has gone before, which is what the two differ in.
@@ -242,16 +281,20 @@ def _share_conditions(theirs: fx.Graph, ours: fx.Graph) -> None:
     Args:
         theirs: the one graph; what it asks for gets other numbers.
         ours: the other one.
+        apart: the numbers of theirs that are not to be one of ours.
+
+    Returns:
+        What asks for sizes in theirs, with the numbers that it had.
     """
-    asked = [[node for node in graph.nodes if node.target is decide] for graph in (theirs, ours)]
+    asked = [_numbers(graph) for graph in (theirs, ours)]
     lines: list[list[Any]] = [[node.meta.get(LINE) for node in nodes] for nodes in asked]
-    numbers = [[str(node.args[1]) for node in nodes] for nodes in asked]
+    numbers = [list(of_graph.values()) for of_graph in asked]
     shared: dict[str, str] = {}
     match = SequenceMatcher(None, lines[0], lines[1], autojunk=False)
     for block in match.get_matching_blocks():
         for place in range(block.size):
             number, other = numbers[0][block.a + place], numbers[1][block.b + place]
-            if other not in shared.values():
+            if other not in shared.values() and number not in apart:
                 shared.setdefault(number, other)
     taken = {*numbers[1]}
     for number in numbers[0]:
@@ -271,6 +314,7 @@ def _share_conditions(theirs: fx.Graph, ours: fx.Graph) -> None:
             node.update_arg(1, shared[str(node.args[1])])
         elif node.target is choose:
             node.update_arg(0, cast(Any, of_ours(chosen_by(node))))
+    return asked[0]
 
 
 def _lies_in(node: fx.Node, condition: Condition, depth: int) -> bool:

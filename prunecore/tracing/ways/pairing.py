@@ -40,6 +40,7 @@ def _described(
     absent: Collection[str] = (),
     with_fractions: bool = True,
     with_line: bool = False,
+    with_absent: bool = True,
 ) -> Hashable:
     """What a node does; whatever nodes it uses, where these have no numbers.
 
@@ -49,13 +50,15 @@ def _described(
         absent: names of the inputs that are `None` in another graph that it is to be found in.
         with_fractions: whether it counts which fractions it is given.
         with_line: whether it counts which line of the forward it stands for.
+        with_absent: whether such an input is `None` in it, too: where it is not, something else
+            stands for it in the other graph.
     """
 
     def described(leaf: Any) -> str:
         if isinstance(leaf, fx.Node):
             if numbers:
                 return f"node {numbers.get(leaf)}"
-            is_none = leaf.op == "placeholder" and str(leaf.target) in absent
+            is_none = with_absent and leaf.op == "placeholder" and str(leaf.target) in absent
             return _NONE.get(node.op, "None") if is_none else "node"
         if leaf is None and not numbers:
             return _NONE.get(node.op, "None")
@@ -165,6 +168,8 @@ def _matched(
             fractions.
     """
     looks: list[dict[str, bool]] = [{"with_line": True}, {}]
+    if absent:
+        looks.insert(1, {"with_line": True, "with_absent": False})
     if is_of_modes:
         looks.append({"with_fractions": False})
     pairs = {**inputs, **_alike_in_order(theirs, ours, absent, looks)}

@@ -34,9 +34,9 @@ def swapped(parts: Any) -> Tensor:
 
 def heads(x: Tensor, _: Any) -> Tensor:
     """Takes places of each head of two, whose axis comes after another one."""
-    x = x.reshape(x.size(0), 2, WIDTH // 2, SIZE, SIZE).permute(0, 1, 3, 4, 2)
-    q, v = x.split([2, 2], dim=4)
-    return torch.cat([v, q], 4).permute(0, 1, 4, 2, 3).reshape(x.size(0), WIDTH, SIZE, SIZE)
+    x = x.reshape(x.size(0), 2, WIDTH // 2, SIZE, SIZE).permute(0, 1, 3, 2, 4)
+    q, v = x.split([2, 2], dim=3)
+    return torch.cat([v, q], 3).permute(0, 1, 3, 2, 4).reshape(x.size(0), WIDTH, SIZE, SIZE)
 
 
 def shuffled(x: Tensor, _: Any) -> Tensor:
@@ -75,7 +75,7 @@ WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (lambda x, _: swapped(x.tensor_split(2, 1)), [0, 4, 5], "self.before(x).tensor_split([1], 1)"),
     (lambda x, _: swapped(x.tensor_split((2, 5), 1)), [0, 3, 4, 6], ".tensor_split([1, 3], 1)"),
     (lambda x, _: swapped(x.split(4, 1)), [0, 1, 4, 5], "self.before(x).split(2, 1)"),
-    (heads, [1, 2, 3, 5, 6, 7], "permute(0, 1, 3, 4, 2)\nq, v = x.split([1, 2], 4)"),
+    (heads, [1, 2, 3, 5, 6, 7], "permute(0, 1, 3, 2, 4)\nq, v = x.split([1, 2], 3)"),
     (lambda x, _: swapped(x.split([4, 4], 1)), [0, 2, 4, 5], "self.before(x).split(2, 1)"),
     (lambda x, _: swapped(x.view(-1, 4, 2, 4, 4).unbind(1)), [*range(8)], "4, 4).unbind(1)"),
 ]  # fmt: skip
