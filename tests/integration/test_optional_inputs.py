@@ -367,6 +367,10 @@ def test_two_defaults_of_one_size() -> None:
     small = prunecore.prune(Defaulting(), inputs, 40)
     for given in ((), inputs[1:2], (None, inputs[2]), inputs[1:]):
         small.model(inputs[0], *given)
+    assert (
+        "        if p is None:\n            p = torch.arange(length, dtype=x.dtype)\n"
+        "        if q is None:\n            q = torch.arange(length, dtype=x.dtype)\n"
+    ) in small.source
 
 
 class Fitted(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from difflib import SequenceMatcher
@@ -24,7 +25,7 @@ from prunecore.tracing.conditions import (
     decide,
     only_in,
 )
-from prunecore.tracing.nodes import IS_COPY
+from prunecore.tracing.nodes import IS_COPY, reads_shape
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.ways.pairing import after_inputs, in_both, inputs_of, leaves_of, parting
 
@@ -146,6 +147,10 @@ class _Merger:
         return self.known[id(signal)]
 
     def _copy(self, node: fx.Node, side: bool, only: Side | None) -> None:
+        sources = [self.copies[side][source] for source in node.all_input_nodes]
+        is_free = not self.condition.sizes and _is_size(node)
+        if is_free and all(map(self._is_always_there, sources)):
+            only = None  # what has several uses stands once, as the forward has it
         copy = self.graph.node_copy(node, self.copies[side].__getitem__)
         if only is not None:
             copy.meta[ONLY] = (only, *only_in(node))
@@ -153,6 +158,10 @@ class _Merger:
         if node in self.traces[side].values:
             value = self.traces[side].values[node]
             self.values[copy] = pytree.tree_map_only(Signal, self._of_merged, value)
+
+    def _is_always_there(self, copy: fx.Node) -> bool:
+        """True if something is computed in any case, and is no input that may be `None`."""
+        return not only_in(copy) and not copy.meta.get(OPTIONAL, False)
 
     def _copy_pair(self, pair: Mapping[bool, fx.Node]) -> None:
         """Copy what both do, after the choices between what they do it with."""
@@ -242,6 +251,12 @@ class _Merger:
         for theirs, ours in zip(*leaves, strict=True):
             if isinstance(theirs, Signal) and isinstance(ours, Signal):
                 self.metas[id(theirs.meta)] = ours.meta
+
+
+def _is_size(node: fx.Node) -> bool:
+    """True for `x.shape` and `x.shape[1]`, which cost nothing."""
+    source = node.args[0] if node.target is operator.getitem else node
+    return isinstance(source, fx.Node) and reads_shape(source)
 
 
 def _pairs_of(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
