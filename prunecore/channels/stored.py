@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.names import is_within, named_plain_tensors
@@ -109,13 +111,14 @@ _REGISTRIES = {"_modules": "child", "_parameters": "parameter", "_buffers": "buf
 
 
 def check_names(model: nn.Module) -> None:
-    """Check the names of a network's children, parameters and buffers, and of what it adds.
+    """Check the names of a network's children, parameters and buffers, and that they are made.
 
     Args:
         model: the network.
 
     Raises:
-        UnsupportedError: a name cannot be part of a path or of a weights file, or has two meanings.
+        UnsupportedError: a name cannot be part of a path or of a weights file, or has two meanings;
+            or a lazy module has not been called yet.
     """
     pending, seen = [("", model)], set()
     while pending:
@@ -154,6 +157,21 @@ def _check(module: nn.Module, path: str) -> None:
                     f"its {kind} {shown(repr(name))} {reason}",
                     "Give it another name.",
                 )
+    if _is_lazy(module):
+        raise UnsupportedError(
+            path,
+            type(module).__name__,
+            "it is lazy and has not been called yet, so that its shapes are not known",
+            "Call the network once first, as by model(torch.rand(1, 3, 224, 224)), in the factory "
+            "that makes it; what is lazy even then is never called, and can be deleted.",
+        )
+
+
+def _is_lazy(module: nn.Module) -> bool:
+    """True of a module of which shapes are known only when it has been called."""
+    becomes = isinstance(module, LazyModuleMixin) and module.cls_to_become is not None
+    held = (*module._parameters.values(), *module._buffers.values())
+    return becomes or any(tensor is not None and is_lazy(tensor) for tensor in held)
 
 
 def _unreachable(module: nn.Module, name: str, held: object) -> str:

@@ -100,3 +100,20 @@ def test_what_torchscript_has_compiled_is_named() -> None:
     net.inner.add_module("compiled", torch.jit.script(nn.Linear(2, 2)))
     with pytest.raises(UnsupportedError, match="it is compiled by TorchScript, and has no text"):
         check_names(net)
+
+
+@pytest.mark.parametrize(
+    "lazy",
+    [nn.LazyLinear(2), nn.LazyConv2d(2, 3), nn.LazyBatchNorm2d(), nn.LazyInstanceNorm2d()],
+    ids=lambda module: type(module).__name__,
+)
+def test_a_lazy_module_that_has_not_been_called_is_refused(lazy: nn.Module) -> None:
+    with pytest.raises(UnsupportedError, match="has not been called yet") as caught:
+        check_names(nn.Sequential(nn.ReLU(), lazy))
+    assert caught.value.path == "1"
+
+
+def test_a_lazy_module_that_has_been_called_is_as_any() -> None:
+    net = nn.Sequential(nn.LazyConv2d(2, 3), nn.LazyBatchNorm2d())
+    net(torch.ones(2, 3, 4, 4))
+    check_names(net)
