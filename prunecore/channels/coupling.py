@@ -90,6 +90,12 @@ class Coupling(ABC):
         self.records.count += count
         return np.arange(first, first + count, dtype=np.int64)
 
+    def fresh_of_stored(self, count: int) -> Ids:
+        """Hand out ids that nothing has yet, for places of a parameter or buffer."""
+        ids = self.fresh(count)
+        self.records.of_stored.append(ids)
+        return ids
+
     def bind(
         self, tensor: Tensor | Signal | None, axis: int, ids: Ids | None, filters: bool = False
     ) -> None:

@@ -57,7 +57,7 @@ def _looked_up(channels: Channels, tensor: Signal, items: Sequence[Any]) -> Sign
     free = [axis for axis, is_wide in enumerate(wide) if is_wide]
     if tensor.parameter is None or tensor.channel_axes or len(free) != 1:
         return tensor
-    ids = channels.fresh(tensor.shape[free[0]])
+    ids = channels.fresh_of_stored(tensor.shape[free[0]])
     for axis in range(tensor.ndim):
         own = ids if axis == free[0] else None
         channels.bind(tensor.parameter, axis, own, filters=own is not None)

@@ -261,6 +261,6 @@ def _given(channels: Follower, way: Way) -> Ids:
     """The channels of the parameter, laid along their axis."""
     parameter, axis = way.parameter, way.axis
     ids = channels.records.bindings.get(way.key)
-    ids = channels.fresh(parameter.shape[axis]) if ids is None else ids
+    ids = channels.fresh_of_stored(parameter.shape[axis]) if ids is None else ids
     channels.bind(parameter, axis, ids)
     return along(axis, parameter.ndim, ids)

@@ -437,8 +437,7 @@ class Walk(Interpreter):
         if len(wide) == 1:
             own = self.records.bindings.get((id(tensor), wide[0]))
             if own is None:
-                own = self.fresh(tensor.shape[wide[0]])
-                self.records.of_stored.append(own)
+                own = self.fresh_of_stored(tensor.shape[wide[0]])
             self.bind(tensor, wide[0], own)
             ids = along(wide[0], tensor.ndim, own)
         return Signal(shaped(tensor.shape, kind_of(tensor)), ids, Stored(tensor))

@@ -451,6 +451,69 @@ def test_heads_go_with_biases_that_layers_hand_on(attend: str) -> None:
     assert small.model(torch.randn(3, 4, 3), torch.randn(3, 2, 5)).shape == (3, 4, 2)
 
 
+def taken_by_number(table: Tensor, length: int) -> Tensor:
+    return table[torch.arange(length, device=table.device)[None]].unsqueeze(1)
+
+
+# How a network takes as many rows of a table, of angles for instance, as there are tokens.
+ROWS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "sliced": lambda table, length: table[:length],
+    "sliced_of_two": lambda table, length: torch.stack([table, table])[1, :length],
+    "sliced_to_four_axes": lambda table, length: table[None, None, :length],
+    "cast": lambda table, length: table[:length].to(torch.float64),
+    "by_number": taken_by_number,
+}
+
+
+class Turned(nn.Module):
+    """Queries are turned by angles that the network holds, and hands to its layers."""
+
+    def __init__(self, rows: Callable[[Tensor, int], Tensor]) -> None:
+        super().__init__()
+        self.rows, self.stem, self.head = rows, nn.Linear(3, WIDTH), nn.Linear(WIDTH, 2)
+        angles = torch.outer(torch.arange(8.0), 1 / 10 ** torch.arange(0, 2.0).repeat(2))
+        self.register_buffer("cos", angles.cos())
+        self.register_buffer("sin", angles.sin())
+        self.attention = nn.ModuleList([TurnedAttention(), TurnedAttention()])
+
+    def forward(self, x: Tensor) -> Tensor:
+        cos, sin = self.rows(self.cos, x.shape[1]), self.rows(self.sin, x.shape[1])
+        x = self.stem(x)
+        for layer in self.attention:
+            x = x + layer(x, (cos, sin))
+        return self.head(x)
+
+
+class TurnedAttention(Attention):
+    def __init__(self) -> None:
+        super().__init__(SEPARATE["function"])
+
+    def forward(self, x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+        (cos, sin), (batch, length, _) = tables, x.shape
+        q, k, v = (
+            layer(x).view(batch, length, HEADS, SIZE).transpose(1, 2)
+            for layer in (self.q, self.k, self.v)
+        )
+        y = self.attend(self, q * cos + swapped(q) * sin, k * cos + swapped(k) * sin, v)
+        return self.proj(y.transpose(1, 2).reshape(batch, length, -1))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_heads_meet_tables_that_the_network_hands_on(name: str) -> None:
+    torch.manual_seed(0)
+    net = Turned(ROWS[name])
+    if name == "cast":
+        net = net.double()
+    x = torch.randn(2, LENGTH, 3, dtype=net.cos.dtype)
+    small = prunecore.prune(net, x, level=50, mode="random-weighted", seed=1)
+    assert small.report["verified"]["max_relative_difference"] <= 1e-9
+    layers = {one["layer"] for one in small.report["left_whole"]}
+    assert not layers & {f"attention.{number}.{one}" for number in (0, 1) for one in "qkv"}
+    assert min(layer.q.out_features for layer in small.model.attention) < WIDTH
+    assert small.model.cos.shape == net.cos.shape
+    assert small.model(torch.randn(3, 7, 3, dtype=x.dtype)).shape == (3, 7, 2)
+
+
 def check_heads(attention: nn.Module, made: str, unit: int, whole: Sequence[str] = ()) -> None:
     """Let half of the heads go, and see that these were all that is coupled within the layer."""
     torch.manual_seed(0)
