@@ -332,6 +332,23 @@ class ShapedInTraining(nn.Module):
         return self.last(y.reshape(x.shape)), y
 
 
+class DroppedAndMore(nn.Module):
+    """Says itself whether it drops something, and does more in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.more, self.last = nn.Linear(6, 12), nn.Linear(12, 4), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.dropout(torch.relu(self.first(x)), 0.5, self.training)
+        return self.last(x) + self.more(x) if self.training else self.last(x)
+
+
+def test_a_dropout_that_is_told_whether_it_drops() -> None:
+    small = prunecore.prune(DroppedAndMore(), torch.rand(2, 6), 30)
+    assert "training=self.training)" in small.source
+
+
 class HalfInTraining(nn.Module):
     """Uses one half always, and a part of the other half in training."""
 

@@ -25,6 +25,7 @@ from prunecore.tracing.conditions import (
     decide,
     only_in,
 )
+from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.nodes import IS_COPY, reads_shape
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.ways.pairing import after_inputs, in_both, inputs_of, leaves_of, parting
@@ -188,7 +189,7 @@ class _Merger:
 
     def _number(self, if_so: Any, if_not: Any) -> Any:
         """An argument of both sides that is no node; they differ in fractions, in training."""
-        if repr(if_so) == repr(if_not):
+        if isinstance(if_so, TrainingFlag) or repr(if_so) == repr(if_not):
             return if_so
         return ByMode.of(in_training=if_so, in_eval=if_not)
 
