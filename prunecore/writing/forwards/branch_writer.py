@@ -216,7 +216,8 @@ class BranchWriter(LoopWriter):
         read |= {source for source in names if self.uses[source] > (source in sources)}
         taken = {names[source] for source in read if source in names}
         taken |= {names[other] for other in others if other in names}
-        may_end = [*reversed(sources), *([] if asked is None else [asked])]
+        may_be_none = None in choice.args  # as the argument was
+        may_end = [*reversed(sources), *([asked] if asked and may_be_none else [])]
         ending = [
             names[source]
             for source in may_end
