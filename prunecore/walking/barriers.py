@@ -86,8 +86,8 @@ def past_module(
     numbers = functools.partial(run_with_numbers, module, in_training)
     try:
         return _returned(channels, followed, numbers, given)
-    except Exception as error:  # whatever a user's forward raises
-        raise why from error
+    except Exception:  # whatever a user's forward raises
+        raise why from why.__cause__
 
 
 def _returned(

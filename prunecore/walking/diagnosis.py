@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.records import Records, Visit
+from prunecore.channels.records import TRAINING, Records, Visit
 from prunecore.channels.signal import Signal
-from prunecore.errors import InputShapeError, PluginError, PrunecoreError, told
-from prunecore.inputs import BATCH, Arguments, drawn_like, tensors
+from prunecore.errors import InputShapeError, PluginError, PrunecoreError, UnsupportedError, told
+from prunecore.inputs import BATCH, Arguments, Inputs, drawn_like, tensors
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
+from prunecore.tracing.source_lines import file_of, raising_line
+from prunecore.tracing.tracer import forward_of
 
 _HOOK = "prunecore_calculate_dependencies"
 
@@ -146,23 +148,13 @@ def find_wrong_answer(
     """
     given = tensors(inputs)
     count = len(given[0]) if given else BATCH  # without all of its inputs, an optional way of it
-    try:
-        network = copy.deepcopy(model).train(in_training)
-    except (TypeError, RuntimeError):  # there is no copy of it, and the walk's error says enough
+    network = _own_copy(model, in_training)
+    if network is None:  # the walk's error says enough
         return
-    for module in network.modules():
-        module._forward_hooks.clear()
-        module._forward_pre_hooks.clear()
     open_paths = [path for path, _ in records.open]
     runs = watch(network, {*records.forwards.visits, *open_paths}, count)
     tensor = next(model.parameters(), torch.empty(0))
-    failure = None
-    try:
-        with torch.no_grad(), OwnDraws(), kept_random_states():
-            args, kwargs = drawn_like(inputs, tensor)
-            network(*args, **kwargs)
-    except Exception as raised:  # what the network itself raises may be what the walk met, too
-        failure = raised
+    failure = _raised_by(network, functools.partial(drawn_like, inputs, tensor))
     check_answers(records.forwards.visits, runs, count)
     if failure is not None and isinstance(error, PluginError):
         shapes = " and ".join(str(tuple(each.shape[1:])) for each in tensors(inputs))
@@ -179,3 +171,74 @@ def find_wrong_answer(
                 f"{_HOOK} for {path or 'the network'} comes to shapes that do not fit, where the "
                 f"block itself runs: {str(error).splitlines()[0]}"
             ) from error
+
+
+def check_runs(model: nn.Module, inputs: Inputs, error: UnsupportedError) -> None:
+    """See that a network which cannot be traced runs, and else say what it raises by itself.
+
+    Nothing is run where a rule or a plugin has refused it.
+
+    Args:
+        model: the network; a copy of it is run.
+        inputs: what it is called with.
+        error: what tracing it ended with.
+
+    Raises:
+        UnsupportedError: it does not run.
+    """
+    traced: BaseException | None = error
+    while isinstance(traced, PrunecoreError):
+        traced = traced.__cause__
+    if traced is None:
+        return
+    has_values = not any(tensor.is_meta for tensor in model.parameters())
+    for in_training in (False, True):
+        network = _own_copy(model, in_training)
+        raised = network and _raised_by(network, functools.partial(inputs.example, model))
+        if not raised:
+            continue
+        is_same = told(raised) == told(traced)
+        # training may need more inputs than one, and a network without values cannot decide
+        if not (is_same or (has_values and not in_training)):
+            continue
+        forward = forward_of(model.get_submodule(error.path) if is_same else model)
+        shapes = " and ".join(map(str, inputs.shapes))
+        instead = "give other inputs (--input-shape or --input)"
+        if in_training:
+            instead = f"leave out what only training does (--drop {TRAINING})"
+        raise UnsupportedError(
+            error.path if is_same else "",
+            error.class_name if is_same else type(model).__name__,
+            f"{'in training ' if in_training else ''}it raises {told(raised).rstrip('.')}",
+            f"Call the network yourself first, with a batch of inputs of shape {shapes}, and "
+            f"correct what it says; or {instead}.",
+            raising_line(raised, file_of(forward)),
+        ) from raised
+
+
+def _own_copy(model: nn.Module, in_training: bool) -> nn.Module | None:
+    """A copy of a network without its hooks; `None` where there can be none."""
+    try:
+        network = copy.deepcopy(model).train(in_training)
+    except (TypeError, RuntimeError):
+        return None
+    for module in network.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return network
+
+
+def _raised_by(network: nn.Module, given: Callable[[], Arguments]) -> Exception | None:
+    """What a network raises, if anything.
+
+    Args:
+        network: a copy of one's own.
+        given: makes what it is called with.
+    """
+    try:
+        with torch.no_grad(), OwnDraws(), kept_random_states():
+            args, kwargs = given()
+            network(*args, **kwargs)
+    except Exception as raised:  # whatever the user's own forward raises
+        return raised
+    return None

@@ -39,7 +39,7 @@ from prunecore.tracing.ways.pairing import in_both
 from prunecore.walking.aliases import pin_aliases
 from prunecore.walking.barriers import advised, can_be_barrier
 from prunecore.walking.calls import couple_stated
-from prunecore.walking.diagnosis import find_wrong_answer
+from prunecore.walking.diagnosis import check_runs, find_wrong_answer
 from prunecore.walking.walk import Walk
 from prunecore.walking.ways import (
     MOST_OPTIONAL,
@@ -389,6 +389,9 @@ def walk(
     args, kwargs = inputs.on_meta(BATCH)
     try:
         return find_dependencies(model, args, plugins, drop, kwargs, strict)
+    except UnsupportedError as error:
+        check_runs(model, inputs, error)
+        raise
     except InputShapeError as error:
         if inputs.examples is None:
             raise

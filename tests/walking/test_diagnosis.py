@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -285,3 +286,67 @@ def test_what_the_network_itself_raises_blames_no_plugin(install: Callable[..., 
 
     text = message(prune_with(install, Wrong), InputShapeError)
     assert text.startswith("Wrong cannot be called with inputs of shape (3,): it raises ")
+
+
+class Raising(Net):
+    """Its second block runs a function in its forward."""
+
+    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.blocks[1] = Running(function)
+
+
+class Running(nn.Module):
+    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def unplugged(block: nn.Module, x: Tensor) -> Tensor:
+    raise ValueError("camera not connected.")
+
+
+def unplugged_in_training(block: nn.Module, x: Tensor) -> Tensor:
+    return unplugged(block, x) if block.training else x
+
+
+# what a forward does that raises, and how that is told
+RAISED: list[tuple[Callable[..., Any], str]] = [
+    (unplugged, "(Running): it raises ValueError: camera not connected ("),
+    (lambda _, x: x * (1 / 0), "(Running): it raises ZeroDivisionError: division by zero ("),
+    (lambda _, x: {}["key"] * x, "(Running): it raises KeyError: 'key' ("),
+    (lambda block, x: block.lost(x), "(Running): it raises AttributeError: 'Running' object has"),
+    (lambda _, x: x + None, "it raises TypeError: unsupported operand type(s) for +: 'Tensor' and"),
+    (unplugged_in_training, "(Running): in training it raises ValueError: camera not connected ("),
+]
+
+
+@pytest.mark.parametrize(("function", "told"), RAISED)
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_a_network_raises_by_itself_is_told(
+    toys_installed: None, function: Callable[..., Any], told: str, strict: bool
+) -> None:
+    job = functools.partial(prunecore.trace, Raising(function), torch.rand(2, 3))
+    if function is unplugged_in_training and not strict:
+        assert "blocks.1" in job().dependencies.left_whole  # which runs in eval mode
+        return
+    text = message(functools.partial(job, strict=strict), UnsupportedError)
+    assert told in text
+    assert text.splitlines()[1].startswith(
+        "Call the network yourself first, with a batch of inputs of shape (3,), and correct what"
+    )
+
+
+def test_a_network_that_runs_is_not_said_to_raise(toys_installed: None) -> None:
+    net = Raising(lambda _, x: x if x.sum() < 1e9 else -x)
+    job = functools.partial(prunecore.trace, net, torch.rand(2, 3), strict=True)
+    assert "its forward cannot be traced: " in message(job, UnsupportedError)
+
+
+def test_a_network_without_values_is_not_said_to_raise(toys_installed: None) -> None:
+    net = Raising(lambda _, x: x if x.sum() < 1e9 else -x).to("meta")
+    job = functools.partial(prunecore.trace, net, torch.rand(2, 3), strict=True)
+    assert "its forward cannot be traced: " in message(job, UnsupportedError)
