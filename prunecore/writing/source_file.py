@@ -147,7 +147,7 @@ def _ties(model: nn.Module, writer: Writer) -> list[Statement]:
         *model.named_parameters(remove_duplicate=False),
         *model.named_buffers(remove_duplicate=False),
     ]:
-        if is_within(name, writer.keep.left_out):
+        if is_within(name, writer.keep.left_out) or is_within(name, writer.named_again):
             continue
         first = tensors.setdefault(id(tensor), name)
         if first != name and not any(name.startswith(f"{path}.") for path in ties):

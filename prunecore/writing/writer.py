@@ -90,6 +90,7 @@ class Writer:
         self.definers: dict[str, tuple[Plugin, str]] = {}  # of each name: who, for which block
         self.imports: set[str] = set()
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
+        self.named_again: list[str] = []  # paths of modules that what holds them has twice
         self._starts: dict[tuple[type, str], Start] = {}
         self.own = OwnTexts(self.definers)  # what is taken from the user's modules
         self._plugins = plugins
@@ -315,10 +316,20 @@ class Writer:
     ) -> dict[str, Value | None]:
         """The children that the forward reaches, and `None` for those that other instances have."""
         keys = tuple(module._modules) if variant is None else variant.children
-        children = {}
+        children: dict[str, Value | None] = {}
+        first: dict[int, str] = {}  # the key of each child, where those have names of their own
         for key in keys:
             child = module._modules.get(key)
-            value = None if child is None else self.child(child, join(path, key))
+            place = join(path, key)
+            value: Value | None = None
+            if id(child) in first:
+                value = Name(f"self.{first[id(child)]}")
+                self.named_again.append(place)
+            elif child is not None:
+                value = self.child(child, place)
+                is_first = value is not None and self._paths[id(child)] == place
+                if is_first and container_of(module) is None and is_name(key):
+                    first[id(child)] = key
             if value is not None or (variant is not None and key in variant.optional):
                 children[key] = value
         return children
