@@ -38,6 +38,12 @@ def _index(channels: Channels, operation: Operation) -> Any:
         not (isinstance(item, int | slice | list | type(None) | type(...)) or _is_numbers(item))
         for item in items
     ):
+        if any(_is_fractional(item) for item in items):
+            channels.refuse(
+                "its forward indexes a tensor with floating point numbers",
+                "Give the network whole numbers: tokens as example inputs, or "
+                f"--input 'tokens:int64[128]<{tensor.shape[0]}'.",
+            )
         kinds = " and ".join(_kind(item) for item in items)
         channels.refuse(
             f"its forward indexes a tensor with {kinds}",
@@ -165,6 +171,10 @@ def is_stored(item: Any) -> bool:
 def _is_numbers(item: Any) -> bool:
     """True if it is a tensor of whole numbers, stored or computed."""
     return isinstance(item, Signal) and item.meta.dtype in (torch.int64, torch.int32)
+
+
+def _is_fractional(item: Any) -> bool:
+    return isinstance(item, Signal) and item.meta.is_floating_point()
 
 
 def _long(shape: Sequence[int]) -> Tensor:

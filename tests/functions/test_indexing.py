@@ -225,6 +225,7 @@ def test_a_part_never_goes_as_a_whole(find: Callable[..., Any]) -> None:
     ("function", "reason"),
     [
         (lambda x, _: x[x > 0], "indexes a tensor with a tensor"),
+        (lambda x, _: x[x], r"floating point numbers(.|\n)*--input 'tokens:int64\[128\]<2'"),
         (lambda x, _: x[:, [0, 1], [0, 1]], r"indexes a tensor with .*\[0, 1\]"),
         (lambda x, _: x.index_select(1, x.mean((0, 2, 3)).long()), "numbers that it computes"),
     ],

@@ -37,7 +37,8 @@ def _looked_up(
     if indices.is_floating_point():
         channels.refuse(
             "it looks up rows by what are floating point numbers",
-            "Give it whole numbers: tokens as example inputs (Python), which say how they look.",
+            "Give the network whole numbers: tokens as example inputs, or "
+            f"--input 'tokens:int64[128]<{weight.shape[0]}'.",
         )
     if max_norm is not None:
         channels.refuse(

@@ -94,7 +94,7 @@ def test_a_table_of_words_stays_as_long_where_its_weight_is_used_again() -> None
         (Positions(max_norm=1.0), "it scales its rows to a norm"),
         (
             nn.Sequential(nn.Embedding(5, 8), nn.Linear(8, 2)),
-            "it looks up rows by what",
+            r"it looks up rows by what are floating.*\n.*--input 'tokens:int64\[128\]<5'",
         ),
     ],
 )
