@@ -22,7 +22,7 @@ from prunecore.tracing.modules.attributes import TrainingFlag, meta, without_sto
 from prunecore.tracing.modules.leaves import always_returned_by
 from prunecore.tracing.nodes import reads_shape
 
-GUARD = "written for inputs of another size"  # what the written forward says where it is not so
+GUARD = "written for inputs of another"  # size or kind, the written forward says where it is not so
 
 
 _UNKNOWN = ("device", "grad")  # of a tensor without storage
@@ -94,7 +94,7 @@ class Decider:
         place = len(self._ways)
         holds = self._forced[place] if place < len(self._forced) else bool(value)
         asserts = cast(Any, torch._assert)  # which returns what stands for its call
-        guard = asserts(_asserted(condition, isinstance(value, bool), holds), GUARD)
+        guard = asserts(_asserted(condition, isinstance(value, bool), holds), self._guard(node))
         guard.node.meta[TAKEN] = Taken(f"branch{''.join(map(str, map(int, self._ways)))}", holds)
         if value is True and not holds:
             self._values[node] = holds
@@ -121,7 +121,7 @@ class Decider:
         if any(axis == 0 for _, axis in sizes):
             raise Undecided
         if sizes:
-            torch._assert(cast(Any, proxy) == value, GUARD)
+            torch._assert(cast(Any, proxy) == value, self._guard(proxy.node))
         return value
 
     def known(self, proxy: fx.Proxy) -> Any:
@@ -214,6 +214,17 @@ class Decider:
                     yield from self._sizes(other)
                 else:
                     yield other, None
+
+    def _guard(self, node: fx.Node) -> str:
+        """What the written forward says where a condition is not as it has been decided."""
+        return f"{GUARD} {'size' if self._asks_size(node) else 'kind'}"
+
+    def _asks_size(self, node: fx.Node) -> bool:
+        """True if sizes are read for a number, not the type of a tensor or its number of axes."""
+        if isinstance(self._values.get(node), Tensor):
+            return False
+        is_size = reads_shape(node) or node.target in (len, "numel", Tensor.numel, torch.numel)
+        return is_size or any(map(self._asks_size, node.all_input_nodes))
 
     def _leaf(self, leaf: Any) -> Any:
         if isinstance(leaf, TrainingFlag):
