@@ -104,6 +104,13 @@ def told(error: BaseException) -> str:
     return f"{shown(type(error).__name__)}: {reason_of(error) or 'no message'}"
 
 
+def a_kind(value: object) -> str:
+    """The type of a value with its article: `a dict`, `an int`, `an LSTM`."""
+    name = shown(type(value).__name__)
+    is_spelt = not name[1:2].islower() or name.startswith("nd")  # letter by letter
+    return f"{'an' if name[0].lower() in ('aefhilmnorsx' if is_spelt else 'aeiou') else 'a'} {name}"
+
+
 def reason_of(error: BaseException) -> str:
     """What an error says, on one line; nothing where it cannot say it."""
     try:

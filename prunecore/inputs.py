@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.errors import UsageError, check_kind
+from prunecore.errors import UsageError, a_kind, check_kind
 from prunecore.escaping import shown_value
 from prunecore.typed_input import TypedInput, read_typed_input
 
@@ -272,10 +272,7 @@ def of_examples(
     args = (example_inputs,) if isinstance(example_inputs, Tensor) else example_inputs
     args = () if args is None else args
     if not isinstance(args, tuple | list):
-        raise UsageError(
-            f"example_inputs is a {type(args).__name__}, not a tensor or a tuple of tensors.\n"
-            "Give what the network is called with, such as torch.rand(1, 3, 224, 224)."
-        )
+        raise _no_examples(args)
     named = {} if example_kwargs is None else example_kwargs
     check_kind("example_kwargs", named, Mapping, "Give tensors by name: {'mask': mask}.")
     given: Arguments = list(args), dict(named)
@@ -291,6 +288,19 @@ def of_examples(
     batch = len(examples[0])
     kinds, by_name = pytree.tree_map_only(Tensor, lambda x: _kind(x, batch), given)
     return Inputs(tuple(kinds), by_name, examples)
+
+
+def _no_examples(given: object) -> UsageError:
+    """The error for what is no tensor and no tuple of such."""
+    remedy = "Give what the network is called with, such as torch.rand(1, 3, 224, 224)."
+    if isinstance(given, Mapping):
+        remedy = (
+            "Give inputs that have names as example_kwargs, and a dictionary that is an input "
+            "itself in a tuple."
+        )
+    return UsageError(
+        f"example_inputs is {a_kind(given)}, not a tensor or a tuple of tensors.\n{remedy}"
+    )
 
 
 def _place(key: Sequence[Any]) -> str:
@@ -317,7 +327,7 @@ def _check_example(name: str, value: Any, is_first: bool) -> None:
         if value is None or isinstance(value, _PLAIN):
             return
         raise UsageError(
-            f"Example input {name} is a {type(value).__name__}, not a tensor.\n"
+            f"Example input {name} is {a_kind(value)}, not a tensor.\n"
             "Give tensors, numbers and flags, and lists, tuples and dictionaries of these; bind "
             "other arguments beforehand."
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prunecore.calibration import Calibration, Images
 from prunecore.criteria.scoring import Scoring
-from prunecore.errors import UsageError, check_names
+from prunecore.errors import UsageError, a_kind, check_names
 from prunecore.escaping import shown_value
 from prunecore.inputs import ExampleInputs, InputShape, inputs_of
 from prunecore.planning.goal import Target
@@ -223,8 +223,7 @@ def trace(
     """
     if not isinstance(model, nn.Module):
         raise UsageError(
-            f"The model is a {type(model).__name__}, not a torch.nn.Module.\n"
-            "Give the network itself."
+            f"The model is {a_kind(model)}, not a torch.nn.Module.\nGive the network itself."
         )
     if isinstance(drop, str):
         raise UsageError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from prunecore.errors import one_line, reason_of, told, unknown_name
+from prunecore.errors import a_kind, one_line, reason_of, told, unknown_name
 from prunecore.escaping import shown, shown_value
 
 
@@ -79,3 +79,14 @@ def test_an_unknown_name_and_those_that_are_known_are_shortened() -> None:
     assert text.count("\n") == 1
     assert "layer\\n" not in text.splitlines()[0]
     assert "Did you mean 'layer\\n'?" in str(unknown_name("module", "layer", known))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        *(("int", "an int"), ("dict", "a dict"), ("ndarray", "an ndarray"), ("Net", "a Net")),
+        *(("LSTM", "an LSTM"), ("UNet", "a UNet"), ("Unfold", "an Unfold"), ("R2", "an R2")),
+    ],
+)
+def test_a_kind_has_the_article_that_is_said(name: str, told: str) -> None:
+    assert a_kind(type(name, (), {})()) == told

@@ -205,9 +205,10 @@ def test_shapes_go_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("given", "what"),
     [
-        (3, "example_inputs is a int, not a tensor or a tuple of tensors."),
+        ({"x": torch.rand(1, 3)}, "example_inputs is a dict, not a tensor or a tuple of tensors."),
+        (3, "example_inputs is an int, not a tensor or a tuple of tensors."),
         ((), "There are no example inputs."),
-        (([torch.rand(1, 3), object()],), "Example input 0[1] is a object, not a tensor."),
+        (([torch.rand(1, 3), object()],), "Example input 0[1] is an object, not a tensor."),
         (([[], {}],), "There are no example inputs."),
         ((torch.rand(1, 3), {2}), "Example input 1 is a set, not a tensor."),
         (torch.zeros(1, 3, dtype=torch.complex64), "Example input 0 is of torch.complex64, which"),
@@ -220,6 +221,11 @@ def test_what_is_no_example(given: Any, what: str) -> None:
         of_examples(given)
     assert str(caught.value).startswith(what)
     assert len(str(caught.value).splitlines()) == 2
+
+
+def test_inputs_by_name_are_asked_for_as_such() -> None:
+    with pytest.raises(UsageError, match="Give inputs that have names as example_kwargs"):
+        of_examples({"x": torch.rand(1, 3)})  # type: ignore[arg-type]
 
 
 def test_one_of_the_two_is_given() -> None:

@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.names import is_within, named_plain_tensors
-from prunecore.errors import UnsupportedError, WeightsError
+from prunecore.errors import UnsupportedError, WeightsError, a_kind
 from prunecore.escaping import is_number, shown
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -184,7 +184,7 @@ def _unreachable(module: nn.Module, name: str, held: object) -> str:
         return "is at no place in the list"
     is_another = name in vars(module) or hasattr(type(module), name)
     if is_another and getattr(module, name, None) is not held:
-        return f"is hidden by another attribute of that name, which a {type(module).__name__} has"
+        return f"is hidden by another attribute of that name, which {a_kind(module)} has"
     return ""
 
 

@@ -23,6 +23,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from prunecore.errors import (
     PrunecoreError,
     UsageError,
+    a_kind,
     one_line,
     reason_of,
     told,
@@ -311,7 +312,7 @@ def _factory(module: ModuleType, name: str, place: str, folder: Path) -> Callabl
         raise unknown_name(f"factory of {place}", name, known)
     if isinstance(factory, nn.Module) or not callable(factory):
         raise UsageError(
-            f"{place}:{shown(name)} is a {shown(type(factory).__name__)}, not a factory."
+            f"{place}:{shown(name)} is {a_kind(factory)}, not a factory."
             "\nGive a function that returns the network."
         )
     return factory  # type: ignore[no-any-return]
@@ -347,7 +348,7 @@ def _make(
         raise
     if not isinstance(model, nn.Module):
         raise PrunecoreError(
-            f"{spec} returned a {shown(type(model).__name__)}, not a torch.nn.Module.\n"
+            f"{spec} returned {a_kind(model)}, not a torch.nn.Module.\n"
             "Give a factory that returns the network itself."
         )
     return model

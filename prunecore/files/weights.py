@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from prunecore.channels.stored import kind_of, type_of
-from prunecore.errors import UsageError, WeightsError, reason_of
+from prunecore.errors import UsageError, WeightsError, a_kind, reason_of
 from prunecore.escaping import shown
 from prunecore.files.paths import is_file
 
@@ -106,7 +106,7 @@ def read_weights(file: Path) -> Mapping[str, Any]:
             ) from error
         raise WeightsError(f"{where} is truncated or no weights file.\n{AGAIN}") from error
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{where} holds a {shown(type(content).__name__)}, not a state dict.")
+        raise WeightsError(f"{where} holds {a_kind(content)}, not a state dict.")
     return content
 
 

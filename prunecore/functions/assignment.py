@@ -10,6 +10,7 @@ import numpy as np
 
 from prunecore.channels.ids import FIXED, without_channels
 from prunecore.channels.signal import Computed, Signal, shaped
+from prunecore.errors import a_kind
 from prunecore.functions.indexing import is_stored, numbers_of, places_at, spread
 from prunecore.functions.rule import FunctionRule, Operation, Sign, everywhere
 
@@ -28,7 +29,7 @@ def _assign(channels: Channels, operation: Operation) -> Signal:
     tensor, index, value = operation.args
     if not isinstance(tensor, Signal):
         channels.refuse(
-            f"its forward sets an item of a {type(tensor).__name__}",
+            f"its forward sets an item of {a_kind(tensor)}",
             "Make a new one of what it holds.",
         )
     tensor = _known(channels, tensor)

@@ -26,6 +26,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.signal import Signal
+from prunecore.errors import a_kind
 from prunecore.functions.table import SIGNS
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.isolation.state import TORCH
@@ -122,7 +123,7 @@ class HandedOnError(TypeError):
     """A forward hands what is neither a tensor nor a collection of some on to what it calls."""
 
     def __init__(self, thing: Any) -> None:
-        super().__init__(f"it hands a {type(thing).__name__} on as an argument")
+        super().__init__(f"it hands {a_kind(thing)} on as an argument")
 
 
 class HandedModuleError(HandedOnError):
@@ -300,7 +301,7 @@ class OneLevel(fx.Tracer):
         try:
             return super().path_of_module(mod)
         except NameError as error:
-            raise NotHeldError(f"it calls a {type(mod).__name__} that it does not hold") from error
+            raise NotHeldError(f"it calls {a_kind(mod)} that it does not hold") from error
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         """A node for a child that is called; what is made for the call is its own forward.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.names import is_bias
-from prunecore.errors import PrunecoreError, UsageError
+from prunecore.errors import PrunecoreError, UsageError, a_kind
 from prunecore.inputs import ExampleInputs, InputShape, inputs_of
 from prunecore.plugins import loading
 from prunecore.tracing.stand_ins.patches import beside_others
@@ -100,8 +100,7 @@ def regularizer(
     """
     if not isinstance(model, nn.Module):
         raise UsageError(
-            f"The model is a {type(model).__name__}, not a torch.nn.Module.\n"
-            "Give the network itself."
+            f"The model is {a_kind(model)}, not a torch.nn.Module.\nGive the network itself."
         )
     inputs = inputs_of(example_inputs, example_kwargs, input_shape)
     with beside_others():

@@ -21,6 +21,7 @@ from prunecore.errors import (
     PluginError,
     PrunecoreError,
     WeightsError,
+    a_kind,
     reason_of,
     told,
 )
@@ -155,7 +156,7 @@ def _made(file: Path, factory: Callable[[], nn.Module]) -> nn.Module:
         network = factory()
     if not isinstance(network, nn.Module):
         raise PrunecoreError(
-            f"The network of {shown(file.name)} is a {shown(type(network).__name__)}, "
+            f"The network of {shown(file.name)} is {a_kind(network)}, "
             "not a torch.nn.Module.\nCorrect the file, or write it again."
         )
     return network

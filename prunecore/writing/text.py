@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from prunecore.errors import UnwritableError
-from prunecore.escaping import is_name, quoted, shown
+from prunecore.errors import UnwritableError, a_kind
+from prunecore.escaping import is_name, quoted
 from prunecore.registry import Plugin
 
 
@@ -362,7 +362,7 @@ def plain(value: Value) -> Value:
     if type(value) is bytes:
         return Name(repr(value))
     raise UnwritableError(
-        f"it has a {shown(type(value).__name__)}, which no file can state: that is no number, "
+        f"it has {a_kind(value)}, which no file can state: that is no number, "
         "text, type or device, and no list, tuple or dictionary of such"
     )
 

@@ -223,7 +223,7 @@ def test_an_argument_that_a_factory_does_not_take(
         ),
         ("own_nets:boom", r"cannot be made: ValueError: no such stage more\n.*own_nets\.py:17\."),
         ("own_nets.py:leaves", r"cannot be made: SystemExit: 2"),
-        ("own_nets.py:number", r"returned a int, not a torch.nn.Module"),
+        ("own_nets.py:number", r"returned an int, not a torch.nn.Module"),
     ],
 )
 def test_a_factory_that_fails(write: Write, spec: str, message: str) -> None:
@@ -360,7 +360,7 @@ def test_examples_beside_a_factory(write: Write) -> None:
 @pytest.mark.parametrize(
     ("returned", "error", "message"),
     [
-        ("3", UsageError, "own_nets.py:example_inputs: example_inputs is a int"),
+        ("3", UsageError, "own_nets.py:example_inputs: example_inputs is an int"),
         ("torch.rand(0, 4)", UsageError, "own_nets.py:example_inputs: Example input 0 has the"),
         ("boom()", PrunecoreError, "own_nets.py:example_inputs: ValueError: no such stage"),
     ],

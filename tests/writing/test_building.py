@@ -213,7 +213,7 @@ def test_a_file_that_raises(file: Path, model: Net) -> None:
         ("def __getattr__(name): raise GeneratorExit(name)", "cannot be built: GeneratorExit: net"),
         ("def net(): raise GeneratorExit", "cannot be built: GeneratorExit"),
         ("def net(): raise ValueError('a\\nb' * 9999)", "cannot be built: ValueError: a ba b"),
-        ("def net(): return 3", "The network of net_40.py is a int, not a torch.nn.Module"),
+        ("def net(): return 3", "The network of net_40.py is an int, not a torch.nn.Module"),
         ("net = 3", "cannot be built: TypeError"),
     ],
 )

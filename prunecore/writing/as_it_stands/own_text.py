@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch.overrides import resolve_name
 
-from prunecore.errors import UnwritableError
+from prunecore.errors import UnwritableError, a_kind
 from prunecore.escaping import shown
 from prunecore.writing.as_it_stands.class_text import in_every_file, names_read
 from prunecore.writing.expressions import literal
@@ -129,8 +129,7 @@ class OwnTexts:
                 text = ast.get_source_segment(source, node) or ""
                 self.resolve(text, known, of)
                 return f"{text}\n"
-        kind = shown(type(value).__name__)
-        raise UnwritableError(f"{of} uses {name}, a {kind}, which no file can state")
+        raise UnwritableError(f"{of} uses {name}, {a_kind(value)}, which no file can state")
 
     def _claim(self, name: str, value: Any) -> None:
         if name in RESERVED:

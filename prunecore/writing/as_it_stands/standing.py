@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prunecore.channels.names import is_of_torch
-from prunecore.errors import UnwritableError
+from prunecore.errors import UnwritableError, a_kind
 from prunecore.escaping import is_name, shown
 from prunecore.registry import is_like
 from prunecore.writing.as_it_stands.own_text import (
@@ -282,7 +282,7 @@ def stated(name: str, value: Any, texts: OwnTexts) -> Statement:
         if is_taken(called.partition(".")[0]):  # and no function of another library
             return Statement(target, Name(called))
     raise UnwritableError(
-        f"its attribute {shown(name)} is a {shown(type(value).__name__)}, which no file can state"
+        f"its attribute {shown(name)} is {a_kind(value)}, which no file can state"
     )
 
 

@@ -85,7 +85,7 @@ def test_all_that_a_function_uses_comes_with_it() -> None:
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
-        (counting, "counting uses ARRAY, a ndarray, which no file can state"),
+        (counting, "counting uses ARRAY, an ndarray, which no file can state"),
         (numpyish, "numpyish uses np, and a written file has torch and the standard library"),
         (lambda x: x, "it uses a lambda, which has no name in a written file"),
         (eval("lambda x: x", {}), "it uses a lambda"),

@@ -198,7 +198,7 @@ class WithObject(Hurried):
     ("inner", "reason"),
     [
         (WithArray(8), "forward uses np, and a written file has torch and the standard library"),
-        (WithObject(8), "its attribute unread is a object, which no file can state"),
+        (WithObject(8), "its attribute unread is an object, which no file can state"),
         (Asking(8), "its method forward asks for scale of Hurried"),
     ],
     ids=["array", "object", "super"],
