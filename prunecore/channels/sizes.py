@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids, without_channels
@@ -20,6 +21,8 @@ class Count(int):
 
     ids: tuple[Ids, ...]
     of: Callable[[int], Any]  # what it is for so many channels, where these are of one tensor
+    follows_input = False  # whether it depends on a size of the input as well
+    is_merged = False  # whether that is so of one size, such as that of a flattened axis
 
 
 class Ratio(float):
@@ -27,20 +30,42 @@ class Ratio(float):
 
     ids: tuple[Ids, ...]
     of: Callable[[int], Any]
+    follows_input = False
+    is_merged = False
 
 
 def sizes(signal: Signal) -> tuple[int, ...]:
     """The shape of a tensor; the size of an axis with channels knows them."""
     return tuple(
-        depending(size, [ids]) if ids.size > 1 else size
-        for size, ids in zip(signal.shape, _along(signal), strict=True)
+        _counting(size, [ids], _has_more(signal, ids, axis)) if ids.size > 1 else size
+        for axis, (size, ids) in enumerate(zip(signal.shape, _along(signal), strict=True))
     )
 
 
 def places(signal: Signal) -> int:
     """How many places a tensor has; where channels lie along an axis, the number knows them."""
     ids = [each for each in _along(signal) if each.size > 1]
-    return depending(signal.meta.numel(), ids) if ids else signal.meta.numel()
+    number = signal.meta.numel()
+    return (
+        _counting(number, ids, len(ids) < signal.ndim and not signal.is_of_weights)
+        if ids
+        else number
+    )
+
+
+def _counting(number: int, ids: Sequence[Ids], is_merged: bool) -> Count:
+    """A number of places of a tensor, among which there may be more than its channels."""
+    result: Count = depending(number, ids)
+    result.follows_input = result.is_merged = is_merged
+    return result
+
+
+def _has_more(signal: Signal, ids: Ids, axis: int) -> bool:
+    """True if the size of an axis may follow the input: the batch lies there, too, or fills it."""
+    if signal.is_of_weights:
+        return signal.has_met(axis) is not None
+    lines = np.moveaxis(ids, axis if ids.ndim > 1 else 0, 0)
+    return len(np.unique(lines.reshape(len(lines), -1), axis=0)) < len(lines)
 
 
 def _along(signal: Signal) -> Sequence[Ids]:

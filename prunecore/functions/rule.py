@@ -147,7 +147,10 @@ def elementwise(channels: Channels, operation: Operation) -> Signal:
     if is_operator and any(argument is None for argument in arguments):
         raise TypeError("of its operands one is None")
     tensors = [value for value in arguments if isinstance(value, Signal)]
-    _count_kept(channels, operation, counted(arguments), tensors)
+    merged = [one for one in arguments if isinstance(one, Count | Ratio) and one.is_merged]
+    for ids in counted(merged):
+        channels.pin(ids, f"{operation.name} depends on how many there are, and on other sizes")
+    _count_kept(channels, operation, [] if merged else counted(arguments), tensors)
     met = channels.couple(*channels.meeting(tensors))
     answers = operation.name in _QUESTIONS.split()
     is_plain = not answers and all(x.meta.dtype is torch.float32 for x in tensors)

@@ -21,7 +21,7 @@ from prunecore.tracing.conditions import TAKEN
 from prunecore.tracing.nodes import is_in_place, name_of
 from prunecore.walking.computed import Follower
 from prunecore.walking.filled import FilledUses, as_met
-from prunecore.walking.numbers import is_settled, of_other_sizes, state_number
+from prunecore.walking.numbers import Numbers, is_settled
 
 
 class Interpreter(Follower):
@@ -55,6 +55,7 @@ def interpret(
     """
     inputs = iter(one_by_one(inspect.signature(module.forward), supplied))
     values: dict[fx.Node, Any] = {}
+    numbers = Numbers(channels, values)
     output = None
 
     def value(leaf: Any) -> Any:
@@ -75,7 +76,7 @@ def interpret(
         elif node.op == "output":
             output = pytree.tree_map_only(Signal, as_met, args[0])
         elif node.target is torch._assert and isinstance(args[0], Count):
-            of_other_sizes(node, values)  # what it says of the widths no longer holds
+            numbers.state_in(node)  # what it says of the widths no longer holds
         elif node.target is torch._assert and is_settled(node.args[0]):
             graph.erase_node(node)
         elif TAKEN in node.meta:  # on the ways for other sizes it does not hold
@@ -93,7 +94,7 @@ def interpret(
                     f"Write x = x.{name.removesuffix('_')}(...).",
                 )
             values[node] = channels.follow(name_of(node), function, *args, **kwargs)
-            state_number(node, args, values)
+            numbers.state(node, args)
             if function is not operator.setitem and is_in_place(node) and args:
                 _read_afterwards(node, values)
         uses.end(values.get(node))

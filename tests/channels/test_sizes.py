@@ -54,7 +54,6 @@ def test_channels_are_free_where_their_number_only_shapes(cut, function):
         (lambda x: x / x.size(1), "self.before(x) / 6"),
         (lambda x: x / x.shape[1] ** 0.5, "self.before(x) / 6**0.5"),
         (lambda x: torch.mul(x, 1 / x.size(dim=-3)), "torch.mul(self.before(x), 1 / 6)"),
-        (lambda x: x + x[0].numel(), "self.before(x) + 96"),
     ],
 )
 def test_a_number_that_a_forward_computes_with_stays_what_it_was(cut, function, text):
@@ -68,6 +67,12 @@ def test_channels_stay_where_a_tensor_is_made_of_their_number(cut):
     found = cut(Between(lambda x: x * torch.arange(x.size(1)).view(1, -1, 1, 1)), 3, 4, 4)
     assert found.small.before.out_channels == WIDTH
     assert found.dependencies.left_whole == {"before": "arange depends on how many there are"}
+
+
+def test_channels_stay_where_a_forward_computes_with_the_number_of_places(cut):
+    found = cut(Between(lambda x: x + x[0].numel()), 3, 4, 4)
+    reason = "add depends on how many there are, and on other sizes"
+    assert found.dependencies.left_whole == {"before": reason}
 
 
 def test_a_size_knows_the_channels_along_its_axis():

@@ -201,8 +201,10 @@ def _stated(
     factors: list[_Factor] = []
     for place, node in enumerate(trace.graph.nodes):
         copy = copies[node]
+        rule = functions.get(function_of(node))
+        keeps = rule is not None and rule.keeps_numbers
         numbers = {
-            copies[source]: _numbers(copies[source], places[place, number], values, copy)
+            copies[source]: _numbers(copies[source], places[place, number], values, copy, keeps)
             for number, source in enumerate(_computed(trace, node))
             if (place, number) in places
         }
@@ -210,7 +212,7 @@ def _stated(
             continue
         if _is_inferred(copy, list(numbers.values()), functions):
             numbers = dict.fromkeys(numbers, -1)
-        elif (rule := functions.get(function_of(node))) and rule.rewrite is not None:
+        elif rule is not None and rule.rewrite is not None:
             given = _given(copy, numbers)
             kept = rule.rewrite(given, trace.values[node], keep)
             numbers |= _of_other_factors(copy, numbers, kept, values, factors)
@@ -304,10 +306,20 @@ def _is_inferred(call: fx.Node, numbers: Sequence[Any], functions: Functions) ->
     return is_one and functions[function_of(call)].infers_size
 
 
-def _numbers(node: fx.Node, stated: Set[int], values: dict[fx.Node, Any], before: fx.Node) -> Any:
-    """A size as a number; of several sizes, those that are stated."""
+def _numbers(
+    node: fx.Node, stated: Set[int], values: dict[fx.Node, Any], before: fx.Node, keeps: bool
+) -> Any:
+    """A size as a number; of several sizes, those that are stated.
+
+    Args:
+        node: what computes it.
+        stated: which of several are stated.
+        values: of all nodes.
+        before: what is given it.
+        keeps: whether that computes with it, so that it is what it was for inputs of any size.
+    """
     value = values[node]
-    if isinstance(value, Ratio):
+    if isinstance(value, Ratio) or (keeps and isinstance(value, Count)):
         return _of_numbers(node, values, before)
     if not isinstance(value, tuple):
         return int(value)
@@ -323,10 +335,17 @@ def _numbers(node: fx.Node, stated: Set[int], values: dict[fx.Node, Any], before
     return tuple(sizes)
 
 
+def _is_computed(number: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
+    """True for a number that is computed of others, and not read off a tensor."""
+    sources = number.all_input_nodes
+    return bool(sources) and all(isinstance(values[one], int | float) for one in sources)
+
+
 def _of_numbers(node: fx.Node, values: dict[fx.Node, Any], before: fx.Node) -> Any:
     """What computes a number of sizes, given these as numbers: `32 ** -0.5`."""
-    if not isinstance(values[node], Ratio):
-        return int(values[node])
+    value = values[node]
+    if not isinstance(value, Ratio) and not (value.follows_input and _is_computed(node, values)):
+        return int(value)
 
     def number(source: fx.Node) -> Any:
         return _of_numbers(source, values, before) if counted([values[source]]) else source
