@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,8 +19,11 @@ from prunecore.channels.computed import as_followed
 from prunecore.channels.ids import Ids
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import module_paths
+from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
+from prunecore.channels.sizes import counted
 from prunecore.errors import VerificationError
+from prunecore.functions.table import SIGNS
 from prunecore.inputs import BATCH, Inputs, tensors
 from prunecore.isolation.state import kept_contents
 from prunecore.tracing.arguments import without_constants
@@ -30,6 +33,7 @@ from prunecore.tracing.modules.scopes import HOOKS
 from prunecore.verifying.masking import as_double, called_copy, masked_original
 from prunecore.verifying.running import Places, Projections, Recorder, Run, cared_for
 from prunecore.walking.diagnosis import check_answers, watch
+from prunecore.walking.numbers import OF_NUMBERS
 from prunecore.walking.ways import without
 
 TOLERANCE = 1e-9  # relative, in float64
@@ -76,7 +80,8 @@ def _verified(model: nn.Module, keep: Keep, written: nn.Module, inputs: Inputs) 
         _check_reading(model, keep, inputs)
     runs = _runs(model, keep, inputs)
     difference = max(_compare(_Pair(model, keep, written, run)) for run in runs)
-    if any(len(ways) > 1 for ways in found.forwards.other_sizes.values()):
+    branches = any(len(ways) > 1 for ways in found.forwards.other_sizes.values())
+    if branches or any(_asks_for_sizes(trace) for _, trace in found.forwards.each_way()):
         of_all = [run for run in runs if not run.absent]
         grown = itertools.chain.from_iterable(map(_at_other_sizes, of_all))
         others = [_Pair(model, keep, written, run) for run in grown]
@@ -134,6 +139,17 @@ def _runs(model: nn.Module, keep: Keep, inputs: Inputs) -> list[Run]:
             samples = without(model, several, absent)
             runs.append(Run(samples, in_training, True, forwards.as_in_eval, absent))
     return runs
+
+
+def _asks_for_sizes(trace: Trace) -> bool:
+    """True if a forward compares or rounds numbers of channels, perhaps with sizes of the input."""
+    asking = (
+        value
+        for node, value in trace.values.items()
+        if node.target in OF_NUMBERS
+        or ((sign := SIGNS.get(cast(Any, node.target))) and sign.opposite)
+    )
+    return bool(counted(list(asking)))
 
 
 _GROWTHS = (1, 2, 3, 5)  # places that an axis is longer by

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import prunecore
+from prunecore import VerificationError
 
 SIZES = [(16, 16), (20, 16), (15, 17), (8, 16), (7, 16), (16, 12), (1, 3)]
 
@@ -265,3 +267,13 @@ def test_an_empty_tensor_is_told() -> None:
     small = check(Net(lambda _, x: x * 2 if x.numel() == 0 else x))
     assert "x.numel() == 0" in small.source
     assert "first" not in {one["layer"] for one in small.report["left_whole"]}
+
+
+def test_a_size_that_is_folded_is_found(tmp_path: Path) -> None:
+    model = Net(lambda _, x: x * max(x.shape[1], x.shape[2])).eval()
+    file, *_ = prunecore.prune(model, torch.randn(2, 3, 16, 16), 40).save(tmp_path / "net.py")
+    text = file.read_text()
+    assert "max(12, x.shape[2])" in text
+    file.write_text(text.replace("max(12, x.shape[2])", "16"))
+    with pytest.raises(VerificationError, match=r"for inputs of shape \(1, 3, 17, 17\)"):
+        prunecore.verify(file, model)
