@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -211,6 +211,9 @@ def _beside(kind: TypedInput, example: Tensor, drawn: Tensor) -> Tensor:
     example = example.detach().cpu().to(drawn.dtype)
     if kind.is_shared:
         return example
+    if kind.batch_axis:
+        parts = (x.movedim(kind.batch_axis, 0) for x in (example, drawn))
+        return _beside(replace(kind, batch_axis=0), *parts).movedim(0, kind.batch_axis)
     given = min(len(example), (len(drawn) + 1) // 2)
     if not kind.is_float:
         return torch.cat([example[:given], drawn[given:]])
@@ -258,7 +261,8 @@ def of_examples(
 
     The batch is the first axis of the first tensor. A tensor without axes, and a later one that is
     of another size along its first axis, has no batch: it is the same for all of it, as a mask over
-    positions is.
+    positions is. One of three axes whose second one is the batch is taken for the state of a
+    recurrent layer.
 
     Args:
         example_inputs: a tensor, or a tuple of a tensor, number or flag for each input, or a list,
@@ -310,11 +314,16 @@ def _place(key: Sequence[Any]) -> str:
     return f"{name}{pytree.keystr(tuple(k for _, k in rest))}"
 
 
+_OF_STATES = 3  # axes of the states of recurrent layers: layers, batch and hidden size
+
+
 def _kind(example: Tensor, batch: int) -> TypedInput:
     """What an example tells of tensors like it."""
     is_shared = example.ndim == 0 or len(example) != batch
     shape = tuple(example.shape if is_shared else example.shape[1:])
     if example.is_floating_point():
+        if is_shared and example.ndim == _OF_STATES and example.shape[1] == batch:
+            return TypedInput((shape[0], shape[2]), batch_axis=1)
         return TypedInput(shape, is_shared=is_shared)
     low, high = (int(bound) for bound in example.to(torch.int64).aminmax())
     if example.dtype is torch.bool and low != high:

@@ -30,6 +30,8 @@ DTYPES = {
     "long": torch.int64,
 }
 
+BATCH_SIGN = "*"  # stands among the sizes of an input where its batch is not the first axis
+
 SHARED = "shared"  # said of an input that has no batch: one for all of it
 
 _SPELLING = "such as image:float32[3,224,224], tokens:int64[128]<30000 or mask:bool[128]"
@@ -61,6 +63,7 @@ class TypedInput:
             for both truth values.
         high: the largest value, likewise.
         is_shared: whether it has no batch: the same tensor for all of it, as a mask over positions.
+        batch_axis: where the batch lies; the states of recurrent layers have it second.
     """
 
     shape: tuple[int, ...]
@@ -68,6 +71,7 @@ class TypedInput:
     low: float | None = None
     high: float | None = None
     is_shared: bool = False
+    batch_axis: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what no walk and no proof has room for.
@@ -85,7 +89,10 @@ class TypedInput:
     def __str__(self) -> str:
         """As `read_typed_input` takes it."""
         name = next(name for name, dtype in DTYPES.items() if dtype is self.dtype)
-        text = f"{name}[{','.join(map(str, self.shape))}]"
+        sizes = list(map(str, self.shape))
+        if self.batch_axis:
+            sizes.insert(self.batch_axis, BATCH_SIGN)
+        text = f"{name}[{','.join(sizes)}]"
         if self.low == 0 and self.high is not None and not self.is_float:
             text += f"<{int(self.high) + 1}"
         elif self.low is not None:
@@ -99,7 +106,8 @@ class TypedInput:
 
     def sizes(self, batch: int) -> tuple[int, ...]:
         """The shape of the tensor, with the batch if it has one."""
-        return self.shape if self.is_shared else (batch, *self.shape)
+        axis = self.batch_axis
+        return self.shape if self.is_shared else (*self.shape[:axis], batch, *self.shape[axis:])
 
     def on_meta(self, batch: int) -> Tensor:
         """A tensor of this shape and type that has no storage."""
@@ -131,8 +139,8 @@ def read_typed_input(text: str) -> TypedInput:
     """`DTYPE[SIZES]`, with a range where there is one: `int64[128]<30000`, `float[3,8,8] 0..1`.
 
     Args:
-        text: sizes are those of one example, without the batch; `shared` at its end says that the
-            tensor has none.
+        text: sizes are those of one example, without the batch, which `*` stands for where it is
+            not the first axis; `shared` at its end says that the tensor has none.
 
     Raises:
         UsageError: it is none.
@@ -146,13 +154,18 @@ def read_typed_input(text: str) -> TypedInput:
         raise unknown_name("type of an input", named, DTYPES)
     dtype = DTYPES[named]
     shape = [size.strip() for size in sizes.split(",")] if sizes else []
+    batch_axis = 0
+    if shape.count(BATCH_SIGN) == 1 and not found["shared"]:
+        batch_axis = shape.index(BATCH_SIGN)
+        del shape[batch_axis]
     if not all(re.fullmatch("[0-9]{1,18}", size, re.ASCII) and int(size) for size in shape):
         raise UsageError(
             "the sizes of an input are whole numbers above 0, of one example without the batch, "
             f"{_SPELLING}, not {shown_value(found['sizes'])}."
         )
     low, high = _range(text, found, dtype)
-    return TypedInput(tuple(map(int, shape)), dtype, low, high, found["shared"] is not None)
+    is_shared = found["shared"] is not None
+    return TypedInput(tuple(map(int, shape)), dtype, low, high, is_shared, batch_axis)
 
 
 def _what_is_wrong(text: str) -> str:

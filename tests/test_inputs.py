@@ -197,6 +197,14 @@ def test_one_image_is_one_tensor_with_fractions() -> None:
     assert of_examples((torch.rand(2, 3), 2.0)).image is None
 
 
+def test_a_batch_that_comes_second() -> None:
+    inputs = of_examples((torch.rand(3, 4), torch.rand(2, 3, 5)))
+    assert Inputs.from_dict(inputs.as_dict()).tensors == inputs.tensors
+    assert [x.shape for x in inputs.on_meta(6)[0]] == [(6, 4), (2, 6, 5)]
+    x, state = inputs.samples(nn.Linear(4, 2))[0]
+    assert x.shape[0] == state.shape[1]
+
+
 def test_shapes_go_to_json_and_back() -> None:
     inputs = of_examples((torch.rand(1, 3, 4),), {"by": torch.rand(1, 2)})
     assert Inputs.from_dict(inputs.as_dict()).shapes == inputs.shapes == ((3, 4), (2,))

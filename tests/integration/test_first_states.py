@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -186,3 +187,27 @@ def test_a_first_state_that_is_an_input_keeps_its_own_units(cell: str) -> None:
     assert whole
     assert all(layer.startswith("cells.0") for layer in whole)
     assert small.model.head.in_features < WIDTH
+
+
+class Carrying(nn.Module):
+    """A recurrent layer of torch's, whose state comes and goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.last = nn.Linear(5, 12), nn.Linear(20, 3)
+        self.cell = nn.GRU(12, 20, num_layers=2, batch_first=True)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, state = self.cell(torch.relu(self.enter(x)), state)
+        return self.last(y), state
+
+
+def test_a_state_has_its_batch_second(tmp_path: Path) -> None:
+    pytest.importorskip("prunecore_recurrent")
+    model, given = Carrying(), (torch.rand(3, 7, 5), torch.rand(2, 3, 20))
+    small = prunecore.prune(model, given, 10)
+    assert small.report["inputs"]["shapes"] == [[7, 5], "float[2,*,20]"]
+    assert [each["layer"] for each in small.report["left_whole"]] == ["cell"]
+    file, *_ = small.save(tmp_path / "carrying_10.py")
+    assert prunecore.verify(file, model).inputs
+    small.model(torch.rand(4, 7, 5), torch.rand(2, 4, 20))
