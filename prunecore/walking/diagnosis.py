@@ -192,9 +192,13 @@ def check_runs(model: nn.Module, inputs: Inputs, error: UnsupportedError) -> Non
     if traced is None:
         return
     has_values = not any(tensor.is_meta for tensor in model.parameters())
+    given = functools.partial(inputs.example, model)
+    if inputs.examples is None:  # as many as the walk has: the forward may be tied to that
+        like = next(model.parameters(), torch.empty(0))
+        given = functools.partial(drawn_like, inputs.on_meta(BATCH), like)
     for in_training in (False, True):
         network = _own_copy(model, in_training)
-        raised = network and _raised_by(network, functools.partial(inputs.example, model))
+        raised = network and _raised_by(network, given)
         if not raised:
             continue
         is_same = told(raised) == told(traced)

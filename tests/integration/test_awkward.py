@@ -248,7 +248,7 @@ WHOLE: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
     ),
     "mean_by_hand": (
         lambda: Between(lambda x: x - x.sum((2, 3), keepdim=True) / x[0].numel()),
-        {},
+        {"before": "truediv depends on how many there are, and on other sizes"},
     ),
     "size_asserted": (lambda: Between(size_asserted), {}),
     "positions": (
