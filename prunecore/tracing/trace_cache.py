@@ -105,14 +105,7 @@ class TraceCache:
         Raises:
             UnsupportedError: it cannot be traced.
         """
-        key = _key(path, supplied, absent)
-        if key not in self._graphs:
-            both = TRAINING not in self._drop
-            copied = self._isolation.of(module)
-            level = self._level(module, path)
-            self._graphs[key] = trace_level(copied, path, supplied, both, level)
-            _name(self._graphs[key], absent)
-        graphs = self._graphs[key]
+        graphs = self._traced(module, path, supplied, absent)
         if graphs.training is None:
             self.lacking.add(path)
         elif graphs.differ:
@@ -136,6 +129,7 @@ class TraceCache:
         path: str,
         supplied: Mapping[str, Any],
         absent: frozenset[str],
+        natural: fx.Graph,
         in_training: bool,
     ) -> Mapping[tuple[Taken, ...], fx.Graph]:
         """A module's forward as it goes for inputs of other sizes.
@@ -145,6 +139,7 @@ class TraceCache:
             path: its path in the network.
             supplied: the arguments of its forward that are given, by parameter name.
             absent: the names of those that are `None`.
+            natural: its trace for the given sizes.
             in_training: whether it is that of training.
 
         Returns:
@@ -153,38 +148,34 @@ class TraceCache:
         """
         key = _key(path, supplied, absent), in_training
         if key not in self._others:
-            natural = self.graph(module, path, supplied, absent, in_training)
+            graphs = self._traced(module, path, supplied, absent)
 
             def trace(forced: Sequence[bool]) -> fx.Graph:
-                other = self._forced(module, path, supplied, absent, forced)
+                other = self._traced(module, path, supplied, absent, tuple(forced))
                 if other.differ:
                     self.differing.add(path)
                 return (in_training and other.training) or other.eval
 
-            is_whole = natural in vars(self._graphs[key[0]]).values()
+            is_whole = natural in (graphs.eval, graphs.training)
             self._others[key] = other_ways(natural, trace) if is_whole else {}
         return self._others[key]
 
-    def _forced(
+    def _traced(
         self,
         module: nn.Module,
         path: str,
         supplied: Mapping[str, Any],
         absent: frozenset[str],
-        forced: Sequence[bool],
+        forced: tuple[bool, ...] = (),
     ) -> TrainEval:
         """A module's forward that goes these ways at its first branches on sizes."""
-        key = (_key(path, supplied, absent), tuple(forced))
+        key = _key(path, supplied, absent), forced
         if key not in self._graphs:
             both = TRAINING not in self._drop
             level = replace(self._level(module, path), forced=forced)
             copied = self._isolation.of(module)
-            graphs = trace_level(copied, path, supplied, both, level)
-            _name(graphs, absent)
-            for node in graphs.eval.nodes:
-                number = "".join(str(int(holds)) for holds in forced)
-                node.meta[NAME] = f"{node.meta.get(NAME, node.name)}, way {number}"
-            self._graphs[key] = graphs
+            self._graphs[key] = trace_level(copied, path, supplied, both, level)
+            _name(self._graphs[key], absent, forced)
         return self._graphs[key]
 
     def _level(self, module: nn.Module, path: str) -> Level:
@@ -221,11 +212,12 @@ def _told(leaf: Any) -> Hashable:
     return leaf if is_constant(leaf) and not is_read else None
 
 
-def _name(graphs: TrainEval, absent: Collection[str]) -> None:
+def _name(graphs: TrainEval, absent: Collection[str], forced: Sequence[bool]) -> None:
     """Tell the nodes of a forward from those of the other ways that it goes."""
-    if absent:
-        for node in graphs.eval.nodes:
-            node.meta[NAME] = f"{node.name} without {', '.join(sorted(absent))}"
+    lacks = f" without {', '.join(sorted(absent))}" if absent else ""
+    goes = f", way {''.join(str(int(holds)) for holds in forced)}" if forced else ""
+    for node in graphs.eval.nodes if lacks or goes else ():
+        node.meta[NAME] = f"{node.name}{lacks}{goes}"
 
 
 def _called(graph: fx.Graph) -> set[str]:

@@ -222,7 +222,9 @@ class Walk(Interpreter):
         others: Mapping[Any, fx.Graph] = {}
         if taken:
             in_training = self._in_eval is not None
-            others = self.traced.other_sizes(module, path, supplied, absent, in_training)
+            others = self.traced.other_sizes(
+                module, path, supplied, absent, natural.graph, in_training
+            )
         for other, graph in others.items():
             aside = self._aside()
             try:
