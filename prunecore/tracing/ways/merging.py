@@ -268,6 +268,7 @@ def _pairs_of(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]
         theirs: the other one; what it asks for may get other numbers.
     """
     apart: set[str] = set()
+    of_ours = set(_numbers(ours).values())
     while True:
         numbers = _share_conditions(theirs, ours, apart)
         pairs = in_both(ours, theirs)
@@ -275,7 +276,7 @@ def _pairs_of(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]
         lost = {
             number
             for node, number in numbers.items()
-            if node not in paired and node.args[1] in _numbers(ours).values()
+            if node not in paired and node.args[1] in of_ours
         }
         if not lost:
             return pairs

@@ -40,7 +40,6 @@ def _described(
     absent: Collection[str] = (),
     with_fractions: bool = True,
     with_line: bool = False,
-    with_absent: bool = True,
 ) -> Hashable:
     """What a node does; whatever nodes it uses, where these have no numbers.
 
@@ -50,15 +49,13 @@ def _described(
         absent: names of the inputs that are `None` in another graph that it is to be found in.
         with_fractions: whether it counts which fractions it is given.
         with_line: whether it counts which line of the forward it stands for.
-        with_absent: whether such an input is `None` in it, too: where it is not, something else
-            stands for it in the other graph.
     """
 
     def described(leaf: Any) -> str:
         if isinstance(leaf, fx.Node):
             if numbers:
                 return f"node {numbers.get(leaf)}"
-            is_none = with_absent and leaf.op == "placeholder" and str(leaf.target) in absent
+            is_none = leaf.op == "placeholder" and str(leaf.target) in absent
             return _NONE.get(node.op, "None") if is_none else "node"
         if leaf is None and not numbers:
             return _NONE.get(node.op, "None")
@@ -167,12 +164,12 @@ def _matched(
         is_of_modes: whether it is `self.training` that the two differ in, which decides on
             fractions.
     """
-    looks: list[dict[str, bool]] = [{"with_line": True}, {}]
-    if absent:
-        looks.insert(1, {"with_line": True, "with_absent": False})
+    looks: list[dict[str, Any]] = [{"absent": absent, "with_line": True}, {"absent": absent}]
+    if absent:  # what stands for such an input in the other graph is something else than `None`
+        looks.insert(1, {"with_line": True})
     if is_of_modes:
         looks.append({"with_fractions": False})
-    pairs = {**inputs, **_alike_in_order(theirs, ours, absent, looks)}
+    pairs = {**inputs, **_alike_in_order(theirs, ours, looks)}
     while wrong := [node for node, other in pairs.items() if not _may_pair(node, other, pairs)]:
         for node in wrong:
             del pairs[node]
@@ -182,29 +179,27 @@ def _matched(
 def _alike_in_order(
     theirs: Sequence[fx.Node],
     ours: Sequence[fx.Node],
-    absent: Collection[str],
-    looks: Sequence[Mapping[str, bool]],
+    looks: Sequence[Mapping[str, Any]],
 ) -> dict[fx.Node, fx.Node]:
     """The nodes that are described alike, in order.
 
     Args:
         theirs: the nodes of the one graph, in order.
         ours: those of the other.
-        absent: names of the inputs that are `None` in one of them.
         looks: what counts in a description; the first one finds pairs, and the others find more
             between these.
     """
     if not looks or not theirs or not ours:
         return {}
     first, second = (
-        [_described(node, None, absent, **looks[0]) for node in side] for side in (theirs, ours)
+        [_described(node, None, **looks[0]) for node in side] for side in (theirs, ours)
     )
     pairs: dict[fx.Node, fx.Node] = {}
     done = (0, 0)
     match = SequenceMatcher(None, first, second, autojunk=False)
     for one, other, size in match.get_matching_blocks():
         between = theirs[done[0] : one], ours[done[1] : other]
-        pairs |= _alike_in_order(*between, absent, looks[1:])
+        pairs |= _alike_in_order(*between, looks[1:])
         done = one + size, other + size
         pairs |= zip(theirs[one : done[0]], ours[other : done[1]], strict=True)
     return pairs
