@@ -173,12 +173,13 @@ def judge(
     only_look = {
         hook for hook, does in watched.verdicts.items() if not does.changes and not does.sets
     }
-    others = {path: [hook for hook in own if hook not in only_look] for path, own in hooks.items()}
-    if others != {path: [*own] for path, own in hooks.items()}:
+    looking = {path: only_look.intersection(own) for path, own in hooks.items()}
+    if any(looking.values()):
+        others = {path: [x for x in own if x not in only_look] for path, own in hooks.items()}
         without = _Watched(network, [hook for hook in every if hook not in only_look], others)
         if not _returns_alike(without, given, returned):
-            for path, own in hooks.items():
-                for hook in only_look.intersection(own):
+            for path, needed in looking.items():
+                for hook in needed:
                     watched.verdicts[hook].changes.add(path)
     return watched.verdicts
 
