@@ -15,9 +15,6 @@ from prunecore_sequential.rules import Rule
 if TYPE_CHECKING:
     from prunecore.plugin import Writer
 
-_PLACES = frozenset(map(str, range(10_000)))  # keys of lists; nobody writes out more
-
-
 OF_MODULES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # which have no tensors by their class
 
 
@@ -52,7 +49,7 @@ def write_sequential(block: nn.Sequential, name: str, writer: Writer) -> BlockSo
 def write_module_list(block: nn.ModuleList, name: str, writer: Writer) -> BlockSource:
     """A list of the children; of one whose children have names, the file has a class of its own."""
     children = _children(block, name, writer)
-    if not _PLACES.issuperset(children):
+    if not all(map(_is_place, children)):
         return BlockSource(Call("NamedLayers", (children,)))
     return BlockSource(Call("nn.ModuleList", (_in_places(children),)))
 
@@ -90,6 +87,11 @@ def _children(block: nn.Module, name: str, writer: Writer) -> dict[str, Any]:
         if child is not None
     }
     return {key: value for key, value in written.items() if value is not None}
+
+
+def _is_place(key: str) -> bool:
+    """True for the key of a place in a list; nobody writes out what is before one of five digits."""
+    return key.isdecimal() and len(key) <= 4 and key == str(int(key))
 
 
 def _is_numbered(block: nn.Module) -> bool:
