@@ -90,7 +90,7 @@ def _children(block: nn.Module, name: str, writer: Writer) -> dict[str, Any]:
 
 
 def _is_place(key: str) -> bool:
-    """True for the key of a place in a list; nobody writes out what is before one of five digits."""
+    """True for the key of a place in a list; none of five digits, before which too much lies."""
     return key.isdecimal() and len(key) <= 4 and key == str(int(key))
 
 
