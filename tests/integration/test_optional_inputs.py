@@ -155,6 +155,13 @@ def adds_in_training(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
     return net.last(y)
 
 
+def swaps_in_training(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    y, z = net.first(x), net.skip(x)
+    if other is not None and net.training:
+        y, z = z, y
+    return net.last(torch.sigmoid(y) - z * 0.5)
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -166,6 +173,7 @@ def adds_in_training(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
         norms,
         in_training_too,
         adds_in_training,
+        swaps_in_training,
     ],
 )
 @pytest.mark.parametrize("level", [20, 50])

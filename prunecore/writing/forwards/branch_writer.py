@@ -87,6 +87,27 @@ class Branch:
         return [*own, *self.choices]
 
 
+@dataclass(frozen=True)
+class Conditional(Name):
+    """A value that a condition chooses.
+
+    Attributes:
+        condition: what decides.
+        if_so: the value where it holds.
+        if_not: that where it does not.
+    """
+
+    condition: str = ""
+    if_so: str = ""
+    if_not: str = ""
+
+    @classmethod
+    def of(cls, condition: str, if_so: str, if_not: str) -> Conditional:
+        """It, as it is written."""
+        text = f"{if_so} if {condition} else {if_not}"
+        return cls(text, -1, condition, if_so, if_not)
+
+
 class BranchWriter(LoopWriter):
     """Writes ways of a forward that were merged: what one alone does stands under an `if`."""
 
@@ -362,19 +383,33 @@ def _conditional(
         and isinstance(one, Statement)
         and isinstance(other, Statement)
         and one.target == other.target
+        and (choice := _choice_of(condition, one.value, other.value))
+        and len(f"{one.target}{choice.text}") + _BODY <= LINE
     ):
-        text = f"{one_line(one.value)} if {holds} else {one_line(other.value)}"
-        if len(f"{one.target}{text}") + _BODY <= LINE:
-            return [Statement(one.target, Name(text, -1))]
+        return [Statement(one.target, choice)]
     return [Compound(f"if {holds}", tuple(if_so)), Compound("else", tuple(if_not))]
+
+
+def _choice_of(condition: tuple[str, str], if_so: Value, if_not: Value) -> Conditional | None:
+    """`if_so if condition else if_not`, which holds no other one, if it is that."""
+    holds, opposite = condition
+    for text, inner, rest in ((holds, if_so, if_not), (opposite, if_not, if_so)):
+        if isinstance(inner, Conditional):
+            if inner.if_not != one_line(rest):
+                return None
+            return Conditional.of(_and(text, inner.condition), inner.if_so, inner.if_not)
+    return Conditional.of(holds, one_line(if_so), one_line(if_not))
+
+
+def _and(*conditions: str) -> str:
+    return " and ".join(f"({one})" if " or " in one else one for one in conditions)
 
 
 def _under(condition: str, body: list[AnyStatement]) -> Compound:
     """Statements under an `if`; one condition with theirs where they stand under one, too."""
     inner = body[0]
     if len(body) == 1 and isinstance(inner, Compound) and inner.head.startswith("if "):
-        both = (condition, inner.head.removeprefix("if "))
-        head = f"if {' and '.join(f'({one})' if ' or ' in one else one for one in both)}"
+        head = f"if {_and(condition, inner.head.removeprefix('if '))}"
         if len(head) + _BODY <= LINE:
             return Compound(head, inner.body)
     return Compound(f"if {condition}", tuple(body))
