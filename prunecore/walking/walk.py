@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.channels import Channels
 from prunecore.channels.computed import are_of_weights, is_open, open_parts
-from prunecore.channels.ids import Ids, along, without_channels
+from prunecore.channels.ids import FIXED, Ids, along, without_channels
 from prunecore.channels.names import is_of_torch, is_within, join
 from prunecore.channels.records import Trace, Visit
 from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, kind_of, shaped
@@ -241,9 +241,9 @@ class Walk(Interpreter):
             for place, visits in beside.records.forwards.visits.items():
                 self.records.forwards.visits_elsewhere.setdefault(place, visits)
             for one, same in zip(*map(signals_in, (natural.output, trace.output)), strict=True):
-                self.join(one.ids, same.ids)
+                self.join(*np.broadcast_arrays(one.ids, same.ids))
             for one in followed.values():
-                pairs = in_both(one.graph, trace.graph)
+                pairs = in_both(one.graph, trace.graph, by_sizes=True)
                 couple_stated(self, one, trace, pairs, self._plugins.functions)
             followed[other] = trace
         known = self.records.forwards.other_sizes.setdefault((path, absent), followed)
@@ -529,8 +529,12 @@ def _for_count(function: Callable[..., Any], arguments: Any, count: int) -> Any:
 
 
 def _are_of_one_width(first: Any, second: Any) -> bool:
-    """True if two outputs hold tensors with as many channels, along the same axes."""
+    """True if two outputs hold tensors with as many channels, or none, along the same axes."""
     if pytree.tree_structure(first) != pytree.tree_structure(second):
         return False
-    shapes = [[one.ids.shape for one in signals_in(output)] for output in (first, second)]
-    return shapes[0] == shapes[1]
+    pairs = zip(*map(signals_in, (first, second)), strict=True)
+    return all(
+        one.ids.shape == other.ids.shape
+        or (one.ndim == other.ndim and FIXED in (one.ids.max(), other.ids.max()))
+        for one, other in pairs
+    )

@@ -198,6 +198,49 @@ def test_what_training_does_at_other_sizes_is_written_and_proven(tmp_path: Path)
         prunecore.verify(file, model)
 
 
+def shapes_in_training(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x)
+    if net.training and x.shape[2] > 8:
+        y = net.same(y.relu().reshape(y.shape)) + y
+    return net.last(y)
+
+
+def differs_before_it_asks(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x)
+    if net.training:
+        y = (x.mean() - y.sigmoid()) * 0.5
+    else:
+        _, _ = y.tanh().chunk(2, 1)
+    y = net.same(torch.cat([y[:, 1:], y[:, :1]], 1)) - (y + y.sigmoid())
+    return net.last(y if x.shape[2] > 8 else y.relu())
+
+
+@pytest.mark.parametrize("function", [shapes_in_training, differs_before_it_asks])
+def test_training_that_differs_beside_a_branch_on_sizes(function: Any) -> None:
+    small = prunecore.prune(Net(function), torch.randn(2, 3, 8, 8), 40)
+    assert "_assert" not in small.source
+
+
+class Resized(nn.Module):
+    """Sends small images through layers; larger ones are returned as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.last = nn.Conv2d(16, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.shape[2] > 8 else self.last(self.first(x).relu())
+
+
+@pytest.mark.parametrize("size", [8, 12])
+def test_an_input_that_is_returned_at_one_size(size: int) -> None:
+    small = prunecore.prune(Resized(), torch.randn(2, 3, 8, 8), 40)
+    assert "_assert" not in small.source
+    assert "self.first" in small.source
+    assert small.model(torch.randn(2, 3, size, size)).shape == (2, 3, size, size)
+
+
 class Attention(nn.Module):
     """Asks for a mask of the future where there is more than one token."""
 

@@ -64,8 +64,10 @@ class _Merger:
         self._copy_inputs()
         rest = {side: after_inputs(trace.graph) for side, trace in self.traces.items()}
         ours, theirs = (self.traces[side].graph for side in (self.base, not self.base))
-        pairs = _pairs_of(ours, theirs)
-        guards = parting(theirs, ours)  # what comes before them is done in any case
+        by_sizes = bool(self.condition.sizes)
+        pairs = _pairs_of(ours, theirs, by_sizes)
+        # what comes before them is done in any case
+        guards = parting(theirs, ours) if by_sizes else None
         for pair in pairs:
             of_side = {self.base: pair[0], not self.base: pair[1]}
             if pair[0].op == "placeholder":
@@ -149,7 +151,7 @@ class _Merger:
 
     def _copy(self, node: fx.Node, side: bool, only: Side | None) -> None:
         sources = [self.copies[side][source] for source in node.all_input_nodes]
-        is_free = not self.condition.sizes and _is_size(node)
+        is_free = not self.condition.sizes and not only_in(node) and _is_size(node)
         if is_free and all(map(self._is_always_there, sources)):
             only = None  # what has several uses stands once, as the forward has it
         copy = self.graph.node_copy(node, self.copies[side].__getitem__)
@@ -260,18 +262,19 @@ def _is_size(node: fx.Node) -> bool:
     return isinstance(source, fx.Node) and reads_shape(source)
 
 
-def _pairs_of(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
+def _pairs_of(ours: fx.Graph, theirs: fx.Graph, by_sizes: bool) -> list[tuple[fx.Node, fx.Node]]:
     """The nodes that are one in two graphs, among them what asks for the same sizes.
 
     Args:
         ours: the one graph.
         theirs: the other one; what it asks for may get other numbers.
+        by_sizes: whether they part at a branch on sizes.
     """
     apart: set[str] = set()
     of_ours = set(_numbers(ours).values())
     while True:
         numbers = _share_conditions(theirs, ours, apart)
-        pairs = in_both(ours, theirs)
+        pairs = in_both(ours, theirs, by_sizes)
         paired = {node for _, node in pairs}
         lost = {
             number

@@ -71,19 +71,22 @@ def _described(
 _NONE = {"call_module": "node"}  # a module may be called with a tensor or `None`
 
 
-def in_both(ours: fx.Graph, theirs: fx.Graph) -> list[tuple[fx.Node, fx.Node]]:
+def in_both(
+    ours: fx.Graph, theirs: fx.Graph, by_sizes: bool = False
+) -> list[tuple[fx.Node, fx.Node]]:
     """The nodes that are one where two graphs are merged, in order, those of the first one first.
 
     Args:
         ours: a forward as it runs under some condition.
         theirs: the same as it runs otherwise.
+        by_sizes: whether it is a branch on sizes at which they part, and nothing before it.
     """
     inputs = [inputs_of(graph) for graph in (ours, theirs)]
     pairs = {node: inputs[0][name] for name, node in inputs[1].items() if name in inputs[0]}
     absent = inputs[0].keys() ^ inputs[1].keys()
     after = [after_inputs(graph) for graph in (theirs, ours)]
-    guards = parting(theirs, ours)
-    is_of_modes = not absent and guards is None
+    guards = parting(theirs, ours) if by_sizes else None
+    is_of_modes = not absent and not by_sizes
     if guards:
         pairs |= in_prefix(*guards) or {}
         after = [
