@@ -215,7 +215,20 @@ def differs_before_it_asks(net: Any, x: Tensor) -> Tensor:
     return net.last(y if x.shape[2] > 8 else y.relu())
 
 
-@pytest.mark.parametrize("function", [shapes_in_training, differs_before_it_asks])
+def asks_again_in_training(net: Any, x: Tensor) -> Tensor:
+    if not net.training:
+        _, _, _, _ = x.shape
+    x = net.first(x)
+    if x.shape[2] > 8:
+        x = torch.tanh(x)
+    if x.shape[3] <= 8 and net.training:
+        x = net.same(x) * 2
+    return net.last(x)
+
+
+@pytest.mark.parametrize(
+    "function", [shapes_in_training, differs_before_it_asks, asks_again_in_training]
+)
 def test_training_that_differs_beside_a_branch_on_sizes(function: Any) -> None:
     small = prunecore.prune(Net(function), torch.randn(2, 3, 8, 8), 40)
     assert "_assert" not in small.source

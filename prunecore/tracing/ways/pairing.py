@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
@@ -122,13 +123,10 @@ def in_prefix(theirs: fx.Node, ours: fx.Node) -> dict[fx.Node, fx.Node] | None:
     Returns:
         The node of the other by each; `None` where a call of one is not in the other.
     """
+    numbers = _numbered(theirs, ours)
     before = [_before(guard) for guard in (theirs, ours)]
-    named = {node.name: node for node in before[1]}
-    pairs = {
-        node: other
-        for node in before[0]
-        if (other := named.get(node.name)) and (node.op, node.target) == (other.op, other.target)
-    }
+    known = {numbers[node]: node for node in before[1]}
+    pairs = {node: known[numbers[node]] for node in before[0] if numbers[node] in known}
     paired = {*pairs, *pairs.values()}
     for node in itertools.chain(*before):
         if node not in paired and (node.op == "call_module" or is_in_place(node)):
@@ -136,18 +134,30 @@ def in_prefix(theirs: fx.Node, ours: fx.Node) -> dict[fx.Node, fx.Node] | None:
     return {**pairs, theirs: ours}
 
 
-def go_on_alike(theirs: fx.Node, ours: fx.Node) -> bool:
-    """True if two graphs do the same after these assertions about branches on sizes.
+def _numbered(*guards: fx.Node) -> dict[fx.Node, Hashable]:
+    """The nodes before assertions in their graphs, with one number for what is one.
 
-    What they have computed before that is told by its name.
+    Each computes the same of the same, after as many changes in place and as often before.
     """
     numbers: dict[fx.Node, Hashable] = {}
+    known: dict[Hashable, int] = {}
+    for guard in guards:
+        changes, seen = 0, Counter[Hashable]()
+        for node in _before(guard):
+            what = _described(node, numbers), changes
+            seen[what] += 1
+            numbers[node] = known.setdefault((what, seen[what]), len(known))
+            changes += is_in_place(node)
+    return numbers
+
+
+def go_on_alike(theirs: fx.Node, ours: fx.Node) -> bool:
+    """True if two graphs do the same after these assertions about branches on sizes."""
     after = []
     for guard in (theirs, ours):
-        numbers |= {node: node.name for node in _before(guard)}
         nodes = list(guard.graph.nodes)[len(_before(guard)) + 1 :]
         after.append([node for node in nodes if not is_dead(node)])
-    return _are_alike(after[0], after[1], numbers)
+    return _are_alike(after[0], after[1], _numbered(theirs, ours))
 
 
 def _matched(
