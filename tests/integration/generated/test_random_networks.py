@@ -100,7 +100,15 @@ def take_step(network: nn.Module, shapes: Shapes) -> None:
 
 
 def can_train(model: nn.Module, shapes: Shapes) -> bool:
-    """Whether a step of training works: what is changed in place may be needed for gradients."""
+    """Whether a step of training works: what is changed in place may be needed for gradients.
+
+    torch's attention with the batch first trains on copies of its inputs, which the written one
+    does not make; so the length comes first here.
+    """
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            module.batch_first = False
     try:
         take_step(model, shapes)
     except (RuntimeError, AssertionError):
