@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,7 +22,7 @@ from prunecore.tracing.modules.module_hooks import Hook
 from prunecore.tracing.modules.scopes import Scopes
 from prunecore.tracing.nodes import NAME
 from prunecore.tracing.symbolic_trace import Level, trace_level, trace_training
-from prunecore.tracing.ways.size_branches import other_ways
+from prunecore.tracing.ways.size_branches import other_ways, sized_for
 from prunecore.tracing.ways.train_eval import TrainEval
 
 
@@ -150,14 +151,16 @@ class TraceCache:
         if key not in self._others:
             graphs = self._traced(module, path, supplied, absent)
 
-            def trace(forced: Sequence[bool]) -> fx.Graph:
-                other = self._traced(module, path, supplied, absent, tuple(forced))
+            def trace(forced: Sequence[bool], given: Mapping[str, Any]) -> fx.Graph:
+                other = self._traced(module, path, given, absent, tuple(forced))
                 if other.differ:
                     self.differing.add(path)
                 return (in_training and other.training) or other.eval
 
             is_whole = natural in (graphs.eval, graphs.training)
-            self._others[key] = other_ways(natural, trace) if is_whole else {}
+            sized = functools.partial(sized_for, self._isolation.of(module), in_training)
+            ways = other_ways(natural, supplied, trace, sized) if is_whole else {}
+            self._others[key] = ways
         return self._others[key]
 
     def _traced(

@@ -33,7 +33,7 @@ from prunecore.tracing.modules.scopes import NO_SCOPES, Scopes
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.trace_cache import TraceCache
 from prunecore.tracing.ways.pairing import in_both, in_prefix, inputs_of, parting
-from prunecore.tracing.ways.size_branches import taken_in
+from prunecore.tracing.ways.size_branches import sized_for, taken_in
 from prunecore.walking.barriers import past_function, past_module
 from prunecore.walking.calls import agree, couple_stated, signals_in
 from prunecore.walking.computed import (
@@ -226,17 +226,18 @@ class Walk(Interpreter):
                 module, path, supplied, absent, natural.graph, in_training
             )
         for other, graph in others.items():
-            aside = self._aside()
-            try:
-                probe = interpret(aside, module, graph, supplied)
-            except (UnsupportedError, InputShapeError):
+            given: Mapping[str, Any] | None = supplied
+            if not (probe := self._tried(module, graph, supplied)):
+                given = sized_for(module, in_training, graph, supplied, [True] * len(other))
+                probe = self._tried(module, graph, given) if given else None
+            if not given or not probe:
                 continue
             guards = parting(natural.graph, graph)
             is_whole = taken_in(graph) == other and guards and in_prefix(*guards) is not None
             if not is_whole or not _are_of_one_width(natural.output, probe.output):
                 continue
             beside = self.beside()
-            trace = interpret(beside, module, graph, supplied)
+            trace = interpret(beside, module, graph, given)
             self.records.count = beside.records.count
             for place, visits in beside.records.forwards.visits.items():
                 self.records.forwards.visits_elsewhere.setdefault(place, visits)
@@ -251,8 +252,10 @@ class Walk(Interpreter):
             if other in known:
                 agree(self, known[other], trace, self._plugins.functions)
 
-    def _aside(self) -> Walk:
-        """The walk from here, of which nothing is kept."""
+    def _tried(
+        self, module: nn.Module, graph: fx.Graph, supplied: Mapping[str, Any]
+    ) -> Trace | None:
+        """A trace followed from here, of which nothing is kept; `None` where it cannot be."""
         walk = trial(self)
         walk.records.forwards = replace(
             self.records.forwards,
@@ -261,7 +264,10 @@ class Walk(Interpreter):
             constants=dict(self.records.forwards.constants),
             constants_held=set(self.records.forwards.constants_held),
         )
-        return walk
+        try:
+            return interpret(walk, module, graph, supplied)
+        except (UnsupportedError, InputShapeError):
+            return None
 
     def _agree(
         self,

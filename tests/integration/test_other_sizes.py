@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,71 @@ def asks_again_in_training(net: Any, x: Tensor) -> Tensor:
 def test_training_that_differs_beside_a_branch_on_sizes(function: Any) -> None:
     small = prunecore.prune(Net(function), torch.randn(2, 3, 8, 8), 40)
     assert "_assert" not in small.source
+
+
+class Padded(nn.Module):
+    """Pads to multiples of four, adds positions of eight by eight places, and cuts again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.last = nn.Conv2d(16, 4, 1)
+        self.positions = nn.Parameter(torch.randn(1, 16, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w = x.shape[2:]
+        if h % 4 != 0:
+            x = F.pad(x, (0, 0, 0, 4 - h % 4))
+        if w % 4 != 0:
+            x = F.pad(x, (0, 4 - w % 4))
+        x = self.first(x)
+        positions = self.positions
+        if x.shape[2] != positions.shape[2] or x.shape[3] != positions.shape[3]:
+            positions = F.interpolate(positions, size=x.shape[2:], mode="bilinear")
+        x = self.last(x + positions)
+        return x[:, :, :h, :w] if x.shape[2] > h or x.shape[3] > w else x
+
+
+def test_ways_that_no_input_of_the_example_size_can_go() -> None:
+    small = prunecore.prune(Padded(), torch.randn(2, 3, 8, 8), 40)
+    for size in itertools.product((4, 6, 7, 8, 9, 12), repeat=2):
+        assert small.model(torch.randn(1, 3, *size)).shape == (1, 4, *size)
+
+
+class Up(nn.Module):
+    """Doubles an image, and pads it to the size of a larger one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(16, 16, 2, 2)
+        self.out = nn.Conv2d(32, 16, 3, padding=1)
+
+    def forward(self, x: Tensor, large: Tensor) -> Tensor:
+        x = self.up(x)
+        rows, columns = large.shape[2] - x.shape[2], large.shape[3] - x.shape[3]
+        if rows != 0 or columns != 0:
+            x = F.pad(x, (0, columns, 0, rows))
+        return self.out(torch.cat([large, x], 1)).relu()
+
+
+class UNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.up = Up()
+        self.last = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x).relu()
+        return self.last(self.up(F.max_pool2d(x, 2), x))
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_an_example_of_odd_size(size: int) -> None:
+    small = prunecore.prune(UNet(), torch.randn(2, 3, size, size), 40)
+    assert "if rows != 0 or columns != 0:" in small.source
+    for others in itertools.product((8, 9, 11), repeat=2):
+        assert small.model(torch.randn(1, 3, *others)).shape == (1, 4, *others)
 
 
 class Resized(nn.Module):
