@@ -252,7 +252,7 @@ def join_ways(walk: Walk, training: Walk | None, plugins: Plugins) -> None:
                 pairs = in_both(one.graph, other.graph)
                 couple_stated(walk, one, other, pairs, plugins.functions)
             graphs = {one.graph for one in in_eval.values()}
-            if any(other.graph not in graphs for other in in_training.values()):
+            if {other.graph for other in in_training.values()} != graphs:
                 of_modes = {True: of_all_sizes(in_training), False: both[absent]}
                 both[absent] = merged(of_modes, IN_TRAINING, base=False)
         forwards.traces[path] = as_one(both)

@@ -227,8 +227,16 @@ def asks_again_in_training(net: Any, x: Tensor) -> Tensor:
     return net.last(x)
 
 
+def changes_in_training(net: Any, x: Tensor) -> Tensor:
+    y = net.first(x)
+    if x.shape[2] > 8 and net.training:
+        y.mul_(torch.sigmoid(net.same(y)) * 0.5)
+    return net.last(y)
+
+
 @pytest.mark.parametrize(
-    "function", [shapes_in_training, differs_before_it_asks, asks_again_in_training]
+    "function",
+    [changes_in_training, shapes_in_training, differs_before_it_asks, asks_again_in_training],
 )
 def test_training_that_differs_beside_a_branch_on_sizes(function: Any) -> None:
     small = prunecore.prune(Net(function), torch.randn(2, 3, 8, 8), 40)

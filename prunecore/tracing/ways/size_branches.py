@@ -13,7 +13,6 @@ from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError
 from prunecore.tracing.conditions import TAKEN, Taken, guards_of
 from prunecore.tracing.guards import Decider
-from prunecore.tracing.nodes import is_in_place
 from prunecore.tracing.ways.pairing import in_prefix
 
 _MOST = 64  # ways through one forward
@@ -81,12 +80,9 @@ def _traced(
 
 
 def _is_beside(graph: fx.Graph, other: fx.Graph, place: int) -> bool:
-    """True if two traces are one up to a branch, and the other changes nothing more in place."""
+    """True if two traces are one up to a branch."""
     ours, theirs = guards_of(graph), guards_of(other)
-    if len(theirs) <= place or in_prefix(ours[place], theirs[place]) is None:
-        return False
-    changes = [sum(map(is_in_place, one.nodes)) for one in (graph, other)]
-    return changes[1] <= changes[0]
+    return len(theirs) > place and in_prefix(ours[place], theirs[place]) is not None
 
 
 def sized_for(
