@@ -137,6 +137,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def kill(session: nox.Session) -> None:
+    """Kill 1,000 jobs at random moments: no set is half, mixed or lost."""
+    install(session, list(FAMILIES), "test")
+    run_tests(session, "-m=kill")
+
+
+@nox.session
 def models(session: nox.Session) -> None:
     """Prune every model of torchvision for images and videos, and write docs/models.md."""
     install(session, list(FAMILIES))

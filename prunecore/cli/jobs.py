@@ -18,6 +18,7 @@ from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown
 from prunecore.files import models, paths, storage, values, weights
+from prunecore.files.commit import recover_sets
 from prunecore.files.config import Config
 from prunecore.files.fingerprint import fingerprint_network, fingerprint_set
 from prunecore.inputs import Inputs, InputShape, of_shape
@@ -74,9 +75,12 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
     """
     name = _net_name(config)
     places = _places(config, name)
+    recover_sets(place.path for place in places)
+    there = {}  # what they were made from: those of a single place are never resumed
+    for place in places if len(places) > 1 and not force else ():
+        there[place.path] = storage.read_fingerprint(place.path)
     for place in places:
-        may_be_ours = len(places) > 1 and storage.read_fingerprint(place.path) is not None
-        storage.check_target(place.path, force or may_be_ours)
+        storage.check_target(place.path, force or there.get(place.path) is not None)
     model, pruner = config.model, config.pruner
     check_mode(pruner.mode)
     loaded = load(str(model.name), model.arguments, model.weights, pruner.seed)
@@ -88,7 +92,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
     if pruner.count:
         _check_draws(traced, pruner.mode, pruner.seed)
     tasks = _tasks(config, places, traced, loaded.origin, name, verify)
-    resumed = [not force and _is_there(task) for task in tasks]
+    resumed = [there.get(task.path) == task.request.fingerprint for task in tasks]
     for task, is_there in zip(tasks, resumed, strict=True):
         if paths.is_there(task.path) and not (force or is_there):
             raise UsageError(
@@ -265,10 +269,6 @@ def _tasks(
         mark = fingerprint_set(network, traced.inputs, traced.drop, request, images)
         tasks.append(_Task(place.path, replace(request, fingerprint=mark)))
     return tasks
-
-
-def _is_there(task: _Task) -> bool:
-    return storage.read_fingerprint(task.path) == task.request.fingerprint
 
 
 def _check_draws(traced: TracedModel, mode: str | None, seed: int) -> None:

@@ -228,6 +228,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_hash(value: Any) -> bool:
+    return _is_text(value) and len(value) == 64 and not set(value) - set("0123456789abcdef")
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -309,6 +313,7 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
     "scope": ("text", _is_text),
     "seed": ("a whole number", _is_whole),
     "fingerprint": ("text or null", _or_null(_is_text)),
+    "sha256": ("hashes under source and weights", _has(source=_is_hash, weights=_is_hash)),
     "inputs": (
         "the shape or type of an input at least, by place under shapes or by name under named",
         _are_inputs,

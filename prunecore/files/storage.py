@@ -1,12 +1,13 @@
-"""Storage of a written set: three files, checked beforehand, written beside, then renamed."""
+"""Storage of a written set: three files, checked beforehand, which tell whether they are whole."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -18,14 +19,24 @@ from torch import Tensor
 
 from prunecore.errors import PrunecoreError, UsageError, reason_of
 from prunecore.escaping import shown
+from prunecore.files.commit import (
+    commit,
+    files_of,
+    lock_of,
+    longest_name,
+    recover,
+    sync_folder,
+    work_folder,
+)
+from prunecore.files.locks import locked
 from prunecore.files.paths import is_file, is_folder, is_there, read_text
 from prunecore.files.report import report_text, what_is_wrong
 from prunecore.planning.goal import Goal
 
-SUFFIXES = (".safetensors", ".json", ".py")  # the source last: where it is, the set is whole
-
-
 LONGEST_REPORT = 2**28  # bytes
+
+
+_PIECE = 2**20  # bytes that are read at once
 
 
 def set_path(folder: Path, name: str, level: float | Goal, number: int | None = None) -> Path:
@@ -54,26 +65,30 @@ def check_target(path: Path, force: bool) -> None:
     Raises:
         UsageError: the name cannot be imported, the folder cannot be written, or the set exists.
     """
+    _check_place(path)
+    _check_free(path, force)
+
+
+def _check_place(path: Path) -> None:
     if path.suffix != ".py" or not path.stem.isidentifier():
         raise UsageError(
             f"{shown(path)} is not a name to import a network by.\n"
             "Give one of letters, digits and underscores that ends in .py."
         )
-    existing = [file for file in _files(path) if is_there(file)]
-    others = [file for file in existing if not is_file(file)]
-    if others:
-        what = "a folder" if is_folder(others[0]) else "no regular file"
-        raise UsageError(f"{shown(others[0])} is {what}.\nMove it, or give another name.")
-    if existing and not force:
-        raise UsageError(
-            f"{shown(existing[-1])} exists.\nReplace the set with --force (force=True)."
-        )
+    for file in files_of(path):
+        if os.path.islink(file):
+            raise UsageError(
+                f"{shown(file)} is a symbolic link, which is neither followed nor replaced.\n"
+                "Remove it, or give another name."
+            )
+        if is_there(file) and not is_file(file):
+            what = "a folder" if is_folder(file) else "no regular file"
+            raise UsageError(f"{shown(file)} is {what}.\nMove it, or give another name.")
     missing = list(
         itertools.takewhile(lambda folder: not is_there(folder), path.absolute().parents)
     )
     parent = path.absolute().parents[len(missing)]
-    longest = _aside(_beside(path.with_suffix(SUFFIXES[0])))
-    for name in (longest.name, *(folder.name for folder in missing)):
+    for name in (longest_name(path), *(folder.name for folder in missing)):
         is_there(parent / name)  # which the system refuses where the name is too long for it
     place = f"Cannot write to {shown(path.parent)}"
     if not is_folder(parent):
@@ -82,19 +97,67 @@ def check_target(path: Path, force: bool) -> None:
         raise UsageError(f"{place}: no permission to write in {shown(parent)}.")
 
 
+def _check_free(path: Path, force: bool) -> None:
+    existing = [file for file in files_of(path) if is_there(file)]
+    if not existing or force:
+        return
+    what = f"{shown(existing[-1])} exists."
+    if fault := fault_of(path):
+        raise UsageError(
+            f"{what}\nIts set is not whole, as {fault}: replace it with --force (force=True)."
+        )
+    raise UsageError(f"{what}\nReplace the set with --force (force=True).")
+
+
+def fault_of(path: Path) -> str | None:
+    """Why files are no whole set, but half of one, or of several; `None` if they are one.
+
+    Args:
+        path: of the source.
+    """
+    weights, report_file, source = files_of(path)
+    for file in (weights, report_file, source):
+        if not is_file(file):
+            return f"{shown(file.name)} is missing"
+    try:
+        hashes = read_report(path)["sha256"]
+        for file, expected in ((weights, hashes["weights"]), (source, hashes["source"])):
+            if hash_of(file) != expected:
+                return (
+                    f"{shown(file.name)} is not what was written with {shown(report_file.name)} "
+                    "(edited since, or of another set)"
+                )
+    except PrunecoreError as error:
+        return str(error).splitlines()[0].rstrip(".")
+    return None
+
+
+def hash_of(file: Path) -> str:
+    """The SHA-256 of what a file holds, as `sha256sum` prints it.
+
+    Raises:
+        PrunecoreError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with file.open("rb") as opened:
+            while piece := opened.read(_PIECE):
+                digest.update(piece)
+    except OSError as error:
+        raise PrunecoreError(f"Cannot read {shown(file)}: {error.strerror}.") from error
+    return digest.hexdigest()
+
+
 def read_fingerprint(path: Path) -> str | None:
     """The fingerprint of what a whole written set was made from; `None` where there is none.
 
     Args:
         path: of its source.
     """
-    if not all(map(is_file, _files(path))):
+    if fault_of(path):
         return None
-    try:
-        fingerprint = read_report(path).get("fingerprint")
-    except PrunecoreError:
-        return None
-    return fingerprint if isinstance(fingerprint, str) else None
+    fingerprint: str | None = read_report(path)["fingerprint"]
+    return fingerprint
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -125,16 +188,19 @@ def save_set(
     path: Path,
     source: str,
     weights: Mapping[str, Tensor],
-    report: Mapping[str, Any],
+    report: MutableMapping[str, Any],
     force: bool,
 ) -> tuple[Path, Path, Path]:
     """Write a network's source, weights and report: all three, or none.
+
+    Of several threads and processes that write the same set, one writes all of it after the other.
 
     Args:
         path: of the source; the others lie beside it.
         source: its text.
         weights: its state dict.
-        report: what was done.
+        report: what was done; the hashes of the other two files are added, which tell what
+            belongs together.
         force: whether an existing set may be replaced.
 
     Returns:
@@ -144,21 +210,21 @@ def save_set(
         UsageError: as `check_target`.
         PrunecoreError: the system refuses to write, for instance because the disk is full.
     """
-    check_target(path, force)
-    files = _files(path)
-    new = weights_file, report_file, source_file = tuple(_beside(file) for file in files)
+    _check_place(path)
     folders = [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        source_file.write_text(source, encoding="utf-8", newline="\n")
-        report_file.write_text(report_text(report), encoding="utf-8", newline="\n")
-        contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
-        save_file(contiguous, weights_file, metadata={"format": "pt"})
-        shutil.copymode(source_file, weights_file)  # safetensors lets nobody else read its files
-        for file in new:
-            with file.open("rb+") as written:
-                os.fsync(written.fileno())
-        _rename(new, files)
+        for folder in folders:
+            sync_folder(folder.parent)
+        with locked(lock_of(path)):
+            recover(path)
+            _check_free(path, force)
+            part = work_folder(path)
+            try:
+                _write_files(part / path.name, source, weights, report)
+                commit(part, path)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or reason_of(error)
         raise PrunecoreError(
@@ -166,45 +232,23 @@ def save_set(
             "Nothing was left behind."
         ) from error
     finally:
-        for file in new:
-            file.unlink(missing_ok=True)
         for folder in folders:
             with suppress(OSError):  # it holds the set
                 folder.rmdir()
-    weights_file, report_file, source_file = files
+    weights_file, report_file, source_file = files_of(path)
     return source_file, weights_file, report_file
 
 
-def _files(path: Path) -> tuple[Path, Path, Path]:
-    weights, report, source = (path.with_suffix(suffix) for suffix in SUFFIXES)
-    return weights, report, source
-
-
-def _beside(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{os.getpid()}")
-
-
-def _aside(file: Path) -> Path:
-    """Where an old file lies while a new one takes its place."""
-    return file.with_name(f"{file.name}.old")
-
-
-def _rename(new: Sequence[Path], files: Sequence[Path]) -> None:
-    """Put new files in the place of old ones; the old ones come back if one cannot be."""
-    done: list[tuple[Path, Path]] = []
-    try:
-        for source, file in zip(new, files, strict=True):
-            old = _aside(source)
-            if file.exists():
-                file.replace(old)
-            done.append((file, old))
-            source.replace(file)
-    except BaseException:  # an interrupt must not leave half a set either
-        for file, old in done:
-            if old.exists():
-                old.replace(file)
-            else:
-                file.unlink(missing_ok=True)
-        raise
-    for _, old in done:
-        old.unlink(missing_ok=True)
+def _write_files(
+    path: Path, source: str, weights: Mapping[str, Tensor], report: MutableMapping[str, Any]
+) -> None:
+    files = weights_file, report_file, source_file = files_of(path)
+    source_file.write_text(source, encoding="utf-8", newline="\n")
+    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+    save_file(contiguous, weights_file, metadata={"format": "pt"})
+    shutil.copymode(source_file, weights_file)  # safetensors lets nobody else read its files
+    report["sha256"] = {"source": hash_of(source_file), "weights": hash_of(weights_file)}
+    report_file.write_text(report_text(report), encoding="utf-8", newline="\n")
+    for file in files:
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())

@@ -291,7 +291,6 @@ def test_an_existing_set_is_replaced_only_by_force(
 def test_a_list_resumes_where_it_was_cut_off(invoke: Invoke, calls: list[dict[str, Any]]) -> None:
     levels = ["--level", "50", "--level", "99", "--level", "30"]
     assert invoke("prune", "nets.py:tiny", *levels).exit_code == 1
-    Path("tiny_50.py").write_text("edited = 1\n")
     levels[3] = "70"
     result = invoke("prune", "nets.py:tiny", *levels, "--json")
     assert result.exit_code == 0, result.output
@@ -300,10 +299,25 @@ def test_a_list_resumes_where_it_was_cut_off(invoke: Invoke, calls: list[dict[st
     assert note in result.stderr
     asked = [json.loads(line)["level"]["asked"] for line in result.stdout.splitlines()]
     assert asked == [50, 70, 30]
-    assert Path("tiny_50.py").read_text() == "edited = 1\n"
     assert invoke("prune", "nets.py:tiny", *levels, "--force").exit_code == 0
     assert len(calls) == 6
-    assert Path("tiny_50.py").read_text() == "x = 1\n"
+
+
+@pytest.mark.parametrize("suffix", [".py", ".safetensors"])
+def test_a_set_that_is_mixed_is_not_skipped(
+    invoke: Invoke, calls: list[dict[str, Any]], suffix: str
+) -> None:
+    levels = ["--level", "50", "--level", "30"]
+    assert invoke("prune", "nets.py:tiny", *levels).exit_code == 0
+    whole = Path(f"tiny_50{suffix}").read_bytes()
+    Path(f"tiny_50{suffix}").write_bytes(b"of another set")
+    result = invoke("prune", "nets.py:tiny", *levels)
+    assert result.exit_code == 2
+    assert f"as tiny_50{suffix} is not what was written with tiny_50.json" in result.stderr
+    assert "replace it with --force" in result.stderr
+    assert len(calls) == 2
+    assert invoke("prune", "nets.py:tiny", *levels, "--force").exit_code == 0
+    assert Path(f"tiny_50{suffix}").read_bytes() == whole
 
 
 @pytest.mark.parametrize(
@@ -359,6 +373,7 @@ def test_a_set_that_is_not_whole_is_not_skipped(
     result = invoke("prune", "nets.py:tiny", *levels)
     assert result.exit_code == 2
     assert "tiny_50.py exists." in result.stderr
+    assert "not whole, as tiny_50.json is missing: replace it with --force" in result.stderr
 
 
 def test_a_count_writes_so_many_networks_from_seed_after_seed(

@@ -159,13 +159,21 @@ def test_a_line_is_the_same_report(built: dict[str, Any]) -> None:
     assert "\n" not in line
 
 
-def test_what_is_built_is_a_whole_report(built: dict[str, Any]) -> None:
-    assert report.what_is_wrong(json.loads(report.report_text(built))) is None
+HASHES = {"source": "0a" * 32, "weights": "1b" * 32}
 
 
-@pytest.mark.parametrize("key", sorted(KEYS))
-def test_a_key_that_is_missing_is_named(built: dict[str, Any], key: str) -> None:
-    wrong = report.what_is_wrong({name: built[name] for name in built if name != key})
+@pytest.fixture
+def saved(built: dict[str, Any]) -> dict[str, Any]:
+    return {**built, "sha256": HASHES}
+
+
+def test_what_is_saved_is_a_whole_report(saved: dict[str, Any]) -> None:
+    assert report.what_is_wrong(json.loads(report.report_text(saved))) is None
+
+
+@pytest.mark.parametrize("key", sorted(KEYS | {"sha256"}))
+def test_a_key_that_is_missing_is_named(saved: dict[str, Any], key: str) -> None:
+    wrong = report.what_is_wrong({name: saved[name] for name in saved if name != key})
     assert wrong is not None
     assert wrong.startswith(f"{key}")
 
@@ -178,6 +186,8 @@ def test_a_key_that_is_missing_is_named(built: dict[str, Any], key: str) -> None
         ("mode", [None, 3, ["l1-norm"]]),
         ("seed", [-1, 0.5, True, None]),
         ("fingerprint", [3, [], True]),
+        ("sha256", [None, "0a" * 32, {}, {"source": "0a" * 32}, {**HASHES, "weights": 3}]),
+        ("sha256", [{**HASHES, "source": text} for text in ("", "0" * 63, "G" * 64, "0A" * 32)]),
         ("inputs", [None, [], {}, {"shapes": [[3]]}, {"shapes": [3], "named": {}}]),
         ("inputs", [{"shapes": [[size]], "named": {}} for size in (0, True, None, "3", [3])]),
         ("inputs", [{"shapes": [[]], "named": {}}, {"shapes": [], "named": {"x": 3}}]),
@@ -204,10 +214,10 @@ def test_a_key_that_is_missing_is_named(built: dict[str, Any], key: str) -> None
     ],
 )
 def test_a_value_that_cannot_be_is_named_with_what_is_expected(
-    built: dict[str, Any], key: str, values: list[Any]
+    saved: dict[str, Any], key: str, values: list[Any]
 ) -> None:
     for value in values:
-        wrong = report.what_is_wrong({**built, key: value})
+        wrong = report.what_is_wrong({**saved, key: value})
         assert wrong is not None, value
         assert wrong.startswith(f"{key}: ")
         assert wrong.startswith(f"{key}: expected ")
