@@ -92,7 +92,7 @@ def kill_many(job: str, count: int, seed: int) -> None:
     new = sets_in(out)
     assert all(old[name] != new[name] for name in new)
     drawn, killed = random.Random(seed), 0
-    for _ in range(count):
+    while killed < count:  # of a busy machine the first run tells little
         shutil.rmtree(out)
         if force:
             shutil.copytree(before, out)
@@ -106,7 +106,6 @@ def kill_many(job: str, count: int, seed: int) -> None:
         assert not [file for file in out.iterdir() if file.name.startswith(".")]
         assert sets_in(out).keys() == new.keys()
         check(out, old if force else {}, new)
-    assert killed >= count / 2
 
 
 def check(out: Path, old: dict[str, dict[str, bytes]], new: dict[str, dict[str, bytes]]) -> None:
