@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within, named_plain_tensors
 from prunecore.channels.records import TRAINING
-from prunecore.channels.stored import check_stored
+from prunecore.channels.stored import check_stored, type_of
 from prunecore.errors import PrunecoreError, VerificationError, WeightsError, check_kind
 from prunecore.escaping import shown
-from prunecore.files.storage import read_report
+from prunecore.files.storage import hash_of, read_report
 from prunecore.files.weights import check_weights_file, read_weights
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.plugins import loading as plugin_registry
@@ -68,7 +69,8 @@ def verify(
         example_kwargs: example inputs that the network is given by name.
 
     Raises:
-        VerificationError: the two do not agree.
+        VerificationError: the two do not agree, or a tensor is not the slice of the original's
+            that its report tells of.
         WeightsError: a refitted tensor is not finite.
         PrunecoreError: the set is not complete, or was not made from this network.
 
@@ -92,6 +94,70 @@ def verify_set(file: Path, model: nn.Module, inputs: Inputs | None) -> Verificat
         inputs: what it is called with; where not given, inputs like those that the set was made
             with are drawn.
     """
+    read = _read(file, model, inputs)
+    network = network_of(file, read.report["model"], read.weights)
+    if read.changed:  # the file is proven with what was cut; the weights fit it, and are other ones
+        proven = {
+            name: read.cut[name] if name in read.changed else read.weights[name]
+            for name in read.weights
+        }
+        network = network_of(file, read.report["model"], proven)
+    try:
+        found = verify_network(read.keep.model, read.keep, network, read.inputs)
+    except VerificationError as error:
+        raise VerificationError(
+            f"{str(error).splitlines()[0]}\nThe file was edited since, or the network has not the "
+            "weights that it was made from: give those, or prune anew."
+        ) from error
+    return Verification(**found, recovered=tuple(sorted(read.changed)))
+
+
+@beside_others()
+def check_set(file: Path, model: nn.Module, inputs: Inputs | None) -> tuple[str, ...]:
+    """Check a written set without running any of its file; see `verify_set`.
+
+    The text is what its report was written with, and each tensor is the slice that the report
+    tells of. What the text computes is not known then.
+
+    Returns:
+        The names of the tensors that were refitted or estimated anew, which are finite.
+
+    Raises:
+        PrunecoreError: the text was changed since, or as `verify`.
+    """
+    read = _read(file, model, inputs)
+    if hash_of(file) != read.report["sha256"]["source"]:
+        raise PrunecoreError(
+            f"{shown(file)} is not the text that was written with its report: it was edited since, "
+            "or is of another set.\nRead it, and check it by running it, without --no-run; or "
+            "write the set again."
+        )
+    return tuple(sorted(read.changed))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What there is to know of a set without its file.
+
+    Attributes:
+        report: the set's.
+        weights: the set's.
+        keep: what stays of the original, as the report says.
+        inputs: what the original is called with.
+        cut: the original's weights, cut to that.
+        changed: the names of those that were refitted or estimated anew.
+    """
+
+    report: Mapping[str, Any]
+    weights: dict[str, Tensor]
+    keep: Keep
+    inputs: Inputs
+    cut: Mapping[str, Tensor]
+    changed: set[str]
+
+
+def _read(file: Path, model: nn.Module, inputs: Inputs | None) -> _Read:
+    """Read a set's report and weights, and check them against the original."""
     report = read_report(file)
     weights_file = file.with_suffix(".safetensors")
     check_weights_file(weights_file)
@@ -107,20 +173,58 @@ def verify_set(file: Path, model: nn.Module, inputs: Inputs | None) -> Verificat
         dependencies = walk(model, inputs, plugins, [*hooks, *drop], strict=False)
     check_stored(model, dependencies)
     keep = _keep(model, dependencies, report, file)
-    network = network_of(file, report["model"], weights)
     changed = _recovered(report, weights, file)
-    if changed:  # the file is proven with what was cut; the weights fit it, and are other ones
-        cut = transfer_weights(model, keep, plugins)
-        proven = {name: cut[name] if name in changed else weights[name] for name in weights}
-        network = network_of(file, report["model"], proven)
-    try:
-        found = verify_network(model, keep, network, inputs)
-    except VerificationError as error:
+    cut = transfer_weights(model, keep, plugins)
+    _check_weights(weights_file, weights, cut, changed)
+    if changed and hash_of(weights_file) != report["sha256"]["weights"]:
+        raise WeightsError(
+            f"{shown(weights_file)} is not what was written with its report, and what was refitted "
+            "in it can be compared with nothing else: it was changed since, or is of another set."
+            "\nWrite the set again, with --force."
+        )
+    return _Read(report, weights, keep, inputs, cut, changed)
+
+
+def _check_weights(
+    file: Path, weights: Mapping[str, Tensor], cut: Mapping[str, Tensor], changed: set[str]
+) -> None:
+    """Check that each tensor is the slice of the original that the report tells of.
+
+    Args:
+        file: of the weights.
+        weights: what it holds.
+        cut: the original's, cut.
+        changed: the names of those that were refitted, which have other values.
+
+    Raises:
+        VerificationError: one is something else, or there is one too many or too few.
+    """
+    for name in sorted({*weights, *cut}):
+        if name not in cut:
+            what = "which the written network does not have"
+        elif name not in weights:
+            what = "which is missing"
+        elif weights[name].shape != cut[name].shape:
+            shapes = [tuple(tensor.shape) for tensor in (weights[name], cut[name])]
+            what = f"of shape {shapes[0]} in place of {shapes[1]}"
+        elif weights[name].dtype != cut[name].dtype:
+            what = f"of {type_of(weights[name])} in place of {type_of(cut[name])}"
+        elif name not in changed and not _are_same(weights[name], cut[name]):
+            what = "whose values are not the original's"
+        else:
+            continue
         raise VerificationError(
-            f"{str(error).splitlines()[0]}\nThe file was edited since, or the network has not the "
-            "weights that it was made from: give those, or prune anew."
-        ) from error
-    return Verification(**found, recovered=tuple(sorted(changed)))
+            f"{shown(file)} does not hold what its report says is kept, first at {shown(name)}, "
+            f"{what}.\nIt was changed since, or the network has not the weights that it was made "
+            "from: give those, or prune anew."
+        )
+
+
+def _are_same(ours: Tensor, theirs: Tensor) -> bool:
+    """True if two tensors of one shape and type hold the same bytes: NaN is itself."""
+    return torch.equal(
+        *(x.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for x in (ours, theirs))
+    )
 
 
 def _recovered(report: Mapping[str, Any], weights: Mapping[str, Tensor], file: Path) -> set[str]:

@@ -339,6 +339,12 @@ def inspect(
 @options.module
 @options.arguments
 @options.seed
+@click.option(
+    "--no-run",
+    is_flag=True,
+    help="Run nothing of FILE: check that its text is the written one, and each tensor of the "
+    "weights against MODEL's.",
+)
 @options.debug
 def verify(
     file: Path,
@@ -349,8 +355,11 @@ def verify(
     module: str | None,
     arguments: dict[str, Any],
     seed: int | None,
+    no_run: bool,
 ) -> None:
     """Check the written FILE against MODEL, the network that it was made from.
+
+    FILE is imported, which runs it, as MODEL is: read first what is a stranger's, or give --no-run.
 
     Give the weights (or the seed), arguments and input shape that it was made with.
     """
@@ -363,20 +372,31 @@ def verify(
     values.check_inputs(input_shape, inputs)
     with redirect_stdout(sys.stderr):
         loaded = jobs.part_of(jobs.load(model, arguments, weights, seed or 0), module)
-        found = verification.verify_set(
-            file, loaded.model, inputs or (of_shape(input_shape) if input_shape else None)
-        )
-    tried = "1 input" if found.inputs == 1 else f"{found.inputs} inputs"
-    options.say(
-        f"{file} computes what {model} does without the removed channels: relative difference "
-        f"at most {found.max_relative_difference:.0e} over {tried}."
-    )
-    if found.recovered:
+        called_with = inputs or (of_shape(input_shape) if input_shape else None)
+        if no_run:
+            recovered = verification.check_set(file, loaded.model, called_with)
+            found = (
+                f"is the text that was written, and its weights are those of {model} without the "
+                "removed channels. Nothing of it was run: what it computes was not compared."
+            )
+        else:
+            proof = verification.verify_set(file, loaded.model, called_with)
+            recovered = proof.recovered
+            found = (
+                f"computes what {model} does without the removed channels: relative difference "
+                f"at most {proof.max_relative_difference:.0e} over {_inputs(proof.inputs)}."
+            )
+    options.say(f"{file} {found}")
+    if recovered:
+        proven = f"That proves the file with the weights of {model} as they were cut. "
         options.say(
-            f"That proves the file with the weights of {model} as they were cut. "
-            f"{len(found.recovered)} tensors were refitted or estimated anew afterwards: they are "
-            "finite, and not compared."
+            f"{'' if no_run else proven}{len(recovered)} tensors were refitted or estimated anew "
+            "afterwards: they are finite, and not compared."
         )
+
+
+def _inputs(number: int) -> str:
+    return "1 input" if number == 1 else f"{number} inputs"
 
 
 @main.command()
