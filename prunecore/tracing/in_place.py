@@ -118,10 +118,10 @@ def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[De
     """True if anything but the result of a change is read afterwards of what it changes."""
     seen = _read_later(node.graph, place, set(list(node.graph.nodes)[place + 1 :]))
     changed: Any = node.args[0]
-    if any(_is_unchanging(changed, decider) for decider in deciders):
-        return False
     memory = _memory(changed, module)
     if all(memory.isdisjoint(_memory(other, module)) for other in seen):
+        return False
+    if any(_is_unchanging(changed, decider) for decider in deciders):
         return False
     try:
         return any(_share(changed, other, decider) for decider in deciders for other in seen)

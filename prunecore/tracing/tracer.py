@@ -358,6 +358,8 @@ class OneLevel(fx.Tracer):
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
         """A node for a parameter or buffer that is read."""
+        if not isinstance(attr_val, Tensor):
+            return attr_val
         is_buffer = any(attr_val is buffer for _, buffer in self.root.named_buffers())
         if self.decider.is_computing or (is_buffer and not self._is_stored(attr_val)):
             return attr_val
