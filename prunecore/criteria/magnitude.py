@@ -17,6 +17,7 @@ from prunecore.criteria.members import (
     mean_absolute,
     norms_of,
     numbered_groups,
+    numbers_at,
     reduced,
     scores_of,
     weight_values,
@@ -32,7 +33,7 @@ def magnitude(context: ScoringContext) -> NDArray[np.float64]:
     What makes it, what reads it and the norms between count alike, as in the group importance of
     Fang et al., "DepGraph: Towards Any Structural Pruning", 2023, arXiv 2301.12900.
     """
-    return _by_weights(context, lambda rows: norms_of(rows, 1), Choice(PARTS, "mean", "group"))
+    return _by_weights(context, _l1_norm, Choice(PARTS, "mean", "group"))
 
 
 def l1_norm(context: ScoringContext) -> NDArray[np.float64]:
@@ -49,7 +50,7 @@ def l2_norm(context: ScoringContext) -> NDArray[np.float64]:
 
     After He et al., "Soft Filter Pruning", 2018, arXiv 1808.06866.
     """
-    return _by_weights(context, lambda rows: norms_of(rows, 2) / rows.shape[1] ** 0.5, _FILTERS)
+    return _by_weights(context, _root_mean_square, _FILTERS)
 
 
 def bn_scale(context: ScoringContext) -> NDArray[np.float64]:
@@ -78,21 +79,34 @@ def lamp(context: ScoringContext) -> NDArray[np.float64]:
     """
     how = completed(context.scoring, Choice(PARTS, "mean", "none"))
     count = context.dependencies.count
-    found = weight_values(context, lambda rows: norms_of(rows, 2) ** 2, how.members)
+    found = weight_values(context, _sum_of_squares, how.members)
     squares = reduced(found, count, how.reduce)
     return finished(context, _shares(squares, numbered_groups(context.dependencies)), found, how)
 
 
 def _by_weights(
-    context: ScoringContext, value: Callable[[Tensor], Tensor], default: Choice
+    context: ScoringContext, value: Callable[[Tensor, int], Tensor], default: Choice
 ) -> NDArray[np.float64]:
     how = completed(context.scoring, default)
     return scores_of(context, weight_values(context, value, how.members), how)
 
 
-def _mean_distance(rows: Tensor) -> Tensor:
-    exact = rows.double()
-    return torch.cdist(exact, exact, compute_mode="use_mm_for_euclid_dist").mean(1)
+def _l1_norm(tensor: Tensor, axis: int) -> Tensor:
+    return norms_of(tensor, axis, 1)
+
+
+def _sum_of_squares(tensor: Tensor, axis: int) -> Tensor:
+    return norms_of(tensor, axis, 2) ** 2
+
+
+def _root_mean_square(tensor: Tensor, axis: int) -> Tensor:
+    return norms_of(tensor, axis, 2) / numbers_at(tensor, axis) ** 0.5
+
+
+def _mean_distance(tensor: Tensor, axis: int) -> Tensor:
+    exact = tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1).double()
+    distances: Tensor = torch.cdist(exact, exact, compute_mode="use_mm_for_euclid_dist")
+    return distances.mean(1)
 
 
 def _shares(squares: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ _SMALLEST = 1e-30  # in the place of a mean that nothing can be divided by
 
 
 def weight_values(
-    context: ScoringContext, value: Callable[[Tensor], Tensor], members: Sequence[Part]
+    context: ScoringContext, value: Callable[[Tensor, int], Tensor], members: Sequence[Part]
 ) -> list[Values]:
     """The values of the weights that are bound to channels, member by member.
 
@@ -51,8 +51,7 @@ def weight_values(
 
     Args:
         context: what is scored.
-        value: of what lies at each place of an axis, shape `(places, numbers)`; returns one for
-            each place.
+        value: of what lies at each place of a tensor's axis; returns one for each place.
         members: the parts that count.
     """
     dependencies = context.dependencies
@@ -65,9 +64,7 @@ def weight_values(
         for axis, index in bound.items():
             part = _part(name, axis, tensor, makes)
             if part in members:
-                apart = tensor.detach().movedim(axis, 0)
-                rows = apart.flatten(1) if tensor.ndim > 1 else apart[:, None]
-                values = value(rows).double().cpu().numpy()
+                values = value(tensor.detach(), axis).double().cpu().numpy()
                 found.append((dependencies.axes[index], values))
     return found
 
@@ -80,16 +77,30 @@ def _part(name: str, axis: int, tensor: Tensor, makes: set[tuple[str, int]]) -> 
     return None if is_bias(name) else "norms"
 
 
-def norms_of(rows: Tensor, order: int) -> Tensor:
-    """The l1 or l2 norm of each row; half-precision weights are added up in float32."""
-    exact = rows.dtype if rows.dtype in (torch.float32, torch.float64) else torch.float32
-    norms: Tensor = torch.linalg.vector_norm(rows, ord=order, dim=1, dtype=exact)
-    return norms
+_BLOCK = 1 << 17  # numbers that are added up at once, few enough for a cache
 
 
-def mean_absolute(rows: Tensor) -> Tensor:
-    """The mean absolute weight of each row."""
-    return norms_of(rows, 1).double() / rows.shape[1]
+def norms_of(tensor: Tensor, axis: int, order: int) -> Tensor:
+    """The l1 or l2 norm of what lies at each place of an axis; float16 is added up in float32."""
+    exact = tensor.dtype if tensor.dtype in (torch.float32, torch.float64) else torch.float32
+    others = [other for other in range(tensor.ndim) if other != axis]
+    step = max(1, _BLOCK * len(tensor) // max(1, tensor.numel()))
+    sums = []
+    for block in torch.split(tensor, step):
+        powers = block.to(exact).abs() if order == 1 else block.to(exact).square()
+        sums.append(powers.sum(others) if others else powers)
+    total = torch.cat(sums) if axis == 0 else torch.stack(sums).sum(0)
+    return total if order == 1 else total.sqrt()
+
+
+def numbers_at(tensor: Tensor, axis: int) -> int:
+    """How many numbers lie at each place of an axis."""
+    return tensor.numel() // max(1, tensor.shape[axis])
+
+
+def mean_absolute(tensor: Tensor, axis: int) -> Tensor:
+    """The mean absolute weight at each place of an axis."""
+    return norms_of(tensor, axis, 1).double() / numbers_at(tensor, axis)
 
 
 def reduced(found: Sequence[Values], count: int, how: Reduction) -> NDArray[np.float64]:
