@@ -154,7 +154,7 @@ class Keep:
             columns, run = self._columns(bound[1])
             rows = torch.from_numpy(self._axes[bound[0]]).to(cut.device)
             runs = cut.reshape(cut.shape[0], -1, run, *cut.shape[2:])
-            return runs[rows[:, None], columns.to(cut.device)].flatten(1, 2)
+            return _selected(runs, rows, columns.to(cut.device)).flatten(1, 2)
         for axis in cut_axes:
             cut = cut.index_select(axis, torch.from_numpy(self._axes[bound[axis]]).to(cut.device))
         return cut
@@ -166,3 +166,16 @@ class Keep:
         if len(array) % run or (array.reshape(-1, run) != array[::run, None]).any():
             run = 1
         return torch.from_numpy(kept[::run] // run), run
+
+
+_BLOCK = 1 << 17  # numbers that are copied at once, few enough for a cache
+
+
+def _selected(tensor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The places of a tensor in these rows and columns, its first two axes."""
+    selected = tensor.new_empty(len(rows), len(columns), *tensor.shape[2:])
+    step = max(1, _BLOCK * len(tensor) // tensor.numel())
+    for start in range(0, len(rows), step):
+        block = tensor.index_select(0, rows[start : start + step])
+        torch.index_select(block, 1, columns, out=selected[start : start + step])
+    return selected
