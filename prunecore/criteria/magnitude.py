@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -100,7 +101,7 @@ def _sum_of_squares(tensor: Tensor, axis: int) -> Tensor:
 
 
 def _root_mean_square(tensor: Tensor, axis: int) -> Tensor:
-    return norms_of(tensor, axis, 2) / numbers_at(tensor, axis) ** 0.5
+    return norms_of(tensor, axis, 2) / math.sqrt(numbers_at(tensor, axis))
 
 
 def _mean_distance(tensor: Tensor, axis: int) -> Tensor:
