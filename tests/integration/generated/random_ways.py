@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
+import torch
+from hypothesis import assume
 from hypothesis import strategies as st
 from torch import nn
 
@@ -49,4 +53,17 @@ def ways(draw: Draw) -> tuple[nn.Module, list[tuple[int, ...]]]:
     arguments = "".join(f", {name}=None" for name in inputs)
     lines = [f"def forward(self, x{arguments}):", *drawing.lines, f"    return {drawing.result()}"]
     shape = (SIDE, width) if has_rows else (width, SIDE, SIDE)
-    return drawn(drawing.children, "\n".join(lines) + "\n"), [shape] * (1 + len(inputs))
+    network, shapes = drawn(drawing.children, "\n".join(lines) + "\n"), [shape] * (1 + len(inputs))
+    assume(_runs(network, shapes))
+    return network, shapes
+
+
+def _runs(network: nn.Module, shapes: list[tuple[int, ...]]) -> bool:
+    """Whether a network runs in both modes: what a branch alone puts into a list may be lacking."""
+    try:
+        for is_training in (True, False):
+            with torch.no_grad():
+                copy.deepcopy(network).train(is_training)(*(torch.rand(2, *s) for s in shapes))
+    except (IndexError, RuntimeError):
+        return False
+    return True
