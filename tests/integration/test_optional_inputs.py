@@ -162,6 +162,16 @@ def swaps_in_training(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
     return net.last(torch.sigmoid(y) - z * 0.5)
 
 
+def looks_at_one_of_two(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    y = net.first(x)
+    if net.training:
+        if other is None:
+            net.second(y)
+        else:
+            net.skip(other)
+    return net.last(y)
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -174,6 +184,7 @@ def swaps_in_training(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
         in_training_too,
         adds_in_training,
         swaps_in_training,
+        looks_at_one_of_two,
     ],
 )
 @pytest.mark.parametrize("level", [20, 50])

@@ -41,8 +41,6 @@ from prunecore.writing.text import (
     one_line,
 )
 
-_BODY = 8  # columns that a forward's statements are indented by
-
 
 def write_forward(
     variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
@@ -190,7 +188,9 @@ class BranchWriter(LoopWriter):
         for choice in branch.choices:
             for source in choice.all_input_nodes:
                 self.uses[source] -= 1
-        self.statements = [*before, *_conditional(self._text(branch.condition), *bodies)]
+        if_so, if_not = bodies
+        text = self._text(branch.condition)
+        self.statements = [*before, *_conditional(text, if_so, if_not, self.indent)]
 
     def _text(self, condition: Condition) -> tuple[str, str]:
         """A condition, and that it does not hold, as they stand behind an `if`."""
@@ -363,7 +363,10 @@ def _computed(node: fx.Node) -> fx.Node:
 
 
 def _conditional(
-    condition: tuple[str, str], if_so: list[AnyStatement], if_not: list[AnyStatement]
+    condition: tuple[str, str],
+    if_so: list[AnyStatement],
+    if_not: list[AnyStatement],
+    indent: int,
 ) -> list[AnyStatement]:
     """The statements under their heads; on one line where each has one value for a name.
 
@@ -371,20 +374,21 @@ def _conditional(
         condition: what decides, and that it does not hold.
         if_so: the statements where it holds.
         if_not: those where it does not.
+        indent: the columns that they are indented by.
     """
     holds, opposite = condition
     if not if_so:
-        return [_under(opposite, if_not)] if if_not else []
+        return [_under(opposite, if_not, indent)] if if_not else []
     if not if_not:
-        return [_under(holds, if_so)]
+        return [_under(holds, if_so, indent)]
     one, other = if_so[0], if_not[0]
     if (
         len(if_so) == len(if_not) == 1
         and isinstance(one, Statement)
         and isinstance(other, Statement)
-        and one.target == other.target
+        and one.target == other.target != ""
         and (choice := _choice_of(condition, one.value, other.value))
-        and len(f"{one.target}{choice.text}") + _BODY <= LINE
+        and len(f"{one.target}{choice.text}") + indent <= LINE
     ):
         return [Statement(one.target, choice)]
     return [Compound(f"if {holds}", tuple(if_so)), Compound("else", tuple(if_not))]
@@ -405,11 +409,11 @@ def _and(*conditions: str) -> str:
     return " and ".join(f"({one})" if " or " in one else one for one in conditions)
 
 
-def _under(condition: str, body: list[AnyStatement]) -> Compound:
+def _under(condition: str, body: list[AnyStatement], indent: int) -> Compound:
     """Statements under an `if`; one condition with theirs where they stand under one, too."""
     inner = body[0]
     if len(body) == 1 and isinstance(inner, Compound) and inner.head.startswith("if "):
         head = f"if {_and(condition, inner.head.removeprefix('if '))}"
-        if len(head) + _BODY <= LINE:
+        if len(head) + indent < LINE:  # a colon comes after it
             return Compound(head, inner.body)
     return Compound(f"if {condition}", tuple(body))
