@@ -538,9 +538,9 @@ def _are_of_one_width(first: Any, second: Any) -> bool:
     """True if two outputs hold tensors with as many channels, or none, along the same axes."""
     if pytree.tree_structure(first) != pytree.tree_structure(second):
         return False
-    pairs = zip(*map(signals_in, (first, second)), strict=True)
-    return all(
+    ours, theirs = map(signals_in, (first, second))
+    return len(ours) == len(theirs) and all(
         one.ids.shape == other.ids.shape
         or (one.ndim == other.ndim and FIXED in (one.ids.max(), other.ids.max()))
-        for one, other in pairs
+        for one, other in zip(ours, theirs, strict=True)
     )
