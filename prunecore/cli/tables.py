@@ -60,6 +60,7 @@ def _agreement(steps: Sequence[Mapping[str, Any]]) -> str:
 
     The steps that were undone are named.
     """
+    steps = [step for step in steps if "agreement" in step]  # the user's own are not judged
     if not steps:
         return ""
     kept = [step["agreement"][1] for step in steps if not step["undone"]]

@@ -228,12 +228,15 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+_MOST = 2**64  # what is larger is no count, and cannot be told of as a float
+
+
 def _is_hash(value: Any) -> bool:
     return _is_text(value) and len(value) == 64 and not set(value) - set("0123456789abcdef")
 
 
 def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST
 
 
 def _is_flag(value: Any) -> bool:
@@ -283,6 +286,22 @@ def _are_inputs(value: Any) -> bool:
     return are_inputs(value) and bool(value["shapes"] or value["named"])
 
 
+def _is_step(value: Any) -> bool:
+    """True of a step of recovery: one of ours, which was judged, or the user's, which never is."""
+    is_step = _has(step=_is_text, changed=_is_list(_is_text), undone=_is_flag)
+    if not is_step(value) or value["step"] == "on_step":
+        return is_step(value) and not value["undone"]
+    return _IS_JUDGED(value)
+
+
+def _is_pair(fits: _Fits) -> _Fits:
+    return lambda value: isinstance(value, list) and len(value) == 2 and all(map(fits, value))
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
 def _or_null(fits: _Fits) -> _Fits:
     return lambda value: value is None or fits(value)
 
@@ -294,6 +313,14 @@ def _are_places(value: Any) -> bool:
         and all(map(_is_whole, value))
         and all(first < second for first, second in itertools.pairwise(value))
     )
+
+
+_IS_JUDGED = _has(
+    held_back=_is_whole,
+    agreement=_is_pair(_or_null(_is_share)),
+    standard_error=_or_null(_is_share),
+    error=_is_pair(lambda value: isinstance(value, float) or _is_whole(value)),
+)
 
 
 _IS_COST = _has(params=_is_whole, macs=_is_whole, bytes=_is_whole)
@@ -331,13 +358,13 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
         _maps_names_to(_is_list(_or_null(_are_places))),
     ),
     "recovered": (
-        "a list of steps, each with its name under step and names of tensors under changed",
-        _is_list(_has(step=_is_text, changed=_is_list(_is_text), undone=_is_flag)),
+        "a list of steps, each with step, changed and undone, and what it was judged by",
+        _is_list(_is_step),
     ),
     "steps": ("a whole number", _is_whole),
     "tried": ("a list of criteria", _is_list(lambda value: isinstance(value, dict))),
     "scoring": ("a mapping", lambda value: isinstance(value, dict)),
-    "limits": ("a mapping", lambda value: isinstance(value, dict)),
+    "limits": ("a mapping, a whole number under round_to", _has(round_to=_is_whole)),
     "groups": (
         "a list of layers with channels",
         _is_list(_has(layers=_is_list(_is_text), channels=_is_list(_is_whole))),

@@ -100,7 +100,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
                 "steps": 1,
                 "tried": [],
                 "scoring": {},
-                "limits": {},
+                "limits": {"round_to": 1},
                 "fixed_arguments": [],
                 "needed_arguments": [],
                 "left_whole": [{"layer": "fc", "reason": "it is shy"}],

@@ -27,7 +27,7 @@ WHOLE_REPORT = {
     "steps": 1,
     "tried": [],
     "scoring": {},
-    "limits": {},
+    "limits": {"round_to": 1},
     "schema": 1,
     "model": "net",
     "mode": "random",
