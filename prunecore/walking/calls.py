@@ -26,7 +26,7 @@ IN_EVAL: Mapping[Condition, bool] = {}  # and without optional inputs
 
 def picking(trace: Trace, node: fx.Node) -> list[tuple[Signal, Picked]]:
     """The tensors that a call has taken places for, and these; none if it takes none."""
-    if node.op not in ("call_function", "call_method"):
+    if node.op not in ("call_function", "call_method") or node.target is choose:
         return []
     values = [trace.values[source] for source in node.all_input_nodes]
     if not any(isinstance(value, Signal) for value in values):

@@ -162,6 +162,13 @@ def swaps_in_training(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
     return net.last(torch.sigmoid(y) - z * 0.5)
 
 
+def swaps_halves_of_many(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
+    one, another = net.first(x).chunk(2, 1)
+    if other is None and x.shape[0] % 2:
+        one, another = another, one
+    return net.last(torch.cat([one.relu(), another], 1))
+
+
 def looks_at_one_of_two(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
     y = net.first(x)
     if net.training:
@@ -185,6 +192,7 @@ def looks_at_one_of_two(net: Any, x: Tensor, other: Tensor | None) -> Tensor:
         adds_in_training,
         swaps_in_training,
         looks_at_one_of_two,
+        swaps_halves_of_many,
     ],
 )
 @pytest.mark.parametrize("level", [20, 50])
