@@ -134,6 +134,7 @@ VALUES = list(_values())
 
 @pytest.mark.parametrize(("holder", "value"), VALUES)
 def test_a_value_is_written_or_refused(holder: Holder, value: Any) -> None:
+    torch.manual_seed(0)  # whether a value is met at all depends on the weights
     net = holder(value).eval()
     x = torch.rand(2, *SHAPE)
     with torch.no_grad():
