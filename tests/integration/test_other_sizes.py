@@ -216,6 +216,15 @@ def differs_before_it_asks(net: Any, x: Tensor) -> Tensor:
     return net.last(y if x.shape[2] > 8 else y.relu())
 
 
+def asks_of_what_else_is_dead(net: Any, x: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    y = x.flatten(2).reshape(b, c, h, w)
+    z = net.first(net.last(net.first(x))[:, :3])
+    if x.shape[2] > 8:
+        y = z[:, :3]
+    return net.last(net.first(y) + z)
+
+
 def asks_again_in_training(net: Any, x: Tensor) -> Tensor:
     if not net.training:
         _, _, _, _ = x.shape
@@ -236,7 +245,13 @@ def changes_in_training(net: Any, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "function",
-    [changes_in_training, shapes_in_training, differs_before_it_asks, asks_again_in_training],
+    [
+        changes_in_training,
+        shapes_in_training,
+        differs_before_it_asks,
+        asks_again_in_training,
+        asks_of_what_else_is_dead,
+    ],
 )
 def test_training_that_differs_beside_a_branch_on_sizes(function: Any) -> None:
     small = prunecore.prune(Net(function), torch.randn(2, 3, 8, 8), 40)

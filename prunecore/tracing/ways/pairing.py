@@ -125,8 +125,13 @@ def in_prefix(theirs: fx.Node, ours: fx.Node) -> dict[fx.Node, fx.Node] | None:
     """
     numbers = _numbered(theirs, ours)
     before = [_before(guard) for guard in (theirs, ours)]
-    known = {numbers[node]: node for node in before[1]}
-    pairs = {node: known[numbers[node]] for node in before[0] if numbers[node] in known}
+    told = [[numbers[node] for node in nodes] for nodes in before]
+    match = SequenceMatcher(None, told[0], told[1], autojunk=False)
+    pairs = {
+        before[0][one + place]: before[1][other + place]
+        for one, other, size in match.get_matching_blocks()
+        for place in range(size)
+    }
     paired = {*pairs, *pairs.values()}
     for node in itertools.chain(*before):
         if node not in paired and (node.op == "call_module" or is_in_place(node)):
@@ -137,7 +142,8 @@ def in_prefix(theirs: fx.Node, ours: fx.Node) -> dict[fx.Node, fx.Node] | None:
 def _numbered(*guards: fx.Node) -> dict[fx.Node, Hashable]:
     """The nodes before assertions in their graphs, with one number for what is one.
 
-    Each computes the same of the same, after as many changes in place and as often before.
+    Each computes the same of the same, after as many changes in place; the calls of a module are
+    told from each other.
     """
     numbers: dict[fx.Node, Hashable] = {}
     known: dict[Hashable, int] = {}
@@ -146,7 +152,8 @@ def _numbered(*guards: fx.Node) -> dict[fx.Node, Hashable]:
         for node in _before(guard):
             what = _described(node, numbers), changes
             seen[what] += 1
-            numbers[node] = known.setdefault((what, seen[what]), len(known))
+            often = seen[what] if node.op == "call_module" else 1
+            numbers[node] = known.setdefault((what, often), len(known))
             changes += is_in_place(node)
     return numbers
 
