@@ -61,14 +61,14 @@ def with_prunecore(model: nn.Module, verify: bool = False) -> nn.Module:
 
 def with_torch_pruning(model: nn.Module) -> nn.Module:
     """Half of the channels of every layer, in place."""
-    classifier = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     pruner = torch_pruning.pruner.MagnitudePruner(
         model,
         torch.randn(1, *INPUT_SHAPE),
         importance=torch_pruning.importance.MagnitudeImportance(p=1),
         pruning_ratio=0.5,
         global_pruning=False,
-        ignored_layers=[classifier],
+        ignored_layers=layers[-1:],
     )
     pruner.step()
     return model
