@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from prunecore.channels.blocks import rows_at_once
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.ids import Ids
 from prunecore.channels.names import is_within, module_paths, tensor_names, tied_to
@@ -168,13 +169,10 @@ class Keep:
         return torch.from_numpy(kept[::run] // run), run
 
 
-_BLOCK = 1 << 17  # numbers that are copied at once, few enough for a cache
-
-
 def _selected(tensor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The places of a tensor in these rows and columns, its first two axes."""
     selected = tensor.new_empty(len(rows), len(columns), *tensor.shape[2:])
-    step = max(1, _BLOCK * len(tensor) // tensor.numel())
+    step = rows_at_once(tensor)
     for start in range(0, len(rows), step):
         block = tensor.index_select(0, rows[start : start + step])
         torch.index_select(block, 1, columns, out=selected[start : start + step])

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from prunecore.channels.blocks import rows_at_once
 from prunecore.channels.dependencies import ChannelArray, Dependencies, groups_of
 from prunecore.channels.names import is_bias
 from prunecore.criteria.criterion import ScoringContext
@@ -77,16 +78,12 @@ def _part(name: str, axis: int, tensor: Tensor, makes: set[tuple[str, int]]) -> 
     return None if is_bias(name) else "norms"
 
 
-_BLOCK = 1 << 17  # numbers that are added up at once, few enough for a cache
-
-
 def norms_of(tensor: Tensor, axis: int, order: int) -> Tensor:
     """The l1 or l2 norm of what lies at each place of an axis; float16 is added up in float32."""
     exact = tensor.dtype if tensor.dtype in (torch.float32, torch.float64) else torch.float32
     others = [other for other in range(tensor.ndim) if other != axis]
-    step = max(1, _BLOCK * len(tensor) // max(1, tensor.numel()))
     sums = []
-    for block in torch.split(tensor, step):
+    for block in torch.split(tensor, rows_at_once(tensor)):
         powers = block.to(exact).abs() if order == 1 else block.to(exact).square()
         sums.append(powers.sum(others) if others else powers)
     total = torch.cat(sums) if axis == 0 else torch.stack(sums).sum(0)

@@ -541,6 +541,6 @@ def _are_of_one_width(first: Any, second: Any) -> bool:
     ours, theirs = map(signals_in, (first, second))
     return len(ours) == len(theirs) and all(
         one.ids.shape == other.ids.shape
-        or (one.ndim == other.ndim and FIXED in (one.ids.max(), other.ids.max()))
+        or (one.ndim == other.ndim and any((x.ids == FIXED).all() for x in (one, other)))
         for one, other in zip(ours, theirs, strict=True)
     )
