@@ -198,7 +198,8 @@ def photographs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and memory, side by side with Torch-Pruning."""
+    """Measure speed and memory, side by side with Torch-Pruning, and how soon commands start."""
     install(session, list(FAMILIES), "bench")
     session.run("python", "benchmarks/speed.py")
     session.run("python", "benchmarks/memory.py")
+    session.run("python", "benchmarks/start.py")

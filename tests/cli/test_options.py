@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -30,18 +31,43 @@ def invoke(error: BaseException | None, *arguments: str) -> Result:
     return CliRunner().invoke(tool, arguments or ["job"])
 
 
-@pytest.mark.parametrize("command", ["--help", "prune --help", "plugins", "--version"])
-def test_what_needs_no_torch_does_not_import_it(command: str) -> None:
+def imported_by(command: str, **environment: str) -> tuple[list[str], set[str]]:
+    """What a command prints in a process of its own, and what of the slow is imported there."""
     code = (
         "import sys; from prunecore.cli.main import main\n"
-        f"sys.argv = ['prunecore', *{command.split()}]\n"
-        "try: main()\n"
+        f"try: main({command.split()}, prog_name='prunecore')\n"
         "except SystemExit: pass\n"
         "slow = {'torch', 'torchvision', 'numpy', 'rich', 'yaml'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {slow}' if slow else 0)"
+        "print(*slow)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+    *printed, slow = done.stdout.splitlines()
+    return printed, set(slow.split())
+
+
+@pytest.mark.parametrize("command", ["--help", "prune --help", "plugins", "--version"])
+def test_what_needs_no_torch_does_not_import_it(command: str) -> None:
+    assert not imported_by(command)[1]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("prunecore ", "plugins"), ("prunecore prune --lev", "--level")]
+)
+def test_completion_does_not_import_torch(typed: str, offered: str) -> None:
+    printed, slow = imported_by(
+        "",
+        _PRUNECORE_COMPLETE="bash_complete",
+        COMP_WORDS=typed,
+        COMP_CWORD=str(len(typed.split(" ")) - 1),
+    )
+    assert f"plain,{offered}" in printed
+    assert not slow
 
 
 @pytest.mark.parametrize(
