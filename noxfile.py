@@ -5,6 +5,7 @@ uv links files from its cache, so that an environment with torch takes a second 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -108,7 +109,26 @@ def parts(session: nox.Session) -> None:
         session.error(f"Without a plugin that knows its layers, it says only: {said}")
 
 
-@nox.session(requires=["lint", "docs", "tests_core", "tests_plugin", "parts", "example"])
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Build every distribution, look into each, and prune where only the wheels are installed."""
+    built = Path("build/distributions").absolute()
+    shutil.rmtree(built, ignore_errors=True)
+    for project in (".", *(f"plugins/prunecore-{family}" for family in FAMILIES)):
+        session.run("uv", "build", "--quiet", f"--out-dir={built}", project)
+    session.install(*map(str, built.glob("*.whl")))  # by their paths: none is looked up
+    elsewhere = Path("benchmarks/elsewhere.py").absolute()
+    with session.chdir(session.create_tmp()):
+        session.run("prunecore", "--help", silent=True)
+        session.run("prunecore", "plugins", "--check", silent=True)
+        session.run("prunecore", "prune", "resnet18", "--level=50", "--force")
+        session.run("python", str(elsewhere), "resnet18_50.py")
+    session.install("--group", "test")
+    session.env["DISTRIBUTIONS"] = str(built)
+    session.run("pytest", "tests/test_distributions.py", "-m=wheels", *session.posargs)
+
+
+@nox.session(requires=["lint", "docs", "tests_core", "tests_plugin", "parts", "wheels", "example"])
 def tests(session: nox.Session) -> None:
     """Run every check: style, types and pages, each part's tests alone, then all together."""
     install(session, list(FAMILIES), "test", "demo", "bench")
