@@ -68,6 +68,19 @@ def test_the_length_may_come_first(call: Any) -> None:
     assert prune(network).report["verified"]
 
 
+def changed(net: Net, x: Tensor) -> Tensor:
+    y = net.attention(x, x, x)[0]
+    other = y.flatten(0, 1)  # a view or a copy
+    y.relu_()
+    return other.view(x.shape)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_what_it_returns_lies_in_memory_as_torch_has_it(batch_first: bool) -> None:
+    torch.manual_seed(0)
+    assert prune(Net(changed, batch_first=batch_first), 10).report["verified"]
+
+
 @pytest.mark.parametrize("heads", [1, 2, 6])
 def test_whole_heads_and_the_width_go(heads: int) -> None:
     block = nn.MultiheadAttention(WIDTH, heads, batch_first=True)

@@ -168,7 +168,9 @@ class MultiheadAttention(nn.Module):
             out = F.scaled_dot_product_attention(q, k, v, mask, dropout)
             weights = None
         out = self.out_proj(out.transpose(1, 2).flatten(2))
-        return out if self.batch_first else out.transpose(0, 1), weights
+        # the length comes first in memory, as in torch's
+        out = out.transpose(0, 1).contiguous()
+        return out.transpose(0, 1) if self.batch_first else out, weights
 
     def project(self, *inputs: Tensor) -> list[Tensor]:
         # query, key and value of all heads, each (batch, heads, length, head width)
