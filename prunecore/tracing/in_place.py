@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.names import is_of_torch
 from prunecore.functions.table import SIGNS
 from prunecore.tracing.guards import Decider, Undecided
-from prunecore.tracing.nodes import IS_PUT_BACK
+from prunecore.tracing.nodes import BY_LAYOUT, IS_PUT_BACK
 
 # What `x += y` and its like call; the operator that leaves `x` alone, and the method of tensors.
 AUGMENTED: Mapping[Callable[..., Any], tuple[Callable[..., Any], str]] = {
@@ -90,14 +91,15 @@ def without_augmented(graph: fx.Graph, module: nn.Module, supplied: Mapping[str,
         supplied: the arguments of its forward that are given, by parameter name.
     """
     deciders = [Decider(module, supplied, in_training) for in_training in (False, True)]
-    for place, node in enumerate(graph.nodes):
-        if node.op == "call_function" and node.target in AUGMENTED:
-            operation, method = AUGMENTED[node.target]
-            node.meta[IS_PUT_BACK] = _is_put_back(node)
-            if node.meta[IS_PUT_BACK] or not _is_seen(node, place, module, deciders):
-                node.target = operation
-            else:
-                node.op, node.target = "call_method", method
+    with _Layouts() as layouts:
+        for place, node in enumerate(graph.nodes):
+            if node.op == "call_function" and node.target in AUGMENTED:
+                operation, method = AUGMENTED[node.target]
+                node.meta[IS_PUT_BACK] = _is_put_back(node)
+                if node.meta[IS_PUT_BACK] or not _is_seen(node, place, module, deciders, layouts):
+                    node.target = operation
+                else:
+                    node.op, node.target = "call_method", method
 
 
 def _is_put_back(node: fx.Node) -> bool:
@@ -114,7 +116,13 @@ def _is_put_back(node: fx.Node) -> bool:
     )
 
 
-def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[Decider]) -> bool:
+def _is_seen(
+    node: fx.Node,
+    place: int,
+    module: nn.Module,
+    deciders: Sequence[Decider],
+    layouts: _Layouts,
+) -> bool:
     """True if anything but the result of a change is read afterwards of what it changes."""
     seen = _read_later(node.graph, place, set(list(node.graph.nodes)[place + 1 :]))
     changed: Any = node.args[0]
@@ -124,7 +132,11 @@ def _is_seen(node: fx.Node, place: int, module: nn.Module, deciders: Sequence[De
     if any(_is_unchanging(changed, decider) for decider in deciders):
         return False
     try:
-        return any(_share(changed, other, decider) for decider in deciders for other in seen)
+        return any(
+            layouts.may_share(decider.value(changed), decider.value(other))
+            for decider in deciders
+            for other in seen
+        )
     except (Undecided, RuntimeError):  # torch raises where shapes alone do not tell
         return True
 
@@ -176,12 +188,44 @@ def _is_new(node: fx.Node, module: nn.Module) -> bool:
     )
 
 
-def _share(node: fx.Node, other: fx.Node, decider: Decider) -> bool:
-    """True if tensors of two nodes lie in the same memory."""
-    return not _storages(node, decider).isdisjoint(_storages(other, decider))
+class _Layouts(TorchFunctionMode):
+    """Notes which tensors may be views of others for inputs of other sizes.
+
+    For a batch of one, or a map of one place, more of them lie in memory in order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sources: dict[int, set[int]] = {}  # memory that what lies in this one may share
+        self._held: list[Any] = []  # so that no other tensor gets the memory of one of them
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Call a function."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func in BY_LAYOUT or "memory_format" in kwargs:
+            self._held += [args, kwargs, result]
+            (place,) = _storages(result)
+            self._sources.setdefault(place, set()).update(_storages((args, kwargs)))
+        return result
+
+    def may_share(self, value: Any, other: Any) -> bool:
+        """True if tensors of two values lie in the same memory, or may for other sizes."""
+        return not self._places(value).isdisjoint(self._places(other))
+
+    def _places(self, value: Any) -> set[int]:
+        waiting, found = [*_storages(value)], set[int]()
+        while waiting:
+            one = waiting.pop()
+            if one not in found:
+                found.add(one)
+                waiting += self._sources.get(one, ())
+        return found
 
 
-def _storages(node: fx.Node, decider: Decider) -> set[int]:
-    """The memory that the tensors of a node lie in."""
-    tensors = [leaf for leaf in pytree.tree_leaves(decider.value(node)) if type(leaf) is Tensor]
+def _storages(value: Any) -> set[int]:
+    """The memory that tensors lie in."""
+    tensors = [leaf for leaf in pytree.tree_leaves(value) if type(leaf) is Tensor]
     return {tensor.untyped_storage()._cdata for tensor in tensors}

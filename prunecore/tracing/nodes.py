@@ -15,6 +15,14 @@ IS_PUT_BACK = "put back"  # ... that it stands for `y[0] += x`, with the assignm
 NAME = "name"  # ... what it is called where forwards that go several ways have one of its name
 IS_COPY = "copy"  # ... that what it returns has to stay a copy of the tensor whose places it takes
 
+# what returns a view of a tensor or a copy, as it lies in memory, which depends on its sizes
+BY_LAYOUT = frozenset(
+    function
+    for name in ("reshape", "reshape_as", "flatten", "ravel", "contiguous")
+    for function in (getattr(torch, name, None), getattr(Tensor, name))
+    if function is not None
+)
+
 
 def without_dead(graph: fx.Graph) -> None:
     """Take out what nothing uses, such as what a forward prints, or a hook that only looks.

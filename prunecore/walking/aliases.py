@@ -23,7 +23,7 @@ from prunecore.channels.ids import Ids
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
-from prunecore.tracing.nodes import IS_COPY, function_of, is_in_place
+from prunecore.tracing.nodes import BY_LAYOUT, IS_COPY, function_of, is_in_place
 from prunecore.tracing.stand_ins.autograd_functions import Applied
 from prunecore.walking.calls import picking, way
 from prunecore.walking.memory import Memory, Replay, Watched, overlap, place
@@ -36,15 +36,6 @@ _UNKNOWN = "a function takes places of it, and what is changed in place is not k
 
 # what is raised where a forward asks for the numbers in a tensor that has none
 _BY_NUMBERS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
-
-
-# A view or a copy of a tensor, as it lies in memory.
-_BY_LAYOUT = frozenset(
-    function
-    for name in ("reshape", "reshape_as", "flatten", "ravel", "contiguous")
-    for function in (getattr(torch, name, None), getattr(Tensor, name))
-    if function is not None
-)
 
 
 # The functions whose copies stay copies, whatever widths there are.
@@ -214,7 +205,7 @@ def _by_layout(trace: Trace) -> Iterator[Call]:
     for node in trace.graph.nodes:
         if node.op not in ("call_function", "call_method"):
             continue
-        if function_of(node) in _BY_LAYOUT:
+        if function_of(node) in BY_LAYOUT:
             (source, *_) = node.all_input_nodes
             signal = trace.values[source]
             if isinstance(signal, Signal) and signal.channel_axes:

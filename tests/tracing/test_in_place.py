@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from prunecore import UnsupportedError
 
+from ..conftest import check_outputs, masked
+
 
 class Net(nn.Module):
     def __init__(self, between: Callable[[Any, Tensor], Tensor]) -> None:
@@ -67,6 +69,37 @@ def test_a_shape_that_is_changed_in_place_is_another_tensor_of_it(
     result = cut(Net(between), 3, 4, 4)
     assert text in result.forward
     assert result.keep.dependencies.removable.any()
+
+
+class Flat(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2)
+
+
+def changed_copy(net: Net, x: Tensor, copied: Tensor) -> Tensor:
+    """Of a batch of one, or a map of one place, what is a copy else is a view."""
+    copied *= 0.5
+    return x * 2
+
+
+LAYOUTS = [
+    lambda net, x: changed_copy(net, x, x[:, :3].contiguous()),
+    lambda net, x: changed_copy(net, x, x.chunk(2, 1)[1].reshape(len(x), 3, -1)),
+    lambda net, x: changed_copy(net, x, torch.flatten(x.transpose(2, 3), 2)),
+    lambda net, x: changed_copy(net, x, net.flat(x.transpose(2, 3))),
+    lambda net, x: changed_copy(net, x, nn.Flatten(2)(x.transpose(2, 3))),
+]
+
+
+@pytest.mark.parametrize("between", LAYOUTS)
+@pytest.mark.parametrize("shape", [(1, 3, 4, 4), (2, 3, 1, 1)])
+def test_a_copy_at_one_size_that_is_a_view_at_another_is_changed_in_place(
+    cut: Callable[..., Any], between: Callable[[Any, Tensor], Tensor], shape: tuple[int, ...]
+) -> None:
+    net = Net(between)
+    net.flat = Flat()
+    result = cut(net, 3, 4, 4)
+    check_outputs(masked(result.model, result.keep), result.small, shape)
 
 
 def of_what_has_another_name(net: Net, x: Tensor) -> Tensor:

@@ -117,17 +117,18 @@ def can_train(model: nn.Module, shapes: Shapes) -> bool:
 
 
 def check_same(reference: nn.Module, small: nn.Module, shapes: Shapes) -> None:
-    """In float64 the two return the same, for a batch that the walk did not see."""
+    """In float64 the two return the same, for batches that the walk did not see."""
     generator = torch.Generator().manual_seed(2)
-    inputs = [torch.randn(3, *s, dtype=torch.float64, generator=generator) for s in shapes]
-    with torch.no_grad():
-        expected, actual = (network(*(x.clone() for x in inputs)) for network in (reference, small))
-    assert type(expected).__name__ == type(actual).__name__
-    leaves = (pytree.tree_leaves_with_path(output) for output in (expected, actual))
-    for (key, ours), (other_key, theirs) in zip(*leaves, strict=True):
-        assert key == other_key
-        size = float(ours.abs().max())
-        torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9 * size)
+    for batch in (3, 1):
+        inputs = [torch.randn(batch, *s, dtype=torch.float64, generator=generator) for s in shapes]
+        with torch.no_grad():
+            expected, actual = (run(*(x.clone() for x in inputs)) for run in (reference, small))
+        assert type(expected).__name__ == type(actual).__name__
+        leaves = (pytree.tree_leaves_with_path(output) for output in (expected, actual))
+        for (key, ours), (other_key, theirs) in zip(*leaves, strict=True):
+            assert key == other_key
+            size = float(ours.abs().max())
+            torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9 * size)
 
 
 def check_many(
