@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -37,13 +38,38 @@ def without_dead(graph: fx.Graph) -> None:
 
 def is_dead(node: fx.Node) -> bool:
     """True if nothing uses the node, and computing it changes nothing."""
+    pending, seen = [node], {node}
+    while pending:
+        last = pending.pop()
+        if _is_needed(last):
+            return False
+        pending += [user for user in _users(last) if user not in seen]
+        seen.update(pending)
+    return True
+
+
+def living(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes that are not dead, in order; of all of them in one pass."""
+    alive: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if _is_needed(node) or not alive.isdisjoint(_users(node)):
+            alive.add(node)
+    return [node for node in graph.nodes if node in alive]
+
+
+def _is_needed(node: fx.Node) -> bool:
+    """True of what a forward does whether or not anything uses it."""
     if node.op in ("placeholder", "output", "call_module") or node.target is torch._assert:
-        return False
-    if node.target is decide:
-        condition = Condition(sizes=str(node.args[1]))
-        nodes = node.graph.nodes
-        return all(is_dead(other) for other in nodes if condition in deciding_on(other))
-    return not is_in_place(node) and all(is_dead(user) for user in node.users)
+        return True
+    return node.target is not decide and is_in_place(node)
+
+
+def _users(node: fx.Node) -> Collection[fx.Node]:
+    """The nodes that use a node, or go by what it decides."""
+    if node.target is not decide:
+        return node.users
+    condition = Condition(sizes=str(node.args[1]))
+    return [other for other in node.graph.nodes if condition in deciding_on(other)]
 
 
 def is_in_place(node: fx.Node) -> bool:

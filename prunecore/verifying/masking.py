@@ -22,7 +22,7 @@ from prunecore.tracing.arguments import absent_from, called_with, given_to, one_
 from prunecore.tracing.conditions import TAKEN, Taken, guards_of
 from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.modules.scopes import named_hooks
-from prunecore.tracing.nodes import is_dead, name_of
+from prunecore.tracing.nodes import living, name_of
 
 
 def masked_original(model: nn.Module, keep: Keep, device: torch.device) -> nn.Module:
@@ -289,5 +289,6 @@ def _on_other_way(
     known = {(node.name, node.target): value for node, value in values.items()}
     names = {node: (node.name, node.target) for node in nodes[:place]}
     before = {node: known[name] for node, name in names.items() if name in known}
-    lacking = [node for node in nodes[:place] if node not in before and not is_dead(node)]
+    done = {*before, *nodes[place:]}
+    lacking = [node for node in living(guard.graph) if node not in done]
     return before, deque([*lacking, *nodes[place + 1 :]])

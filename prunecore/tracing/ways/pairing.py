@@ -13,7 +13,7 @@ from torch import fx
 from prunecore.tracing.conditions import TAKEN, ByMode, choose, chosen_by, guards_of, only_in
 from prunecore.tracing.contexts import kinds
 from prunecore.tracing.modules.attributes import TrainingFlag
-from prunecore.tracing.nodes import is_dead, is_in_place
+from prunecore.tracing.nodes import is_in_place, living
 from prunecore.tracing.source_lines import LINE
 
 
@@ -162,8 +162,8 @@ def go_on_alike(theirs: fx.Node, ours: fx.Node) -> bool:
     """True if two graphs do the same after these assertions about branches on sizes."""
     after = []
     for guard in (theirs, ours):
-        nodes = list(guard.graph.nodes)[len(_before(guard)) + 1 :]
-        after.append([node for node in nodes if not is_dead(node)])
+        before = {*_before(guard), guard}
+        after.append([node for node in living(guard.graph) if node not in before])
     return _are_alike(after[0], after[1], _numbered(theirs, ours))
 
 

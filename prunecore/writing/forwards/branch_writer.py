@@ -23,7 +23,7 @@ from prunecore.tracing.conditions import (
     deciding_on,
     only_in,
 )
-from prunecore.tracing.nodes import is_dead
+from prunecore.tracing.nodes import living
 from prunecore.writing.containers import CONTAINERS
 from prunecore.writing.expressions import literal
 from prunecore.writing.forwards.contexts import shared
@@ -113,7 +113,7 @@ class BranchWriter(LoopWriter):
         self, variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
     ) -> None:
         super().__init__(variant, keep, functions)
-        nodes = [node for node in self.trace.graph.nodes if not is_dead(node)]
+        nodes = living(self.trace.graph)
         self._parts = _parted(list(nodes), 0)
         inputs = {str(node.target): node for node in nodes if node.op == "placeholder"}
         # arguments that later branches ask for keep their names until the last of these

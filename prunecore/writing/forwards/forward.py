@@ -19,7 +19,7 @@ from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.arguments import without_constants
 from prunecore.tracing.conditions import choose
 from prunecore.tracing.contexts import Context, under
-from prunecore.tracing.nodes import function_of, is_dead
+from prunecore.tracing.nodes import function_of, living
 from prunecore.writing.expressions import (
     annotation,
     assigned,
@@ -116,9 +116,8 @@ class ForwardWriter:
         self.indent = 2 * INDENT
         self.returns: list[str] = []  # the annotations of what is returned
         self.tuples: dict[str, Mapping[str, str]] = {}
-        self.uses = {
-            node: sum(not is_dead(user) for user in node.users) for node in self.trace.graph.nodes
-        }
+        alive = set(living(self.trace.graph))
+        self.uses = {node: len(alive.intersection(node.users)) for node in self.trace.graph.nodes}
         self.blocks = Blocks(self.trace)
         self.keep_device()
         self.needed = _modules_named(self.trace.graph)
@@ -128,9 +127,8 @@ class ForwardWriter:
 
     def write(self) -> Forward:
         """Write it."""
-        for node in self.trace.graph.nodes:
-            if not is_dead(node):
-                self.write_node(node)
+        for node in living(self.trace.graph):
+            self.write_node(node)
         return self.forward()
 
     def keep_device(self) -> None:

@@ -11,7 +11,7 @@ from torch import fx, nn
 from prunecore.channels.keep import Keep
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.contexts import under
-from prunecore.tracing.nodes import is_dead
+from prunecore.tracing.nodes import living
 from prunecore.writing.containers import Place, places_of
 from prunecore.writing.expressions import self_path
 from prunecore.writing.forwards.contexts import shared
@@ -40,7 +40,7 @@ class LoopWriter(ForwardWriter):
         self, variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
     ) -> None:
         super().__init__(variant, keep, functions)
-        alive = [node for node in self.trace.graph.nodes if not is_dead(node)]
+        alive = living(self.trace.graph)
         inputs = {str(node.target) for node in alive if node.op == "placeholder"}
         inner = [node for node in alive if node.op not in ("placeholder", "get_attr")]
         module, is_left_out = self.trace.module, keep.is_left_out
