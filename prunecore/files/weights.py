@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
+from prunecore.channels.state_dicts import put_state
 from prunecore.channels.stored import kind_of, type_of
 from prunecore.errors import UsageError, WeightsError, a_kind, reason_of
 from prunecore.escaping import shown
@@ -68,11 +69,9 @@ def load_weights(model: nn.Module, file: Path) -> None:
     if _of_other_types(state, own):
         raise _mismatch(file, state, own, "")
     try:
-        odd = model.load_state_dict(state, strict=False, assign=True)
-    except Exception as error:  # what torch finds, and whatever the network's classes raise
+        put_state(model, state)
+    except Exception as error:  # what does not fit, and whatever the network's classes raise
         raise _mismatch(file, state, own, reason_of(error)) from error
-    if odd.missing_keys or odd.unexpected_keys:
-        raise _mismatch(file, state, own, str(odd))
     for name, first in tied.items():
         _tie(model, name, first)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import join
+from prunecore.channels.state_dicts import put_state
 from prunecore.errors import (
     PluginError,
     PrunecoreError,
@@ -141,8 +142,8 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
             # it has constants of its own, which meta tensors cannot hold
             network = _made(file, factory)
     try:
-        network.load_state_dict(_tied(network, weights), strict=True, assign=True)
-    except Exception as error:  # what torch finds, and whatever the file's classes raise
+        put_state(network, _tied(network, weights))
+    except Exception as error:  # what does not fit, and whatever the file's classes raise
         raise WeightsError(
             f"The network of {shown(file.name)} does not take its weights: "
             f"{reason_of(error)}\nWrite the set again; if that does not help, report it with the "
