@@ -49,7 +49,10 @@ def join(path: str, key: str) -> str:
 
 def is_within(name: str, paths: Collection[str]) -> bool:
     """True if the path of a module or tensor is one of `paths`, or lies below one."""
-    return any(name == path or name.startswith(f"{path}.") for path in paths)
+    if not paths:
+        return False
+    ends = (place for place, letter in enumerate(name) if letter == ".")
+    return name in paths or any(name[:end] in paths for end in ends)
 
 
 def tied_to(model: nn.Module, path: str, called: Iterable[str]) -> str | None:

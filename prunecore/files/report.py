@@ -6,6 +6,7 @@ import inspect
 import itertools
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -118,7 +119,7 @@ def build_report(
         Plain values, ready for JSON.
     """
     stays = np.append(plan.kept, True)
-    groups = [(layers, _places(dependencies, layers)) for layers in _coupled(dependencies)]
+    groups = [(layers, *_places(dependencies, layers)) for layers in _coupled(dependencies)]
     return {
         "schema": SCHEMA,
         "model": name,
@@ -137,8 +138,11 @@ def build_report(
         "after": plan.after.as_dict(),
         "kept": _kept(keep, dependencies),
         "groups": [
-            {"layers": layers, "channels": [int(places.sum()), int(places[stays].sum())]}
-            for layers, places in groups
+            {
+                "layers": layers,
+                "channels": [int(places.sum()), int(places[stays[channels]].sum())],
+            }
+            for layers, channels, places in groups
         ],
         "verified": None if verified is None else dict(verified),
         "recovered": [dict(step) for step in recovered],
@@ -175,8 +179,9 @@ def build_inspection(
     told = inputs.as_dict()
     shapes = [*told["shapes"], *told["named"].values()]
     may_go = np.append(dependencies.removable, False)
-    groups = [(layers, _places(dependencies, layers)) for layers in _coupled(dependencies)]
-    number_of = {layer: i for i, (layers, _) in enumerate(groups) for layer in layers}
+    groups = [(layers, *_places(dependencies, layers)) for layers in _coupled(dependencies)]
+    number_of = {layer: i for i, (layers, *_) in enumerate(groups) for layer in layers}
+    modules, costs = dict(model.named_modules()), _layer_costs(dependencies)
     everything = np.ones(dependencies.count, dtype=bool)
     return {
         "schema": SCHEMA,
@@ -186,9 +191,9 @@ def build_inspection(
         "layers": [
             {
                 "layer": path,
-                "class": type(_holder(model, path)).__name__,
+                "class": _class_of(path, modules),
                 "channels": len(dependencies.axes[index]),
-                **_layer_cost(dependencies, path),
+                **costs[path],
                 "group": number_of[path],
             }
             for path, index in dependencies.layers.items()
@@ -197,9 +202,9 @@ def build_inspection(
             {
                 "layers": layers,
                 "channels": int(places.sum()),
-                "removable": int(places[may_go].sum()),
+                "removable": int(places[may_go[channels]].sum()),
             }
-            for layers, places in groups
+            for layers, channels, places in groups
         ],
         "fixed_arguments": fixed_arguments(model, inputs),
         "needed_arguments": list(dependencies.forwards.needed),
@@ -442,34 +447,40 @@ def _coupled(dependencies: Dependencies) -> list[list[str]]:
     return list(members.values())
 
 
-def _places(dependencies: Dependencies, layers: Sequence[str]) -> NDArray[np.int64]:
-    """At how many places of one of these layers each channel lies; the last is for fixed places.
+def _places(
+    dependencies: Dependencies, layers: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The channels of some layers, FIXED among them, and at how many places of a layer each lies.
 
     Where a layer makes only a part of what another one makes, as before a concatenation, the
     larger number counts, so that the sum is the places of both together.
     """
-    places = np.zeros(dependencies.count + 1, dtype=np.int64)
-    for index in {dependencies.layers[layer] for layer in layers}:
-        array = dependencies.axes[index] % len(places)  # FIXED, -1, is the last place
-        np.maximum(places, np.bincount(array, minlength=len(places)), out=places)
-    return places
+    arrays = [dependencies.axes[index] for index in {dependencies.layers[it] for it in layers}]
+    channels = np.unique(np.concatenate(arrays))
+    places = np.zeros(len(channels), dtype=np.int64)
+    for array in arrays:
+        own = np.bincount(np.searchsorted(channels, array), minlength=len(channels))
+        np.maximum(places, own, out=places)
+    return channels, places
 
 
-def _holder(model: nn.Module, path: str) -> nn.Module:
-    """A layer, or the module that holds a weight which counts as one."""
-    paths = {name for name, _ in model.named_modules()}
-    return model.get_submodule(path if path in paths else path.rpartition(".")[0])
+def _class_of(path: str, modules: Mapping[str, nn.Module]) -> str:
+    """The class of a layer, or of the module that holds a weight which counts as one."""
+    return type(modules[path if path in modules else path.rpartition(".")[0]]).__name__
 
 
-def _layer_cost(dependencies: Dependencies, path: str) -> dict[str, int]:
-    """What one module takes, without its children."""
-    own = {
-        name: tensor
-        for name, tensor in dependencies.tensors.items()
-        if path in (name, name.rpartition(".")[0])
-    }
-    macs = sum(dependencies.macs.get(name, 0) * tensor.numel() for name, tensor in own.items())
-    macs += sum(weight.macs * weight.size for weight in dependencies.computed if weight.of in own)
-    macs += sum(product.macs for product in dependencies.products if product.of == path)
-    params = sum(t.numel() for t in own.values() if isinstance(t, nn.Parameter))
-    return {"params": params, "macs": macs}
+def _layer_costs(dependencies: Dependencies) -> dict[str, dict[str, int]]:
+    """What each module takes without its children, and each weight that counts as a layer."""
+    costs: dict[str, dict[str, int]] = defaultdict(lambda: {"params": 0, "macs": 0})
+    for name, tensor in dependencies.tensors.items():
+        macs = dependencies.macs.get(name, 0) * tensor.numel()
+        for path in (name, name.rpartition(".")[0]):
+            costs[path]["params"] += tensor.numel() * isinstance(tensor, nn.Parameter)
+            costs[path]["macs"] += macs
+    for weight in dependencies.computed:
+        if weight.of in dependencies.tensors:
+            for path in (weight.of, weight.of.rpartition(".")[0]):
+                costs[path]["macs"] += weight.macs * weight.size
+    for product in dependencies.products:
+        costs[product.of]["macs"] += product.macs
+    return costs
