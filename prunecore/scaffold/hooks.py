@@ -83,7 +83,7 @@ def hooks_of(network: Network, followed: Followed, plugins: Plugins) -> Hooks:
     name = type(network.block).__name__
     written = ClassWriter([one, _another(one)], {}, {})
     source = written.write(name)
-    call = written.arguments.call(name, 0)
+    (call,) = written.arguments.calls(name, 1)
     return Hooks(
         source,
         _body(calculator.statements_of_hook()),

@@ -181,21 +181,26 @@ class Arguments:
     def __iter__(self) -> Iterator[Argument]:
         return iter(self._by_key.values())
 
-    def call(self, function: str, instance: int) -> Call:
-        """The constructor call of one instance; numbers by place, what has a default by name."""
+    def calls(self, function: str, instances: int) -> list[Call]:
+        """The constructor call of each instance; numbers by place, what has a default by name."""
         if len(self._by_key) == 1:
             (only,) = self
             if only.is_starred:
-                return Call(function, tuple(only.values[instance]))
+                return [Call(function, tuple(only.values[i])) for i in range(instances)]
         by_place = [a for a in self if a.is_by_place]
         by_name = [a for a in self if not a.is_by_place]
-        return Call(
-            function,
-            tuple(argument.values[instance] for argument in by_place),
-            {argument.name: argument.values[instance] for argument in by_name},
-            {a.name: a.default for a in by_name if a.default is not REQUIRED},
-            tuple(argument.name for argument in by_place),
-        )
+        defaults = {a.name: a.default for a in by_name if a.default is not REQUIRED}
+        names = tuple(argument.name for argument in by_place)
+        return [
+            Call(
+                function,
+                tuple(argument.values[instance] for argument in by_place),
+                {argument.name: argument.values[instance] for argument in by_name},
+                defaults,
+                names,
+            )
+            for instance in range(instances)
+        ]
 
     def _wanted(self, key: Hashable, argument: Argument, alone: bool) -> str:
         first = argument.values[0]

@@ -317,7 +317,7 @@ def _written(
         name = free_name(own, taken | {one.name for one in written})
         writer = ClassWriter(members, calls, named)
         text = writer.write(name)
-        made = [writer.arguments.call(name, index) for index in range(len(members))]
+        made = writer.arguments.calls(name, len(members))
         written.append(_Class(name, text, members, made))
     return written
 

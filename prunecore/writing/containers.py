@@ -140,42 +140,66 @@ class Place:
     rest: str
 
 
-def places_of(
-    module: nn.Module, target: str, is_left_out: Callable[[nn.Module], bool]
-) -> list[Place]:
-    """The places of a module in the containers that it lies in, the outermost first.
+class Containers:
+    """The containers that the forward of a module reaches; each is looked at once.
 
     Args:
-        module: whose forward calls it.
-        target: its path from there.
+        module: whose forward it is.
         is_left_out: whether the written network does without a module.
     """
-    parts = target.split(".")
-    places = []
-    holder = module
-    for depth, part in enumerate(parts):
+
+    def __init__(self, module: nn.Module, is_left_out: Callable[[nn.Module], bool]) -> None:
+        self._module = module
+        self._is_left_out = is_left_out
+        self._found: dict[str, tuple[Container, Mapping[str, int]] | None] = {}
+
+    def places_of(self, target: str) -> list[Place]:
+        """The places of a module in the containers that it lies in, the outermost first.
+
+        Args:
+            target: its path.
+        """
+        parts = target.split(".")
+        places = []
+        holder = self._module
+        for depth, part in enumerate(parts):
+            path = ".".join(parts[:depth])
+            if path not in self._found:
+                self._found[path] = self._container(holder, path)
+            if (found := self._found[path]) is not None:
+                container, numbers = found
+                places.append(Place(container, numbers[part], ".".join(parts[depth + 1 :])))
+            holder = getattr(holder, part)
+        return places
+
+    def _container(
+        self, holder: nn.Module, path: str
+    ) -> tuple[Container, Mapping[str, int]] | None:
+        """What a module is as a container, and the number of each key; `None` if it is none."""
         kind = next((kind for kind in CONTAINERS if isinstance(holder, kind)), None)
-        if kind is not None and _gives_all(type(holder), kind):
-            keys = [
-                key
-                for key, child in holder._modules.items()
-                if child is not None and not is_left_out(child)
-            ]
-            is_numbered = all(map(is_number, holder._modules)) and kind is not nn.ModuleDict
-            path, rest = ".".join(parts[:depth]), ".".join(parts[depth + 1 :])
-            container = Container(
-                self_path(module, path) if path else "self",
-                max(map(int, keys), default=-1) + 1 if is_numbered else len(keys),
-                # the class that is written here, or for a list of names, has another constructor
-                depth > 0
-                and type(holder) in (nn.ModuleList, nn.Sequential)
-                and (is_numbered or kind is nn.Sequential),
-                kind is nn.ModuleDict,
-                singular(parts[depth - 1] if depth else ""),
-            )
-            places.append(Place(container, int(part) if is_numbered else keys.index(part), rest))
-        holder = getattr(holder, part)
-    return places
+        if kind is None or not _gives_all(type(holder), kind):
+            return None
+        keys = [
+            key
+            for key, child in holder._modules.items()
+            if child is not None and not self._is_left_out(child)
+        ]
+        is_numbered = all(map(is_number, holder._modules)) and kind is not nn.ModuleDict
+        if is_numbered:
+            numbers = {key: int(key) for key in holder._modules}
+        else:
+            numbers = {key: place for place, key in enumerate(keys)}
+        container = Container(
+            self_path(self._module, path) if path else "self",
+            max((numbers[key] for key in keys), default=-1) + 1,
+            # the class that is written here, or for a list of names, has another constructor
+            path != ""
+            and type(holder) in (nn.ModuleList, nn.Sequential)
+            and (is_numbered or kind is nn.Sequential),
+            kind is nn.ModuleDict,
+            singular(path.rpartition(".")[2]),
+        )
+        return container, numbers
 
 
 def _gives_all(cls: type, kind: type) -> bool:

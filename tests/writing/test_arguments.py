@@ -72,8 +72,8 @@ def test_the_ends_come_first_and_last_then_what_counts_nothing_then_defaults(
         "kernel_size: int",
         "p: float = 0.5",
     ]
-    assert str(arguments.call("Block", 0)) == "Block(7, 5, 3, 4, p=0.1)"
-    assert str(arguments.call("Block", 1)) == "Block(8, 6, 4, 5, p=0.2)"
+    calls = ["Block(7, 5, 3, 4, p=0.1)", "Block(8, 6, 4, 5, p=0.2)"]
+    assert list(map(str, arguments.calls("Block", 2))) == calls
     signature = ", ".join(argument.parameter for argument in arguments)
     exec(f"def block({signature}): pass")  # nothing without a default after one with it
 
@@ -81,7 +81,7 @@ def test_the_ends_come_first_and_last_then_what_counts_nothing_then_defaults(
 def test_a_value_that_is_the_default_is_not_given(arguments: Arguments) -> None:
     arguments.lift([1, 2], ("conv", "stride"), False, 1)
     arguments.name_all()
-    assert [str(arguments.call("Block", i)) for i in (0, 1)] == ["Block()", "Block(stride=2)"]
+    assert list(map(str, arguments.calls("Block", 2))) == ["Block()", "Block(stride=2)"]
 
 
 def test_one_argument_for_both_ends_is_called_channels() -> None:
@@ -96,7 +96,7 @@ def test_a_name_that_is_fixed_beforehand() -> None:
     assert names(arguments) == ["num_classes"]
     (argument,) = arguments
     assert argument.parameter == "num_classes: int = 10"
-    assert str(arguments.call("Net", 0)) == "Net()"
+    assert list(map(str, arguments.calls("Net", 1))) == ["Net()"]
 
 
 def test_a_value_of_the_forward_is_read_from_an_attribute(arguments: Arguments) -> None:
@@ -194,7 +194,7 @@ def test_what_is_given_by_place_comes_before_what_is_given_by_name(arguments: Ar
     arguments.lift([Call("nn.ReLU"), Call("nn.GELU")], ("act", ""), False, REQUIRED)
     arguments.lift([3, 5], ("conv", "kernel_size"), False, REQUIRED)
     assert names(arguments) == ["kernel_size", "act"]
-    assert str(arguments.call("Block", 1)) == "Block(5, act=nn.GELU())"
+    assert str(arguments.calls("Block", 2)[1]) == "Block(5, act=nn.GELU())"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from prunecore.channels.keep import Keep
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.contexts import under
 from prunecore.tracing.nodes import living
-from prunecore.writing.containers import Place, places_of
+from prunecore.writing.containers import Containers, Place
 from prunecore.writing.expressions import self_path
 from prunecore.writing.forwards.contexts import shared
 from prunecore.writing.forwards.forward import Expression, ForwardWriter, holds_width
@@ -43,8 +43,8 @@ class LoopWriter(ForwardWriter):
         alive = living(self.trace.graph)
         inputs = {str(node.target) for node in alive if node.op == "placeholder"}
         inner = [node for node in alive if node.op not in ("placeholder", "get_attr")]
-        module, is_left_out = self.trace.module, keep.is_left_out
-        found = [] if self.optional else find_loops(module, inner, is_left_out, self._literals)
+        self._containers = Containers(self.trace.module, keep.is_left_out)
+        found = [] if self.optional else find_loops(inner, self._containers, self._literals)
         loops = name_loops(found, self.reserved | inputs)
         self._loops = {node: named for named in loops for node in named.loop.turns[0]}
         self._later = {node for named in loops for turn in named.loop.turns[1:] for node in turn}
@@ -207,7 +207,7 @@ class LoopWriter(ForwardWriter):
         """How the module that a node calls is reached; in a loop, that of the turn."""
         module, target = self.trace.module, str(node.target)
         named = self._loops.get(node)
-        for place in places_of(module, target, self.keep.is_left_out) if named else ():
+        for place in self._containers.places_of(target) if named else ():
             if named is not None and place.container.text in named.items:
                 return named.reached(module, target, place)
         return super().path(node)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx, nn
+from torch import fx
 
 from prunecore.tracing.conditions import choose, only_in
 from prunecore.tracing.contexts import kinds
-from prunecore.writing.containers import Container, Place, places_of
+from prunecore.writing.containers import Container, Containers, Place
 
 _LONGEST = 24  # operations in a loop's body
 
@@ -50,20 +50,16 @@ class Loop:
 
 
 def find_loops(
-    module: nn.Module,
-    nodes: Sequence[fx.Node],
-    is_left_out: Callable[[nn.Module], bool],
-    literals: Callable[[fx.Node], str],
+    nodes: Sequence[fx.Node], containers: Containers, literals: Callable[[fx.Node], str]
 ) -> list[Loop]:
     """Find the loops of a forward, without those within others.
 
     Args:
-        module: whose forward it is.
         nodes: its operations, in order, without those that nothing uses; the last is the output.
-        is_left_out: whether the written network does without a module.
+        containers: those that it reaches.
         literals: an operation's literals as they are written.
     """
-    finder = _Finder(module, nodes, is_left_out, literals)
+    finder = _Finder(nodes, containers, literals)
     loops: list[Loop] = []
     start = 0
     while start < len(nodes):
@@ -93,15 +89,13 @@ class _Matching:
 class _Finder:
     def __init__(
         self,
-        module: nn.Module,
         nodes: Sequence[fx.Node],
-        is_left_out: Callable[[nn.Module], bool],
+        containers: Containers,
         literals: Callable[[fx.Node], str],
     ) -> None:
-        self.module = module
         self.nodes = nodes
         self.number = {node: number for number, node in enumerate(nodes)}
-        self.is_left_out = is_left_out
+        self.containers = containers
         self.literals = literals
 
     def best_at(self, start: int) -> Loop | None:
@@ -148,7 +142,7 @@ class _Finder:
     def _places(self, node: fx.Node) -> list[Place]:
         if node.op != "call_module":
             return []
-        return places_of(self.module, str(node.target), self.is_left_out)
+        return self.containers.places_of(str(node.target))
 
     def _repeats(self, found: _Matching, turn: int) -> bool:
         """True if the operations of another turn are those of the first, one place on."""
