@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -22,6 +23,9 @@ from prunecore.escaping import shown
 from prunecore.files.paths import is_file
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
+
+
+ARCHIVE = b"PK\x03\x04"  # what a file begins with that torch takes for an archive
 
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -111,13 +115,17 @@ def read_weights(file: Path) -> Mapping[str, Any]:
 
 def _refuse_compressed(file: Path) -> None:
     """Refuse an archive that torch did not write: unpacked it can be a thousand times as large."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            records = archive.infolist()
-    except zipfile.BadZipFile:  # as of an older torch, or no weights at all
-        return
-    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise WeightsError(f"{shown(file)} is compressed.\nSave it again with torch.save.")
+    with file.open("rb") as stream:
+        if stream.read(len(ARCHIVE)) != ARCHIVE:  # as of an older torch, or no weights at all
+            return
+        size = stream.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+    is_compressed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+    if is_compressed or sum(record.file_size for record in records) > size:
+        raise WeightsError(
+            f"{shown(file)} is compressed, or its records overlap.\nSave it again with torch.save."
+        )
 
 
 def _unwrapped(

@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,31 @@ def test_a_compressed_file_is_not_unpacked(tmp_path: Path) -> None:
             new.writestr(record.filename, old.read(record))
     with pytest.raises(WeightsError, match=r"small\.pt is compressed"):
         load_weights(Net(), compressed)
+
+
+def test_records_that_share_their_bytes_are_not_read(tmp_path: Path) -> None:
+    """With a few bytes for each, they would fill the memory as well."""
+    file = saved(tmp_path / "net.pt", {name: torch.zeros(99) for name in "abcdefghi"})
+    shared = tmp_path / "small.pt"
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(shared, "w") as new:
+        tensors = [record for record in old.infolist() if "/data/" in record.filename]
+        for record in old.infolist():
+            if record not in tensors[1:]:
+                new.writestr(record.filename, old.read(record))
+        for record in tensors[1:]:
+            again = copy(new.getinfo(tensors[0].filename))
+            again.filename = record.filename
+            new.filelist.append(again)
+    with pytest.raises(WeightsError, match=r"small\.pt is compressed, or its records overlap"):
+        load_weights(Net(), shared)
+
+
+@pytest.mark.parametrize("damage", [lambda x: x[:-1], lambda x: x[:40] + x[-40:]])
+def test_an_archive_whose_records_cannot_be_told_is_not_read(tmp_path: Path, damage: Any) -> None:
+    file = saved(tmp_path / "net.pt", state_of(Net()))
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(WeightsError, match="truncated or no weights file"):
+        load_weights(Net(), file)
 
 
 def test_a_network_that_refuses_its_weights_is_told(tmp_path: Path) -> None:
