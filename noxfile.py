@@ -157,6 +157,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def hostile(session: nox.Session) -> None:
+    """Read 100,000 hostile weights files: each is refused in a sentence or two, or loads."""
+    install(session, list(FAMILIES), "test")
+    run_tests(session, "-m=hostile")
+
+
+@nox.session
 def kill(session: nox.Session) -> None:
     """Kill 1,000 jobs at random moments: no set is half, mixed or lost."""
     install(session, list(FAMILIES), "test")

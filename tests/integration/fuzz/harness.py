@@ -84,7 +84,7 @@ def run(case: Case, folder: Path) -> End:
     before = list(sys.path)
     start = time.process_time()
     try:
-        with _watched(inside) as seen, _within(inside), _bounded(alarms):
+        with watched(inside) as seen, _within(inside), bounded(alarms):
             result = CliRunner(env=dict(case.environment)).invoke(main, case.arguments)
             broken = [*_not_finite(case)] if result.exit_code == 0 else []
     except TooLong:
@@ -168,7 +168,7 @@ def _within(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bounded(alarms: list[str]) -> Iterator[None]:
+def bounded(alarms: list[str]) -> Iterator[None]:
     """Interrupt what takes too long, and let nothing have more than so much memory."""
 
     def stop(_: int, frame: FrameType | None) -> None:
@@ -200,7 +200,7 @@ _watch: dict[str, Any] = {}  # the folder that may be written in, and what else 
 
 
 @contextlib.contextmanager
-def _watched(folder: Path) -> Iterator[list[str]]:
+def watched(folder: Path) -> Iterator[list[str]]:
     """Collect what is written outside of a folder, and programs and connections that are opened."""
     seen: list[str] = []
     if not _watch:

@@ -181,7 +181,7 @@ def states(draw: st.DrawFn) -> Any:
     return state
 
 
-def _saved(content: Any, legacy: bool) -> bytes:
+def saved(content: Any, legacy: bool) -> bytes:
     stream = io.BytesIO()
     try:
         with warnings.catch_warnings():
@@ -252,7 +252,7 @@ def torch_files(draw: st.DrawFn) -> bytes:
         return draw(st.sampled_from(_PICKLES))
     if kind == "bytes":
         return draw(st.binary(max_size=200))
-    content = _saved(draw(states()), draw(st.sampled_from([False, False, True])))
+    content = saved(draw(states()), draw(st.sampled_from([False, False, True])))
     if kind == "damaged":
         return draw(_damaged(content))
     if kind == "zip":
