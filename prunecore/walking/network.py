@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +34,6 @@ from prunecore.tracing.conditions import IN_TRAINING
 from prunecore.tracing.modules.scopes import Scopes, find_scopes, hooks_to_drop, leave_out
 from prunecore.tracing.stand_ins.patches import beside_others
 from prunecore.tracing.ways.merging import merged
-from prunecore.tracing.ways.pairing import in_both
 from prunecore.walking.aliases import pin_aliases
 from prunecore.walking.barriers import advised, can_be_barrier
 from prunecore.walking.calls import couple_stated
@@ -240,22 +238,24 @@ def join_ways(walk: Walk, training: Walk | None, plugins: Plugins) -> None:
     """
     forwards = walk.records.forwards
     trained = Forwards() if training is None else training.records.forwards
+    couple = functools.partial(couple_stated, walk, functions=plugins.functions)
     for path, ways in forwards.ways.items():
         both = {}
         for absent, natural in ways.items():
             sizes = forwards.other_sizes.get((path, absent), {(): natural})
-            both[absent] = of_all_sizes(sizes)
+            both[absent] = of_all_sizes(sizes, couple)
         for absent, natural in trained.ways.get(path, {}).items():
             in_training = trained.other_sizes.get((path, absent), {(): natural})
             in_eval = forwards.other_sizes.get((path, absent), {(): ways[absent]})
-            for one, other in itertools.product(in_eval.values(), in_training.values()):
-                pairs = in_both(one.graph, other.graph)
-                couple_stated(walk, one, other, pairs, plugins.functions)
-            graphs = {one.graph for one in in_eval.values()}
-            if {other.graph for other in in_training.values()} != graphs:
-                of_modes = {True: of_all_sizes(in_training), False: both[absent]}
-                both[absent] = merged(of_modes, IN_TRAINING, base=False)
-        forwards.traces[path] = as_one(both)
+            by_graph = {one.graph: one for one in in_eval.values()}
+            if {other.graph for other in in_training.values()} != by_graph.keys():
+                of_modes = {True: of_all_sizes(in_training, couple), False: both[absent]}
+                both[absent] = merged(of_modes, IN_TRAINING, False, couple)
+                continue
+            for other in in_training.values():
+                pairs = [(node, node) for node in other.graph.nodes]
+                couple(by_graph[other.graph], other, pairs)
+        forwards.traces[path] = as_one(both, couple)
         never = frozenset.intersection(*ways)
         forwards.constants[path] = {**forwards.constants[path], **dict.fromkeys(never)}
 

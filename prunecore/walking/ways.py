@@ -15,7 +15,7 @@ from prunecore.channels.records import Trace
 from prunecore.functions.table import SIGNS
 from prunecore.tracing.arguments import given_to, named_by_place
 from prunecore.tracing.conditions import TAKEN, Condition, Taken, decide, guards_of
-from prunecore.tracing.ways.merging import merged
+from prunecore.tracing.ways.merging import Couple, merged
 from prunecore.tracing.ways.pairing import go_on_alike
 
 # The ways that a forward goes for inputs of different sizes, by what it does at its branches.
@@ -59,12 +59,13 @@ def all_without(names: Sequence[str]) -> list[frozenset[str]]:
     return [frozenset(some) for size in sizes for some in itertools.combinations(names, size)]
 
 
-def of_all_sizes(ways: AllSizes, place: int = 0) -> Trace:
+def of_all_sizes(ways: AllSizes, couple: Couple, place: int = 0) -> Trace:
     """The ways that a forward goes for inputs of different sizes, merged.
 
     Args:
         ways: the forward as it was followed, the natural way first, by what it has taken at its
             branches on sizes.
+        couple: as of `merged`.
         place: the first of these branches at which they may part.
     """
     if place == 0:
@@ -74,13 +75,13 @@ def of_all_sizes(ways: AllSizes, place: int = 0) -> Trace:
         return ways[natural]
     sides = _sides(ways, place)
     if not all(sides.values()):
-        return of_all_sizes(ways, place + 1)
+        return of_all_sizes(ways, couple, place + 1)
     for holds in (True, False):
-        if several := _chained(ways, place, holds):
+        if several := _chained(ways, place, holds, couple):
             return several
-    both = {holds: of_all_sizes(of_side, place + 1) for holds, of_side in sides.items()}
+    both = {holds: of_all_sizes(of_side, couple, place + 1) for holds, of_side in sides.items()}
     condition = Condition(sizes=natural[place].number)
-    return merged(both, condition, base=natural[place].holds)
+    return merged(both, condition, natural[place].holds, couple)
 
 
 def _reduced(ways: AllSizes, place: int) -> AllSizes:
@@ -114,7 +115,7 @@ def _sides(ways: AllSizes, place: int) -> dict[bool, AllSizes]:
     }
 
 
-def _chained(ways: AllSizes, place: int, holds: bool) -> Trace | None:
+def _chained(ways: AllSizes, place: int, holds: bool, couple: Couple) -> Trace | None:
     """The ways merged as one branch with several conditions, if they are that.
 
     Where `a or b` decides, the forward does the same where `a` holds, and where that does not and
@@ -124,6 +125,7 @@ def _chained(ways: AllSizes, place: int, holds: bool) -> Trace | None:
         ways: the ways, the natural one first.
         place: of the first condition.
         holds: whether one that holds decides.
+        couple: as of `merged`.
     """
     natural = next(iter(ways))
     rest, leaves = ways, []
@@ -142,7 +144,7 @@ def _chained(ways: AllSizes, place: int, holds: bool) -> Trace | None:
     sides_of_last = {holds: leaves[-1][0], not holds: other[1]}
     base = not holds if other[0] == natural else holds
     last = Condition(sizes=leaves[-1][1].number)
-    one = merged(sides_of_last, last, base=base)
+    one = merged(sides_of_last, last, base, couple)
     return _joined(one, [taken for _, taken in leaves[:-1]], "or" if holds else "and")
 
 
@@ -189,11 +191,12 @@ def _joined(trace: Trace, before: Sequence[Taken], word: str) -> Trace:
     return replace(trace, values={**trace.values, **dict.fromkeys(conditions, True)})
 
 
-def as_one(ways: Mapping[frozenset[str], Trace]) -> Trace:
+def as_one(ways: Mapping[frozenset[str], Trace], couple: Couple) -> Trace:
     """All ways that a forward goes, merged.
 
     Args:
         ways: the forward as it was followed, by the arguments that are `None`.
+        couple: as of `merged`.
     """
     (first, *others) = ways
     if not others:
@@ -203,4 +206,5 @@ def as_one(ways: Mapping[frozenset[str], Trace]) -> Trace:
     name = next(name for name in order if len({name in absent for absent in ways}) == 2)
     given = {absent: trace for absent, trace in ways.items() if name not in absent}
     rest = {absent: trace for absent, trace in ways.items() if name in absent}
-    return merged({True: as_one(given), False: as_one(rest)}, Condition(name), base=True)
+    both = {True: as_one(given, couple), False: as_one(rest, couple)}
+    return merged(both, Condition(name), True, couple)

@@ -423,3 +423,29 @@ class Fitted(nn.Module):
 def test_branches_on_sizes_beside_an_optional_input() -> None:
     small = prunecore.prune(Fitted(), (torch.rand(2, 3, 16, 16), torch.rand(2, 1, 4, 4)), 40)
     assert small.model(torch.rand(1, 3, 12, 16)).shape == (1, 4, 3, 4)
+
+
+class Rolled(nn.Module):
+    """Takes places in ways alone that inputs of the example's size do not go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 8, 1), nn.Conv2d(4, 8, 1)
+        self.last = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        y = self.first(x)
+        if mask is not None:
+            y = self.second(x)
+        y = y.roll(2, 1)
+        if x.shape[2] > 2:
+            x = x * y.mean(1, keepdim=True)
+        return self.last(x)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_places_that_are_taken_at_another_size_alone(seed: int) -> None:
+    examples = torch.rand(2, 4, 2, 2), torch.rand(2, 1, 2, 2)
+    small = prunecore.prune(Rolled(), examples, 40, mode="random", seed=seed)
+    assert small.model.first.out_channels == small.model.second.out_channels
+    small.model(torch.rand(1, 4, 3, 3))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
@@ -30,8 +30,11 @@ from prunecore.tracing.nodes import IS_COPY, reads_shape
 from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.ways.pairing import after_inputs, in_both, inputs_of, leaves_of, parting
 
+# Told of two followed forwards, and of their nodes that are written as one.
+Couple: TypeAlias = Callable[[Trace, Trace, Sequence[tuple[fx.Node, fx.Node]]], None]
 
-def merged(traces: Mapping[bool, Trace], condition: Condition, base: bool) -> Trace:
+
+def merged(traces: Mapping[bool, Trace], condition: Condition, base: bool, couple: Couple) -> Trace:
     """Two followed forwards of one module as one, whose nodes know in which they count.
 
     What both compute stands there once. Where it uses one thing in one of them and another one in
@@ -42,8 +45,9 @@ def merged(traces: Mapping[bool, Trace], condition: Condition, base: bool) -> Tr
         traces: the forward where the condition holds, and where it does not.
         condition: what decides between them.
         base: the one whose values what both compute has.
+        couple: called with the two before they are merged.
     """
-    return _Merger(traces, condition, base).merge()
+    return _Merger(traces, condition, base).merge(couple)
 
 
 class _Merger:
@@ -60,12 +64,13 @@ class _Merger:
         self.metas: dict[int, Tensor] = {}  # those of the base, by those of the other
         self.known: dict[int, Signal] = {}  # tensors as the merged graph has them
 
-    def merge(self) -> Trace:
+    def merge(self, couple: Couple) -> Trace:
         self._copy_inputs()
         rest = {side: after_inputs(trace.graph) for side, trace in self.traces.items()}
         ours, theirs = (self.traces[side].graph for side in (self.base, not self.base))
         by_sizes = bool(self.condition.sizes)
         pairs = _pairs_of(ours, theirs, by_sizes)
+        couple(self.traces[self.base], self.traces[not self.base], pairs)
         # what comes before them is done in any case
         guards = parting(theirs, ours) if by_sizes else None
         for pair in pairs:
