@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids, without_channels
-from prunecore.channels.signal import Computed, Signal, Way
+from prunecore.channels.signal import Computed, Signal, Way, map_signals
 
 
 def are_of_weights(signals: Sequence[Signal]) -> bool:
@@ -37,7 +37,7 @@ def open_parts(result: Any, own: Computed) -> Any:
         own.parts.append(part)
         return part
 
-    return pytree.tree_map_only(Signal, opened, result)
+    return map_signals(opened, result)
 
 
 def columns_of(weight: Tensor | Signal, axis: int) -> Ids | None:

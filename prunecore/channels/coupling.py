@@ -15,7 +15,7 @@ from prunecore.channels.filling import with_numbers
 from prunecore.channels.ids import Ids, along, without_channels
 from prunecore.channels.names import tensor_names
 from prunecore.channels.records import Records
-from prunecore.channels.signal import Expanded, Filled, Signal, shaped
+from prunecore.channels.signal import Expanded, Filled, Signal, map_leaves, shaped
 from prunecore.errors import InputShapeError, Line, UnsupportedError
 
 # why channels stay that are added to what is not cut
@@ -57,7 +57,7 @@ class Coupling(ABC):
         Raises:
             InputShapeError: the shapes do not fit.
         """
-        given = pytree.tree_map(self._for_torch, (args, kwargs))
+        given = map_leaves(self._for_torch, (args, kwargs))
         args, kwargs = with_numbers(getattr(function, "__name__", ""), *given)
         try:
             return function(*args, **kwargs)

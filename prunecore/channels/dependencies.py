@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from prunecore.channels.coupling import MEETS_WHOLE
 from prunecore.channels.ids import FIXED, Ids
-from prunecore.channels.names import is_within, named_plain_tensors, tensor_names
+from prunecore.channels.names import (
+    is_within,
+    named_modules,
+    named_plain_tensors,
+    named_tensors,
+    tensor_names,
+)
 from prunecore.channels.records import (
     TRAINING,
     Forwards,
@@ -194,7 +200,7 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     axes = Axes(channel_of)
     names, held = tensor_names(model), records.forwards.constants_held
     plain = [(names[id(x)], x) for name, x in named_plain_tensors(model) if name in held]
-    stored = dict([*model.named_parameters(), *model.named_buffers(), *plain])
+    stored = dict([*named_tensors(model), *plain])
     holders = {names[key].rpartition(".")[0] for key, _ in records.bindings}
     left_out = _left_out(model, {*records.forwards.visits, *records.touched, *holders})
     tensors = {name: tensor for name, tensor in stored.items() if not is_within(name, left_out)}
@@ -375,14 +381,15 @@ def _makes_none(
 def _left_out(model: nn.Module, reached: set[str]) -> tuple[str, ...]:
     """The outermost modules that hold nothing that was reached, by all of their paths."""
     holding = {""}
-    modules = {id(model.get_submodule(path)) for path in reached}
-    for path, module in model.named_modules(remove_duplicate=False):
+    paths = [*named_modules(model, remove_duplicate=False)]
+    modules = {id(module) for path, module in paths if path in reached}
+    for path, module in paths:
         if id(module) not in modules:
             continue
         parts = path.split(".")
         holding.update(".".join(parts[:length]) for length in range(1, len(parts) + 1))
     out: list[str] = []
-    for path, _ in model.named_modules(remove_duplicate=False):
+    for path, _ in paths:
         if path not in holding and not is_within(path, out):
             out.append(path)
     return tuple(out)

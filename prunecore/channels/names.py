@@ -7,21 +7,47 @@ from collections.abc import Collection, Iterable, Iterator
 from torch import Tensor, nn
 
 
+def named_modules(
+    model: nn.Module, remove_duplicate: bool = True
+) -> Iterator[tuple[str, nn.Module]]:
+    """What torch's method of that name yields, without a generator for each level of the tree."""
+    seen, pending = set(), [("", model)]
+    while pending:
+        path, module = pending.pop()
+        if not remove_duplicate or id(module) not in seen:
+            seen.add(id(module))
+            yield path, module
+            below = f"{path}." if path else ""
+            children = reversed(module._modules.items())
+            pending += [(below + key, child) for key, child in children if child is not None]
+
+
+def named_tensors(model: nn.Module, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+    """The parameters of a network, then its buffers, as torch's methods yield them."""
+    modules = [*named_modules(model, remove_duplicate)]
+    for registry in ("_parameters", "_buffers"):
+        seen = set()
+        for path, module in modules:
+            for key, tensor in vars(module)[registry].items():
+                if tensor is not None and not (remove_duplicate and id(tensor) in seen):
+                    seen.add(id(tensor))
+                    yield join(path, key), tensor
+
+
 def module_paths(model: nn.Module) -> dict[int, str]:
     """The path of each module of a network, `layer1.0.conv1`, by the module's id."""
-    return {id(module): path for path, module in model.named_modules()}
+    return {id(module): path for path, module in named_modules(model)}
 
 
 def tensor_names(model: nn.Module) -> dict[int, str]:
     """The name of each parameter, buffer and plain tensor of a network, by the tensor's id."""
     plain = {id(tensor): name for name, tensor in reversed([*named_plain_tensors(model)])}
-    stored = [*model.named_parameters(), *model.named_buffers()]
-    return plain | {id(tensor): name for name, tensor in stored}
+    return plain | {id(tensor): name for name, tensor in named_tensors(model)}
 
 
 def named_plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The tensors that modules hold as attributes which are neither parameters nor buffers."""
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         for key, value in vars(module).items():
             if type(value) is Tensor:
                 yield join(path, key), value

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids
 
@@ -285,6 +286,26 @@ class Signal:
     def carries_channels(self, axis: int) -> bool:
         """True if channels lie along this axis; `axis` may count from the last."""
         return bool(self.ids.shape[axis] > 1)
+
+
+def map_leaves(change: Callable[[Any], Any], values: Any) -> Any:
+    """What `tree_map` of torch makes of values, quicker for those that most calls are given."""
+    kind = type(values)
+    if kind in _LEAVES:
+        return change(values)
+    if kind is tuple or kind is list:
+        return kind([map_leaves(change, value) for value in values])
+    if kind is dict:
+        return {key: map_leaves(change, value) for key, value in values.items()}
+    return pytree.tree_map(change, values)
+
+
+_LEAVES = {Signal, Tensor, nn.Parameter, int, float, bool, str, type(None)}
+
+
+def map_signals(change: Callable[[Signal], Any], values: Any) -> Any:
+    """Values with others in the places of the signals in them."""
+    return map_leaves(lambda leaf: change(leaf) if isinstance(leaf, Signal) else leaf, values)
 
 
 def shaped(shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:

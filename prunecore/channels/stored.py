@@ -8,7 +8,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from prunecore.channels.dependencies import Dependencies
-from prunecore.channels.names import is_within, named_plain_tensors
+from prunecore.channels.names import is_within, named_plain_tensors, named_tensors
 from prunecore.errors import UnsupportedError, WeightsError, a_kind
 from prunecore.escaping import is_number, shown
 
@@ -34,7 +34,7 @@ def check_stored(model: nn.Module, dependencies: Dependencies) -> None:
     may_go = [bool(removable[places[places >= 0]].any()) for places in dependencies.axes]
     read = dependencies.tensors
     plain = [(name, tensor) for name, tensor in named_plain_tensors(model) if name in read]
-    for name, tensor in [*model.named_parameters(), *model.named_buffers(), *plain]:
+    for name, tensor in [*named_tensors(model), *plain]:
         if is_within(name, dependencies.left_out):
             continue
         is_cut = any(may_go[index] for index in dependencies.bound.get(name, {}).values())

@@ -18,7 +18,7 @@ from torch import nn
 from prunecore.channels.dependencies import Dependencies, groups_of
 from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_within, named_plain_tensors
+from prunecore.channels.names import is_within, named_modules, named_plain_tensors, named_tensors
 from prunecore.escaping import nearest_name, shown_value, visible
 from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter
@@ -181,7 +181,7 @@ def build_inspection(
     may_go = np.append(dependencies.removable, False)
     groups = [(layers, *_places(dependencies, layers)) for layers in _coupled(dependencies)]
     number_of = {layer: i for i, (layers, *_) in enumerate(groups) for layer in layers}
-    modules, costs = dict(model.named_modules()), _layer_costs(dependencies)
+    modules, costs = dict(named_modules(model)), _layer_costs(dependencies)
     everything = np.ones(dependencies.count, dtype=bool)
     return {
         "schema": SCHEMA,
@@ -423,8 +423,7 @@ def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | 
     """Kept indices by axis of each tensor that was cut, under all of its names."""
     left_out = tuple(f"{path}." for path in keep.left_out)
     named = [
-        *keep.model.named_parameters(remove_duplicate=False),
-        *keep.model.named_buffers(remove_duplicate=False),
+        *named_tensors(keep.model, remove_duplicate=False),
         *named_plain_tensors(keep.model),
     ]
     kept: dict[str, list[list[int] | None]] = {}

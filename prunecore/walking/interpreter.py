@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils import _pytree as pytree
 
 from prunecore.channels.names import is_of_torch
 from prunecore.channels.records import Trace
-from prunecore.channels.signal import Signal
+from prunecore.channels.signal import Signal, map_signals
 from prunecore.channels.sizes import Count
 from prunecore.tracing.arguments import called_with, one_by_one
 from prunecore.tracing.conditions import TAKEN
@@ -74,7 +73,7 @@ def interpret(
             child = module.get_submodule(node.target)
             values[node] = channels.through(child, *args, **kwargs)
         elif node.op == "output":
-            output = pytree.tree_map_only(Signal, as_met, args[0])
+            output = map_signals(as_met, args[0])
         elif node.target is torch._assert and isinstance(args[0], Count):
             numbers.state_in(node)  # what it says of the widths no longer holds
         elif node.target is torch._assert and is_settled(node.args[0]):

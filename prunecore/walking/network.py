@@ -17,7 +17,7 @@ from prunecore.channels.dependencies import (
     merge,
 )
 from prunecore.channels.ids import Ids, without_channels
-from prunecore.channels.names import is_within, tied_to
+from prunecore.channels.names import is_within, named_modules, tied_to
 from prunecore.channels.records import TRAINING, Forwards, Records, Visit
 from prunecore.channels.signal import Signal
 from prunecore.channels.stored import check_names
@@ -78,7 +78,7 @@ def walk_train_eval(
         UsageError: a module cannot be dropped.
     """
     check_names(model)
-    modules = {path: module for path, module in model.named_modules() if path}
+    modules = {path: module for path, module in named_modules(model) if path}
     hooked = hooks_to_drop(model)
     for name in drop:
         if name not in (TRAINING, *modules, *hooked):
@@ -312,7 +312,7 @@ def _pin_lenders(model: nn.Module, plugins: Plugins, records: Records) -> None:
     bound = {key for key, _ in records.bindings}
     as_called = {path for path, _ in records.widths}
     visits = records.forwards.visits
-    for path, layer in model.named_modules():
+    for path, layer in named_modules(model):
         if path in visits:
             continue
         tensors = [*layer.parameters(recurse=False), *layer.buffers(recurse=False)]

@@ -20,7 +20,16 @@ from prunecore.channels.computed import are_of_weights, is_open, open_parts
 from prunecore.channels.ids import FIXED, Ids, along, without_channels
 from prunecore.channels.names import is_of_torch, is_within, join
 from prunecore.channels.records import Trace, Visit
-from prunecore.channels.signal import Computed, Followed, Origin, Signal, Stored, kind_of, shaped
+from prunecore.channels.signal import (
+    Computed,
+    Followed,
+    Origin,
+    Signal,
+    Stored,
+    kind_of,
+    map_signals,
+    shaped,
+)
 from prunecore.channels.sizes import counted, depending, recounted
 from prunecore.decorators import protected_layers
 from prunecore.errors import InputShapeError, UnsupportedError
@@ -138,7 +147,7 @@ class Walk(Interpreter):
         why = self.records.forwards.barriers.get(path)
         is_own = why is not None or path in self.records.forwards.opened
         owner = None if is_own else self._plugins.owner(type(module))
-        inputs, keywords = pytree.tree_map_only(Signal, self._given, (inputs, keywords))
+        inputs, keywords = map_signals(self._given, (inputs, keywords))
         for given in inputs:
             if isinstance(given, Tensor | nn.Module | np.ndarray):
                 raise TypeError(f"{path} is called with {type(given).__name__}, not a Signal")
@@ -349,7 +358,7 @@ class Walk(Interpreter):
         return result
 
     def _sized(self, values: Any) -> Any:
-        return pytree.tree_map_only(Signal, functools.partial(sized, self), values)
+        return map_signals(functools.partial(sized, self), values)
 
     def follow_computed(self, own: Computed, args: Any, kwargs: Any) -> Signal:
         """Follow what computes a tensor of parameters alone, now that these have channels."""
@@ -478,11 +487,12 @@ class Walk(Interpreter):
         axis = 1 if signal.ndim > 3 else signal.ndim - 1
         found = with_channels(self, signal, axis) if is_open(signal) and axis > 0 else None
         plain = self.plain(found.signal if found else signal)
-        return replace(plain, is_given=signal.is_of_weights)
+        is_given = signal.is_of_weights
+        return plain if plain.is_given == is_given else replace(plain, is_given=is_given)
 
     def _plain(self, values: Any, understood: Collection[type[Origin]] = ()) -> Any:
         plain = functools.partial(self.plain, understood=understood)
-        return pytree.tree_map_only(Signal, plain, values)
+        return map_signals(plain, values)
 
     def _bound(
         self, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]

@@ -6,17 +6,19 @@ import copy
 import importlib.util
 import linecache
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._device import DeviceContext
 
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import join
+from prunecore.channels.names import join, named_modules, named_tensors
 from prunecore.channels.state_dicts import put_state
 from prunecore.errors import (
     PluginError,
@@ -52,7 +54,7 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
     stored = {**model.state_dict(keep_vars=True), **stored_constants(model, keep, plugins)}
     given: dict[str, Tensor] = {}
     answers: dict[int, Mapping[str, Tensor]] = {}  # by id of module: some have several paths
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in named_modules(model, remove_duplicate=False):
         if id(module) not in answers:
             answers[id(module)] = _from_owner(module, path, keep, plugins)
         own = answers[id(module)]
@@ -135,7 +137,7 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
             f"{shown(file)} has no factory {shown(name)}.\n"
             "Give the .py file of a written set as it was written."
         )
-    with torch.device("meta"):
+    with _Uninitialised(torch.device("meta")):
         network = _made(file, factory)
     if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
         with OwnDraws():  # as it is initialised, too
@@ -150,6 +152,30 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
             "network."
         ) from error
     return network
+
+
+class _Uninitialised(DeviceContext):
+    """Where tensors are made without values, on the meta device, there is nothing to initialise."""
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if function in _INITIALISING:
+            tensor = args[0] if args else (kwargs or {})["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return super().__torch_function__(function, types, args, kwargs)  # type: ignore[no-untyped-call]
+
+
+# what `torch.nn.init` asks of a mode, by these names
+_INITIALISING = {
+    *(getattr(nn.init, name) for name in ("constant_", "kaiming_uniform_", "normal_", "uniform_")),
+    *(getattr(Tensor, name) for name in ("fill_", "normal_", "uniform_", "zero_")),
+}
 
 
 def _made(file: Path, factory: Callable[[], nn.Module]) -> nn.Module:
@@ -241,7 +267,7 @@ def check_kinds(original: nn.Module, written: nn.Module) -> None:
     """
     before = {name for name, _ in original.named_parameters(remove_duplicate=False)}
     after = {name for name, _ in written.named_parameters(remove_duplicate=False)}
-    for name in written.state_dict():
+    for name, _ in named_tensors(written, remove_duplicate=False):
         if (name in before) != (name in after):
             kind = "parameter" if name in before else "buffer"
             raise PrunecoreError(

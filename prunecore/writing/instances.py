@@ -229,11 +229,9 @@ def resolved(value: Value, calls: Mapping[int, Call]) -> Value:
 def mapped(value: Value, change: Callable[[Value], Value]) -> Value:
     """A call, list, tuple or dictionary with other items in the places of its own."""
     if isinstance(value, Call):
-        return replace(
-            value,
-            positional=tuple(map(change, value.positional)),
-            keywords={key: change(inner) for key, inner in value.keywords.items()},
-        )
+        positional = tuple(map(change, value.positional))
+        keywords = {key: change(inner) for key, inner in value.keywords.items()}
+        return Call(value.function, positional, keywords, value.defaults, value.names)
     if isinstance(value, list | tuple):
         return type(value)(map(change, value))
     if isinstance(value, dict):

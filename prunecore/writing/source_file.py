@@ -15,7 +15,7 @@ from torch import nn
 from prunecore.channels.coupling import MEETS_WHOLE
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_of_torch, is_within
+from prunecore.channels.names import is_of_torch, is_within, named_tensors
 from prunecore.channels.signal import Signal
 from prunecore.errors import UsageError, check_kind
 from prunecore.escaping import in_docstring, nearest_name, quoted, shown_value, why_no_name
@@ -143,10 +143,7 @@ def _ties(model: nn.Module, writer: Writer) -> list[Statement]:
     """What the network holds under two names is one thing in the written network, too."""
     ties = dict(writer.ties)
     tensors: dict[int, str] = {}
-    for name, tensor in [
-        *model.named_parameters(remove_duplicate=False),
-        *model.named_buffers(remove_duplicate=False),
-    ]:
+    for name, tensor in named_tensors(model, remove_duplicate=False):
         if is_within(name, writer.keep.left_out) or is_within(name, writer.named_again):
             continue
         first = tensors.setdefault(id(tensor), name)

@@ -8,6 +8,7 @@ import functools
 import inspect
 import itertools
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -245,12 +246,17 @@ def _over_lines(value: Value, line: str, indent: int) -> str | None:
     return f"{opening}\n{rows}{' ' * indent}{closing}"
 
 
+_LINK = re.compile(r"[)\]]\s*\.")
+
+
 def _links(text: str) -> tuple[int, ...]:
     """Where in a chain of calls an attribute of what is called, indexed or in parentheses begins.
 
     Of two or more of these, ruff puts each on a line of its own.
     """
-    places = []
+    places: list[int] = []
+    if not _LINK.search(text):
+        return ()
     node = ast.parse(text, mode="eval").body
     encoded = text.encode()
     while isinstance(node, ast.Call | ast.Subscript | ast.Attribute):

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore.channels.names import is_within, join, module_paths
+from prunecore.channels.names import is_within, join, module_paths, named_modules
 from prunecore.channels.records import TRAINING
 from prunecore.errors import UnsupportedError
 from prunecore.inputs import Arguments
@@ -55,7 +55,7 @@ def named_hooks(path: str) -> str:
 
 def hooks_to_drop(network: nn.Module) -> list[str]:
     """What the hooks of a network are called where modules are named: all, and each module's."""
-    hooked = (named_hooks(path) for path, module in network.named_modules() if hooks_of(module))
+    hooked = (named_hooks(path) for path, module in named_modules(network) if hooks_of(module))
     return [HOOKS, *(name for name in hooked if name != HOOKS)]
 
 
@@ -74,7 +74,7 @@ def find_scopes(network: nn.Module, inputs: Arguments, drop: Collection[str]) ->
         UnsupportedError: a hook does what cannot be followed.
     """
     finder = _Finder(network)
-    registered = {path: hooks_of(module) for path, module in network.named_modules()}
+    registered = {path: hooks_of(module) for path, module in named_modules(network)}
     registered = {path: hooks for path, hooks in registered.items() if hooks}
     without = [path for path in registered if HOOKS in drop or named_hooks(path) in drop]
     for path in without:
@@ -109,10 +109,10 @@ class _Finder:
         self.hooks: dict[str, Sequence[Hook]] = {}
         self.opened: set[str] = set()
         self.inlined: set[str] = set()
-        self._modules = dict(network.named_modules())
+        self._modules = dict(named_modules(network))
         self._first = module_paths(network)
         self._paths: dict[str, list[str]] = {}  # all paths of a module, by the first of them
-        for path, module in network.named_modules(remove_duplicate=False):
+        for path, module in named_modules(network, remove_duplicate=False):
             self._paths.setdefault(self._first[id(module)], []).append(path)
         self._read: dict[str, set[str]] = {}
 

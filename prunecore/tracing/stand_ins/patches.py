@@ -143,7 +143,11 @@ def beside_others() -> Iterator[None]:
         return
     with _sharing:
         if not _jobs:
-            _shared.enter_context(replaced(_SHARED))
+            # each trace asks for the same functions, all of `math` among them
+            wrapped = functools.cache(_symbolic_trace._create_wrapped_func)
+            _shared.enter_context(
+                replaced({**_SHARED, (_symbolic_trace, "_create_wrapped_func"): wrapped})
+            )
         _jobs[thread] = OwnGenerators()
     try:
         _wait_for_others()

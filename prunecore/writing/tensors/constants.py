@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_within, join, module_paths
+from prunecore.channels.names import is_within, join, module_paths, named_modules
 from prunecore.registry import Plugins
 from prunecore.writing.tensors.regular import regular
 from prunecore.writing.text import Call, Name, one_line
@@ -58,7 +58,7 @@ def stored_constants(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
     forwards, first = keep.dependencies.forwards, module_paths(model)
     return {
         join(path, key): tensor
-        for path, module in model.named_modules(remove_duplicate=False)
+        for path, module in named_modules(model, remove_duplicate=False)
         if plugins.owner(type(module)) is None
         or path in forwards.opened
         or is_within(path, forwards.barriers)

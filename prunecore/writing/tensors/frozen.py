@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import is_within, join
+from prunecore.channels.names import is_within, join, named_modules, named_tensors
 from prunecore.writing.expressions import self_path
 from prunecore.writing.text import AnyStatement, Call, Compound, Statement
 
@@ -21,11 +21,14 @@ def freezing(model: nn.Module, keep: Keep) -> list[AnyStatement]:
         model: the original network.
         keep: what stays of it.
     """
+    stored = (tensor for _, tensor in named_tensors(model) if isinstance(tensor, nn.Parameter))
+    if all(tensor.requires_grad for tensor in stored if tensor.is_floating_point()):
+        return []
     frozen = list(_frozen(model, "", keep))
     statements: list[AnyStatement] = []
     classes = {type(model.get_submodule(path)) for path, is_module in frozen if is_module and path}
     for cls in sorted(classes, key=lambda cls: cls.__name__):
-        own = {path for path, module in model.named_modules() if isinstance(module, cls)}
+        own = {path for path, module in named_modules(model) if isinstance(module, cls)}
         found = {path for path, is_module in frozen if is_module} & own
         is_torchs = vars(nn).get(cls.__name__) is cls
         if is_torchs and len(found) > 1 and all(map(_is_frozen, map(model.get_submodule, own))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping
@@ -41,10 +42,7 @@ _NOT_WRITTEN = {
 
 def write_layer(layer: nn.Module, _name: str, writer: Writer) -> BlockSource:
     """Call a layer's constructor with what its attributes tell, in the kept widths."""
-    arguments = {
-        parameter: _argument(layer, parameter, writer)
-        for parameter in _parameters(torch_class(layer))
-    }
+    arguments = _arguments(layer, writer)
     if "stride" in arguments and _is_default_stride(layer):
         arguments["stride"] = None
     return BlockSource(Call.of(torch_class(layer), **arguments))
@@ -58,10 +56,7 @@ def write_layer_norm(layer: Any, name: str, writer: Writer) -> BlockSource:
     else:
         x = writer.first_call(name).inputs[0]
         shape = tuple(writer.keep.size(x, axis) for axis in range(x.ndim - rank, x.ndim))
-    arguments = {
-        parameter: _argument(layer, parameter, writer)
-        for parameter in _parameters(torch_class(layer))
-    }
+    arguments = _arguments(layer, writer)
     arguments["normalized_shape"] = shape[0] if rank == 1 else shape
     return BlockSource(Call.of(torch_class(layer), **arguments))
 
@@ -78,7 +73,13 @@ def write_unflatten(layer: nn.Unflatten, name: str, writer: Writer) -> BlockSour
     return BlockSource(Call.of(nn.Unflatten, dim=layer.dim, unflattened_size=sizes))
 
 
-def _parameters(constructor: type[nn.Module]) -> tuple[str, ...]:
+def _arguments(layer: nn.Module, writer: Writer) -> dict[str, Any]:
+    constructor: type = torch_class(layer)
+    return {name: _argument(layer, name, writer) for name in _parameters(constructor)}
+
+
+@functools.cache
+def _parameters(constructor: type) -> tuple[str, ...]:
     """The arguments that a layer's constructor call may have."""
     parameters = inspect.signature(constructor).parameters.values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
