@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
-import torch
 from torch import nn
 
 from prunecore.errors import (
@@ -20,6 +19,7 @@ from prunecore.errors import (
     told,
     unknown_name,
 )
+from prunecore.isolation.uninitialised import Uninitialised
 
 if TYPE_CHECKING:
     from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
@@ -284,7 +284,7 @@ def is_like(
         alike: the classes of modules within the block, by those that are in their places in the
             other.
     """
-    with torch.device("meta"):
+    with Uninitialised():
         other = make()
     return _contents(block, alike or {}) == _contents(other, {})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class Memory(ThreadMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()
         self.time = 0
+        self._made: dict[Hashable, Any] = {}  # tensors as operations return them
         self._accesses: dict[int, list[Access]] = {}
         self._views: dict[int, tuple[Tensor, Tensor]] = {}  # by identity, with what they are of
 
@@ -62,7 +63,7 @@ class Memory(ThreadMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run an operation, and note it."""
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
+        result = self._result(func, args, kwargs)
         self.time += 1
         arguments = func._schema.arguments
         given = [
@@ -81,6 +82,28 @@ class Memory(ThreadMode):  # type: ignore[no-untyped-call]
                 self._views.setdefault(id(tensor), (tensor, source))
         return result
 
+    def _result(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """What an operation returns; one that makes new tensors is run once for all alike.
+
+        That is often slower than to make these: many operations know by Python of torch's what
+        they return for tensors without storage.
+        """
+        schema = func._schema
+        if any(one.alias_info is not None for one in (*schema.arguments, *schema.returns)):
+            return func(*args, **kwargs)
+        told = _told([*args, *kwargs.items()])
+        if told is None:
+            return func(*args, **kwargs)
+        key = func, told
+        if key in self._made:
+            return pytree.tree_map_only(Tensor, _like, self._made[key])
+        result = func(*args, **kwargs)
+        taken = {place(tensor) for tensor in _tensors([*args, *kwargs.values()])}
+        made = [*_tensors(result)]
+        if made and all(tensor.is_meta and place(tensor) not in taken for tensor in made):
+            self._made[key] = result
+        return result
+
     def note(self, tensor: Tensor, is_write: bool) -> None:
         """Note that a tensor is read or written."""
         access = Access(self.time, tensor, is_write)
@@ -97,6 +120,22 @@ class Memory(ThreadMode):  # type: ignore[no-untyped-call]
                 return False
             _, tensor = self._views[id(tensor)]
         return True
+
+
+def _told(value: Any) -> Hashable:
+    """What the shapes of what an operation returns depend on; `None` where that is numbers."""
+    if isinstance(value, Tensor):
+        return (value.shape, value.stride(), value.dtype) if value.is_meta else None
+    if isinstance(value, list | tuple):
+        told = [_told(item) for item in value]
+        return None if None in told else (type(value), *told)
+    return type(value), value
+
+
+def _like(tensor: Tensor) -> Tensor:
+    return torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
 
 
 def place(tensor: Tensor) -> int:

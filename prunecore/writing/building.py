@@ -6,16 +6,13 @@ import copy
 import importlib.util
 import linecache
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.utils._device import DeviceContext
 
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import join, named_modules, named_tensors
@@ -30,6 +27,7 @@ from prunecore.errors import (
 )
 from prunecore.escaping import shown
 from prunecore.isolation.random_states import OwnDraws
+from prunecore.isolation.uninitialised import Uninitialised
 from prunecore.registry import Plugins
 from prunecore.writing.instances import Instance
 from prunecore.writing.source_file import file_text
@@ -137,7 +135,7 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
             f"{shown(file)} has no factory {shown(name)}.\n"
             "Give the .py file of a written set as it was written."
         )
-    with _Uninitialised(torch.device("meta")):
+    with Uninitialised():
         network = _made(file, factory)
     if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
         with OwnDraws():  # as it is initialised, too
@@ -152,30 +150,6 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
             "network."
         ) from error
     return network
-
-
-class _Uninitialised(DeviceContext):
-    """Where tensors are made without values, on the meta device, there is nothing to initialise."""
-
-    def __torch_function__(
-        self,
-        function: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if function in _INITIALISING:
-            tensor = args[0] if args else (kwargs or {})["tensor"]
-            if tensor.is_meta:
-                return tensor
-        return super().__torch_function__(function, types, args, kwargs)  # type: ignore[no-untyped-call]
-
-
-# what `torch.nn.init` asks of a mode, by these names
-_INITIALISING = {
-    *(getattr(nn.init, name) for name in ("constant_", "kaiming_uniform_", "normal_", "uniform_")),
-    *(getattr(Tensor, name) for name in ("fill_", "normal_", "uniform_", "zero_")),
-}
 
 
 def _made(file: Path, factory: Callable[[], nn.Module]) -> nn.Module:

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.autograd import Variable
 from torch.autograd.function import Function
 from torch.fx import _symbolic_trace
@@ -101,9 +101,55 @@ class _Patcher(_symbolic_trace._Patcher):
             super().patch(frame_dict, name, new_fn, deduplicate)
 
     def patch_method(self, cls: type, name: str, new_fn: Any, deduplicate: bool = True) -> None:
-        """Replace a method of a class."""
-        either = in_this_thread(new_fn, getattr(cls, name))
-        super().patch_method(cls, name, either, deduplicate)
+        """Replace a method of a class: of modules, that which the class has during a job."""
+        if cls is nn.Module and name in _METHODS:
+            replacement = _Replacement(name, new_fn)
+            self.patches_made.append(replacement)  # type: ignore[arg-type]
+            replacement.patch()
+        else:
+            either = in_this_thread(new_fn, getattr(cls, name))
+            super().patch_method(cls, name, either, deduplicate)
+
+
+# of `nn.Module`, which a trace replaces: to set those of a class takes as long as it has subclasses
+_METHODS = ("__call__", "__getattr__")
+
+
+# by thread and name, what traces have in the place of these methods, the innermost one last
+_replacements: dict[tuple[int, str], list[Callable[..., Any]]] = {}
+
+
+class _Replacement:
+    """What stands for a method of modules in this thread.
+
+    Args:
+        name: of the method.
+        new: what stands for it.
+    """
+
+    def __init__(self, name: str, new: Callable[..., Any]) -> None:
+        self._new = new
+        self._stack = _replacements.setdefault((threading.get_ident(), name), [])
+
+    def patch(self) -> None:
+        """Let it stand for the method."""
+        self._stack.append(self._new)
+
+    def revert(self) -> None:
+        """Let what was there before do so again."""
+        self._stack.pop()
+
+
+def _replaceable(name: str) -> Callable[..., Any]:
+    """A method of modules that is, in a thread that traces, what the trace has in its place."""
+    plain = getattr(nn.Module, name)
+
+    @functools.wraps(plain)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        stack = _replacements.get((threading.get_ident(), name))
+        return (stack[-1] if stack else plain)(*args, **kwargs)
+
+    return method
 
 
 def _in_turn(*args: Any, **kwargs: Any) -> fx.Graph:
@@ -145,9 +191,12 @@ def beside_others() -> Iterator[None]:
         if not _jobs:
             # each trace asks for the same functions, all of `math` among them
             wrapped = functools.cache(_symbolic_trace._create_wrapped_func)
-            _shared.enter_context(
-                replaced({**_SHARED, (_symbolic_trace, "_create_wrapped_func"): wrapped})
-            )
+            replacements = {
+                **_SHARED,
+                **{(nn.Module, name): _replaceable(name) for name in _METHODS},
+                (_symbolic_trace, "_create_wrapped_func"): wrapped,
+            }
+            _shared.enter_context(replaced(replacements))
         _jobs[thread] = OwnGenerators()
     try:
         _wait_for_others()

@@ -1,0 +1,37 @@
+"""Modules made for their shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._device import DeviceContext
+
+
+class Uninitialised(DeviceContext):
+    """Modules are made on the meta device, and what has no values is not initialised."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("meta"))
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if function in _INITIALISING:
+            tensor = args[0] if args else (kwargs or {})["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return super().__torch_function__(function, types, args, kwargs)  # type: ignore[no-untyped-call]
+
+
+# what `torch.nn.init` asks of a mode, by these names
+_INITIALISING = {
+    *(getattr(nn.init, name) for name in ("constant_", "kaiming_uniform_", "normal_", "uniform_")),
+    *(getattr(Tensor, name) for name in ("fill_", "normal_", "uniform_", "zero_")),
+}
