@@ -82,11 +82,15 @@ def norms_of(tensor: Tensor, axis: int, order: int) -> Tensor:
     """The l1 or l2 norm of what lies at each place of an axis; float16 is added up in float32."""
     exact = tensor.dtype if tensor.dtype in (torch.float32, torch.float64) else torch.float32
     others = [other for other in range(tensor.ndim) if other != axis]
-    sums = []
-    for block in torch.split(tensor, rows_at_once(tensor)):
+    blocks = torch.split(tensor, rows_at_once(tensor))
+    # with a place of their own: small ones among the blocks would each keep the memory of one
+    size = [len(tensor)] if axis == 0 else [len(blocks), tensor.shape[axis]]
+    sums = tensor.new_empty(size, dtype=exact)
+    places = torch.split(sums, len(blocks[0])) if axis == 0 else sums
+    for block, place in zip(blocks, places, strict=True):
         powers = block.to(exact).abs() if order == 1 else block.to(exact).square()
-        sums.append(powers.sum(others) if others else powers)
-    total = torch.cat(sums) if axis == 0 else torch.stack(sums).sum(0)
+        place.copy_(powers.sum(others) if others else powers)
+    total = sums if axis == 0 else sums.sum(0)
     return total if order == 1 else total.sqrt()
 
 
