@@ -229,4 +229,5 @@ def bench(session: nox.Session) -> None:
     install(session, list(FAMILIES), "bench")
     session.run("python", "benchmarks/speed.py")
     session.run("python", "benchmarks/memory.py")
+    session.run("python", "benchmarks/large_weights.py")
     session.run("python", "benchmarks/start.py")

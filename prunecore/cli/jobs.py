@@ -286,8 +286,12 @@ def load(
     """The network of a MODEL, with its weights."""
     if weights_file:
         weights.check_weights_file(weights_file)
+        loaded = models.load_unfilled(spec, arguments, seed)
+        weights.load_weights(loaded.model, weights_file)
+        if models.is_filled(loaded.model):
+            return loaded
     loaded = models.load_model(spec, arguments, seed)
-    if weights_file:
+    if weights_file:  # it holds what it has computed of its own weights while it was made
         weights.load_weights(loaded.model, weights_file)
     elif ":" not in spec and "weights" not in arguments:
         options.say(f"Warning: {shown(spec)} has random weights; give --weights FILE.", err=True)

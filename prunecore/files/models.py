@@ -10,16 +10,18 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.utils import _pytree as pytree
 
+from prunecore.channels.stored import is_plain
 from prunecore.errors import (
     PrunecoreError,
     UsageError,
@@ -32,6 +34,7 @@ from prunecore.errors import (
 from prunecore.escaping import shown, shown_value
 from prunecore.files.paths import is_file
 from prunecore.inputs import Inputs, of_examples
+from prunecore.isolation.random_states import TorchsDraws
 from prunecore.tracing.stand_ins.patches import in_this_thread
 
 DEFAULT_INPUT_SHAPE = (3, 224, 224)
@@ -41,6 +44,9 @@ EXAMPLES = "example_inputs"  # a function beside a factory: what its network is 
 
 
 _FRAMES = 16  # of the clips that torchvision's video networks take
+
+
+_STANDS_FOR = "_prunecore_stands_for"  # a parameter's attribute: the one without storage
 
 
 _WHAT_MODEL_IS = "MODEL is a torchvision name, package.module:factory or file.py:factory."
@@ -78,13 +84,19 @@ def factory_name(spec: str) -> str:
     return name
 
 
-def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
+def load_model(
+    spec: str,
+    arguments: Mapping[str, Any],
+    seed: int,
+    making: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Loaded:
     """Make a network with random weights that depend on the seed alone.
 
     Args:
         spec: `resnet50` (torchvision), `package.module:factory` or `file.py:factory`.
         arguments: what the factory is called with.
         seed: for its initialisation.
+        making: what the factory is called within.
 
     Raises:
         UsageError: there is no such model, or it does not take these arguments.
@@ -94,7 +106,7 @@ def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
     place = spec.removesuffix(name).removesuffix(":")
     if not place:
         builder = _torchvision_builder(spec)
-        model = _make(builder, spec, _for_torchvision(builder, arguments), seed, None)
+        model = _make(builder, spec, _for_torchvision(builder, arguments), seed, None, making)
         package = builder.__module__.rpartition(".")[0]
         shape = input_shape_of(spec)
         side = getattr(model, "image_size", None)  # of networks that take one size alone
@@ -106,7 +118,7 @@ def load_model(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
         torch.manual_seed(seed)  # a file may make its network while it is imported
         module = _run_file(file, folder) if file else _import(place)
         factory = _factory(module, name, place, folder)
-        model = _make(factory, spec, arguments, seed, folder)
+        model = _make(factory, spec, arguments, seed, folder, making)
     origin = f"{file.name}:{name}" if file else f"{place}.{name}"
     given = vars(module).get(EXAMPLES) if name != EXAMPLES else None
     if not callable(given):
@@ -175,28 +187,78 @@ def load_structure(spec: str, arguments: Mapping[str, Any]) -> Loaded:
         UsageError: there is no such model, or it does not take these arguments.
         PrunecoreError: its code raises, or makes something that is no `nn.Module`.
     """
-    here = in_this_thread(_without_storage, lambda *_: None)
-    hook = register_module_parameter_registration_hook(here)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*copying from a non-meta parameter", UserWarning)
-            return load_model(spec, arguments, seed=0)
+        return load_model(spec, arguments, seed=0, making=_without_storage)
     except UsageError:
         raise
     except PrunecoreError:  # it computes with its weights while it is made
-        hook.remove()
         return load_model(spec, arguments, seed=0)
+
+
+def load_unfilled(spec: str, arguments: Mapping[str, Any], seed: int) -> Loaded:
+    """Make a network whose parameters a file will give: without storage, where that can be.
+
+    It can not where the factory computes with their values, or draws numbers that the network may
+    hold beside them: these would be other ones, as none are drawn for what has no storage.
+
+    Args:
+        spec: as for `load_model`.
+        arguments: what the factory is called with.
+        seed: for its initialisation.
+
+    Raises:
+        UsageError: there is no such model, or it does not take these arguments.
+        PrunecoreError: its code raises, or makes something that is no `nn.Module`.
+    """
+    draws = TorchsDraws()
+
+    @contextmanager
+    def making() -> Iterator[None]:
+        with _without_storage(), draws:
+            yield
+
+    try:
+        loaded = load_model(spec, arguments, seed, making)
+        if not draws.has_drawn:
+            return loaded
+    except UsageError:
+        raise
+    except PrunecoreError:
+        pass  # it computes with its weights while it is made
+    return load_model(spec, arguments, seed)
+
+
+def is_filled(model: nn.Module) -> bool:
+    """True if a network holds no tensor without storage, as what a factory computes of some is."""
+    held = (vars(module) for module in model.modules())
+    leaves = (leaf for values in held for leaf in pytree.tree_leaves(dict(values)))
+    return not any(isinstance(leaf, Tensor) and leaf.is_meta for leaf in leaves)
+
+
+@contextmanager
+def _without_storage() -> Iterator[None]:
+    """Make parameters without storage, in this thread."""
+    hook = register_module_parameter_registration_hook(in_this_thread(_on_meta, lambda *_: None))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*copying from a non-meta parameter", UserWarning)
+            yield
     finally:
         hook.remove()
 
 
-def _without_storage(
-    _module: nn.Module, _name: str, parameter: nn.Parameter | None
-) -> nn.Parameter | None:
-    """A parameter on the meta device; a parameter that is there already stays the same one."""
-    if parameter is None or parameter.is_meta:
+def _on_meta(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+    """A parameter on the meta device; one that is registered twice stays one.
+
+    What is none of torch's plain parameters stays as it is, and so does what is on a device, as
+    its values are drawn there.
+    """
+    if type(parameter) is not nn.Parameter or not is_plain(parameter) or not parameter.is_cpu:
         return parameter
-    return nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+    if (before := getattr(parameter, _STANDS_FOR, None)) is None:
+        before = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
+        setattr(parameter, _STANDS_FOR, before)
+    return before
 
 
 def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
@@ -324,6 +386,7 @@ def _make(
     arguments: Mapping[str, Any],
     seed: int,
     folder: Path | None,
+    making: Callable[[], AbstractContextManager[None]],
 ) -> nn.Module:
     spec = shown(spec)
     with _telling(f"{spec} cannot be asked for its arguments", folder):
@@ -339,7 +402,8 @@ def _make(
             # torchvision announces a change of GoogLeNet's and Inception's initialisation.
             warnings.filterwarnings("ignore", "The default weight init", FutureWarning)
             torch.manual_seed(seed)
-            model = factory(**arguments)
+            with making():
+                model = factory(**arguments)
     except PrunecoreError as error:
         said = reason_of(error.__cause__) if isinstance(error.__cause__, TypeError) else ""
         for name in arguments:

@@ -229,10 +229,15 @@ def _mismatch(
 
 def _of_other_types(state: Mapping[str, Tensor], own: Mapping[str, Any]) -> list[str]:
     """What of a file cannot stand for what the network has, with both types."""
+    stands = {
+        key: tensor.new_empty(0, device="cpu") if tensor.is_meta else tensor  # it will have storage
+        for key, tensor in own.items()
+        if key in state and isinstance(tensor, Tensor)
+    }
     return [
         f"{key} (file {type_of(state[key])}, network {type_of(tensor)})"
-        for key, tensor in own.items()
-        if key in state and isinstance(tensor, Tensor) and kind_of(state[key]) != kind_of(tensor)
+        for key, tensor in stands.items()
+        if kind_of(state[key]) != kind_of(tensor)
     ]
 
 

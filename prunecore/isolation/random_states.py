@@ -149,6 +149,30 @@ class OwnDraws(ThreadMode):  # type: ignore[no-untyped-call]
             own.set_state(after)
 
 
+class TorchsDraws(ThreadMode):  # type: ignore[no-untyped-call]
+    """Tells whether this thread draws numbers by torch; what has no storage is drawn none.
+
+    Attributes:
+        has_drawn: whether a number was drawn.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_drawn = False
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation, and note whether it draws."""
+        kwargs = kwargs or {}
+        self.has_drawn |= _draws(func, args, kwargs) and _device(args, kwargs).type != "meta"
+        return func(*args, **kwargs)
+
+
 class PythonsDraws:
     """Tells whether this thread draws from a generator of Python's, however it calls that.
 

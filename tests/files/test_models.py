@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torchvision import models as torchvision_models
 
+from prunecore.channels.state_dicts import put_state
 from prunecore.errors import PrunecoreError, UsageError
 from prunecore.files.models import (
     _torchvision_builder,
     factory_name,
     input_shape_of,
+    is_filled,
     load_model,
     load_structure,
+    load_unfilled,
 )
 
 Write = Callable[..., str]
@@ -343,6 +347,76 @@ def test_a_factory_that_computes_with_values_is_called_with_values(tmp_path: Pat
     )
     loaded = load_structure(f"{file}:net", {})
     assert loaded.model.get_parameter("weight").device.type == "cpu"
+
+
+DRAWING = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, seeded=False):
+        super().__init__()
+        if seeded:
+            torch.manual_seed(3)
+        self.fc = nn.Linear(3, 4)
+        self.token = nn.Parameter(torch.randn(4))
+        self.order = torch.randperm(50).tolist()
+        self.register_buffer("phases", torch.rand(4), persistent=False)
+
+def plain():
+    return nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Linear(3, 3))
+
+def forked():
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return Net()
+
+def doubled():
+    net = plain()
+    net[0].twice = [2 * net[0].weight.detach()]
+    return net
+
+def given():
+    weight = nn.Parameter(torch.ones(3, 3))
+    net = plain()
+    net[2].weight = weight
+    net[2].again = weight
+    return net
+"""
+
+
+def test_what_a_file_gives_is_not_made(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = write(DRAWING)
+    called: list[object] = []
+    monkeypatch.setattr(nn.init, "kaiming_uniform_", lambda *_, **__: called.append(_[0].device))
+    model = load_unfilled(f"{spec}:plain", {}, seed=0).model
+    assert {parameter.is_meta for parameter in model.parameters()} == {True}
+    assert {buffer.is_meta for buffer in model.buffers()} == {False}
+    assert [str(device) for device in called] == ["meta", "meta"]
+    assert not is_filled(model)
+
+
+@pytest.mark.parametrize("factory", ["Net", "forked"])
+@pytest.mark.parametrize("arguments", [{}, {"seeded": True}])
+def test_what_no_file_gives_is_drawn_as_beside_weights(
+    write: Write, factory: str, arguments: dict[str, bool]
+) -> None:
+    spec, given = f"{write(DRAWING)}:{factory}", arguments if factory == "Net" else {}
+    ours, theirs = load_unfilled(spec, given, 7).model, load_model(spec, given, 7).model
+    assert ours.order == theirs.order
+    assert torch.equal(ours.get_buffer("phases"), theirs.get_buffer("phases"))
+
+
+def test_what_is_computed_of_parameters_is_not_filled(write: Write) -> None:
+    spec = write(DRAWING)
+    model = load_unfilled(f"{spec}:doubled", {}, 0).model
+    put_state(model, load_model(f"{spec}:doubled", {}, 0).model.state_dict())
+    assert not is_filled(model)
+
+
+def test_a_parameter_that_was_made_before_stays_one(write: Write) -> None:
+    model = load_unfilled(f"{write(DRAWING)}:given", {}, 0).model
+    assert model[2].weight is model[2].again
 
 
 def test_examples_beside_a_factory(write: Write) -> None:
