@@ -3,8 +3,8 @@
 `y[:, ::2]` is a view of `y`; what is written for the kept places may be an index, which copies.
 The other way round, an index may become a slice, and a reshape of what lies in order is a view, as
 of which one of two widths that is depends. As long as nothing is changed in place, that is all the
-same. Where something is, and the other of the two is read afterwards, a copy stays a copy, or the
-channels are left whole.
+same. Where something is, a copy by an index stays a copy; else, where the other of the two is read
+afterwards, the channels are left whole.
 """
 
 from __future__ import annotations
@@ -146,11 +146,11 @@ def _found(
                 in_memory.setdefault(place(tensor), []).extend(taking[key].ids)
             if _is_wrong_as_other(one, replay.memory, stay_runs[key]):
                 wrong.add(key)
-            elif _is_wrong_as_view(one, replay.memory):
-                if taking[key].can_copy:
+            elif taking[key].can_copy:
+                if _is_changed_copy(one, replay.memory):
                     one.node.meta[IS_COPY] = True
-                else:
-                    wrong.add(key)
+            elif _is_wrong_as_view(one, replay.memory):
+                wrong.add(key)
     for column in columns:  # what one of them is written as, the others are, too
         if any((path, call.node) in wrong for path, call in column):
             yield from (ids for _, call in column for ids in call.ids)
@@ -254,6 +254,17 @@ def _is_wrong_as_view(call: Watched, memory: Memory) -> bool:
         for part in _leaves(call.values[-1])
         if place(part) != place(source)
     )
+
+
+def _is_changed_copy(call: Watched, memory: Memory) -> bool:
+    """True if a call returns a copy, and that or its original is changed in place afterwards.
+
+    Of a view gradients might need what the change has overwritten, even if nothing else reads it.
+    """
+    (source,) = _leaves(call.values[0])[:1]
+    copies = [part for part in _leaves(call.values[-1]) if place(part) != place(source)]
+    tensors = [source, *copies] if copies else []
+    return _is_changed(tensors, memory, call.times[-1], memory.time)
 
 
 def _is_changed(tensors: Sequence[Tensor], memory: Memory, after: int, until: int) -> bool:

@@ -297,6 +297,17 @@ def test_a_copy_stays_one_where_all_that_stays_lies_in_order(cut_to: Callable[..
     assert result.small.first.out_features == 6
 
 
+def test_a_copy_whose_original_gradients_do_not_need_stays_one(cut_to: Callable[..., Any]) -> None:
+    def function(net: Any, y: Tensor) -> Any:
+        part = net.other(y[:, [0, 1, 2, 6]])
+        return part * net.relu(y).sum()
+
+    result = cut_to(Net(function), {"first": [0, 1, 2, 4, 5]}, 3)
+    assert "self.order" in result.forward
+    inputs = torch.rand(2, 3, dtype=torch.float64)
+    result.small.train()(inputs).sum().backward()
+
+
 def test_a_copy_that_training_alone_changes_stays_one(cut: Callable[..., Any]) -> None:
     class Block(nn.Module):
         def __init__(self) -> None:
