@@ -157,7 +157,10 @@ strict = click.option(
 
 
 weights = path_option(
-    "--weights", "weights", "FILE", "The model's weights: .safetensors, .pt or .pth."
+    "--weights",
+    "weights",
+    "FILE",
+    "The model's weights: .safetensors, .pt or .pth, or .safetensors.index.json of shards.",
 )
 
 

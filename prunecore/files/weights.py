@@ -21,6 +21,7 @@ from prunecore.channels.stored import kind_of, type_of
 from prunecore.errors import UsageError, WeightsError, a_kind, reason_of
 from prunecore.escaping import shown
 from prunecore.files.paths import is_file
+from prunecore.files.shards import INDEX, check_shard, is_index, read_index
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -49,8 +50,8 @@ def check_weights_file(file: Path) -> None:
     Raises:
         UsageError: there is none, or its name says that it is something else.
     """
-    if file.suffix not in SUFFIXES:
-        raise UsageError(f"{shown(file)}: a weights file ends in {', '.join(SUFFIXES)}.")
+    if file.suffix not in SUFFIXES and not is_index(file):
+        raise UsageError(f"{shown(file)}: a weights file ends in {', '.join((*SUFFIXES, INDEX))}.")
     if not is_file(file):
         raise UsageError(f"There is no weights file {shown(file)}.")
 
@@ -60,7 +61,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
 
     Args:
         model: the network; its parameters are replaced, not copied into.
-        file: a state dict, `.safetensors`, `.pt` or `.pth`.
+        file: a state dict, `.safetensors`, `.pt` or `.pth`; or an index of shards.
 
     Raises:
         UsageError: there is no such file.
@@ -81,11 +82,20 @@ def load_weights(model: nn.Module, file: Path) -> None:
 
 
 def read_weights(file: Path) -> Mapping[str, Any]:
-    """What a weights file holds; code in it is never run.
+    """What a weights file holds, or the shards of an index; code in it is never run.
+
+    Tensors in safetensors are mapped into memory, not copied.
 
     Raises:
         WeightsError: it is truncated, holds pickled objects, or is no weights file at all.
     """
+    if is_index(file):
+        content: dict[str, Any] = {}
+        for shard, names in read_index(file).items():
+            found = read_weights(shard)
+            check_shard(file, shard, names, found)
+            content.update(found)
+        return content
     where = shown(file)
     try:
         if file.suffix == ".safetensors":
