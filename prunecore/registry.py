@@ -280,13 +280,46 @@ def is_like(
 
     Args:
         block: any module.
-        make: makes the other, of what the block was made with; called on the meta device.
+        make: makes the other, of what the block was made with; called on the meta device. A
+            `functools.partial` of hashable values is called once for equal ones.
         alike: the classes of modules within the block, by those that are in their places in the
             other.
     """
+    return _contents(block, alike or {}) == _contents_of(make)
+
+
+def _contents_of(make: Callable[[], nn.Module]) -> object:
+    if isinstance(make, functools.partial):
+        args = tuple((type(value), value) for value in make.args)
+        keywords = tuple((key, type(x), x) for key, x in sorted(make.keywords.items()))
+        if _is_hashable((args, keywords)):
+            return _contents_made(make.func, args, keywords)
+    return _contents_on_meta(make)
+
+
+def _is_hashable(value: object) -> bool:
+    """True if a value is a key, and all that it holds."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=1024)
+def _contents_made(
+    cls: Callable[..., nn.Module],
+    args: tuple[tuple[type, Any], ...],
+    keywords: tuple[tuple[str, type, Any], ...],
+) -> object:
+    """What is within a module of a class that is made of these, each with its type."""
+    given = {key: value for key, _, value in keywords}
+    return _contents_on_meta(functools.partial(cls, *(value for _, value in args), **given))
+
+
+def _contents_on_meta(make: Callable[[], nn.Module]) -> object:
     with Uninitialised():
-        other = make()
-    return _contents(block, alike or {}) == _contents(other, {})
+        return _contents(make(), {})
 
 
 def _contents(module: nn.Module, alike: Mapping[type[nn.Module], type[nn.Module]]) -> object:

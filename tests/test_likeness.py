@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -76,3 +77,24 @@ def test_classes_may_stand_for_others() -> None:
     block = changed(lambda block: setattr(block, "linear", Doubled(3, 4)))
     assert is_like(block, Branches, {Doubled: nn.Linear})
     assert not is_like(Branches(), Branches, {nn.Linear: Doubled})
+
+
+class Counted(Branches):
+    made = 0
+
+    def __init__(self, width: int, p: float, sizes: list[int] | None = None) -> None:
+        super().__init__(width)
+        self.drop = nn.Dropout(p)
+        type(self).made += 1
+
+
+def test_what_is_told_by_a_partial_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counted, "made", 0)
+    block = Counted(6, 0)
+    for _ in range(3):
+        assert is_like(block, functools.partial(Counted, 6, p=0))
+    assert not is_like(block, functools.partial(Counted, 6, p=0.0))  # which it says otherwise
+    assert Counted.made == 3
+    for _ in range(2):
+        assert is_like(block, functools.partial(Counted, 6, 0, [1]))
+    assert Counted.made == 5

@@ -48,16 +48,13 @@ def is_usual(kind: Kind, block: Any) -> bool:
         return False
     call = _call(kind, block, getattr)
     alike = {cls: known.written for cls, known in KINDS.found().items()}
-    values = (*call.positional, *call.keywords.values())
-    widths = tuple(tuple(value) if isinstance(value, list) else value for value in values)
-    return is_like(block, lambda: _made(kind, widths, tuple(call.keywords)), alike)
+    positional = map(_frozen, call.positional)
+    keywords = {key: _frozen(value) for key, value in call.keywords.items()}
+    return is_like(block, functools.partial(kind.written, *positional, **keywords), alike)
 
 
-@functools.lru_cache(maxsize=1024)  # a walk asks for each block twice: in eval mode and in training
-def _made(kind: Kind, values: tuple[Any, ...], keywords: tuple[str, ...]) -> nn.Module:
-    """A block to compare others with, made of what it is called with; nobody changes it."""
-    positional = values[: len(values) - len(keywords)]
-    return kind.written(*positional, **dict(zip(keywords, values[len(positional) :], strict=True)))
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def write(kind: Kind, block: Any, writer: Writer) -> BlockSource:

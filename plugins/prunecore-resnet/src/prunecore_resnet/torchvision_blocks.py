@@ -6,6 +6,7 @@ torchvision's `resnet.py`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +60,7 @@ def is_usual(kind: Kind, block: Any) -> bool:
     if written is None:
         return False
     widths = (convs[0].in_channels, *(conv.out_channels for conv in convs))
-    return is_like(block, lambda: written(*widths, **options))
+    return is_like(block, functools.partial(written, *widths, **options))
 
 
 def write(kind: Kind, block: Any, writer: Writer) -> BlockSource:

@@ -6,6 +6,7 @@ size", 2016, arXiv 1602.07360, and torchvision's `squeezenet.py`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -32,7 +33,7 @@ def is_usual(block: Any) -> bool:
     if not all(type(conv) is nn.Conv2d for conv in convs):
         return False
     widths = [squeeze.in_channels, squeeze.out_channels, *(e.out_channels for e in expansions)]
-    return is_like(block, lambda: Fire(*widths))
+    return is_like(block, functools.partial(Fire, *widths))
 
 
 def write(block: Any, writer: Writer) -> BlockSource:

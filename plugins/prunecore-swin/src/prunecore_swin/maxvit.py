@@ -6,6 +6,7 @@ After Tu et al., "MaxViT: Multi-Axis Vision Transformer", 2022, arXiv 2204.01697
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ def _is_usual(block: Any) -> bool:
     hidden = getattr(block.mlp_layer[1], "out_features", 0)
     options = _options(block) | {"scale_width": 1, "stochastic_dropout": block.stochastic_dropout}
     return is_like(
-        block, lambda: PartitionAttentionLayer(*sizes, hidden, **options), _ALIKE.found()
+        block, functools.partial(PartitionAttentionLayer, *sizes, hidden, **options), _ALIKE.found()
     )
 
 
@@ -141,7 +142,9 @@ def _is_usual_attention(block: Any) -> bool:
         return False
     sizes = (block.to_qkv.in_features, block.n_heads, block.head_dim, block.size, 1)
     out_width = block.merge.out_features
-    return is_like(block, lambda: RelativePositionalMultiHeadAttention(*sizes, out_width))
+    return is_like(
+        block, functools.partial(RelativePositionalMultiHeadAttention, *sizes, out_width)
+    )
 
 
 def _options(block: Any) -> dict[str, Any]:

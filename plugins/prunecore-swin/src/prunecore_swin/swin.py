@@ -6,6 +6,7 @@ arXiv 2103.14030, and torchvision's `swin_transformer.py`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -147,7 +148,7 @@ def _written_merging(block: Any) -> type[nn.Module] | None:
         return None
     sizes = (block.reduction.in_features // 4, block.reduction.out_features)
     eps = getattr(block.norm, "eps", 0.0)
-    return cls if is_like(block, lambda: cls(*sizes, eps)) else None
+    return cls if is_like(block, functools.partial(cls, *sizes, eps)) else None
 
 
 def follow_permute(block: Any, channels: Channels, x: Signal) -> Signal:

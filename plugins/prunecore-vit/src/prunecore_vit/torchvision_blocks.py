@@ -6,6 +6,7 @@ Scale", 2020, arXiv 2010.11929, and torchvision's `vision_transformer.py`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from torch import nn
@@ -82,4 +83,8 @@ def block_arguments(block: Any) -> dict[str, Any] | None:
         "attention_dropout": inner.dropout,
         "eps": getattr(block.ln_1, "eps", 0.0),
     }
-    return arguments if is_like(block, lambda: EncoderBlock(**arguments), ALIKE.found()) else None
+    return (
+        arguments
+        if is_like(block, functools.partial(EncoderBlock, **arguments), ALIKE.found())
+        else None
+    )
