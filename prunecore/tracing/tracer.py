@@ -249,7 +249,8 @@ class OneLevel(fx.Tracer):
             signature, given, by_place(self.supplied), self._placeholder
         )
         function = _call_whole if self._within.is_whole else _call_forward
-        return functools.partial(function, **keywords), [self.root, *positional]
+        # older torch asks what it is given for its annotations, which a partial does not have
+        return lambda *placed: function(*placed, **keywords), [self.root, *positional]
 
     def create_arg(self, a: Any) -> Any:
         """What a node is given: a named tuple as it is, not as the call that makes it."""

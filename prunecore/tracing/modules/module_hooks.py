@@ -62,7 +62,8 @@ def hooks_of(module: nn.Module) -> tuple[Hook, ...]:
 
 def global_hooks() -> tuple[Hook, ...]:
     """The forward hooks that are called with every module of the process."""
-    with_kwargs = torch_module._global_forward_hooks_with_kwargs
+    # older torch gives no hook of all modules the arguments by name
+    with_kwargs = getattr(torch_module, "_global_forward_hooks_with_kwargs", {})
     before = [Hook(hook, True, False) for hook in torch_module._global_forward_pre_hooks.values()]
     after = [
         Hook(hook, False, key in with_kwargs)
