@@ -9,6 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.names import is_within, named_plain_tensors, named_tensors
+from prunecore.channels.on_host import on_host
 from prunecore.errors import UnsupportedError, WeightsError, a_kind
 from prunecore.escaping import is_number, shown
 
@@ -34,18 +35,26 @@ def check_stored(model: nn.Module, dependencies: Dependencies) -> None:
     may_go = [bool(removable[places[places >= 0]].any()) for places in dependencies.axes]
     read = dependencies.tensors
     plain = [(name, tensor) for name, tensor in named_plain_tensors(model) if name in read]
+    holding: list[tuple[str, Tensor, bool]] = []
     for name, tensor in [*named_tensors(model), *plain]:
         if is_within(name, dependencies.left_out):
             continue
         is_cut = any(may_go[index] for index in dependencies.bound.get(name, {}).values())
-        wrong = _wrong_kind(tensor, is_cut) or _wrong_values(
-            tensor, may_be_infinite=not (is_cut or isinstance(tensor, nn.Parameter))
-        )
-        if wrong:
-            raise WeightsError(
-                f"{shown(name)} of the network {wrong}.\n"
-                "Give it other weights (--weights), or mend this tensor."
-            )
+        if wrong := _wrong_kind(tensor, is_cut):
+            raise _unusable(name, wrong)
+        if tensor.dtype in FLOATS and tensor.numel():
+            holding.append((name, tensor.detach(), is_cut or isinstance(tensor, nn.Parameter)))
+    sums = on_host([_sum(tensor) for _, tensor, _ in holding])
+    for (name, tensor, is_finite), total in zip(holding, sums, strict=True):
+        if not total.isfinite() and (wrong := _wrong_values(tensor, not is_finite)):
+            raise _unusable(name, wrong)
+
+
+def _unusable(name: str, wrong: str) -> WeightsError:
+    return WeightsError(
+        f"{shown(name)} of the network {wrong}.\n"
+        "Give it other weights (--weights), or mend this tensor."
+    )
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -86,17 +95,16 @@ def _wrong_kind(tensor: Tensor, is_cut: bool) -> str | None:
     return None
 
 
+def _sum(tensor: Tensor) -> Tensor:
+    """The sum of a tensor's values, which tells in one pass whether any is not finite."""
+    short = tensor.dtype in (torch.float16, torch.bfloat16)
+    return tensor.sum(dtype=torch.float32 if short else None).double()
+
+
 def _wrong_values(tensor: Tensor, may_be_infinite: bool) -> str | None:
-    """What is wrong with the values of a tensor: their sum tells in one pass whether any is."""
-    if tensor.dtype not in FLOATS or tensor.numel() == 0:
-        return None
-    values = tensor.detach()
-    short = values.dtype in (torch.float16, torch.bfloat16)
-    if values.sum(dtype=torch.float32 if short else None).isfinite():
-        return None
-    odd = int((values.isnan() if may_be_infinite else ~values.isfinite()).sum())
+    odd = int((tensor.isnan() if may_be_infinite else ~tensor.isfinite()).sum())
     kind = "no numbers (NaN)" if may_be_infinite else "no finite numbers (NaN or infinity)"
-    return f"holds values that are {kind}: {odd} of {values.numel()}" if odd else None
+    return f"holds values that are {kind}: {odd} of {tensor.numel()}" if odd else None
 
 
 _NAMES = """

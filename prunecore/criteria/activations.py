@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.images import (
@@ -19,7 +19,7 @@ from prunecore.criteria.images import (
     readers,
     run,
 )
-from prunecore.criteria.members import scores_of
+from prunecore.criteria.members import at_once, scores_of
 from prunecore.criteria.moments import Moments, removal_errors
 
 
@@ -32,15 +32,15 @@ def activation(context: ScoringContext) -> NDArray[np.float64]:
     model = network_of(context, "activation")
     how = chosen(context, "mean", "group")
     reading = readers(context, "activation")
-    sums: dict[str, NDArray[np.float64]] = {}
+    sums: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
 
     def look(reader: Reader, _: nn.Module, inputs: tuple[Any, ...]) -> None:
         read = inputs[0].detach()
         check_finite(read, reader.path, "The inputs of")
         alike = [axis for axis, size in enumerate(reader.shape) if size == 1]
-        sizes = read.abs().double().sum(alike).flatten().cpu().numpy()
-        sums[reader.path] = sums.get(reader.path, 0.0) + sizes
+        sizes = read.abs().double().sum(alike).flatten()
+        sums[reader.path] = sizes + sums.get(reader.path, 0.0)
         calls[reader.path] = calls.get(reader.path, 0) + read.numel() // len(sizes)
 
     before = {reader.path: functools.partial(look, reader) for reader in reading}
@@ -52,7 +52,7 @@ def activation(context: ScoringContext) -> NDArray[np.float64]:
         for reader in reading
         if reader.path in sums
     ]
-    return scores_of(context, found, how)
+    return scores_of(context, at_once(found), how)
 
 
 def reconstruction(context: ScoringContext) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.dependencies import ChannelArray
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.images import (
     Reader,
@@ -22,7 +23,7 @@ from prunecore.criteria.images import (
     readers,
     run,
 )
-from prunecore.criteria.members import Values, finished, reduced
+from prunecore.criteria.members import Values, at_once, finished, reduced
 from prunecore.criteria.scoring import Reduction
 from prunecore.errors import UsageError
 
@@ -78,12 +79,12 @@ def _derivatives(context: ScoringContext, mode: str) -> Iterator[list[Values]]:
         with torch.enable_grad():
             loss = loss_of(run(model, batch, before), random)
             by_gate = derivatives(loss, [gate for _, gate in gates], mode)
-        found = []
+        found: list[tuple[ChannelArray, Tensor]] = []
         for (reader, gate), derivative in zip(gates, by_gate, strict=True):
             values = torch.zeros_like(gate) if derivative is None else derivative
             check_finite(values, reader.path, "The gradients at")
-            found.append((reader.channels, values.flatten(1).double().cpu().numpy()))
-        yield found
+            found.append((reader.channels, values.flatten(1).double()))
+        yield at_once(found)
 
 
 def _gate(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prunecore.channels.blocks import rows_at_once
 from prunecore.channels.dependencies import ChannelArray, Dependencies, groups_of
 from prunecore.channels.names import is_bias
+from prunecore.channels.on_host import on_host
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import PARTS, Normalization, Part, Reduction, Scoring
 
@@ -65,9 +66,14 @@ def weight_values(
         for axis, index in bound.items():
             part = _part(name, axis, tensor, makes)
             if part in members:
-                values = value(tensor.detach(), axis).double().cpu().numpy()
-                found.append((dependencies.axes[index], values))
-    return found
+                found.append((dependencies.axes[index], value(tensor.detach(), axis).double()))
+    return at_once(found)
+
+
+def at_once(found: Sequence[tuple[ChannelArray, Tensor]]) -> list[Values]:
+    """Values that were worked out where the network is, as NumPy's."""
+    values = on_host([values for _, values in found])
+    return [(channels, one.numpy()) for (channels, _), one in zip(found, values, strict=True)]
 
 
 def _part(name: str, axis: int, tensor: Tensor, makes: set[tuple[str, int]]) -> Part | None:

@@ -101,7 +101,7 @@ class _Consumer:
         Args:
             members: the channels that are asked for.
         """
-        read, errors = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
+        read, errors = [np.zeros(0, dtype=np.int64)], [self.steepness[:0]]
         asked = np.where(np.isin(self.owners, members), self.owners, -1)
         for channels, places in column_blocks(asked):
             blocks = self.inverse[places[:, :, None], places[:, None, :]]
@@ -109,8 +109,8 @@ class _Consumer:
             made_up = torch.linalg.solve(blocks, taken.mT).mT
             risen = (taken * made_up).sum(2) @ self.steepness
             read.append(channels)
-            errors.append(risen.cpu().numpy())
-        return np.concatenate(read), np.concatenate(errors)
+            errors.append(risen)
+        return np.concatenate(read), torch.cat(errors).cpu().numpy()
 
     def go_without(self, going: ChannelArray) -> None:
         """Take channels out, and let the others make up for them; the tensors change in place."""

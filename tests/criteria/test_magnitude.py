@@ -138,3 +138,24 @@ def test_fpgm_gives_up_what_lies_in_the_middle(find: Callable[..., Any]) -> None
     found = find(model, (2, 2))
     result = fpgm(ScoringContext(found, found.tensors, 0))[:4]
     assert sorted(np.argsort(result)[:2].tolist()) == [1, 2]
+
+
+def test_an_accelerator_is_waited_for_once_however_many_layers_there_are(
+    find: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[str] = []
+    for name in ("cpu", "item", "tolist", "__bool__", "__float__", "__int__"):
+        monkeypatch.setattr(Tensor, name, counted(getattr(Tensor, name), waited))
+    for depth in (2, 9):
+        found = find(nn.Sequential(*(nn.Linear(4, 4) for _ in range(depth))), (2, 4))
+        waited.clear()
+        magnitude(ScoringContext(found, found.tensors, 0))
+        assert waited == ["cpu"]
+
+
+def counted(method: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(method.__name__)
+        return method(*args, **kwargs)
+
+    return noted
