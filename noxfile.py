@@ -150,6 +150,14 @@ def random(session: nox.Session) -> None:
 
 
 @nox.session
+def accelerator(session: nox.Session) -> None:
+    """Run the tests of networks on an accelerator, and measure there, where the machine has one."""
+    install(session, list(FAMILIES), "test", "bench")
+    session.run("pytest", "-m=accelerator", *session.posargs)
+    session.run("python", "benchmarks/speed.py", "--device=cuda")
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Run 20,000 command lines with hostile flags and files: each ends with a line or two."""
     install(session, list(FAMILIES), "test")
@@ -225,9 +233,8 @@ def photographs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed and memory, side by side with Torch-Pruning, and how soon commands start."""
+    """Measure speed beside other tools, write docs/speed.md, and print what else pruning takes."""
     install(session, list(FAMILIES), "bench")
-    session.run("python", "benchmarks/speed.py")
-    session.run("python", "benchmarks/memory.py")
-    session.run("python", "benchmarks/large_weights.py")
-    session.run("python", "benchmarks/start.py")
+    session.run("python", "benchmarks/speed.py", *(session.posargs or ["--write"]))
+    for measured in ("memory", "large_weights", "scaling", "start"):
+        session.run("python", f"benchmarks/{measured}.py")

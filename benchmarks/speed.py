@@ -1,20 +1,26 @@
-"""CPU seconds to prune at half of the channels, side by side with Torch-Pruning, on one thread.
+"""CPU seconds to prune half of the channels, beside Torch-Pruning and torch-kirigami, one thread.
 
-    python benchmarks/speed.py [NAME ...]
+    python benchmarks/speed.py [NAME ...] [--device cuda] [--write]
 
-Both run alternately in one process, one warm-up each; the medians of three runs count. What is
-timed starts at the user's model and ends at a smaller model with its weights: for prunecore that
-includes the written source, for Torch-Pruning the building of its dependency graph. The limit is
-what any tool has to do: read every weight once, and copy what is kept.
+prunecore and Torch-Pruning run alternately in one process, one warm-up each; the medians of three
+runs count. torch-kirigami has processes of its own, as it may take too long: its own search, and
+where that fails or does not end in time, its graph with the channels chosen by hand. What is timed
+starts at the user's model and ends at a smaller model with its weights: for prunecore that includes
+the written source, for the others the building of their graphs. The limit is what any tool has to
+do: read every weight once, and copy what is kept. On an accelerator seconds are by the clock, once
+it has done all that it was given. With `--write` the tables go into docs/speed.md.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch_pruning
@@ -22,6 +28,10 @@ import torchvision
 from torch import Tensor, nn
 
 import prunecore
+
+PAGE = Path(__file__).parents[1] / "docs/speed.md"
+KIRIGAMI = Path(__file__).with_name("kirigami.py")
+PATIENCE = 240  # seconds by the clock that torch-kirigami has for a network
 
 NETWORKS = [
     "resnet18",
@@ -45,10 +55,10 @@ INPUT_SHAPE = (3, 224, 224)
 REPEATS = 3
 
 
-def made(name: str) -> nn.Module:
+def made(name: str, device: str) -> nn.Module:
     """A network of torchvision's with random weights, which takes one tensor and returns one."""
     arguments = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
-    model: nn.Module = torchvision.models.get_model(name, **arguments).eval()
+    model: nn.Module = torchvision.models.get_model(name, **arguments).eval().to(device)
     return model
 
 
@@ -64,7 +74,7 @@ def with_torch_pruning(model: nn.Module) -> nn.Module:
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     pruner = torch_pruning.pruner.MagnitudePruner(
         model,
-        torch.randn(1, *INPUT_SHAPE),
+        torch.randn(1, *INPUT_SHAPE, device=layers[0].weight.device),
         importance=torch_pruning.importance.MagnitudeImportance(p=1),
         pruning_ratio=0.5,
         global_pruning=False,
@@ -74,20 +84,46 @@ def with_torch_pruning(model: nn.Module) -> nn.Module:
     return model
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The CPU seconds that one call takes."""
-    start = time.process_time()
+def with_kirigami(name: str, device: str) -> str:
+    """What the table says of torch-kirigami: seconds, and by which way, or why there are none."""
+    failed = []
+    for way in ("search", "hand"):
+        job = [sys.executable, str(KIRIGAMI), way, name, device]
+        try:
+            done = subprocess.run(job, capture_output=True, text=True, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            failed.append(f"more than {PATIENCE}")
+            continue
+        if not done.returncode:
+            return f"{done.stdout.strip()}{' by hand' if way == 'hand' else ''}"
+        error = done.stderr.strip().splitlines()[-1].partition(":")[0]
+        failed.append(f"fails: {error.rpartition('.')[2]}")
+    return "; by hand ".join(failed)
+
+
+def clock(device: str) -> float:
+    """CPU seconds; on an accelerator seconds by the clock, once it has done what it was given."""
+    if device == "cpu":
+        return time.process_time()
+    torch.accelerator.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds(work: Callable[[], object], device: str) -> float:
+    """The seconds that one call takes."""
+    start = clock(device)
     work()
-    return time.process_time() - start
+    return clock(device) - start
 
 
-def medians(*works: Callable[[], Callable[[], object]]) -> list[float]:
+def medians(device: str, *works: Callable[[], Callable[[], object]]) -> list[float]:
     """The median seconds of each, run alternately after one warm-up.
 
     Args:
+        device: where the networks are.
         works: each makes, outside of the timing, what is to be called.
     """
-    rounds = [[seconds(make()) for make in works] for _ in range(REPEATS + 1)]
+    rounds = [[seconds(make(), device) for make in works] for _ in range(REPEATS + 1)]
     return [statistics.median(times) for times in zip(*rounds[1:], strict=True)]
 
 
@@ -99,9 +135,9 @@ def copy_kept(weights: dict[str, Tensor], kept: dict[str, Tensor]) -> None:
             weight[tuple(map(slice, kept[name].shape))].clone()
 
 
-def pruning_row(name: str) -> list[str]:
-    """Both libraries on one network, and the limit."""
-    model = made(name)
+def pruning_row(name: str, device: str) -> list[str]:
+    """The libraries on one network, and the limit."""
+    model = made(name, device)
     weights, kept = model.state_dict(), with_prunecore(model).state_dict()
 
     def on_copy() -> Callable[[], object]:
@@ -117,25 +153,28 @@ def pruning_row(name: str) -> list[str]:
     try:
         with_torch_pruning(copy.deepcopy(model))
     except Exception as error:  # whatever it raises on a network that it cannot prune
-        own, least = medians(ours, limit)
+        own, least = medians(device, ours, limit)
         theirs, times = f"fails: {type(error).__name__}", ""
     else:
-        own, other, least = medians(ours, on_copy, limit)
+        own, other, least = medians(device, ours, on_copy, limit)
         theirs, times = f"{other:.3f}", f"{other / own:.1f}"
-    return [name, f"{own:.3f}", theirs, times, f"{least:.3f}", f"{own / (3 * least + 0.1):.2f}"]
+    kirigami = with_kirigami(name, device)
+    part = own / (3 * least + 0.1)
+    return [name, f"{own:.3f}", theirs, times, kirigami, f"{least:.3f}", f"{part:.2f}"]
 
 
-def verification_row(name: str) -> list[str]:
+def verification_row(name: str, device: str) -> list[str]:
     """What verification adds, in forward passes of the original in float64."""
-    model = made(name)
+    model = made(name, device)
     exact = copy.deepcopy(model).double()
-    image = torch.randn(1, *INPUT_SHAPE, dtype=torch.float64)
+    image = torch.randn(1, *INPUT_SHAPE, dtype=torch.float64, device=device)
 
     def forward() -> Tensor:
         with torch.no_grad():
             return exact(image)  # type: ignore[no-any-return]
 
     off, on, one_pass = medians(
+        device,
         lambda: lambda: with_prunecore(model),
         lambda: lambda: with_prunecore(model, verify=True),
         lambda: forward,
@@ -151,21 +190,28 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print both tables, or write them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=NETWORKS, metavar="NAME")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--write", action="store_true")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    names = sys.argv[1:] or NETWORKS
-    print(f"CPU seconds, one thread, medians of {REPEATS}\n")
+    heads = ["network", "prunecore", "Torch-Pruning", "times faster", "torch-kirigami", "limit"]
     speed = table(
-        ["network", "prunecore", "Torch-Pruning", "times faster", "limit", "of 3 limits + 0.1 s"],
-        [pruning_row(name) for name in names],
+        [*heads, "of 3 limits + 0.1 s"], [pruning_row(name, given.device) for name in given.names]
     )
-    print(speed, flush=True)
     verification = table(
         ["network", "without", "with verification", "a pass in float64", "passes that it takes"],
-        [verification_row(name) for name in names if name in VERIFIED],
+        [verification_row(name, given.device) for name in given.names if name in VERIFIED],
     )
-    print(verification)
+    text = f"## Beside other tools\n\n{speed}\n## Verification\n\n{verification}"
+    if given.write:
+        head = PAGE.read_text(encoding="utf-8").partition("## ")[0]
+        PAGE.write_text(f"{head}{text}", encoding="utf-8")
+    else:
+        print(text)
 
 
 if __name__ == "__main__":
