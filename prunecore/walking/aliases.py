@@ -12,7 +12,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids
-from prunecore.channels.records import Trace
+from prunecore.channels.records import Forwards, Trace
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
 from prunecore.tracing.nodes import BY_LAYOUT, IS_COPY, function_of, is_in_place
@@ -69,6 +69,10 @@ class Call:
 Columns = list[list[tuple[str, Call]]]
 
 
+# the forwards that a network goes through, by path and by the arguments that are `None`
+Ways: TypeAlias = Mapping[str, Mapping[frozenset[str], Trace]]
+
+
 def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bool) -> None:
     """Leave whole what would no longer share memory that is changed in place, or begin to.
 
@@ -78,7 +82,43 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
         inputs: what the walk was for, on the meta device.
         in_training: whether it was followed as it trains.
     """
-    traces = list(walk.records.forwards.each_way())
+    natural, *others = _for_all_sizes(walk.records.forwards)
+    _pin_along(natural, walk, model, inputs, in_training)
+    for ways in others if _may_change(walk, model, _each(natural, *others)) else ():
+        _pin_along(ways, walk, model, inputs, in_training)
+
+
+def _for_all_sizes(forwards: Forwards) -> list[Ways]:
+    """What a network goes through for inputs of the given size, and for those of others.
+
+    Of each forward it is one way after the other, as if all were of the same branches.
+    """
+    each = {
+        (path, absent): [natural, *forwards.for_other_sizes(path, absent)]
+        for path, ways in forwards.ways.items()
+        for absent, natural in ways.items()
+    }
+    return [
+        {
+            path: {
+                absent: (each[path, absent][number:] or each[path, absent])[0] for absent in ways
+            }
+            for path, ways in forwards.ways.items()
+        }
+        for number in range(max(map(len, each.values()), default=1))
+    ]
+
+
+def _each(*several: Ways) -> list[tuple[str, Trace]]:
+    """All forwards, with their paths."""
+    return [(path, trace) for ways in several for path in ways for trace in ways[path].values()]
+
+
+def _pin_along(
+    ways: Ways, walk: Walk, model: nn.Module, inputs: Arguments, in_training: bool
+) -> None:
+    """Do as `pin_aliases` for a network that goes these ways."""
+    traces = _each(ways)
     columns = _taking(traces)
     taking = {(path, call.node): call for column in columns for path, call in column}
     by_layout = {
@@ -89,17 +129,16 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
     calls = {**by_layout, **taking}
     if not calls:
         return
-    ways: dict[str, dict[fx.Node, Sequence[fx.Node]]] = {}
+    watched: dict[str, dict[fx.Node, Sequence[fx.Node]]] = {}
     for (path, node), call in calls.items():
-        ways.setdefault(path, {})[node] = call.way
+        watched.setdefault(path, {})[node] = call.way
     as_in_eval = walk.traced.as_in_eval if in_training else ()
-    barriers = walk.records.forwards.barriers  # may change what they are given
-    replay = Replay(model, walk.records.forwards.ways, ways, in_training, as_in_eval)
-    errors = (Exception,) if barriers else _BY_NUMBERS  # whatever a user's forward raises
+    replay = Replay(model, ways, watched, in_training, as_in_eval)
+    errors = (Exception,) if walk.records.forwards.barriers else _BY_NUMBERS
     try:
         replay.run(inputs)
-    except errors:
-        for call in taking.values() if barriers or _changes_any(model, traces) else ():
+    except errors:  # whatever a user's forward raises, where it is behind a barrier
+        for call in taking.values() if _may_change(walk, model, traces) else ():
             if call.copies:
                 call.node.meta[IS_COPY] = True
             for ids in () if call.is_run or call.copies else call.ids:
@@ -109,8 +148,10 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
         walk.pin(ids, _REASON)
 
 
-def _changes_any(model: nn.Module, traces: Sequence[tuple[str, Trace]]) -> bool:
-    """True if a network seems to change any tensor in place."""
+def _may_change(walk: Walk, model: nn.Module, traces: Sequence[tuple[str, Trace]]) -> bool:
+    """True if a network may change any tensor in place, as what stands as it is may."""
+    if walk.records.forwards.barriers:
+        return True
     return any(getattr(module, "inplace", False) is True for module in model.modules()) or any(
         is_in_place(node) or isinstance(node.target, Applied)
         for _, trace in traces

@@ -189,7 +189,7 @@ class Replay:
 
     Args:
         model: the network; a copy of it is run.
-        forwards: those that were followed, by path and by the arguments that are `None`.
+        forwards: those that it goes through, by path and by the arguments that are `None`.
         ways: by path, the calls that are watched, each with the nodes that lead to it, itself last.
         in_training: the mode in which modules are called.
         as_in_eval: paths of the modules that train as they run in eval mode.
@@ -262,6 +262,8 @@ class Replay:
                 values[node] = getattr(module.get_submodule(holder), name)
             elif node.op == "output":
                 return args[0]
+            elif node.target is torch._assert:  # of a size that the inputs need not have
+                continue
             elif node.op == "call_module":  # hooks of it that count are a part of the trace
                 values[node] = module.get_submodule(node.target).forward(*args, **kwargs)
             else:

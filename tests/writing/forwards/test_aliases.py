@@ -369,6 +369,27 @@ def test_training_alone_changes_what_is_shared(find: Callable[..., Any]) -> None
     assert find(Block(), (2, 3)).left_whole == {"first": REASON}
 
 
+def test_other_sizes_alone_change_what_is_shared(find: Callable[..., Any]) -> None:
+    def function(net: Any, y: Tensor) -> Any:
+        if y.shape[1] > 2:
+            y[..., ::2].add_(1.5)
+        return net.last(y)
+
+    assert find(Net(function), (2, 2, 3)).left_whole == {"first": REASON}
+    assert find(Net(function), (2, 3, 3)).left_whole == {"first": REASON}
+
+
+def test_a_copy_that_other_sizes_alone_change_stays_one(cut_to: Callable[..., Any]) -> None:
+    def function(net: Any, y: Tensor) -> Any:
+        part = y[..., [0, 1, 2, 3]]
+        if y.shape[1] > 2:
+            y.add_(1.5)
+        return net.other(part) + net.last(y)
+
+    result = cut_to(Net(function), {"first": [0, 1, 2, 5]}, 2, 3)
+    assert "self.order" in result.forward
+
+
 def into_another(net: Any, y: Tensor) -> Any:
     z = net.second(y)
     torch.add(y, 1.5, out=z)
