@@ -9,8 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunecore.errors import check_kind
+from prunecore.files.shards import SHARD_SIZE, shard_size_of, split
 from prunecore.files.storage import save_set
 from prunecore.planning.plan import Plan
+from prunecore.writing.source_file import reading_shards
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,24 @@ class PrunedModel:
     report: dict[str, Any]
     plan: Plan
 
-    def save(self, path: str | Path, force: bool = False) -> tuple[Path, Path, Path]:
+    def save(
+        self, path: str | Path, force: bool = False, shard_size: int | str = SHARD_SIZE
+    ) -> tuple[Path, Path, Path]:
         """Write the three files that belong together; all or none appear.
 
         Args:
             path: of the .py file; the weights and the report lie beside it.
             force: whether to replace a set that is there.
+            shard_size: bytes, or such as `500MB`: larger weights are written in several files,
+                shards, with an index.
 
         Returns:
-            The paths of the .py, .safetensors and .json file.
+            The paths of the .py, .safetensors and .json file; of shards that of their index.
         """
         check_kind("The path", path, (str, Path), "Give that of a .py file, such as 'net_50.py'.")
-        return save_set(Path(path), self.source, self.weights, self.report, force)
+        parts = split(self.weights, shard_size_of(shard_size))
+        source = self.source if len(parts) == 1 else reading_shards(self.source)
+        return save_set(Path(path), source, parts, self.report, force)
 
     def __repr__(self) -> str:
         verified = self.report["verified"]

@@ -18,7 +18,7 @@ from prunecore.channels.records import TRAINING
 from prunecore.channels.stored import check_stored, type_of
 from prunecore.errors import PrunecoreError, VerificationError, WeightsError, check_kind
 from prunecore.escaping import shown
-from prunecore.files.storage import hash_of, read_report
+from prunecore.files.storage import hash_of, read_report, weights_file, weights_hashes
 from prunecore.files.weights import check_weights_file, read_weights
 from prunecore.inputs import ExampleInputs, Inputs, InputShape, inputs_of
 from prunecore.plugins import loading as plugin_registry
@@ -159,9 +159,9 @@ class _Read:
 def _read(file: Path, model: nn.Module, inputs: Inputs | None) -> _Read:
     """Read a set's report and weights, and check them against the original."""
     report = read_report(file)
-    weights_file = file.with_suffix(".safetensors")
-    check_weights_file(weights_file)
-    weights = dict(read_weights(weights_file))
+    weights_path = weights_file(file, report)
+    check_weights_file(weights_path)
+    weights = dict(read_weights(weights_path))
     if inputs is None:
         inputs = Inputs.from_dict(report["inputs"])
     plugins = plugin_registry.load()
@@ -175,13 +175,14 @@ def _read(file: Path, model: nn.Module, inputs: Inputs | None) -> _Read:
     keep = _keep(model, dependencies, report, file)
     changed = _recovered(report, weights, file)
     cut = transfer_weights(model, keep, plugins)
-    _check_weights(weights_file, weights, cut, changed)
-    if changed and hash_of(weights_file) != report["sha256"]["weights"]:
-        raise WeightsError(
-            f"{shown(weights_file)} is not what was written with its report, and what was refitted "
-            "in it can be compared with nothing else: it was changed since, or is of another set."
-            "\nWrite the set again, with --force."
-        )
+    _check_weights(weights_path, weights, cut, changed)
+    for part, told in weights_hashes(file, report).items() if changed else ():
+        if hash_of(part) != told:
+            raise WeightsError(
+                f"{shown(part)} is not what was written with its report, and what was refitted in "
+                "it can be compared with nothing else: it was changed since, or is of another set."
+                "\nWrite the set again, with --force."
+            )
     return _Read(report, weights, keep, inputs, cut, changed)
 
 
@@ -241,7 +242,7 @@ def _recovered(report: Mapping[str, Any], weights: Mapping[str, Tensor], file: P
     if spoilt := [name for name in sorted(changed) if not weights[name].isfinite().all()]:
         others = f" and {len(spoilt) - 1} more hold" if len(spoilt) > 1 else " holds"
         raise WeightsError(
-            f"In {shown(file.with_suffix('.safetensors'))}, {shown(spoilt[0])}{others} values that "
+            f"In {shown(weights_file(file, report))}, {shown(spoilt[0])}{others} values that "
             "are no finite numbers (NaN or infinity).\nPrune anew, with --force."
         )
     return changed

@@ -108,7 +108,7 @@ def prune_levels(config: Config, force: bool, verify: bool) -> Iterator[Result]:
                 yield Result(storage.read_report(task.path), task.path, resumed=True)
             else:
                 small = carry_out(traced, task.request)
-                small.save(task.path, force)
+                small.save(task.path, force, config.pruner.shard_size)
                 yield Result(small.report, task.path, resumed=False)
             bar.advance(running)
 
@@ -266,7 +266,8 @@ def _tasks(
             latency=pruner.latency if place.level in timed or not timed else DEFAULT_BACKEND,
         )
         images = traced.images.digest if traced.images else None
-        mark = fingerprint_set(network, traced.inputs, traced.drop, request, images)
+        size = pruner.shard_size
+        mark = fingerprint_set(network, traced.inputs, traced.drop, request, images, size)
         tasks.append(_Task(place.path, replace(request, fingerprint=mark)))
     return tasks
 

@@ -23,6 +23,7 @@ from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore.files import values
 from prunecore.files.paths import is_file
+from prunecore.files.shards import INDEX, SHARD_SIZE, shard_size_of
 from prunecore.planning.goal import TARGETS
 from prunecore.planning.request import DEFAULT_BACKEND, NO_RECOVERY, RECOVERY_STEPS
 
@@ -162,6 +163,13 @@ def main() -> None:
 @options.path_option(
     "--output", "output", "DIR", "Where the files go.  [default: the current folder]"
 )
+@click.option(
+    "--shard-size",
+    metavar="SIZE",
+    callback=options.checked(shard_size_of),
+    help="Write weights that are larger in several files of at most this size, and an index.  "
+    f"[default: {SHARD_SIZE}]",
+)
 @options.path_option(
     "--config", "config_file", "FILE", "A .yaml or .ini file with all of this; flags win over it."
 )
@@ -239,8 +247,10 @@ def _show_results(results: Sequence[Result], as_json: bool) -> None:
             click.echo(report.report_line(done))
     else:
         _print_table(tables.prune_table(reports))
-        for path in (result.path for result in results if not result.resumed):
-            options.say(f"Wrote {path}, and {path.stem}.safetensors and .json beside it.")
+        for result in (result for result in results if not result.resumed):
+            path, shards = result.path, len(result.report["sha256"]["shards"])
+            ending = f"{INDEX} with {shards} shards," if shards else ".safetensors"
+            options.say(f"Wrote {path}, and {path.stem}{ending} and .json beside it.")
     told = (
         tables.level_lines,
         tables.undone_lines,

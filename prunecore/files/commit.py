@@ -1,9 +1,9 @@
 """A new set in the place of an old one: whoever is killed meanwhile leaves one of them whole.
 
-Three files cannot be renamed as one, but the folder that holds them can. New files are written into
-a folder of their own, `.part`, beside those that they replace. Renamed to `.whole` it is the new
-set: whatever happens then, the next run moves its files to their places. What was not renamed yet,
-the next run removes.
+Several files cannot be renamed as one, but the folder that holds them can. New files are written
+into a folder of their own, `.part`, beside those that they replace. Renamed to `.whole` it is the
+new set: whatever happens then, the next run moves its files to their places. What was not renamed
+yet, the next run removes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from prunecore.errors import PrunecoreError
 from prunecore.escaping import shown
 from prunecore.files.locks import locked
 from prunecore.files.paths import is_folder
+from prunecore.files.shards import INDEX, is_shard_of
 
-SUFFIXES = (".safetensors", ".json", ".py")  # the source last: where it is, the set is whole
+# In the order in which new files are moved to their places: where the report is not there yet, no
+# old file is in the place of any; where the source is, the set is whole.
+_SUFFIXES = (".json", ".safetensors", INDEX, ".py")
 
 
 _PART, _WHOLE, _OLD, _LOCK = ".part", ".whole", ".old", ".lock"
@@ -29,15 +32,23 @@ _PART, _WHOLE, _OLD, _LOCK = ".part", ".whole", ".old", ".lock"
 _RANDOM = 8  # letters that tempfile draws
 
 
-def files_of(path: Path) -> tuple[Path, Path, Path]:
-    """The weights, the report and the source of a set, by the path of its source."""
-    weights, report, source = (path.with_suffix(suffix) for suffix in SUFFIXES)
-    return weights, report, source
+def files_of(path: Path) -> list[Path]:
+    """What there is of a set: its report, weights, in shards or not, and source, which is last.
+
+    Args:
+        path: of its source.
+    """
+    files = [path.with_suffix(suffix) for suffix in _SUFFIXES]
+    shards = []
+    if os.path.lexists(path.with_suffix(INDEX)):  # which goes last, and comes after its shards
+        names = sorted(os.listdir(path.parent))
+        shards = [path.with_name(name) for name in names if is_shard_of(name, path.stem)]
+    return [file for file in [files[0], *shards, *files[1:]] if os.path.lexists(file)]
 
 
 def longest_name(path: Path) -> str:
     """A name as long as the longest that is needed to write a set."""
-    return max(f"{_hidden(path)}{'x' * _RANDOM}{_WHOLE}", path.with_suffix(SUFFIXES[0]).name)
+    return max(f"{_hidden(path)}{'x' * _RANDOM}{_WHOLE}", path.with_suffix(".safetensors").name)
 
 
 def lock_of(path: Path) -> Path:
@@ -148,14 +159,13 @@ def _hidden(path: Path) -> str:
 
 def _moves(whole: Path, path: Path) -> list[tuple[Path, Path]]:
     """What is moved where: the old files out, the source first, then the new ones in."""
-    new = [(whole / file.name, file) for file in files_of(path)]
-    new = [(source, file) for source, file in new if source.exists()]
-    old = [
-        (file, whole / f"{file.name}{_OLD}")
-        for _, file in reversed(new)
-        if file.is_file() or file.is_symlink()
+    new = files_of(whole / path.name)
+    is_begun = whole.joinpath(path.name).with_suffix(_SUFFIXES[0]) not in new
+    old = [] if is_begun else sorted(files_of(path), key=lambda file: file.suffix != ".py")
+    return [
+        *((file, whole / f"{file.name}{_OLD}") for file in old),
+        *((file, path.with_name(file.name)) for file in new),
     ]
-    return [*old, *new]
 
 
 def _is_own_folder(entry: os.DirEntry[str]) -> bool:

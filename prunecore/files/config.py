@@ -14,6 +14,7 @@ from prunecore.errors import UsageError, reason_of, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.files import values
 from prunecore.files.paths import read_text
+from prunecore.files.shards import SHARD_SIZE, shard_size_of
 from prunecore.planning.request import DEFAULT_BACKEND, Limits
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class PrunerConfig:
         to: what is to be left, beside the levels.
         count: how many networks to write for each level, each from a seed of its own.
         steps: in how many steps each level is reached.
+        shard_size: how many bytes of weights a file holds at most.
     """
 
     project_dir: Path = Path()
@@ -107,6 +109,7 @@ class PrunerConfig:
     to: tuple[Goal, ...] = ()
     count: int | None = None
     steps: int = 1
+    shard_size: int = shard_size_of(SHARD_SIZE)
 
     @property
     def asked(self) -> tuple[float | Goal, ...]:
@@ -285,6 +288,7 @@ _PRUNER: dict[str, _Reader] = {
     "strict": values.read_switch,
     "pruning_perc": values.read_levels,
     "to": values.read_goals,
+    "shard_size": shard_size_of,
     "count": values.read_count,
     "steps": values.read_step_count,
 }

@@ -43,6 +43,7 @@ def fingerprint_set(
     drop: Sequence[str],
     request: Request,
     images: str | None = None,
+    shard_size: int | None = None,
 ) -> str:
     """Hash all that one written set depends on.
 
@@ -52,12 +53,13 @@ def fingerprint_set(
         drop: the modules that training is to do without.
         request: what was asked of it.
         images: the hash of the calibration images, if there are any.
+        shard_size: how many bytes of weights a file holds at most.
     """
     digest = hashlib.sha256()
     for example in inputs.examples or ():
         _add(digest, example)
     given = [inputs.as_dict(), digest.hexdigest()]
-    asked = [network, given, list(drop), asdict(request), images]
+    asked = [network, given, list(drop), asdict(request), images, shard_size]
     return hashlib.sha256(_text(asked)).hexdigest()
 
 

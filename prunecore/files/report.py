@@ -20,6 +20,7 @@ from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within, named_modules, named_plain_tensors, named_tensors
 from prunecore.escaping import nearest_name, shown_value, visible
+from prunecore.files.shards import is_beside
 from prunecore.inputs import Inputs
 from prunecore.planning.cost import Counter
 from prunecore.planning.plan import Plan
@@ -328,6 +329,16 @@ _IS_JUDGED = _has(
 )
 
 
+def _are_hashes(value: Any) -> bool:
+    """True of the hashes of a set's files; shards lie beside it, and need not be told of."""
+    if not _has(source=_is_hash, weights=_is_hash)(value):
+        return False
+    shards = value.get("shards", {})
+    return isinstance(shards, dict) and all(
+        is_beside(name) and _is_hash(told) for name, told in shards.items()
+    )
+
+
 _IS_COST = _has(params=_is_whole, macs=_is_whole, bytes=_is_whole)
 
 
@@ -345,7 +356,7 @@ _EXPECTED: Mapping[str, tuple[str, _Fits]] = {
     "scope": ("text", _is_text),
     "seed": ("a whole number", _is_whole),
     "fingerprint": ("text or null", _or_null(_is_text)),
-    "sha256": ("hashes under source and weights", _has(source=_is_hash, weights=_is_hash)),
+    "sha256": ("hashes under source, weights and shards", _are_hashes),
     "inputs": (
         "the shape or type of an input at least, by place under shapes or by name under named",
         _are_inputs,

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prunecore.errors import UsageError, WeightsError, reason_of
 from prunecore.escaping import shown, shown_value
 from prunecore.files.paths import is_file, read_text
+from prunecore.planning.goal import read_goal
+
+if TYPE_CHECKING:
+    from torch import Tensor  # which --help does without
 
 INDEX = ".safetensors.index.json"
+
+SHARD_SIZE = "5GB"  # above which weights are written in shards, as Hugging Face does
 
 
 _LONGEST = 2**26  # bytes of an index
@@ -68,6 +75,66 @@ def check_shard(index: Path, shard: Path, expected: set[str], found: Mapping[str
         )
 
 
+def shard_size_of(value: object) -> int:
+    """How many bytes a shard holds at most, from what a user writes: `5GB`, or a number of bytes.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    goal = read_goal(value) if isinstance(value, str) and value.strip().endswith("B") else None
+    if goal is None:
+        raise UsageError(
+            f"{shown_value(value)} is no size of a shard.\n"
+            f"Give a number of bytes and its unit, such as {SHARD_SIZE} or 500MB."
+        )
+    return int(goal.number)
+
+
+def split(weights: Mapping[str, Tensor], size: int) -> list[dict[str, Tensor]]:
+    """Weights in parts that hold at most so many bytes, or a single tensor; in their order.
+
+    Args:
+        weights: a state dict.
+        size: in bytes.
+    """
+    parts: list[dict[str, Tensor]] = [{}]
+    held = 0
+    for name, tensor in weights.items():
+        if parts[-1] and held + tensor.nbytes > size:
+            parts.append({})
+            held = 0
+        parts[-1][name] = tensor
+        held += tensor.nbytes
+    return parts
+
+
+def shard_name(stem: str, number: int, count: int) -> str:
+    """The name of one of several shards, numbered from 0."""
+    return f"{stem}-{number + 1:05}-of-{count:05}.safetensors"
+
+
+def is_shard_of(name: str, stem: str) -> bool:
+    """True if a name is one that `shard_name` gives."""
+    return (
+        re.fullmatch(rf"{re.escape(stem)}-[0-9]{{5,}}-of-[0-9]{{5,}}\.safetensors", name)
+        is not None
+    )
+
+
+def index_text(parts: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """The text of an index.
+
+    Args:
+        parts: the tensors of each shard, by its name.
+    """
+    size = sum(tensor.nbytes for part in parts.values() for tensor in part.values())
+    places = {name: shard for shard, part in parts.items() for name in part}
+    content = {"metadata": {"total_size": size}, "weight_map": places}
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"
+
+
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
@@ -89,7 +156,7 @@ def _what_is_wrong(content: Any) -> str | None:
     if not isinstance(shards, dict) or not shards:
         return f"weight_map: expected the shard of each tensor, not {shown_value(shards)}"
     for tensor, name in shards.items():
-        if not isinstance(name, str) or not _is_beside(name):
+        if not isinstance(name, str) or not is_beside(name):
             return (
                 f"{shown(tensor)}: expected the name of a .safetensors file beside it, not "
                 f"{shown_value(name)}"
@@ -97,6 +164,6 @@ def _what_is_wrong(content: Any) -> str | None:
     return None
 
 
-def _is_beside(name: str) -> bool:
-    """True if a name is that of a file in safetensors, and of none in another folder."""
+def is_beside(name: str) -> bool:
+    """True if a name is that of a file in safetensors, and of no path to another folder."""
     return name.endswith(".safetensors") and not set(name) & set("/\\:\0")

@@ -1,4 +1,4 @@
-"""Storage of a written set: three files, checked beforehand, which tell whether they are whole."""
+"""Storage of a written set: files that are checked beforehand, and tell whether they are whole."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from prunecore.errors import PrunecoreError, UsageError, reason_of
@@ -31,6 +29,8 @@ from prunecore.files.commit import (
 from prunecore.files.locks import locked
 from prunecore.files.paths import is_file, is_folder, is_there, read_text
 from prunecore.files.report import report_text, what_is_wrong
+from prunecore.files.shards import INDEX, index_text, shard_name
+from prunecore.files.tensor_files import write_tensors
 from prunecore.planning.goal import Goal
 
 LONGEST_REPORT = 2**28  # bytes
@@ -115,13 +115,16 @@ def fault_of(path: Path) -> str | None:
     Args:
         path: of the source.
     """
-    weights, report_file, source = files_of(path)
-    for file in (weights, report_file, source):
-        if not is_file(file):
-            return f"{shown(file.name)} is missing"
+    report_file = path.with_suffix(".json")
+    if not is_file(report_file):
+        return f"{shown(report_file.name)} is missing"
     try:
-        hashes = read_report(path)["sha256"]
-        for file, expected in ((weights, hashes["weights"]), (source, hashes["source"])):
+        report = read_report(path)
+        hashes = {**weights_hashes(path, report), path: report["sha256"]["source"]}
+        for file in hashes:
+            if not is_file(file):
+                return f"{shown(file.name)} is missing"
+        for file, expected in hashes.items():
             if hash_of(file) != expected:
                 return (
                     f"{shown(file.name)} is not what was written with {shown(report_file.name)} "
@@ -130,6 +133,28 @@ def fault_of(path: Path) -> str | None:
     except PrunecoreError as error:
         return str(error).splitlines()[0].rstrip(".")
     return None
+
+
+def weights_file(path: Path, report: Mapping[str, Any]) -> Path:
+    """The weights of a set, or the index of their shards.
+
+    Args:
+        path: of the source.
+        report: the set's.
+    """
+    return path.with_suffix(INDEX if report["sha256"].get("shards") else ".safetensors")
+
+
+def weights_hashes(path: Path, report: Mapping[str, Any]) -> dict[Path, str]:
+    """The files that hold a set's weights, shards among them, with the SHA-256 of each.
+
+    Args:
+        path: of the source.
+        report: the set's.
+    """
+    hashes = report["sha256"]
+    shards = {path.with_name(name): told for name, told in hashes.get("shards", {}).items()}
+    return {weights_file(path, report): hashes["weights"], **shards}
 
 
 def hash_of(file: Path) -> str:
@@ -187,24 +212,24 @@ def read_report(path: Path) -> dict[str, Any]:
 def save_set(
     path: Path,
     source: str,
-    weights: Mapping[str, Tensor],
+    weights: Sequence[Mapping[str, Tensor]],
     report: MutableMapping[str, Any],
     force: bool,
 ) -> tuple[Path, Path, Path]:
-    """Write a network's source, weights and report: all three, or none.
+    """Write a network's source, weights and report: all of them, or none.
 
     Of several threads and processes that write the same set, one writes all of it after the other.
 
     Args:
         path: of the source; the others lie beside it.
         source: its text.
-        weights: its state dict.
-        report: what was done; the hashes of the other two files are added, which tell what
-            belongs together.
+        weights: its state dict; several parts of it are several shards.
+        report: what was done; the hashes of the other files are added, which tell what belongs
+            together.
         force: whether an existing set may be replaced.
 
     Returns:
-        The paths of the source, the weights and the report.
+        The paths of the source, the weights, or the index of their shards, and the report.
 
     Raises:
         UsageError: as `check_target`.
@@ -225,8 +250,8 @@ def save_set(
                 commit(part, path)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or reason_of(error)
+    except OSError as error:
+        reason = error.strerror or reason_of(error)
         raise PrunecoreError(
             f"Cannot write {shown(path)} and the files beside it: {reason}.\n"
             "Nothing was left behind."
@@ -235,20 +260,29 @@ def save_set(
         for folder in folders:
             with suppress(OSError):  # it holds the set
                 folder.rmdir()
-    weights_file, report_file, source_file = files_of(path)
-    return source_file, weights_file, report_file
+    return path, weights_file(path, report), path.with_suffix(".json")
 
 
 def _write_files(
-    path: Path, source: str, weights: Mapping[str, Tensor], report: MutableMapping[str, Any]
+    path: Path,
+    source: str,
+    weights: Sequence[Mapping[str, Tensor]],
+    report: MutableMapping[str, Any],
 ) -> None:
-    files = weights_file, report_file, source_file = files_of(path)
-    source_file.write_text(source, encoding="utf-8", newline="\n")
-    contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
-    save_file(contiguous, weights_file, metadata={"format": "pt"})
-    shutil.copymode(source_file, weights_file)  # safetensors lets nobody else read its files
-    report["sha256"] = {"source": hash_of(source_file), "weights": hash_of(weights_file)}
-    report_file.write_text(report_text(report), encoding="utf-8", newline="\n")
-    for file in files:
+    path.write_text(source, encoding="utf-8", newline="\n")
+    shards: dict[str, str] = {}
+    if len(weights) == 1:
+        of_weights = write_tensors(path.with_suffix(".safetensors"), weights[0])
+    else:
+        names = [shard_name(path.stem, place, len(weights)) for place in range(len(weights))]
+        parts = dict(zip(names, weights, strict=True))
+        shards = {name: write_tensors(path.with_name(name), parts[name]) for name in names}
+        index = path.with_suffix(INDEX)
+        index.write_text(index_text(parts), encoding="utf-8", newline="\n")
+        of_weights = hash_of(index)
+    report["sha256"] = {"source": hash_of(path), "weights": of_weights, "shards": shards}
+    text = report_text(report)
+    path.with_suffix(".json").write_text(text, encoding="utf-8", newline="\n")
+    for file in files_of(path):
         with file.open("rb+") as written:
             os.fsync(written.fileno())

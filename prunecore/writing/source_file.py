@@ -192,19 +192,46 @@ def _is_free(found: Dependencies, channels: Hashable) -> bool:
     return makers <= counted and not met
 
 
-_IN_FACTORY = ("arguments", "load_file", "model", "weights")  # names of its own
+# names of its own, and of that of weights in shards
+_IN_FACTORY = ("arguments", "files", "json", "load_file", "model", "Path", "shards", "weights")
 
 
-def _factory(name: str, network: str) -> str:
-    return f'''{signature(name, ["weights: str | None = None", "**arguments: int"], network)}
-    """Build the network; `weights` is the path of its .safetensors file."""
-    model = {network}(**arguments)
+_WHAT_WEIGHTS_ARE = "`weights` is the path of its .safetensors file."
+
+
+_LOADING = """
     if weights is not None:
         from safetensors.torch import load_file
 
         model.load_state_dict(load_file(weights))
-    return model
+"""
+
+
+_LOADING_SHARDS = """
+    if weights is not None:
+        import json
+        from pathlib import Path
+
+        from safetensors.torch import load_file
+
+        shards = set(json.loads(Path(weights).read_text())["weight_map"].values())
+        files = [load_file(Path(weights).with_name(shard)) for shard in shards]
+        model.load_state_dict({name: file[name] for file in files for name in file})
+"""
+
+
+def _factory(name: str, network: str) -> str:
+    return f'''{signature(name, ["weights: str | None = None", "**arguments: int"], network)}
+    """Build the network; {_WHAT_WEIGHTS_ARE}"""
+    model = {network}(**arguments){_LOADING}    return model
 '''
+
+
+def reading_shards(source: str) -> str:
+    """The text of a written file, for weights in shards."""
+    before, _, factory = source.rpartition(_WHAT_WEIGHTS_ARE)
+    what = _WHAT_WEIGHTS_ARE.replace(".safetensors file", ".safetensors.index.json")
+    return f"{before}{what}{factory.replace(_LOADING, _LOADING_SHARDS)}"
 
 
 def import_lines(body: str, imports: set[str]) -> str:

@@ -522,7 +522,7 @@ def test_a_full_disk_ends_with_1_and_leaves_nothing(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("prunecore.files.storage.save_file", full)
+    monkeypatch.setattr("prunecore.files.storage.write_tensors", full)
     result = invoke("prune", "nets.py:tiny", "--level", "50", "--output", "out")
     assert result.exit_code == 1
     assert "Cannot write out/tiny_50.py" in result.stderr.replace("\\", "/")

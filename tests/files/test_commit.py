@@ -21,9 +21,13 @@ from .test_storage import WHOLE_REPORT, everything_in
 
 Set = dict[str, bytes]
 
+SHARDED = 5  # contents from which on weights lie in shards
+
 
 def save(folder: Path, content: int, name: str = "net_50", force: bool = True) -> None:
-    weights = {"a": torch.full((content + 1,), float(content))}
+    weights = [{"a": torch.full((content + 1,), float(content))}]
+    if content >= SHARDED:  # in as many shards
+        weights = [{f"{part}": torch.full((2,), float(content))} for part in range(content)]
     report = {**WHOLE_REPORT, "seed": content}
     source = f"x = {content}\n" * (content + 1)
     storage.save_set(folder / f"{name}.py", source, weights, report, force)
@@ -124,6 +128,33 @@ def test_a_killed_replacement_leaves_the_old_set_or_the_new(tmp_path: Path) -> N
         outcomes.append(everything_in(path.parent))
         assert len(list(path.parent.iterdir())) == 3
         save(path.parent, 0)
+    assert all(outcome in (old, new) for outcome in outcomes)
+    assert old in outcomes
+    assert new in outcomes
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(0, 6), (6, 0), (6, 5), (5, 6)], ids=lambda content: f"{content}"
+)
+def test_killed_shards_are_the_old_ones_or_the_new(tmp_path: Path, before: int, after: int) -> None:
+    old, new = saved(tmp_path / "old", before), saved(tmp_path / "new", after)
+    assert {len(old), len(new)} <= {3, 8, 9}  # a set of one file of weights, of 5 and of 6
+    path = tmp_path / "out/net_50.py"
+    save(path.parent, before)
+    outcomes = []
+    for _ in moments(lambda: save(path.parent, after), path.parent):
+        there = everything_in(path.parent)
+        if path.exists():
+            assert there.items() >= old.items() or there.items() >= new.items()
+            assert storage.fault_of(path) is None
+        else:
+            assert storage.fault_of(path) is not None
+        for again in range(1, 60, 4):
+            if not is_killed(lambda: commit.recover_sets([path]), path.parent, again):
+                break
+        commit.recover_sets([path])
+        outcomes.append(everything_in(path.parent))
+        save(path.parent, before)
     assert all(outcome in (old, new) for outcome in outcomes)
     assert old in outcomes
     assert new in outcomes

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from prunecore.errors import PrunecoreError, WeightsError
+from prunecore.errors import PrunecoreError, UsageError, WeightsError
+from prunecore.files.shards import shard_size_of, split
 from prunecore.files.weights import check_weights_file, read_weights
 
 FIRST, SECOND = "net-00001-of-00002.safetensors", "net-00002-of-00002.safetensors"
@@ -92,3 +93,25 @@ def test_names_that_no_file_has(index: Path) -> None:
         written(index, {"weight_map": {"a": name}})
         with pytest.raises(PrunecoreError):
             read_weights(index)
+
+
+@pytest.mark.parametrize(
+    ("value", "size"), [("5GB", 5 * 10**9), ("1.5kB", 1500), (" 7B ", 7), (12, 12)]
+)
+def test_sizes_of_shards(value: Any, size: int) -> None:
+    assert shard_size_of(value) == size
+
+
+@pytest.mark.parametrize("value", ["5", "5GiB", "0B", "GB", "-1GB", "5M-params", 0, -3, True, None])
+def test_what_is_no_size_of_a_shard(value: Any) -> None:
+    with pytest.raises(UsageError, match="Give a number"):
+        shard_size_of(value)
+
+
+def test_weights_are_split_in_their_order_and_never_within_a_tensor() -> None:
+    sizes = {"a": 1, "b": 1, "c": 5, "d": 1, "e": 2}
+    weights = {name: torch.zeros(size) for name, size in sizes.items()}
+    parts = [list(part) for part in split(weights, 12)]
+    assert parts == [["a", "b"], ["c"], ["d", "e"]]
+    assert [list(part) for part in split(weights, 40)] == [list(weights)]
+    assert split({}, 1) == [{}]

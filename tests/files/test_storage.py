@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from prunecore.errors import PrunecoreError, UsageError
@@ -21,6 +20,7 @@ from prunecore.planning.goal import read_goal
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3).t(), "a.bias": torch.ones(2).half()}
 REPORT = {"schema": 1}
+SUFFIXES = (".py", ".safetensors", ".json")
 COST = {"params": 2, "macs": 3, "bytes": 5}
 WHOLE_REPORT = {
     "recovered": [],
@@ -53,7 +53,7 @@ WHOLE_REPORT = {
 
 
 def save(path: Path, source: str = "x = 1\n", force: bool = False) -> tuple[Path, Path, Path]:
-    return storage.save_set(path, source, WEIGHTS, REPORT, force)
+    return storage.save_set(path, source, [WEIGHTS], REPORT, force)
 
 
 def everything_in(folder: Path) -> dict[str, bytes]:
@@ -93,7 +93,7 @@ def test_a_set_tells_what_it_was_made_from(tmp_path: Path) -> None:
     assert storage.read_fingerprint(path) is None
     save(path)
     assert storage.read_fingerprint(path) is None
-    storage.save_set(path, "x = 1\n", WEIGHTS, WHOLE_REPORT, force=True)
+    storage.save_set(path, "x = 1\n", [WEIGHTS], WHOLE_REPORT, force=True)
     assert storage.read_fingerprint(path) == "abc"
     path.with_suffix(".safetensors").unlink()
     assert storage.read_fingerprint(path) is None
@@ -165,13 +165,13 @@ def full_disk(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def partly_written(_: Any, file: Path, **__: Any) -> None:
+def partly_written(file: Path, _: Any) -> None:
     file.write_bytes(b"half")
-    raise SafetensorError("Error while serializing: I/O error: No space left on device")
+    full_disk()
 
 
 def break_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "save_file", partly_written)
+    monkeypatch.setattr(storage, "write_tensors", partly_written)
 
 
 def break_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,69 @@ def test_an_interrupt_leaves_nothing_behind(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage, "save_file", interrupted)
+    monkeypatch.setattr(storage, "write_tensors", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path / "out/net_50.py")
     assert list(tmp_path.iterdir()) == []
+
+
+PARTS = [{"a": torch.ones(3)}, {"b": torch.zeros(2).half(), "c": torch.tensor(True)}]
+SHARDS = ["net_50-00001-of-00002.safetensors", "net_50-00002-of-00002.safetensors"]
+
+
+def save_shards(path: Path, force: bool = False) -> tuple[Path, Path, Path]:
+    return storage.save_set(path, "x = 1\n", PARTS, {**WHOLE_REPORT}, force)
+
+
+def test_parts_are_written_as_shards_with_an_index(tmp_path: Path) -> None:
+    source, weights, report = save_shards(tmp_path / "net_50.py")
+    assert weights.name == "net_50.safetensors.index.json"
+    assert json.loads(weights.read_text()) == {
+        "metadata": {"total_size": 17},
+        "weight_map": {"a": SHARDS[0], "b": SHARDS[1], "c": SHARDS[1]},
+    }
+    assert {file.name for file in tmp_path.iterdir()} == {
+        *SHARDS,
+        *(file.name for file in (source, weights, report)),
+    }
+    assert load_file(tmp_path / SHARDS[1])["c"].item() is True
+    hashes = json.loads(report.read_text())["sha256"]
+    assert hashes["shards"] == {name: storage.hash_of(tmp_path / name) for name in SHARDS}
+    assert hashes["weights"] == storage.hash_of(weights)
+    assert storage.fault_of(source) is None
+
+
+@pytest.mark.parametrize("name", [*SHARDS, "net_50.safetensors.index.json"])
+def test_a_shard_that_is_missing_or_another_one_is_told(tmp_path: Path, name: str) -> None:
+    path, *_ = save_shards(tmp_path / "net_50.py")
+    file = tmp_path / name
+    content = file.read_bytes()
+    file.write_bytes(content + b" ")
+    assert f"{name} is not what was written with net_50.json" in str(storage.fault_of(path))
+    file.unlink()
+    assert storage.fault_of(path) == f"{name} is missing"
+    with pytest.raises(UsageError, match="not whole"):
+        storage.check_target(path, force=False)
+    save_shards(path, force=True)
+    assert storage.fault_of(path) is None
+
+
+def test_one_set_takes_the_place_of_all_files_of_another(tmp_path: Path) -> None:
+    beside = tmp_path / "net_50b-00001-of-00002.safetensors"
+    beside.touch()
+    path = tmp_path / "net_50.py"
+    save_shards(path)
+    save(path, force=True)
+    assert sorted(tmp_path.iterdir()) == sorted([*map(path.with_suffix, SUFFIXES), beside])
+    save_shards(path, force=True)
+    assert len(list(tmp_path.iterdir())) == 6
+    assert not path.with_suffix(".safetensors").exists()
+
+
+@pytest.mark.parametrize("name", [SHARDS[0], "net_50.safetensors.index.json"])
+def test_a_link_in_the_place_of_a_shard_is_not_followed(tmp_path: Path, name: str) -> None:
+    path, *_ = save_shards(tmp_path / "net_50.py")
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=f"{name} is a symbolic link"):
+        save_shards(path, force=True)

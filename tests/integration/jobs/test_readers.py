@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 import prunecore
 from prunecore.cli.main import main
 from prunecore.errors import PrunecoreError, VerificationError, WeightsError
-from prunecore.files.storage import hash_of
+from prunecore.files.storage import hash_of, save_set
+from prunecore.files.weights import read_weights
 from prunecore.verification import check_set
+from prunecore.writing.building import import_file
 
 Change = Callable[[dict[str, Tensor]], Any]
 
@@ -130,3 +133,40 @@ def test_the_command_says_what_it_did_not_run(
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 2
     assert "net_50.py is not the text that was written with its report" in result.stderr
+
+
+def test_a_set_in_shards_is_read_by_its_own_file_and_verified(tmp_path: Path) -> None:
+    small = prunecore.prune(network(), level=50, input_shape=(3, 8, 8), name="net")
+    path, weights, report = small.save(tmp_path / "net_50.py", shard_size="100B")
+    shards = json.loads(report.read_text())["sha256"]["shards"]
+    assert len(shards) > 2
+    loaded = import_file(path).net(str(weights))
+    x = torch.rand(1, 3, 8, 8)
+    assert torch.equal(loaded.eval()(x), small.model.eval()(x))
+    prunecore.verify(path, network())
+    check_set(path, network(), None)
+    first = tmp_path / next(iter(shards))
+    save_file({name: 2 * tensor for name, tensor in load_file(first).items()}, first)
+    with pytest.raises(VerificationError, match=r"index\.json does not hold .* 0\."):
+        prunecore.verify(path, network())
+
+
+def test_weights_in_shards_are_read_and_written_by_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("nets.py").write_text(NET)
+    whole = prunecore.prune(network(), level=20, input_shape=(3, 8, 8), name="net")
+    parts = [{name: tensor} for name, tensor in network().state_dict().items()]
+    save_set(Path("given.py"), "x = 1", parts, dict(whole.report), force=False)
+    given = ["nets.py:net", "--weights", "given.safetensors.index.json", "--input-shape", "3,8,8"]
+    Path("run.yaml").write_text("pruner: {shard_size: 300B}")
+    for options in (["--shard-size", "300B"], ["--config", "run.yaml", "--force"]):
+        done = CliRunner().invoke(main, ["prune", *given, "--level", "20", *options])
+        assert done.exit_code == 0, done.output
+        assert re.search(
+            r"net_20\.safetensors\.index\.json with \d shards, and \.json", done.output
+        )
+    assert CliRunner().invoke(main, ["verify", "net_20.py", *given]).exit_code == 0
+    held = read_weights(Path("net_20.safetensors.index.json"))
+    assert all(torch.equal(held[name], tensor) for name, tensor in whole.weights.items())
