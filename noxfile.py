@@ -144,7 +144,7 @@ def sweep(session: nox.Session) -> None:
 
 @nox.session
 def random(session: nox.Session) -> None:
-    """Cut 5,000 networks that nobody chose, and check each."""
+    """Cut 10,000 networks that nobody chose, and check each."""
     install(session, list(FAMILIES), "test")
     run_tests(session, "-m=random")
 
