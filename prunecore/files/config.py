@@ -30,6 +30,9 @@ LONGEST = 1_000_000  # bytes of a file
 SHOWN = 8  # sections that an error names
 
 
+Reader = Callable[[Any], Any]  # of the value of a key, which it checks
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """Which network to prune.
@@ -131,12 +134,21 @@ class PrunerConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that a job is asked for."""
+    """Everything that a job is asked for.
+
+    Attributes:
+        model: which network.
+        dataset: a folder in that of all written sets.
+        pruner: how to prune it.
+        calibration: images without labels.
+        others: the values of further sections, which commands of plugins have.
+    """
 
     model: ModelConfig = ModelConfig()
     dataset: str | None = None
     pruner: PrunerConfig = PrunerConfig()
     calibration: Calibration | None = None
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -145,11 +157,13 @@ class Config:
         return self.pruner.project_dir.joinpath(self.pruner.model_path, *inner)
 
 
-def read_config(file: Path) -> Config:
+def read_config(file: Path, others: Mapping[str, Mapping[str, Reader]] | None = None) -> Config:
     """Read a YAML file, or the sections of an `.ini` file that have the same names.
 
     Args:
         file: relative paths in it start at its folder.
+        others: the sections of a YAML file that a plugin's command has beside these, by name; of
+            each key what reads its value. Relative paths in them are made to start there, too.
 
     Raises:
         UsageError: it cannot be read, or has a key or value that makes no sense.
@@ -159,8 +173,12 @@ def read_config(file: Path) -> Config:
     model = ModelConfig(**_section(raw.pop("model", None), _MODEL, f"{where}: model"))
     pruner = PrunerConfig(**_section(raw.pop("pruner", None), _PRUNER, f"{where}: pruner"))
     images = _section(raw.pop("calibration", None), _CALIBRATION, f"{where}: calibration")
-    others = ("model", "pruner", "calibration")
-    top = _section(raw, {"dataset": values.read_folder_name}, where, others)
+    sections = {
+        name: _section(raw.pop(name, None), readers, f"{where}: {name}")
+        for name, readers in (others or {}).items()
+    }
+    known = ("model", "pruner", "calibration", *sections)
+    top = _section(raw, {"dataset": values.read_folder_name}, where, known)
     folder = file.parent
     with _named(f"{where}: model"):
         values.check_inputs(model.input_shape, model.inputs)
@@ -180,11 +198,19 @@ def read_config(file: Path) -> Config:
         top.get("dataset"),
         replace(pruner, project_dir=folder / pruner.project_dir),
         Calibration(**images) if images else None,
+        {name: _from_folder(section, folder) for name, section in sections.items()},
     )
 
 
+def _from_folder(section: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The values of a section, the paths among them from a folder."""
+    return {
+        key: folder / value if isinstance(value, Path) else value for key, value in section.items()
+    }
+
+
 def _section(
-    raw: object, readers: Mapping[str, _Reader], where: str, others: tuple[str, ...] = ()
+    raw: object, readers: Mapping[str, Reader], where: str, others: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The checked values of one section; keys without a value are left out."""
     if raw is not None and not isinstance(raw, Mapping):
@@ -252,10 +278,7 @@ def _read_ini(file: Path) -> dict[str, Any]:
     return raw
 
 
-_Reader = Callable[[Any], Any]
-
-
-_MODEL: dict[str, _Reader] = {
+_MODEL: dict[str, Reader] = {
     "name": values.read_text,
     "arguments": values.read_arguments,
     "weights": values.read_path,
@@ -265,7 +288,7 @@ _MODEL: dict[str, _Reader] = {
 }
 
 
-_PRUNER: dict[str, _Reader] = {
+_PRUNER: dict[str, Reader] = {
     "project_dir": values.read_path,
     "model_path": values.read_path,
     "subset_name": values.read_folder_name,
@@ -294,7 +317,7 @@ _PRUNER: dict[str, _Reader] = {
 }
 
 
-_CALIBRATION: dict[str, _Reader] = {
+_CALIBRATION: dict[str, Reader] = {
     "images": values.read_images,
     "number": values.read_image_count,
     "size": values.read_size,
