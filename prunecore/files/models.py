@@ -144,24 +144,38 @@ def _examples(function: Callable[[], Any], spec: str, folder: Path) -> Inputs:
         raise UsageError(f"{spec}: {error}") from error
 
 
-def load_images(spec: str) -> Any:
-    """Calibration images that a function of the user's gives.
+def load_images(spec: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    """Images that a function of the user's gives.
 
     Args:
-        spec: `package.module:function` or `file.py:function`; it is called without arguments.
+        spec: `package.module:function` or `file.py:function`.
+        arguments: what it is called with.
 
     Raises:
         UsageError: there is no such function.
         PrunecoreError: its code raises.
+    """
+    function, folder = load_function(spec)
+    with _importable(folder), torch.random.fork_rng(devices=[]), _telling(shown(spec), folder):
+        return function(**(arguments or {}))
+
+
+def load_function(spec: str) -> tuple[Callable[..., Any], Path]:
+    """A function of the user's, and the folder of its code.
+
+    Args:
+        spec: `package.module:function` or `file.py:function`.
+
+    Raises:
+        UsageError: there is no such function.
+        PrunecoreError: its module raises.
     """
     name = factory_name(spec)
     place = spec.removesuffix(name).removesuffix(":")
     file, folder = _code_of(place)
     with _importable(folder), torch.random.fork_rng(devices=[]):
         module = _run_file(file, folder) if file else _import(place)
-        function = _factory(module, name, place, folder)
-        with _telling(shown(spec), folder):
-            return function()
+        return _factory(module, name, place, folder), folder
 
 
 def _code_of(place: str) -> tuple[Path | None, Path]:
