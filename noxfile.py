@@ -26,6 +26,7 @@ FAMILIES = {
     "recurrent": ["sequential"],
     "yolo": ["sequential"],
     "onnx": ["sequential"],
+    "train": ["sequential"],
 }
 
 # What stands in written files, whose lines are as long as ruff has them by default.

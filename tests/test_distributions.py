@@ -73,11 +73,11 @@ def test_a_wheel_has_the_package_its_licence_and_its_entry_points(
     assert files.pop(f"{about}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
     entry_points = files.pop(f"{about}/entry_points.txt").decode()
     family = name.removeprefix("prunecore-")
-    assert entry_points == (
-        "[console_scripts]\nprunecore = prunecore.cli.main:main\n"
-        if project == ROOT
-        else f"[prunecore]\n{family} = prunecore_{family}\n"
-    )
+    expected = {
+        "prunecore": "[console_scripts]\nprunecore = prunecore.cli.main:main\n",
+        "prunecore-train": "[prunecore.commands]\ntrain = prunecore_train.cli:train\n",
+    }
+    assert entry_points == expected.get(name, f"[prunecore]\n{family} = prunecore_{family}\n")
     del files[f"{about}/WHEEL"], files[f"{about}/RECORD"]
     assert files == package(project)
 

@@ -1,0 +1,118 @@
+"""The commands of prunecore-train. What needs torch is imported when one runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from prunecore.cli import as_json, checked, debug, path_option
+from prunecore.cli.options import say
+from prunecore.errors import UsageError
+from prunecore.files import values
+
+if TYPE_CHECKING:
+    from prunecore_train.jobs import Done
+    from prunecore_train.training import Machine
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _count(text: str) -> int:
+    number = values.read_yaml(text)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise UsageError(f"it is a whole number above 0, not {text}.")
+    return number
+
+
+_MACHINE = (
+    click.option(
+        "--accelerator",
+        default="auto",
+        metavar="cpu|gpu|...",
+        help="What trains.  [default: what there is]",
+    ),
+    click.option(
+        "--devices",
+        metavar="N",
+        callback=checked(_count),
+        help="How many of a node.  [default: all; of CPUs one]",
+    ),
+    click.option(
+        "--nodes", metavar="N", callback=checked(_count), help="How many nodes.  [default: 1]"
+    ),
+    click.option(
+        "--strategy",
+        default="auto",
+        metavar="ddp|fsdp|...",
+        help="How several devices share the work, a strategy of Lightning's.",
+    ),
+    click.option(
+        "--precision",
+        default="32-true",
+        metavar="16-mixed|bf16-mixed|...",
+        help="Of what is computed, one of Lightning's.  [default: 32-true]",
+    ),
+)
+
+
+def machine(command: Command) -> Command:
+    """The options that say what a network is trained on."""
+    for option in reversed(_MACHINE):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("config", callback=checked(values.read_path))
+@machine
+@path_option("--output", "output", "DIR", "Where the files go.  [default: NETWORK_trained]")
+@click.option("--force", is_flag=True, help="Start anew, and replace what is there.")
+@as_json
+@debug
+def train(
+    config: Path, output: Path | None, force: bool, as_json: bool, **machine_options: Any
+) -> None:
+    """Train the network of CONFIG on its data; write weights and the outcome.
+
+    CONFIG is a .yaml file with the sections model, data and train. A run that was killed goes on
+    from its last checkpoint.
+    """
+    from prunecore_train import jobs
+
+    with redirect_stdout(sys.stderr):  # what the user's own code prints is no result
+        done = jobs.train(config, output, _machine(**machine_options), force)
+    _show(done, as_json)
+
+
+def _machine(**options: Any) -> Machine:
+    from prunecore_train.training import Machine
+
+    given = {name: value for name, value in options.items() if value is not None}
+    return Machine(**given, progress=sys.stderr.isatty())
+
+
+def _show(done: Done, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(done.outcome, sort_keys=True))
+        return
+    for part in ("validation", "test"):
+        if part in done.outcome:
+            click.echo(f"{part}: {_amounts(done.outcome[part])}")
+    if done.outcome.get("resumed"):
+        say("Skipped: trained already with the same inputs (--force trains again).", err=True)
+    elif done.written:
+        say(f"Wrote {' and '.join(map(str, done.written))}.")
+
+
+def _amounts(judged: Mapping[str, float]) -> str:
+    """What a part says: shares in percent, the loss as it is."""
+    return ", ".join(
+        f"{name} {value:.3g}" if name == "loss" else f"{name} {100 * value:.2f} %"
+        for name, value in judged.items()
+    )

@@ -1,0 +1,210 @@
+"""The sections `data` and `train` of a configuration, read into frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from prunecore.errors import UsageError, unknown_name
+from prunecore.escaping import shown, shown_value
+from prunecore.files import values
+from prunecore.files.config import Config, Reader, read_config
+
+MOST = 1_000_000  # epochs, images of a batch, processes
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Labelled images, and how they are parted.
+
+    Attributes:
+        name: `digits`, `digit-pairs`, a data set of torchvision, `package.module:factory` or
+            `file.py:factory`.
+        folder: in its place, a folder of images: one sub-folder a class, or those below `train`,
+            `val` and `test`.
+        root: where torchvision's data set lies.
+        arguments: what the factory is called with.
+        download: whether torchvision may load a data set that is not there.
+        size: height and width that images are resized to; where not given, those that are larger
+            than a network takes, of a folder and of ImageNet, 224.
+        mean: of each channel, taken off once values are scaled to 0 to 1; as for calibration.
+        std: of each channel, that the rest is divided by; likewise.
+        sub_classes: the classes that are kept, by name or number; superclasses, too.
+        subset_name: of those; alone, a subset whose classes are known.
+        validation: the share of the training images that validates, where no part of its own does.
+        test: likewise, the share of all images.
+        seed: of these shares, and of the order of training images.
+        batch_size: of all processes together.
+        workers: processes that read images.
+    """
+
+    name: str | None = None
+    folder: Path | None = None
+    root: Path | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    download: bool = False
+    size: tuple[int, int] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    sub_classes: tuple[str | int, ...] = ()
+    subset_name: str | None = None
+    validation: float = 0.1
+    test: float = 0.2
+    seed: int = 0
+    batch_size: int = 64
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Named:
+    """An optimiser, a schedule or a loss: its name, and its options."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a network is trained.
+
+    Attributes:
+        epochs: how often at most all training images are seen.
+        optimizer: `SGD` or `AdamW`, with the options that torch gives it.
+        schedule: of its rate: `cosine`, `step`, or `explicit` with `rates` by epoch.
+        loss: a function of `torch.nn.functional`, or `package.module:function` of outputs and
+            labels, with its options.
+        metrics: `top-1`, `top-5`, or names of torchmetrics' for several classes, such as `F1Score`.
+        patience: after how many epochs without a better validation training ends.
+        seed: of what is drawn while training.
+        output: the folder of checkpoints and of what comes out.
+    """
+
+    epochs: int = 10
+    optimizer: Named = Named("SGD", {"lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4})
+    schedule: Named | None = Named("cosine")
+    loss: Named = Named("cross_entropy")
+    metrics: tuple[str, ...] = ("top-1", "top-5")
+    patience: int | None = None
+    seed: int = 0
+    output: Path | None = None
+
+
+def read_job(file: Path) -> tuple[Config, DataConfig, TrainConfig]:
+    """Read a configuration with the sections `data` and `train`.
+
+    Raises:
+        UsageError: it cannot be read, or names no data.
+    """
+    config = read_config(file, {"data": _DATA, "train": _TRAIN})
+    data, train = DataConfig(**config.others["data"]), TrainConfig(**config.others["train"])
+    if (data.name is None) == (data.folder is None):
+        found = "no data" if data.name is None else "both a name and a folder"
+        raise UsageError(
+            f"{shown(file)}: data: there is {found}.\n"
+            "Give one of the two: data: {name: digits}, or data: {folder: FOLDER}."
+        )
+    if data.name:
+        data = replace(data, name=_beside(file, data.name))
+    return (
+        config,
+        data,
+        replace(train, loss=replace(train.loss, name=_beside(file, train.loss.name))),
+    )
+
+
+def _beside(file: Path, name: str) -> str:
+    """A name, and of `file.py:function` the path from a configuration's folder."""
+    return str(file.parent / name) if name.rpartition(":")[0].endswith(".py") else name
+
+
+def _count(least: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+            raise UsageError(
+                f"it is a whole number from {least} to {MOST:,}, not {shown_value(value)}."
+            )
+        return value
+
+    return read
+
+
+def _share(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
+        raise UsageError(f"a share is a number between 0 and 1, not {shown_value(value)}.")
+    return float(value)
+
+
+def _classes(value: object) -> tuple[str | int, ...]:
+    found = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for item in found:
+        if isinstance(item, bool) or not isinstance(item, str | int):
+            raise UsageError(f"classes are names or numbers, not {shown_value(item)}.")
+    if not found:
+        raise UsageError("there is no class in the list; leave it out to keep all.")
+    return tuple(dict.fromkeys(found))
+
+
+def _named(value: object) -> Named:
+    """A name alone, or `{name: SGD, lr: 0.1}`."""
+    if isinstance(value, str):
+        return Named(value)
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise UsageError(
+            f"a name belongs here, alone or with options as in {{name: SGD, lr: 0.1}}, not "
+            f"{shown_value(value)}."
+        )
+    options = {key: option for key, option in value.items() if key != "name"}
+    for key in options:
+        if not isinstance(key, str):
+            raise UsageError(f"options have names, not {shown_value(key)}.")
+    return Named(value["name"], options)
+
+
+def _one_of(kind: str, *names: str) -> Callable[[object], Named | None]:
+    """A name of a few, `none` among them where it may be."""
+
+    def read(value: object) -> Named | None:
+        named = _named(value)
+        if named.name not in names:
+            raise unknown_name(kind, named.name, names)
+        return None if named.name == "none" else named
+
+    return read
+
+
+def _names(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list | tuple) else [value]
+    return tuple(dict.fromkeys(values.read_text(item) for item in items))
+
+
+_DATA: dict[str, Reader] = {
+    "name": values.read_text,
+    "folder": values.read_path,
+    "root": values.read_path,
+    "arguments": values.read_arguments,
+    "download": values.read_switch,
+    "size": values.read_size,
+    "mean": values.read_numbers,
+    "std": values.read_numbers,
+    "sub_classes": _classes,
+    "subset_name": values.read_folder_name,
+    "validation": _share,
+    "test": _share,
+    "seed": values.read_seed,
+    "batch_size": _count(1),
+    "workers": _count(0),
+}
+
+
+_TRAIN: dict[str, Reader] = {
+    "epochs": _count(1),
+    "optimizer": _one_of("optimizer", "SGD", "AdamW"),
+    "schedule": _one_of("schedule", "cosine", "step", "explicit", "none"),
+    "loss": _named,
+    "metrics": _names,
+    "patience": _count(1),
+    "seed": values.read_seed,
+    "output": values.read_path,
+}

@@ -1,0 +1,213 @@
+"""Training by Lightning's `Trainer`: checkpoints, going on where a run was killed, the outcome."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from prunecore.errors import PrunecoreError, UsageError, reason_of
+from prunecore.escaping import shown
+from prunecore_train.data import Data
+from prunecore_train.network import Network
+
+_MARK = "prunecore_train"  # of a checkpoint: the fingerprint of its job
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a network is trained on.
+
+    Attributes:
+        accelerator: `cpu`, `gpu` and others, or `auto`.
+        devices: how many of a node, or `auto`.
+        nodes: how many.
+        strategy: of several, such as `ddp`.
+        precision: such as `32-true`, `16-mixed` or `bf16-mixed`.
+        progress: whether a bar is drawn.
+    """
+
+    accelerator: str = "auto"
+    devices: str | int = "auto"
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        best: the checkpoint of the epoch that validates best.
+        epoch: its number, from 1 on.
+        history: what was told of each epoch.
+        resumed: the number of epochs that a run before has done.
+    """
+
+    best: Path
+    epoch: int
+    history: list[dict[str, float]]
+    resumed: int
+
+
+def fit(network: Network, data: Data, folder: Path, fingerprint: str, machine: Machine) -> Trained:
+    """Train a network; its weights are then those of its best epoch.
+
+    A run that was killed goes on from its last checkpoint, to the same result.
+
+    Args:
+        network: in training.
+        data: its images.
+        folder: of the checkpoints.
+        fingerprint: of all that the result depends on.
+        machine: what it is trained on.
+
+    Raises:
+        UsageError: the checkpoint there is of another job, or the machine has not what is asked.
+        PrunecoreError: the loss is no number.
+    """
+    last = folder / "last.ckpt"
+    resumed = _epochs_of(last, fingerprint) if last.exists() else 0
+    checkpoint = ModelCheckpoint(
+        folder,
+        filename="best-{epoch}",
+        monitor=network.monitored,
+        mode=network.mode,
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    callbacks: list[Callback] = [_Mark(fingerprint), checkpoint]
+    patience = network.config.patience
+    if patience is not None:
+        callbacks.append(EarlyStopping(network.monitored, mode=network.mode, patience=patience))
+    with _quiet():
+        trainer = trainer_of(machine, callbacks, folder, max_epochs=network.config.epochs)
+        _check_share(data, trainer)
+        trainer.fit(network, datamodule=data, ckpt_path=str(last) if resumed else None)
+    best = Path(checkpoint.best_model_path)
+    content = torch.load(best, map_location="cpu", weights_only=True)
+    network.load_state_dict(content["state_dict"])
+    return Trained(best, content["epoch"] + 1, network.history, resumed)
+
+
+def judge(network: Network, data: Data, machine: Machine) -> dict[str, float]:
+    """What the test part says of a network."""
+    with _quiet():
+        trainer = trainer_of(machine, [], None)
+        trainer.test(network, datamodule=data, verbose=False)
+    return _values(trainer, "test ")
+
+
+def trainer_of(
+    machine: Machine, callbacks: list[Callback], folder: Path | None, **options: Any
+) -> Trainer:
+    """Lightning's trainer for a machine.
+
+    Raises:
+        UsageError: the machine has not what is asked.
+    """
+    try:
+        return Trainer(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            num_nodes=machine.nodes,
+            strategy=machine.strategy,
+            precision=machine.precision,  # type: ignore[arg-type]
+            callbacks=callbacks,
+            default_root_dir=folder,
+            enable_progress_bar=machine.progress,
+            enable_checkpointing=bool(callbacks),
+            enable_model_summary=False,
+            logger=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # batches are shared out by `Batches`
+            deterministic="warn",
+            **options,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
+        raise UsageError(
+            f"Cannot train as is asked: {reason_of(error)}\nGive an accelerator, devices, a "
+            "strategy and a precision that this machine has, or leave them out."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning from telling what hardware there is, and how to read images faster."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=PossibleUserWarning)
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+            # that Lightning calls what torch will not have for long
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _check_share(data: Data, trainer: Trainer) -> None:
+    """Refuse a batch that the processes cannot share evenly."""
+    size, ranks = data.config.batch_size, trainer.world_size
+    if size % ranks:
+        raise UsageError(
+            f"A batch of {size} cannot be shared by {ranks} processes.\n"
+            f"Give data: batch_size: {ranks * max(1, size // ranks)}."
+        )
+
+
+def _epochs_of(file: Path, fingerprint: str) -> int:
+    """How many epochs a checkpoint of this job has done.
+
+    Raises:
+        UsageError: it is of another job.
+        PrunecoreError: it cannot be read.
+    """
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        mark, epochs = content.get(_MARK), int(content["epoch"]) + 1
+    except Exception as error:  # torch.load raises what the bytes happen to lead to
+        raise PrunecoreError(
+            f"{shown(file)} is no checkpoint of a training.\nRemove it, or give another output."
+        ) from error
+    if mark != fingerprint:
+        raise UsageError(
+            f"{shown(file)} is of another network, other data, another training or another version."
+            "\nGive another output, or start anew with --force."
+        )
+    return epochs
+
+
+def _values(trainer: Trainer, prefix: str = "") -> dict[str, float]:
+    """What was told last, under names that begin so."""
+    told = trainer.callback_metrics.items()
+    return {
+        name.removeprefix(prefix): float(value) for name, value in told if name.startswith(prefix)
+    }
+
+
+class _Mark(Callback):
+    """Writes into checkpoints which job they are of."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[_MARK] = self.fingerprint

@@ -1,0 +1,178 @@
+"""A network is trained from the shell, and a run that was killed goes on to the same result."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from prunecore_train import Network, jobs
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from prunecore.cli.main import main\n"
+        "try: main(['--help'], prog_name='prunecore')\n"
+        "except SystemExit: pass\n"
+        "slow = {'torch', 'lightning', 'torchmetrics', 'sklearn', 'prunecore_train'}\n"
+        "sys.exit(', '.join(slow & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "\n  train " in done.stdout
+
+
+@pytest.mark.parametrize("command", ["train"])
+def test_help_of_a_command_imports_no_torch(command: str) -> None:
+    code = (
+        "import sys; from prunecore.cli.main import main\n"
+        f"try: main([{command!r}, '--help'], prog_name='prunecore')\n"
+        "except SystemExit: pass\n"
+        "slow = {'torch', 'lightning', 'torchmetrics', 'sklearn'}\n"
+        "sys.exit(', '.join(slow & sys.modules.keys()) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_network_is_trained(job, run, folder: Path) -> None:
+    file = job(train={"epochs": 4})
+    result = run("train", file, "--output", "out")
+    told = json.loads((folder / "out/outcome.json").read_text())
+    assert told["test"]["top-1"] > 0.5
+    assert result.stdout == (
+        f"validation: loss {told['validation']['loss']:.3g}, "
+        f"top-1 {100 * told['validation']['top-1']:.2f} %, "
+        f"top-5 {100 * told['validation']['top-5']:.2f} %\n"
+        f"test: loss {told['test']['loss']:.3g}, top-1 {100 * told['test']['top-1']:.2f} %, "
+        f"top-5 {100 * told['test']['top-5']:.2f} %\n"
+        "Wrote out/small.safetensors and out/outcome.json.\n"
+    )
+    assert [row["epoch"] for row in told["history"]] == [1, 2, 3, 4]
+    assert {*told["history"][0]} == {"epoch", "train loss", "val loss", "val top-1", "val top-5"}
+    best = max(told["history"], key=lambda row: row["val top-1"])
+    assert told["best_epoch"] == best["epoch"]
+    weights = load_file(folder / "out/small.safetensors")
+    assert weights["0.weight"].shape == (8, 1, 3, 3)
+    again = json.loads(run("train", file, "--output", "out", "--json").stdout)
+    assert again == {**told, "resumed": True}
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    ["cosine", {"name": "step", "step_size": 1, "gamma": 0.5}, "none"],
+    ids=["cosine", "step", "none"],
+)
+def test_a_killed_run_goes_on_to_the_same_result(
+    job, run, folder: Path, monkeypatch: pytest.MonkeyPatch, schedule: Any
+) -> None:
+    file = job(train={"epochs": 3, "schedule": schedule})
+    whole = json.loads(run("train", file, "--output", "whole", "--json").stdout)
+    ended = Network.on_train_epoch_start
+
+    def killed(self: Network) -> None:
+        if self.current_epoch == 2:
+            raise KeyboardInterrupt
+        ended(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Network, "on_train_epoch_start", killed)
+        assert run_killed("train", file, "--output", "part")
+    assert (folder / "part/checkpoints/last.ckpt").is_file()
+    assert not (folder / "part/outcome.json").exists()
+    part = json.loads(run("train", file, "--output", "part", "--json").stdout)
+    assert part == whole
+    first, second = (load_file(folder / name / "small.safetensors") for name in ("whole", "part"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def run_killed(*arguments: object) -> bool:
+    """True of a command that was interrupted."""
+    from click.testing import CliRunner
+
+    from prunecore.cli.main import main
+
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    return result.exit_code != 0
+
+
+def test_a_checkpoint_of_another_network_is_refused(job, run, folder: Path) -> None:
+    run("train", job(), "--output", "out")
+    other = job("other.yaml", model={"arguments": {"width": 4}})
+    said = run("train", other, "--output", "out", exit_code=2).stderr
+    assert said.startswith("Error: out/outcome.json is of another network, other data, ")
+    (folder / "out/outcome.json").unlink()
+    said = run("train", other, "--output", "out", exit_code=2).stderr
+    assert said.startswith("Error: out/checkpoints/last.ckpt is of another network, ")
+    told = json.loads(run("train", other, "--output", "out", "--force", "--json").stdout)
+    assert told["epochs"] == 2
+    (folder / "out/outcome.json").unlink()
+    (folder / "out/checkpoints/last.ckpt").write_bytes(b"nothing")
+    said = run("train", other, "--output", "out", exit_code=1).stderr
+    assert said.startswith("Error: out/checkpoints/last.ckpt is no checkpoint of a training.\n")
+
+
+def test_a_loss_that_is_no_number_stops(job, run, folder: Path) -> None:
+    (folder / "odd.py").write_text(
+        "import torch.nn.functional as F\n"
+        "calls = []\n"
+        "def loss(outputs, labels):\n"
+        "    calls.append(1)\n"
+        "    return F.cross_entropy(outputs, labels) * (float('nan') if len(calls) > 40 else 1)\n"
+    )
+    said = run("train", job(train={"epochs": 9, "loss": "odd.py:loss"}), exit_code=1).stderr
+    assert said.startswith("Error: The loss is no finite number (NaN or infinity) in epoch 2; the ")
+    assert "small_trained/checkpoints/last.ckpt" in said
+
+
+def test_training_ends_early(job, run) -> None:
+    train = {"epochs": 9, "patience": 1, "optimizer": {"name": "SGD", "lr": 1e-9}}
+    told = json.loads(run("train", job(train=train), "--json").stdout)
+    assert told["epochs"] < 9
+
+
+@pytest.mark.parametrize(
+    ("sections", "options", "says"),
+    [
+        ({"model": {"arguments": {"num_classes": 7}}}, [], "tells 7 classes apart, and digits has"),
+        ({"data": {"batch_size": 5000}}, [], "A batch of 5000 is larger than the 1295 images"),
+        ({}, ["--accelerator", "tpu"], "Cannot train as is asked: "),
+        ({}, ["--precision", "17"], "Cannot train as is asked: Precision '17' is invalid"),
+        ({"train": {"optimizer": {"name": "SGD", "rate": 1}}}, [], "Unknown option of SGD 'rate'"),
+        ({"train": {"optimizer": {"name": "SGD", "lr": -1}}}, [], "SGD does not take these opti"),
+        ({"train": {"optimizer": "SDG"}}, [], "Unknown optimizer 'SDG'. Did you mean 'SGD'?"),
+        ({"train": {"schedule": "step"}}, [], "The schedule step has step_size, a number of ep"),
+        ({"train": {"schedule": "explicit"}}, [], "The schedule explicit has a rate from each"),
+        ({"train": {"metrics": ["top1"]}}, [], "Unknown metric 'top1'. Did you mean 'top-1'?"),
+        ({"train": {"loss": "cross_entropi"}}, [], "Unknown loss 'cross_entropi'. Did you mean"),
+        ({"train": {"epoch": 1}}, [], "train: Unknown key 'epoch'. Did you mean 'epochs'?"),
+    ],
+)
+def test_what_cannot_be_is_said(job, run, sections, options, says: str) -> None:
+    said = run("train", job(**sections), *options, exit_code=2).stderr
+    assert says in said
+    assert 1 <= said.strip().count("\n") + 1 <= 2
+
+
+def test_a_network_that_does_not_take_the_images_is_said(job, run) -> None:
+    said = run("train", job(model={"name": "resnet18"}), exit_code=1).stderr
+    assert "The network does not take the images of shape (2, 1, 8, 8) of digits: " in said
+
+
+def test_a_file_is_written_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs.write(folder / "sub/file", b"first")
+
+    def full(_: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(jobs.PrunecoreError, match="No space left on device"):
+        jobs.write(folder / "sub/file", b"second")
+    assert [*(folder / "sub").iterdir()] == [folder / "sub/file"]
+    assert (folder / "sub/file").read_bytes() == b"first"
