@@ -201,6 +201,10 @@ def render(value: Value, indent: int = 0, taken: int = 0) -> str:
         return line
     opening, items, closing = _parts(value)
     inner = indent + INDENT
+    if isinstance(value, _Repeated):
+        margin = f"\n{' ' * inner}"
+        clauses = value.clauses(lambda calls, taken: render(calls, inner, taken))
+        return f"({margin}{margin.join(clauses)}\n{' ' * indent})"
     if isinstance(value, str) and len(line) > LINE - inner:
         return _string(value, indent)
     if laid_out := _over_lines(value, line, indent):
@@ -326,18 +330,83 @@ def _parts(value: Value) -> tuple[str, list[tuple[str, Value]], str]:
             if not (key in value.defaults and same(item, value.defaults[key]))
         }
         named = dict(itertools.takewhile(lambda entry: is_name(entry[0]), written.items()))
-        items = [("", item) for item in value.positional]
+        items = _without_repeats(value.positional)
         items += [(f"{key}=", item) for key, item in named.items()]
         if len(named) < len(written):  # from a key on that is no name, all of them in a dictionary
             items.append(("**", dict([*written.items()][len(named) :])))
         return f"{value.function}(", items, ")"
+    if isinstance(value, _Repeated):
+        return f"({' '.join(value.clauses(lambda calls, _: one_line(calls)))})", [], ""
     if isinstance(value, dict):
         return "{", [(f"{one_line(key)}: ", item) for key, item in value.items()], "}"
     if isinstance(value, list):
-        return "[", [("", item) for item in value], "]"
+        return "[", _without_repeats(value), "]"
     if isinstance(value, tuple):
         return "(", [("", item) for item in value], ")"
     return _text(value), [], ""
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """A generator of calls that follow each other again and again.
+
+    Attributes:
+        calls: one or more.
+        turns: how often.
+    """
+
+    calls: tuple[Call, ...]
+    turns: int
+
+    def clauses(self, write: Callable[[Value, int], str]) -> list[str]:
+        """What stands between its parentheses.
+
+        Args:
+            write: writes a value, of which so many columns of the first line are taken.
+        """
+        again = f"for _ in range({self.turns})"
+        if len(self.calls) == 1:
+            return [write(self.calls[0], 0), again]
+        of_turn = "for layer in "
+        return ["layer", again, of_turn + write(self.calls, len(of_turn))]
+
+
+def _without_repeats(values: Sequence[Value]) -> list[tuple[str, Value]]:
+    """Items, with what is written before each; calls that follow each other often once."""
+    items: list[tuple[str, Value]] = [("", value) for value in values]
+    if len(items) < _OFTEN or not all(isinstance(value, Call) for value in values):
+        return items
+    texts = [one_line(value) for value in values]
+    shorter: list[tuple[str, Value]] = []
+    start = 0
+    while start < len(items):
+        period, turns = _repeats(texts, start)
+        calls = tuple(values[start : start + period])
+        if period * turns < _OFTEN or any(map(_OWN_NAMES.search, texts[start : start + period])):
+            shorter.append(items[start])
+            start += 1
+        else:
+            shorter.append(("*", _Repeated(calls, turns)))
+            start += period * turns
+    return shorter
+
+
+def _repeats(texts: Sequence[str], start: int) -> tuple[int, int]:
+    """How many texts repeat from a place on, and how often, where that makes most of them."""
+    period, turns = 1, 1
+    for length in range(1, _MOST_AT_ONCE + 1):
+        end = start + length
+        while end < len(texts) and texts[end] == texts[end - length]:
+            end += 1
+        often = (end - start) // length
+        if often > 1 and often * length > turns * period:
+            period, turns = length, often
+    return period, turns
+
+
+_OWN_NAMES = re.compile(r"\b(_|layer)\b")  # of the generators that repeat calls
+_OFTEN = 8  # calls, from which on they are written as repeated ones
+_MOST_AT_ONCE = 4  # calls that are repeated together
 
 
 def plain(value: Value) -> Value:

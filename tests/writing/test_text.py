@@ -256,3 +256,49 @@ def test_a_signature_is_broken_where_it_is_too_long(
     assert list(inspect.signature(scope["A"].f).parameters) == ["self", "x" * length]
     longest = max(map(len, text.splitlines()))
     assert longest <= LINE or length == 120
+
+
+CONV, ACT = Call("nn.Conv2d", (13, 13, 3), {"padding": 1}), Call("nn.ReLU")
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        ([ACT] * 7, "[nn.ReLU(), " + "nn.ReLU(), " * 5 + "nn.ReLU()]"),
+        ([ACT] * 8, "[*(nn.ReLU() for _ in range(8))]"),
+        ([CONV, *[ACT] * 9], "[nn.Conv2d(13, 13, 3, padding=1), *(nn.ReLU() for _ in range(9))]"),
+        (
+            [Call("A"), Call("B")] * 4,
+            "[*(layer for _ in range(4) for layer in (A(), B()))]",
+        ),
+        (
+            [*[Call("A"), Call("B")] * 4, Call("A")],
+            "[*(layer for _ in range(4) for layer in (A(), B())), A()]",
+        ),
+        ([Call("layer", (3,))] * 8, f"[{', '.join(['layer(3)'] * 8)}]"),
+        ([Call("A", (Call("_"),))] * 8, f"[{', '.join(['A(_())'] * 8)}]"),
+        ([1] * 8, "[1, 1, 1, 1, 1, 1, 1, 1]"),
+    ],
+)
+def test_calls_that_repeat_are_written_once(items: list[Any], said: str) -> None:
+    assert one_line(items) == said
+    assert one_line(Call("f", tuple(items))) == f"f({said[1:-1]})"
+
+
+def test_long_calls_that_repeat_are_broken_as_ruff_breaks_them() -> None:
+    norm = Call("nn.BatchNorm2d", (13,), {"momentum": 0.25})
+    text = render(Call("nn.Sequential", tuple([CONV, norm, ACT] * 5 + [CONV])), 8)
+    assert text == (
+        "nn.Sequential(\n"
+        "            *(\n"
+        "                layer\n"
+        "                for _ in range(5)\n"
+        "                for layer in (\n"
+        "                    nn.Conv2d(13, 13, 3, padding=1),\n"
+        "                    nn.BatchNorm2d(13, momentum=0.25),\n"
+        "                    nn.ReLU(),\n"
+        "                )\n"
+        "            ),\n"
+        "            nn.Conv2d(13, 13, 3, padding=1),\n"
+        "        )"
+    )
