@@ -1,10 +1,12 @@
-"""How the walk, the plan and the writing grow with a network's number of blocks.
+"""How each step of pruning grows with a network's number of blocks.
 
-python benchmarks/scaling.py
+python benchmarks/scaling.py [BLOCKS ...]
 """
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +17,15 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
-from prunecore.criteria.criterion import ScoringContext
-from prunecore.inputs import of_shape
-from prunecore.planning.plan import make_plan
-from prunecore.plugins.loading import load
-from prunecore.walking.network import walk
+from prunecore.inputs import Inputs, of_examples, of_shape
+from prunecore.traced_model import TracedModel
+from prunecore.verifying.comparison import verify
+from prunecore.writing.building import build, transfer_weights
 from prunecore.writing.source_file import write_network
 
-BLOCKS = (100, 200, 400)
+BLOCKS = (100, 1000)
 WIDTH = 16
+STEPS = ("walk", "plan", "write", "build", "verify")
 
 
 class Block(nn.Module):
@@ -41,38 +43,77 @@ class Block(nn.Module):
         return x + out
 
 
-def network(blocks: int) -> nn.Module:
-    """So many blocks, one after the other."""
+def residual(blocks: int) -> tuple[nn.Module, Inputs]:
+    """So many residual blocks, one after the other."""
     body = [Block() for _ in range(blocks)]
-    return nn.Sequential(nn.Conv2d(3, WIDTH, 3), *body, nn.Conv2d(WIDTH, 10, 1))
+    model = nn.Sequential(nn.Conv2d(3, WIDTH, 3), *body, nn.Conv2d(WIDTH, 10, 1))
+    return model, of_shape((3, 8, 8))
 
 
-def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call returns, and its seconds."""
-    start = time.perf_counter()
-    return function(), time.perf_counter() - start
+def plain(blocks: int) -> tuple[nn.Module, Inputs]:
+    """So many convolutions, each with an activation."""
+    body = [m for _ in range(blocks) for m in (nn.Conv2d(WIDTH, WIDTH, 1), nn.ReLU())]
+    model = nn.Sequential(nn.Conv2d(3, WIDTH, 3), *body, nn.Conv2d(WIDTH, 10, 1))
+    return model, of_shape((3, 8, 8))
 
 
-def measure(blocks: int) -> list[float]:
-    """The seconds of walk, plan and writing."""
-    model, plugins = network(blocks), load()
-    found, walking = timed(lambda: walk(model, of_shape((3, 16, 16)), plugins))
-    scores = plugins.criterion("l1-norm")(ScoringContext(found, found.tensors, seed=0))
-    plan, planning = timed(lambda: make_plan(found, scores, 50))
-    keep = Keep(model, found, plan.kept)
-    _, writing = timed(lambda: write_network(model, keep, plugins, "net", "A network."))
-    return [walking, planning, writing]
+def encoder(blocks: int) -> tuple[nn.Module, Inputs]:
+    """So many layers of a transformer's encoder."""
+    layer = nn.TransformerEncoderLayer(2 * WIDTH, 4, 2 * WIDTH, batch_first=True)
+    model = nn.TransformerEncoder(layer, blocks, enable_nested_tensor=False)
+    return model, of_examples((torch.rand(1, 6, 2 * WIDTH),))
+
+
+NETWORKS: dict[str, Callable[[int], tuple[nn.Module, Inputs]]] = {
+    "residual blocks": residual,
+    "convolutions": plain,
+    "encoder layers": encoder,
+}
+
+
+def measure(
+    make: Callable[[int], tuple[nn.Module, Inputs]], blocks: int
+) -> tuple[list[float], int]:
+    """The CPU seconds of each step, and the lines of the written file."""
+    model, inputs = make(blocks)
+    times: list[float] = []
+
+    def timed(step: Callable[[], Any]) -> Any:
+        start = time.process_time()
+        done = step()
+        times.append(time.process_time() - start)
+        return done
+
+    traced = timed(lambda: TracedModel(model, inputs))
+    plan = timed(lambda: traced.plan(30))
+    keep = Keep(model, traced.dependencies, plan.kept)
+    source = timed(lambda: write_network(model, keep, traced.plugins, "net", "A network."))
+    weights = transfer_weights(model, keep, traced.plugins)
+    small = timed(lambda: build(source, "net", weights))
+    timed(lambda: verify(model, keep, small, inputs))
+    return times, source.count("\n")
 
 
 def main() -> None:
-    """Print the table."""
-    measure(10)  # imports and caches
-    table = Table(title="Seconds by number of blocks")
-    for heading in ("blocks", "walk", "plan", "write"):
-        table.add_column(heading, justify="right")
-    for blocks in BLOCKS:
-        table.add_row(str(blocks), *(f"{seconds:.2f}" for seconds in measure(blocks)))
-    Console().print(table)
+    """Print the table: milliseconds a block, and with which power of their number each grows."""
+    torch.set_num_threads(1)
+    numbers = [*map(int, sys.argv[1:])] or BLOCKS
+    table = Table(title="CPU milliseconds a block, on one thread")
+    for heading in ("network", "blocks", *STEPS, "lines"):
+        table.add_column(heading, justify="left" if heading == "network" else "right")
+    for name, make in NETWORKS.items():
+        measure(make, 10)  # imports and caches
+        found = [measure(make, blocks) for blocks in numbers]
+        for blocks, (times, lines) in zip(numbers, found, strict=True):
+            rows = (f"{1000 * seconds / blocks:.2f}" for seconds in times)
+            table.add_row(name, f"{blocks:,}", *rows, f"{lines:,}")
+        (first, _), (last, _) = found[0], found[-1]
+        powers = (
+            math.log(more / less) / math.log(numbers[-1] / numbers[0])
+            for less, more in zip(first, last, strict=True)
+        )
+        table.add_row("", "power", *(f"{power:.2f}" for power in powers), end_section=True)
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":
