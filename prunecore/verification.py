@@ -38,9 +38,9 @@ class Verification:
         max_relative_difference: between the written network and the masked original, rounded up to
             a power of ten of at least 1e-12.
         inputs: how many inputs they were compared on.
-        recovered: the names of the tensors that were refitted or estimated anew after the proof.
-            These are finite, and no more is known of them: in their places the original's cut ones
-            are compared.
+        recovered: the names of the tensors that were refitted, estimated anew or trained after the
+            proof. These are finite, and no more is known of them: in their places the original's
+            cut ones are compared.
     """
 
     max_relative_difference: float
@@ -120,7 +120,7 @@ def check_set(file: Path, model: nn.Module, inputs: Inputs | None) -> tuple[str,
     tells of. What the text computes is not known then.
 
     Returns:
-        The names of the tensors that were refitted or estimated anew, which are finite.
+        The names of the tensors that were refitted, estimated anew or trained, which are finite.
 
     Raises:
         PrunecoreError: the text was changed since, or as `verify`.
@@ -145,7 +145,7 @@ class _Read:
         keep: what stays of the original, as the report says.
         inputs: what the original is called with.
         cut: the original's weights, cut to that.
-        changed: the names of those that were refitted or estimated anew.
+        changed: the names of those that were refitted, estimated anew or trained.
     """
 
     report: Mapping[str, Any]
@@ -229,7 +229,7 @@ def _are_same(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def _recovered(report: Mapping[str, Any], weights: Mapping[str, Tensor], file: Path) -> set[str]:
-    """The names of the tensors that were refitted or estimated anew after the proof.
+    """The names of the tensors that were refitted, estimated anew or trained after the proof.
 
     Raises:
         PrunecoreError: the weights have none of such a name.

@@ -400,8 +400,8 @@ def verify(
     if recovered:
         proven = f"That proves the file with the weights of {model} as they were cut. "
         options.say(
-            f"{'' if no_run else proven}{len(recovered)} tensors were refitted or estimated anew "
-            "afterwards: they are finite, and not compared."
+            f"{'' if no_run else proven}{len(recovered)} tensors were refitted, estimated anew or "
+            "trained afterwards: they are finite, and not compared."
         )
 
 

@@ -29,6 +29,8 @@ from prunecore.tracing.arguments import given_to, is_constant
 
 SCHEMA = 1
 
+TRAININGS = ("on_step", "trained")  # of the steps: the user's between two of pruning, and after all
+
 _Fits = Callable[[Any], bool]
 
 
@@ -293,9 +295,9 @@ def _are_inputs(value: Any) -> bool:
 
 
 def _is_step(value: Any) -> bool:
-    """True of a step of recovery: one of ours, which was judged, or the user's, which never is."""
+    """True of a step of recovery: one of ours, which was judged, or a training, which never is."""
     is_step = _has(step=_is_text, changed=_is_list(_is_text), undone=_is_flag)
-    if not is_step(value) or value["step"] == "on_step":
+    if not is_step(value) or value["step"] in TRAININGS:
         return is_step(value) and not value["undone"]
     return _IS_JUDGED(value)
 

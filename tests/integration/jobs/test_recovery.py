@@ -269,8 +269,8 @@ def test_images_in_a_folder_on_the_command_line(
     main(["verify", "net_40.py", "nets.py:net"], standalone_mode=False)
     assert (
         "That proves the file with the weights of nets.py:net as they were cut. "
-        f"{len(report['recovered'][0]['changed'])} tensors were refitted or estimated anew "
-        "afterwards: they are finite, and not compared.\n"
+        f"{len(report['recovered'][0]['changed'])} tensors were refitted, estimated anew or "
+        "trained afterwards: they are finite, and not compared.\n"
     ) in capsys.readouterr().out
 
     (tmp_path / "job.yaml").write_text(
