@@ -75,7 +75,10 @@ def test_a_wheel_has_the_package_its_licence_and_its_entry_points(
     family = name.removeprefix("prunecore-")
     expected = {
         "prunecore": "[console_scripts]\nprunecore = prunecore.cli.main:main\n",
-        "prunecore-train": "[prunecore.commands]\ntrain = prunecore_train.cli:train\n",
+        "prunecore-train": "[prunecore.commands]\n"
+        + "".join(
+            f"{name} = prunecore_train.cli:{name}\n" for name in ("evaluate", "finetune", "train")
+        ),
     }
     assert entry_points == expected.get(name, f"[prunecore]\n{family} = prunecore_{family}\n")
     del files[f"{about}/WHEEL"], files[f"{about}/RECORD"]

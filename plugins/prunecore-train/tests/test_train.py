@@ -28,7 +28,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert "\n  train " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train"])
+@pytest.mark.parametrize("command", ["train", "finetune", "evaluate"])
 def test_help_of_a_command_imports_no_torch(command: str) -> None:
     code = (
         "import sys; from prunecore.cli.main import main\n"

@@ -90,6 +90,63 @@ def train(
     _show(done, as_json)
 
 
+config_option = path_option(
+    "--config", "config", "FILE", "A .yaml file with the sections data and train."
+)
+
+
+@click.command()
+@click.argument("file", callback=checked(values.read_path))
+@config_option
+@machine
+@path_option("--output", "output", "FILE.py", "Where the set goes.  [default: FILE_trained.py]")
+@click.option("--force", is_flag=True, help="Start anew, and replace what is there.")
+@as_json
+@debug
+def finetune(
+    file: Path,
+    config: Path | None,
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    **machine_options: Any,
+) -> None:
+    """Train the written FILE, and write it as a set again, with the report.
+
+    FILE is imported, which runs it. Where the configuration names the original under model, that
+    teaches it, too. A run that was killed goes on from its last checkpoint.
+    """
+    from prunecore_train import jobs
+
+    with redirect_stdout(sys.stderr):
+        done = jobs.finetune(file, _given(config), output, _machine(**machine_options), force)
+    _show(done, as_json)
+
+
+@click.command()
+@click.argument("file", callback=checked(values.read_path))
+@config_option
+@machine
+@as_json
+@debug
+def evaluate(file: Path, config: Path | None, as_json: bool, **machine_options: Any) -> None:
+    """Judge the written FILE by the test part of the data.
+
+    FILE is imported, which runs it.
+    """
+    from prunecore_train import jobs
+
+    with redirect_stdout(sys.stderr):
+        done = jobs.evaluate(file, _given(config), _machine(**machine_options))
+    _show(done, as_json)
+
+
+def _given(config: Path | None) -> Path:
+    if config is None:
+        raise UsageError("On which data?\nGive --config FILE, with a section data.")
+    return config
+
+
 def _machine(**options: Any) -> Machine:
     from prunecore_train.training import Machine
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,21 @@ class Named:
 
 
 @dataclass(frozen=True)
+class DistillationConfig:
+    """What a smaller network learns of the one that it was cut from.
+
+    Attributes:
+        logits: the share of the loss that compares what both return.
+        temperature: which scores are divided by for that.
+        features: the weight of what the layers make, beside it.
+    """
+
+    logits: float = 0.5
+    temperature: float = 4.0
+    features: float = 0.0
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """How a network is trained.
 
@@ -79,6 +94,7 @@ class TrainConfig:
         patience: after how many epochs without a better validation training ends.
         seed: of what is drawn while training.
         output: the folder of checkpoints and of what comes out.
+        distillation: where a smaller network is trained and the original is given.
     """
 
     epochs: int = 10
@@ -89,6 +105,7 @@ class TrainConfig:
     patience: int | None = None
     seed: int = 0
     output: Path | None = None
+    distillation: DistillationConfig | None = DistillationConfig()
 
 
 def read_job(file: Path) -> tuple[Config, DataConfig, TrainConfig]:
@@ -174,6 +191,31 @@ def _one_of(kind: str, *names: str) -> Callable[[object], Named | None]:
     return read
 
 
+def _distillation(value: object) -> DistillationConfig | None:
+    """`none`, or some of the values; what is left out is as it is usual."""
+    if value == "none":
+        return None
+    known = [field.name for field in fields(DistillationConfig)]
+    if not isinstance(value, Mapping):
+        raise UsageError(
+            f"distillation is {{logits: 0.5, features: 1}} or none, not {shown_value(value)}."
+        )
+    for key, number in value.items():
+        if key not in known:
+            raise unknown_name("key of distillation", str(key), known)
+        most = 1 if key == "logits" else MOST
+        if (
+            isinstance(number, bool)
+            or not isinstance(number, int | float)
+            or not 0 <= number <= most
+        ):
+            raise UsageError(f"{key} is a number from 0 to {most:,}, not {shown_value(number)}.")
+    found = DistillationConfig(**value)
+    if not found.temperature:
+        raise UsageError("temperature is a number above 0.")
+    return found if found.logits or found.features else None
+
+
 def _names(value: object) -> tuple[str, ...]:
     items = value if isinstance(value, list | tuple) else [value]
     return tuple(dict.fromkeys(values.read_text(item) for item in items))
@@ -207,4 +249,5 @@ _TRAIN: dict[str, Reader] = {
     "patience": _count(1),
     "seed": values.read_seed,
     "output": values.read_path,
+    "distillation": _distillation,
 }

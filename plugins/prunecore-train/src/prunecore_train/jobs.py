@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,12 +20,15 @@ from torch import Tensor, nn
 from prunecore.cli import load, part_of
 from prunecore.errors import PrunecoreError, UsageError, told
 from prunecore.escaping import shown
-from prunecore.files import models
+from prunecore.files import models, storage
+from prunecore.files.config import ModelConfig
 from prunecore.files.fingerprint import fingerprint_network
 from prunecore.files.paths import is_there
 from prunecore_train.config import TrainConfig, read_job
 from prunecore_train.data import Data
+from prunecore_train.distillation import Student
 from prunecore_train.network import Network
+from prunecore_train.sets import WrittenSet, check_original, read_set, write_trained
 from prunecore_train.training import Machine, Trained, fit, judge
 
 OUTCOME = "outcome.json"
@@ -57,33 +61,113 @@ def train(file: Path, output: Path | None, machine: Machine, force: bool) -> Don
         PrunecoreError: with what is wrong.
     """
     config, data_config, train_config = read_job(file)
-    model = config.model
-    if model.name is None:
+    if config.model.name is None:
         raise UsageError(f"{shown(file)} names no model.\nGive model: {{name: resnet18}}.")
-    name = models.factory_name(model.name)
+    name = models.factory_name(config.model.name)
     folder = output or train_config.output or Path(f"{name}_trained")
-    loaded = part_of(
-        load(model.name, model.arguments, model.weights, train_config.seed), model.module
-    )
+    model = _loaded(config.model, train_config.seed)
     data = Data(data_config)
-    data.renumbered = has_head_of(loaded.model, data, train_config)
-    mark = _fingerprint("train", loaded.model, data, train_config)
+    data.renumbered = has_head_of(model, data, train_config)
+    mark = _fingerprint("train", [model], data, train_config)
     if (done := _done(folder, mark, force)) is not None:
         return Done(done)
-    network = Network(loaded.model, train_config, classes_of(data))
+    network = Network(model, train_config, classes_of(data))
     trained = fit(network, data, folder / _CHECKPOINTS, mark, machine)
-    test = judge(network, data, machine)
     outcome = {
         "command": "train",
         "model": name,
         "weights": f"{name}.safetensors",
-        **_told(trained, network, data, test, mark),
+        **_told(trained, network, data, mark),
+        "test": judge(network, data, machine),
     }
     written = folder / f"{name}.safetensors", folder / OUTCOME
     if network.global_rank == 0:
-        write(written[0], save(plain_weights(loaded.model)))
+        write(written[0], save(plain_weights(model)))
         write(written[1], (json.dumps(outcome, indent=2) + "\n").encode())
     return Done(outcome, written)
+
+
+def finetune(
+    file: Path, config_file: Path, output: Path | None, machine: Machine, force: bool
+) -> Done:
+    """Train a written network, and write it as a set again.
+
+    Args:
+        file: of the set.
+        config_file: the configuration; the network that it names is the original.
+        output: of the new set.
+        machine: what it is trained on.
+        force: whether a set that is there is replaced, and what is there of another job removed.
+
+    Raises:
+        PrunecoreError: with what is wrong.
+    """
+    config, data_config, train_config = read_job(config_file)
+    path = output or file.with_name(f"{file.stem}_trained.py")
+    written = read_set(file)
+    original = None
+    if config.model.name is not None and train_config.distillation is not None:
+        original = _loaded(config.model, config.pruner.seed)
+        check_original(written, original)
+    data = Data(data_config)
+    data.renumbered = has_head_of(written.network, data, train_config)
+    networks = [written.network, *([original] if original else [])]
+    mark = _fingerprint("finetune", networks, data, train_config)
+    folder = path.with_name(f"{path.stem}_training")
+    is_ours = storage.read_fingerprint(path) == mark
+    storage.check_target(path, force or is_ours)
+    if (done := _done(folder, mark, force)) is not None and is_ours:
+        return Done(done)
+    network = _in_training(written, original, train_config, classes_of(data))
+    trained = fit(network, data, folder / _CHECKPOINTS, mark, machine)
+    outcome = {
+        "command": "finetune",
+        "model": written.report["model"],
+        "distilled": isinstance(network, Student),
+        **_told(trained, network, data, mark),
+        "test": judge(network, data, machine),
+    }
+    if network.global_rank == 0:
+        kept = ("data", "epochs", "best_epoch", "distilled", "validation")
+        write_trained(written, path, {key: outcome[key] for key in kept}, mark, force or is_ours)
+        write(folder / OUTCOME, (json.dumps(outcome, indent=2) + "\n").encode())
+    return Done(outcome, (path, folder / OUTCOME))
+
+
+def evaluate(file: Path, config_file: Path, machine: Machine) -> Done:
+    """Judge a written network by the test part of its data.
+
+    Args:
+        file: of the set.
+        config_file: the configuration.
+        machine: what it runs on.
+
+    Raises:
+        PrunecoreError: with what is wrong.
+    """
+    _, data_config, train_config = read_job(config_file)
+    written = read_set(file)
+    data = Data(data_config)
+    data.renumbered = has_head_of(written.network, data, train_config)
+    network = Network(written.network, train_config, classes_of(data))
+    test = judge(network, data, machine)
+    model = written.report["model"]
+    return Done({"command": "evaluate", "model": model, "data": data.record(), "test": test})
+
+
+def _loaded(model: ModelConfig, seed: int) -> nn.Module:
+    """The network that a configuration names."""
+    loaded = load(str(model.name), model.arguments, model.weights, seed)
+    return part_of(loaded, model.module).model
+
+
+def _in_training(
+    written: WrittenSet, original: nn.Module | None, config: TrainConfig, classes: int
+) -> Network:
+    if original is None or config.distillation is None:
+        return Network(written.network, config, classes)
+    taught = config.distillation
+    return Student(written.network, config, classes, original, taught, written.report)
 
 
 def classes_of(data: Data) -> int:
@@ -153,18 +237,15 @@ def write(file: Path, content: bytes) -> None:
         raise PrunecoreError(f"Cannot write {shown(file)}: {error.strerror}.") from error
 
 
-def _fingerprint(command: str, network: nn.Module, data: Data, config: TrainConfig) -> str:
+def _fingerprint(
+    command: str, networks: Sequence[nn.Module], data: Data, config: TrainConfig
+) -> str:
     """A hash of all that a training depends on, but for the machine."""
     versions = {name: version(name) for name in ("prunecore", "prunecore-train")}
     asked = asdict(replace(config, output=None))
     images = asdict(replace(data.config, root=None, folder=None, workers=0))
-    values = [
-        command,
-        fingerprint_network(network, {}, versions),
-        data.record(),
-        asked,
-        images,
-    ]
+    made = [fingerprint_network(network, {}, versions) for network in networks]
+    values = [command, made, data.record(), asked, images]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -193,9 +274,7 @@ def _done(folder: Path, mark: str, force: bool) -> dict[str, Any] | None:
     return {**found, "resumed": True}
 
 
-def _told(
-    trained: Trained, network: Network, data: Data, test: dict[str, float], mark: str
-) -> dict[str, Any]:
+def _told(trained: Trained, network: Network, data: Data, mark: str) -> dict[str, Any]:
     prefix = "val "
     best = trained.history[trained.epoch - 1]
     return {
@@ -209,7 +288,6 @@ def _told(
             for name, value in best.items()
             if name.startswith(prefix)
         },
-        "test": test,
         "history": trained.history,
         "train": asdict(replace(network.config, output=None)),
         "resumed": False,
