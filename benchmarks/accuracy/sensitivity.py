@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from digits import SHAPE, digits, pairs
+from digits import TEST, TRAINING, digits
 from networks import NETWORKS, trained
 from numpy.typing import NDArray
 from task import accuracy
@@ -26,6 +26,7 @@ from prunecore.channels.dependencies import groups_of
 from prunecore.planning.cost import Counter
 from prunecore.strategies.sensitivity import SHARES, sensitivity
 from prunecore.traced_model import TracedModel
+from prunecore_train.digit_pairs import SHAPE, pairs
 
 FINE = (12.5, 25, 37.5, 50, 62.5, 75, 87.5)
 
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1")
     asked = parser.parse_args()
     torch.set_num_threads(1)  # on images this small, more threads wait for each other
-    test, images = pairs(3000, "test", 7), pairs(256, "train", 99)[0]
+    test, images = pairs(3000, TEST, 7), pairs(256, TRAINING, 99)[0]
     levels = [float(level) for level in asked.levels.split(",")]
     rows: dict[str, list[str]] = {}
     for name in asked.networks.split(","):
