@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
+from torch.utils.data import default_collate
 
-from prunecore_train import Network, jobs
+from prunecore.cli import load
+from prunecore_train import Data, DataConfig, Network, jobs
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -90,6 +93,18 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert part == whole
     first, second = (load_file(folder / name / "small.safetensors") for name in ("whole", "part"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_loss_of_a_part_is_the_mean_over_its_images(job, run, folder: Path) -> None:
+    """The last batch is a smaller one."""
+    file = job(train={"epochs": 1})
+    told = json.loads(run("train", file, "--output", "out", "--json").stdout)
+    model = load("net.py:small", {}, folder / "out/small.safetensors", 0).model.eval()
+    part = Data(DataConfig(name="digits")).part("test")
+    images, labels = default_collate([part[0, place] for place in range(len(part))])
+    with torch.no_grad():
+        expected = F.cross_entropy(model(images), labels)
+    assert told["test"]["loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
 def run_killed(*arguments: object) -> bool:
@@ -176,3 +191,33 @@ def test_a_file_is_written_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPa
         jobs.write(folder / "sub/file", b"second")
     assert [*(folder / "sub").iterdir()] == [folder / "sub/file"]
     assert (folder / "sub/file").read_bytes() == b"first"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise KeyError('scale')", "odd.py:loss raised KeyError: 'scale'."),
+        ("return 3", "odd.py:loss returned 3, not one number.\nReturn a tensor"),
+    ],
+)
+def test_a_loss_that_fails_is_named(job, run, folder: Path, body: str, says: str) -> None:
+    (folder / "odd.py").write_text(f"def loss(outputs, labels):\n    {body}\n")
+    said = run("train", job(train={"loss": "odd.py:loss"}), exit_code=1).stderr
+    assert says in said
+
+
+def test_a_full_disk_ends_in_a_sentence(job, run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    file = job()
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning.pytorch.trainer.Trainer.save_checkpoint", full)
+        said = run("train", file, exit_code=1).stderr
+    assert said.startswith("Error: Training stopped: OSError: [Errno 28] No space left on device")
+    run("train", file)
+
+
+def test_computing_in_fewer_bits(job, run) -> None:
+    told = json.loads(run("train", job(), "--precision", "bf16-mixed", "--json").stdout)
+    assert 2 < told["test"]["loss"] < 2.4

@@ -136,6 +136,12 @@ def _beside(file: Path, name: str) -> str:
     return str(file.parent / name) if name.rpartition(":")[0].endswith(".py") else name
 
 
+def plain_name(name: str) -> str:
+    """A name that is the same on every machine: of `folder/file.py:function` without the folder."""
+    place, colon, function = name.rpartition(":")
+    return f"{Path(place).name}:{function}" if colon and place.endswith(".py") else name
+
+
 def _count(least: int) -> Callable[[object], int]:
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:

@@ -55,7 +55,7 @@ class Data(LightningDataModule):
         """How many classes labels count."""
         return len(self.kept) if self.renumbered else len(self.source.classes)
 
-    def part(self, name: str) -> Dataset[Any]:
+    def part(self, name: str) -> _Part:
         """A part, by its name."""
         own, places = self.places[name]
         numbers = self.kept if self.renumbered else None
@@ -88,6 +88,7 @@ class Data(LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             generator=torch.Generator().manual_seed(0),  # no draw of the loop's own
+            collate_fn=getattr(part.data, "collate_fn", None),
         )
 
     def record(self) -> dict[str, Any]:

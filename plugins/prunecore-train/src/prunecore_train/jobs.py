@@ -24,7 +24,7 @@ from prunecore.files import models, storage
 from prunecore.files.config import ModelConfig
 from prunecore.files.fingerprint import fingerprint_network
 from prunecore.files.paths import is_there
-from prunecore_train.config import TrainConfig, read_job
+from prunecore_train.config import TrainConfig, plain_name, read_job
 from prunecore_train.data import Data
 from prunecore_train.distillation import Student
 from prunecore_train.network import Network
@@ -242,11 +242,18 @@ def _fingerprint(
 ) -> str:
     """A hash of all that a training depends on, but for the machine."""
     versions = {name: version(name) for name in ("prunecore", "prunecore-train")}
-    asked = asdict(replace(config, output=None))
-    images = asdict(replace(data.config, root=None, folder=None, workers=0))
+    images = asdict(replace(data.config, name=None, root=None, folder=None, workers=0))
     made = [fingerprint_network(network, {}, versions) for network in networks]
-    values = [command, made, data.record(), asked, images]
+    values = [command, made, data.record(), _asked(config), images]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _asked(config: TrainConfig) -> dict[str, Any]:
+    """How a network is trained, told alike on every machine."""
+    loss = replace(config.loss, name=plain_name(config.loss.name))
+    asked = asdict(replace(config, loss=loss))
+    del asked["output"]
+    return asked
 
 
 def _done(folder: Path, mark: str, force: bool) -> dict[str, Any] | None:
@@ -289,6 +296,6 @@ def _told(trained: Trained, network: Network, data: Data, mark: str) -> dict[str
             if name.startswith(prefix)
         },
         "history": trained.history,
-        "train": asdict(replace(network.config, output=None)),
+        "train": _asked(network.config),
         "resumed": False,
     }

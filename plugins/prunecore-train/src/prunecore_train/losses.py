@@ -12,7 +12,8 @@ import torchmetrics.classification
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from prunecore.errors import UsageError, reason_of, unknown_name
+from prunecore.errors import PrunecoreError, UsageError, reason_of, told, unknown_name
+from prunecore.escaping import shown, shown_value
 from prunecore.files import models
 from prunecore_train.config import Named
 
@@ -47,7 +48,26 @@ def loss_of(named: Named) -> Loss:
         for option in named.options:
             if option not in parameters:
                 raise unknown_name(f"option of {named.name}", option, [*parameters][2:])
-    return functools.partial(function, **named.options)
+    loss = functools.partial(function, **named.options)
+    return _telling(named.name, loss) if ":" in named.name else loss
+
+
+def _telling(name: str, loss: Loss) -> Loss:
+    """A loss of the user's, whose errors name it."""
+
+    def told_loss(outputs: Any, labels: Any) -> Tensor:
+        try:
+            value = loss(outputs, labels)
+        except Exception as error:  # whatever the user's code raises
+            raise PrunecoreError(f"The loss {shown(name)} raised {told(error)}.") from error
+        if not isinstance(value, Tensor) or value.ndim:
+            raise PrunecoreError(
+                f"The loss {shown(name)} returned {shown_value(value)}, not one number.\n"
+                "Return a tensor without axes, such as a mean."
+            )
+        return value
+
+    return told_loss
 
 
 def metrics_of(names: Sequence[str], classes: int) -> MetricCollection:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from prunecore.errors import PrunecoreError
 from prunecore.escaping import shown
@@ -17,6 +17,27 @@ from prunecore_train.losses import loss_of, metrics_of
 from prunecore_train.optimizers import optimizer_of, schedule_of
 
 _BETWEEN = 16  # batches after which a loss that is no number is seen
+
+
+class MeanLoss(Metric):
+    """The mean of a loss over images; unlike torchmetrics' own, it stays NaN once it is."""
+
+    total: Tensor
+    images: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "images"):
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, count: int) -> None:
+        """Add the mean loss of so many images."""
+        self.total += loss.detach().double() * count
+        self.images += count
+
+    def compute(self) -> Tensor:
+        """The mean, as a number of 32 bits."""
+        return (self.total / self.images).float()
 
 
 class Judge(nn.Module):
@@ -30,7 +51,7 @@ class Judge(nn.Module):
     def __init__(self, part: str, metrics: MetricCollection) -> None:
         super().__init__()
         self.part = part
-        self.loss = MeanMetric(nan_strategy="disable")
+        self.loss = MeanLoss()
         self.metrics = metrics.clone(prefix=f"{part} ")
 
     def update(self, outputs: Any, labels: Any, loss: Tensor, count: int) -> None:
@@ -65,7 +86,7 @@ class Network(LightningModule):
         self.network, self.config = network, config
         self.loss = loss_of(config.loss)
         found = metrics_of(config.metrics if classes else (), classes)
-        self.trained = MeanMetric(nan_strategy="disable")
+        self.trained = MeanLoss()
         self.judges = {part: Judge(part, found) for part in ("val", "test")}
         for part, judge in self.judges.items():
             self.add_module(f"{part}_judge", judge)
@@ -86,7 +107,7 @@ class Network(LightningModule):
         loss = self.step_loss(images, self.network(images), labels)
         if number % _BETWEEN == 0 and not bool(torch.isfinite(loss)):
             raise self.diverged()
-        self.trained.update(loss.detach(), len(images))
+        self.trained.update(loss, len(images))
         return loss
 
     def step_loss(self, images: Any, outputs: Any, labels: Any) -> Tensor:

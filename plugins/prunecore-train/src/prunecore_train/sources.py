@@ -16,7 +16,7 @@ from prunecore.escaping import shown
 from prunecore.files import models
 from prunecore.files.paths import is_folder
 from prunecore_train import digit_pairs
-from prunecore_train.config import DataConfig
+from prunecore_train.config import DataConfig, plain_name
 
 PARTS = ("train", "val", "test")
 _PAIRS = {"train": 12_000, "val": 2_000, "test": 3_000}
@@ -175,10 +175,10 @@ def _of_factory(spec: str, arguments: Mapping[str, Any]) -> Source:
     found = {part: _labels(data) for part, data in parts.items()}
     labels = {part: tensor for part, tensor in found.items() if tensor is not None}
     if len(labels) < len(parts):
-        return Source(spec, parts, {}, (), draws=True)
+        return Source(plain_name(spec), parts, {}, (), draws=True)
     count = 1 + max(int(tensor.max()) for tensor in labels.values() if len(tensor))
     classes = getattr(parts["train"], "classes", range(count))
-    return Source(spec, parts, labels, tuple(map(str, classes)), draws=True)
+    return Source(plain_name(spec), parts, labels, tuple(map(str, classes)), draws=True)
 
 
 def _labels(data: Any) -> Tensor | None:

@@ -16,7 +16,7 @@ from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from prunecore.errors import PrunecoreError, UsageError, reason_of
+from prunecore.errors import PrunecoreError, UsageError, reason_of, told
 from prunecore.escaping import shown
 from prunecore_train.data import Data
 from prunecore_train.network import Network
@@ -96,7 +96,13 @@ def fit(network: Network, data: Data, folder: Path, fingerprint: str, machine: M
     with _quiet():
         trainer = trainer_of(machine, callbacks, folder, max_epochs=network.config.epochs)
         _check_share(data, trainer)
-        trainer.fit(network, datamodule=data, ckpt_path=str(last) if resumed else None)
+        try:
+            trainer.fit(network, datamodule=data, ckpt_path=str(last) if resumed else None)
+        except OSError as error:
+            raise PrunecoreError(
+                f"Training stopped: {told(error)}\nWhat {shown(folder)} has of it is gone on from "
+                "when it is started again."
+            ) from error
     best = Path(checkpoint.best_model_path)
     content = torch.load(best, map_location="cpu", weights_only=True)
     network.load_state_dict(content["state_dict"])
