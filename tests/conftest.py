@@ -101,6 +101,7 @@ def toys() -> Plugins:
 class _Distribution:
     def __init__(self, name: str, version: str) -> None:
         self.name = name
+        self.metadata = {"Name": name, "Version": version}
         self.version = version
         self.requires: list[str] = []
 

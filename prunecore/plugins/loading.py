@@ -80,9 +80,9 @@ def _installed(group: str) -> list[Installed]:
     blocked = blocked_names()
     found = []
     for entry_point in entry_points(group=group):
-        distribution = entry_point.dist
-        name = (distribution and distribution.name) or entry_point.value.partition(":")[0]
-        number = (distribution and distribution.version) or "unknown"
+        fields: Any = entry_point.dist.metadata if entry_point.dist else {}
+        name = fields.get("Name") or entry_point.value.partition(":")[0]
+        number = fields.get("Version") or "unknown"
         found.append(
             Installed(entry_point.name, name, number, entry_point.name in blocked, entry_point)
         )

@@ -25,7 +25,7 @@ def way_past(frame: FrameType) -> bool | None:
     """
     steps = [step for step in dis.get_instructions(frame.f_code) if step.opname != "CACHE"]
     place = bisect_right([step.offset for step in steps], frame.f_lasti) - 1
-    while place < len(steps) and steps[place].opname in ("TO_BOOL", "UNARY_NOT", "NOP"):
+    while place < len(steps) and _leads_to_branch(steps[place]):
         if steps[place].opname == "UNARY_NOT":
             return None  # a value that is kept
         place += 1
@@ -41,6 +41,11 @@ def way_past(frame: FrameType) -> bool | None:
         return None
     jumps_on = jump.endswith("IF_TRUE")
     return jumps_on if straight_on else not jumps_on
+
+
+def _leads_to_branch(step: dis.Instruction) -> bool:
+    """True for what may stand before a branch; a comparison there asks by itself from 3.13 on."""
+    return step.opname in ("TO_BOOL", "UNARY_NOT", "NOP") or step.argrepr.startswith("bool(")
 
 
 def _raises(steps: Sequence[dis.Instruction]) -> bool:

@@ -22,6 +22,22 @@ from prunecore.escaping import is_name, quoted
 from prunecore.registry import Plugin
 
 
+def source_of(part: Any) -> str:
+    """The text of a class or a function as it stands in its module.
+
+    Raises:
+        OSError: it is not there. From Python 3.13 on, `inspect` gives for a class that was made
+            from a string what stands at its line in the module that it says it is of.
+        TypeError: it is Python's own.
+    """
+    text = inspect.getsource(part)
+    if isinstance(part, type) and not re.search(
+        rf"^\s*class {part.__name__}\b", text, re.MULTILINE
+    ):
+        raise OSError(f"another text is at the line of class {part.__name__}")
+    return text
+
+
 def free_name(name: str, taken: set[str], stem: str | None = None) -> str:
     """The name; where it is taken, the stem, which is the name unless it is given, numbered."""
     numbered = (f"{name if stem is None else stem}{number}" for number in itertools.count(2))

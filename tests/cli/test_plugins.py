@@ -26,6 +26,7 @@ class Block(nn.Module):
 class Distribution:
     def __init__(self, name: str) -> None:
         self.name = name
+        self.metadata = {"Name": name, "Version": "1.2"}
         self.version = "1.2"
         self.requires: list[str] = []
 

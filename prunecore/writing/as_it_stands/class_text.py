@@ -15,7 +15,7 @@ from symtable import SymbolTable, symtable
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from prunecore.writing.text import IMPORTS, RESERVED, Name, Value, render
+from prunecore.writing.text import IMPORTS, RESERVED, Name, Value, render, source_of
 
 Part: TypeAlias = type | Callable[..., Any]  # a class or a function
 
@@ -94,7 +94,7 @@ def _text(part: Part) -> str:
     if part.__qualname__ != part.__name__:
         raise ValueError(f"{part.__qualname__} does not stand at the top of a module")
     try:
-        return inspect.getsource(part)
+        return source_of(part)
     except (OSError, TypeError) as error:
         raise ValueError(f"the text of {part.__name__} is not there: {error}") from error
 

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from prunecore.writing.text import Call, Name, Value
+from prunecore.writing.text import Call, Name, Value, source_of
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _of_layer(module: nn.Module, key: str) -> Start | None:
 def _methods(cls: Any) -> tuple[ast.FunctionDef, ...]:
     """The methods in the text of a class, `__init__` first; none where there is no text."""
     try:
-        text = textwrap.dedent(inspect.getsource(cls))
+        text = textwrap.dedent(source_of(cls))
     except (OSError, TypeError):
         return ()
     body = next((node.body for node in ast.parse(text).body if isinstance(node, ast.ClassDef)), [])
