@@ -29,6 +29,8 @@ FAMILIES = {
     "train": ["sequential"],
 }
 
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+
 # What stands in written files, whose lines are as long as ruff has them by default.
 WRITTEN = [
     *Path("plugins").glob("*/src/*/written.py"),
@@ -133,6 +135,17 @@ def wheels(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run every check: style, types and pages, each part's tests alone, then all together."""
     install(session, list(FAMILIES), "test", "demo", "bench")
+    run_tests(session)
+
+
+@nox.session(python=PYTHONS)
+def minimums(session: nox.Session) -> None:
+    """Run all tests on each Python: on the oldest with the oldest that it says it works with."""
+    if session.python == PYTHONS[0]:
+        session.env["UV_RESOLUTION"] = "lowest-direct"
+    install(session, list(FAMILIES))
+    session.env["UV_RESOLUTION"] = "highest"  # of what only the tests need, old ones do not count
+    session.install("--group", "test", "--group", "demo")
     run_tests(session)
 
 

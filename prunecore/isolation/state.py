@@ -193,12 +193,11 @@ class _Written(ThreadMode):  # type: ignore[no-untyped-call]
         """Run an operation; before it writes to a parameter, keep what that holds."""
         kwargs = kwargs or {}
         if func._schema.is_mutable:
-            for place, argument in enumerate(func._schema.arguments):
-                if argument.alias_info is None or not argument.alias_info.is_write:
-                    continue
-                if place < len(args):
-                    self._keep(args[place])
-                elif argument.name in kwargs:
+            for argument, value in zip(func._schema.arguments, args, strict=False):
+                if argument.is_write:
+                    self._keep(value)
+            for argument in func._schema.arguments:
+                if argument.is_write and argument.name in kwargs:
                     self._keep(kwargs[argument.name])
         return func(*args, **kwargs)
 

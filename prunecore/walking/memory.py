@@ -74,9 +74,8 @@ class Memory(ThreadMode):  # type: ignore[no-untyped-call]
         for argument, value in given:
             for tensor in _tensors(value):
                 by_memory.setdefault(place(tensor), tensor)
-                alias = argument.alias_info
-                if alias is None or alias.is_write:
-                    self.note(tensor, alias is not None)
+                if argument.alias_info is None or argument.is_write:
+                    self.note(tensor, argument.is_write)
         for tensor in _tensors(result):
             source = by_memory.get(place(tensor))
             if source is not None and tensor is not source:

@@ -142,7 +142,8 @@ def test_prune_writes_the_set_and_shows_a_table(
     assert files() == ["tiny_50.json", "tiny_50.py", "tiny_50.safetensors"]
     assert "2.00 k -> 2.00 k" in result.stdout
     assert "Wrote tiny_50.py, and tiny_50.safetensors and .json beside it." in result.stdout
-    assert result.stderr.splitlines() == [
+    # older versions of rich put an empty line between
+    assert [*filter(None, result.stderr.splitlines())] == [
         "making it",
         "the user's forward prints",
         "Left whole: fc, because it is shy.",

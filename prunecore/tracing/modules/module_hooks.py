@@ -62,8 +62,7 @@ def hooks_of(module: nn.Module) -> tuple[Hook, ...]:
 
 def global_hooks() -> tuple[Hook, ...]:
     """The forward hooks that are called with every module of the process."""
-    # older torch gives no hook of all modules the arguments by name
-    with_kwargs = getattr(torch_module, "_global_forward_hooks_with_kwargs", {})
+    with_kwargs = torch_module._global_forward_hooks_with_kwargs
     before = [Hook(hook, True, False) for hook in torch_module._global_forward_pre_hooks.values()]
     after = [
         Hook(hook, False, key in with_kwargs)
