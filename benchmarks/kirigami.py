@@ -10,11 +10,12 @@ with them.
 from __future__ import annotations
 
 import copy
+import resource
 import sys
 from collections.abc import Callable
 
 import torch
-from speed import INPUT_SHAPE, made, medians, seconds
+from speed import INPUT_SHAPE, PATIENCE, made, medians, seconds
 from torch import Tensor, nn
 from torch_kirigami import DependencyGraph
 from torch_kirigami.pruning import ChannelRatio, Greedy, GroupMagnitude, Pruner
@@ -41,6 +42,7 @@ def by_hand(model: nn.Module, image: Tensor) -> None:
 
 def main(way: str, name: str, device: str = "cpu") -> None:
     """Print the seconds."""
+    resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE + 9))  # then it is ended
     torch.set_num_threads(1)
     model = made(name, device)
     image = torch.randn(1, *INPUT_SHAPE, device=device)
