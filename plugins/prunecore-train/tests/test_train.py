@@ -152,6 +152,29 @@ def test_training_ends_early(job, run) -> None:
     assert told["epochs"] < 9
 
 
+def test_training_that_has_ended_early_is_not_gone_on_with(
+    job, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between its last epoch and the test."""
+    train = {"epochs": 9, "patience": 1, "optimizer": {"name": "SGD", "lr": 0.2}}
+    file = job(train={**train, "schedule": "none"})
+    whole = json.loads(run("train", file, "--output", "whole", "--json").stdout)
+    assert whole["epochs"] < 9
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "judge", killed)
+        run("train", file, "--output", "part", exit_code=1)
+    assert json.loads(run("train", file, "--output", "part", "--json").stdout) == whole
+
+
+def test_torch_is_left_as_it_was(job, run) -> None:
+    run("train", job())
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 @pytest.mark.parametrize(
     ("sections", "options", "says"),
     [

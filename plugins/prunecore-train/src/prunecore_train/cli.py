@@ -155,6 +155,10 @@ def _machine(**options: Any) -> Machine:
 
 
 def _show(done: Done, as_json: bool) -> None:
+    from lightning.pytorch.utilities import rank_zero_only
+
+    if rank_zero_only.rank:  # type: ignore[attr-defined] # of several processes one tells
+        return
     if as_json:
         click.echo(json.dumps(done.outcome, sort_keys=True))
         return

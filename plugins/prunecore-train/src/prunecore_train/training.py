@@ -92,8 +92,8 @@ def fit(network: Network, data: Data, folder: Path, fingerprint: str, machine: M
     callbacks: list[Callback] = [_Mark(fingerprint), checkpoint]
     patience = network.config.patience
     if patience is not None:
-        callbacks.append(EarlyStopping(network.monitored, mode=network.mode, patience=patience))
-    with _quiet():
+        callbacks.append(_Patience(network.monitored, mode=network.mode, patience=patience))
+    with _as_before():
         trainer = trainer_of(machine, callbacks, folder, max_epochs=network.config.epochs)
         _check_share(data, trainer)
         try:
@@ -111,7 +111,7 @@ def fit(network: Network, data: Data, folder: Path, fingerprint: str, machine: M
 
 def judge(network: Network, data: Data, machine: Machine) -> dict[str, float]:
     """What the test part says of a network."""
-    with _quiet():
+    with _as_before():
         trainer = trainer_of(machine, [], None)
         trainer.test(network, datamodule=data, verbose=False)
     return _values(trainer, "test ")
@@ -141,6 +141,7 @@ def trainer_of(
             num_sanity_val_steps=0,
             use_distributed_sampler=False,  # batches are shared out by `Batches`
             deterministic="warn",
+            sync_batchnorm=machine.accelerator != "cpu" and torch.cuda.is_available(),
             **options,
         )
     except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
@@ -151,11 +152,13 @@ def trainer_of(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Lightning from telling what hardware there is, and how to read images faster."""
+def _as_before() -> Iterator[None]:
+    """Leave torch as it was, and keep Lightning from telling of the hardware and of itself."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=PossibleUserWarning)
@@ -165,6 +168,7 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+        torch.use_deterministic_algorithms(deterministic, warn_only=only_warns)
 
 
 def _check_share(data: Data, trainer: Trainer) -> None:
@@ -205,6 +209,14 @@ def _values(trainer: Trainer, prefix: str = "") -> dict[str, float]:
     return {
         name.removeprefix(prefix): float(value) for name, value in told if name.startswith(prefix)
     }
+
+
+class _Patience(EarlyStopping):
+    """Ends a training that has ended before it was killed, too."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class _Mark(Callback):
