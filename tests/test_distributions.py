@@ -6,6 +6,8 @@ import email
 import os
 import re
 import tarfile
+from collections.abc import Iterator
+from configparser import ConfigParser
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -41,6 +43,19 @@ def test_what_they_need_of_each_other_is_of_that_version(project: Path) -> None:
         assert needed.specifier.contains(VERSION), needed
 
 
+def named(project: Path) -> Iterator[tuple[str, str, str]]:
+    """The group, name and object of each entry point that a project states."""
+    sections = re.findall(
+        r'^\[project\.(?:entry-points\.)?"?([\w.]+)"?\]\n((?:\w+ = ".+"\n)+)',
+        (project / "pyproject.toml").read_text(),
+        re.MULTILINE,
+    )
+    for section, lines in sections:
+        group = "console_scripts" if section == "scripts" else section
+        for name, value in re.findall(r'^(\w+) = "(.+)"$', lines, re.MULTILINE):
+            yield group, name, value
+
+
 @pytest.fixture
 def built() -> Path:
     """The folder of all that was built."""
@@ -71,16 +86,10 @@ def test_a_wheel_has_the_package_its_licence_and_its_entry_points(
     assert metadata["License-File"] == "LICENSE"
     assert metadata.get_payload() == (project / "README.md").read_text()
     assert files.pop(f"{about}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
-    entry_points = files.pop(f"{about}/entry_points.txt").decode()
-    family = name.removeprefix("prunecore-")
-    expected = {
-        "prunecore": "[console_scripts]\nprunecore = prunecore.cli.main:main\n",
-        "prunecore-train": "[prunecore.commands]\n"
-        + "".join(
-            f"{name} = prunecore_train.cli:{name}\n" for name in ("evaluate", "finetune", "train")
-        ),
-    }
-    assert entry_points == expected.get(name, f"[prunecore]\n{family} = prunecore_{family}\n")
+    groups = ConfigParser()
+    groups.read_string(files.pop(f"{about}/entry_points.txt").decode())
+    found = {(group, *item) for group in groups.sections() for item in groups.items(group)}
+    assert found == set(named(project))
     del files[f"{about}/WHEEL"], files[f"{about}/RECORD"]
     assert files == package(project)
 
