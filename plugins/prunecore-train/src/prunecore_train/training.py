@@ -159,6 +159,9 @@ def _as_before() -> Iterator[None]:
     log.setLevel(logging.WARNING)
     deterministic = torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    settings: Any = torch.utils.deterministic
+    fills = settings.fill_uninitialized_memory
+    settings.fill_uninitialized_memory = False  # which costs time, and changes no result
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=PossibleUserWarning)
@@ -169,6 +172,7 @@ def _as_before() -> Iterator[None]:
     finally:
         log.setLevel(level)
         torch.use_deterministic_algorithms(deterministic, warn_only=only_warns)
+        settings.fill_uninitialized_memory = fills
 
 
 def _check_share(data: Data, trainer: Trainer) -> None:
