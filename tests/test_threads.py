@@ -219,4 +219,33 @@ def test_a_thread_that_traces_itself_is_right() -> None:
         stop.set()
         thread.join()
     assert [text for text, _ in jobs] == [text for text, _ in map(job, range(2))]
-    assert all(graph == expected for graph in graphs)
+    assert [graph for graph in graphs if graph != expected] == []
+
+
+class Waits(nn.Module):
+    """Is traced until it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        self.begun.set()
+        self.goes_on.wait(20)
+        return self.a(x)
+
+
+def test_a_trace_that_was_under_way_takes_what_it_replaced_with_it() -> None:
+    expected, model = job(0), Waits()
+    before = process()
+    with ThreadPoolExecutor() as pool:
+        traced = pool.submit(fx.symbolic_trace, model)
+        assert model.begun.wait(20)
+        done = pool.submit(job, 0)
+        assert not done.done()
+        model.goes_on.set()
+        assert [node.op for node in traced.result().graph.nodes].count("call_module") == 2
+        assert done.result()[0] == expected[0]
+    assert process() == before

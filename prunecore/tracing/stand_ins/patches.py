@@ -102,7 +102,7 @@ class _Patcher(_symbolic_trace._Patcher):
 
     def patch_method(self, cls: type, name: str, new_fn: Any, deduplicate: bool = True) -> None:
         """Replace a method of a class: of modules, that which the class has during a job."""
-        if cls is nn.Module and name in _METHODS:
+        if cls is nn.Module and name in _METHODS and _replaceables:
             replacement = _Replacement(name, new_fn)
             self.patches_made.append(replacement)  # type: ignore[arg-type]
             replacement.patch()
@@ -166,6 +166,9 @@ _jobs: dict[int, OwnGenerators] = {}  # by the threads that do one
 _shared = ExitStack()  # undoes what is replaced while there are jobs
 
 
+_replaceables: list[str] = []  # which methods of modules are replaceable
+
+
 _SHARED: Mapping[tuple[Any, str], Any] = {
     (fx.Tracer, "trace"): _in_turn,
     (_symbolic_trace, "_Patcher"): _Patcher,
@@ -191,22 +194,29 @@ def beside_others() -> Iterator[None]:
         if not _jobs:
             # each trace asks for the same functions, all of `math` among them
             wrapped = functools.cache(_symbolic_trace._create_wrapped_func)
-            replacements = {
-                **_SHARED,
-                **{(nn.Module, name): _replaceable(name) for name in _METHODS},
-                (_symbolic_trace, "_create_wrapped_func"): wrapped,
-            }
+            replacements = {**_SHARED, (_symbolic_trace, "_create_wrapped_func"): wrapped}
             _shared.enter_context(replaced(replacements))
         _jobs[thread] = OwnGenerators()
     try:
         _wait_for_others()
+        _make_replaceable()
         with torch.inference_mode(mode=False):
             yield
     finally:
-        with _sharing:
+        with _TURN, _sharing:  # no trace is under way, which may have replaced a method
             del _jobs[thread]
             if not _jobs:
                 _shared.close()
+
+
+def _make_replaceable() -> None:
+    """Let traces replace methods of modules, when none is under way that has done so itself."""
+    with _TURN, _sharing:
+        if not _replaceables:
+            methods = {(nn.Module, name): _replaceable(name) for name in _METHODS}
+            _shared.enter_context(replaced(methods))
+            _replaceables.extend(_METHODS)
+            _shared.callback(_replaceables.clear)
 
 
 def _wait_for_others() -> None:
