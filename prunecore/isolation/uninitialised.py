@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
 
@@ -15,6 +16,14 @@ class Uninitialised(DeviceContext):
 
     def __init__(self) -> None:
         super().__init__(torch.device("meta"))
+
+    def __enter__(self) -> Uninitialised:
+        # that of its base tells the device to all threads
+        TorchFunctionMode.__enter__(self)  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        TorchFunctionMode.__exit__(self, *error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(
         self,
