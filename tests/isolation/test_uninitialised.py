@@ -14,7 +14,8 @@ def test_layers_have_shapes_and_nothing_is_drawn() -> None:
     with Uninitialised():
         layer = nn.Linear(3, 5)
         assert _device.CURRENT_DEVICE is None  # of all threads
-    assert layer.weight.is_meta and layer.weight.shape == (5, 3)
+    assert layer.weight.is_meta
+    assert layer.weight.shape == (5, 3)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.zeros(2).is_meta
 
