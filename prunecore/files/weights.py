@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import pickletools
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import safetensors.torch
 import torch
@@ -27,6 +29,12 @@ SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
 ARCHIVE = b"PK\x03\x04"  # what a file begins with that torch takes for an archive
+
+
+BEFORE_TENSORS = 4  # the pickles of a file of an older torch; the fourth is the state dict
+
+
+BYTES = "bytearray"  # torch makes one of any size that a pickle says
 
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -100,7 +108,7 @@ def read_weights(file: Path) -> Mapping[str, Any]:
     try:
         if file.suffix == ".safetensors":
             return safetensors.torch.load_file(file)
-        _refuse_compressed(file)
+        _refuse_large(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on a file that is refused right after
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -114,28 +122,47 @@ def read_weights(file: Path) -> Mapping[str, Any]:
         ) from error
     except Exception as error:  # torch.load raises what the bytes happen to lead to
         if "GLOBAL" in str(error) or "Unsupported class" in str(error):
-            raise WeightsError(
-                f"{where} holds pickled Python objects, which are not run.\n{AS_STATE_DICT}"
-            ) from error
+            raise _of_objects(file) from error
         raise WeightsError(f"{where} is truncated or no weights file.\n{AGAIN}") from error
     if not isinstance(content, Mapping):
         raise WeightsError(f"{where} holds {a_kind(content)}, not a state dict.")
     return content
 
 
-def _refuse_compressed(file: Path) -> None:
-    """Refuse an archive that torch did not write: unpacked it can be a thousand times as large."""
+def _refuse_large(file: Path) -> None:
+    """Refuse what may take any memory, whatever the file's size, as a compressed archive."""
     with file.open("rb") as stream:
-        if stream.read(len(ARCHIVE)) != ARCHIVE:  # as of an older torch, or no weights at all
+        if stream.read(len(ARCHIVE)) != ARCHIVE:
+            stream.seek(0)
+            names = itertools.chain.from_iterable(map(_named, [stream] * BEFORE_TENSORS))
+            if BYTES in names:
+                raise _of_objects(file)
             return
         size = stream.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:
         records = archive.infolist()
-    is_compressed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-    if is_compressed or sum(record.file_size for record in records) > size:
-        raise WeightsError(
-            f"{shown(file)} is compressed, or its records overlap.\nSave it again with torch.save."
-        )
+        is_compressed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+        if is_compressed or sum(record.file_size for record in records) > size:
+            raise WeightsError(
+                f"{shown(file)} is compressed, or its records overlap.\n"
+                "Save it again with torch.save."
+            )
+        pickles = [record for record in records if record.filename.endswith("data.pkl")]
+        if any(f"{BYTES}\n".encode() in archive.read(record) for record in pickles):
+            raise _of_objects(file)
+
+
+def _named(stream: IO[bytes]) -> Iterator[str]:
+    """The classes and functions that the next pickle of a stream names."""
+    for code, name, _ in pickletools.genops(stream):
+        if code.name == "GLOBAL":
+            yield str(name).rpartition(" ")[2]
+
+
+def _of_objects(file: Path) -> WeightsError:
+    return WeightsError(
+        f"{shown(file)} holds pickled Python objects, which are not run.\n{AS_STATE_DICT}"
+    )
 
 
 def _unwrapped(

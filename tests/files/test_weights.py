@@ -325,6 +325,19 @@ def test_records_that_share_their_bytes_are_not_read(tmp_path: Path) -> None:
         load_weights(Net(), shared)
 
 
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_memory_that_a_pickle_asks_for_by_a_number_is_not_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_archive: bool
+) -> None:
+    """`bytearray(2**31 - 1)`, which torch calls, is some bytes in a file."""
+    file = tmp_path / "net.pt"
+    content = {"state_dict": state_of(Net()), "more": bytearray(3)}
+    torch.save(content, file, _use_new_zipfile_serialization=is_archive)
+    monkeypatch.setattr(torch, "load", None)  # it is not come to
+    with pytest.raises(WeightsError, match="holds pickled Python objects"):
+        load_weights(Net(), file)
+
+
 @pytest.mark.parametrize("damage", [lambda x: x[:-1], lambda x: x[:40] + x[-40:]])
 def test_an_archive_whose_records_cannot_be_told_is_not_read(tmp_path: Path, damage: Any) -> None:
     file = saved(tmp_path / "net.pt", state_of(Net()))
