@@ -19,7 +19,7 @@ from prunecore.channels.channels import Channels
 from prunecore.channels.computed import _is_of, is_open, leaf_of, leaves, ways
 from prunecore.channels.ids import FIXED, Ids, along, without_channels
 from prunecore.channels.records import Records
-from prunecore.channels.signal import Computed, Followed, Signal, Sized, Way
+from prunecore.channels.signal import Computed, Followed, Signal, Sized, Way, map_signals
 from prunecore.errors import UnsupportedError
 
 
@@ -244,7 +244,7 @@ def follow(channels: Follower, signal: Signal, way: Way | None = None) -> Signal
         if before:
             return before[0]
         if id(value) not in known:
-            args, kwargs = pytree.tree_map_only(Signal, followed, (computed.args, computed.kwargs))
+            args, kwargs = map_signals(followed, (computed.args, computed.kwargs))
             met_whole = set(channels.records.met_whole)
             results = channels.follow_computed(computed, args, kwargs)
             channels.records.met_whole &= met_whole  # what is whole on one way may not be on others

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.records import Trace
-from prunecore.channels.signal import Computed, Picked, Signal
+from prunecore.channels.signal import Computed, Picked, Signal, map_signals
 from prunecore.tracing.conditions import (
     ONLY,
     OPTIONAL,
@@ -165,7 +165,7 @@ class _Merger:
         self.copies[side][node] = copy
         if node in self.traces[side].values:
             value = self.traces[side].values[node]
-            self.values[copy] = pytree.tree_map_only(Signal, self._of_merged, value)
+            self.values[copy] = map_signals(self._of_merged, value)
 
     def _is_always_there(self, copy: fx.Node) -> bool:
         """True if something is computed in any case, and is no input that may be `None`."""

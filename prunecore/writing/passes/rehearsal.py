@@ -15,7 +15,7 @@ from prunecore.channels.computed import as_followed, is_open
 from prunecore.channels.ids import Ids
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
-from prunecore.channels.signal import Signal, shaped
+from prunecore.channels.signal import Signal, map_signals, shaped
 from prunecore.functions.rule import FunctionRule
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.tracing.conditions import Condition, choose, chosen, conditions_of, is_run
@@ -118,7 +118,7 @@ class Rehearsal:
             if node.target is choose:  # whose value is that of one of the ways
                 self._known[node] = self._run(node)
             elif any(isinstance(leaf, Signal) for leaf in leaves) and not _is_of_weights(value):
-                self._known[node] = pytree.tree_map_only(Signal, self._stand_in, value)
+                self._known[node] = map_signals(self._stand_in, value)
             elif node.op in ("call_function", "call_method"):
                 with OwnDraws():
                     self._known[node] = self._run(node)
