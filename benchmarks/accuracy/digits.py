@@ -6,7 +6,7 @@ from pathlib import Path
 
 from task import IMAGES, Task
 
-from prunecore_train.digit_pairs import SHAPE, pairs
+from prunecore_train.images.digit_pairs import SHAPE, pairs
 
 _EPOCH = 12_000
 TRAINING, TEST = slice(0, 1200), slice(1200, None)  # digits that pairs are made of

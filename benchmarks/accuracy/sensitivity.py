@@ -26,7 +26,7 @@ from prunecore.channels.dependencies import groups_of
 from prunecore.planning.cost import Counter
 from prunecore.strategies.sensitivity import SHARES, sensitivity
 from prunecore.traced_model import TracedModel
-from prunecore_train.digit_pairs import SHAPE, pairs
+from prunecore_train.images.digit_pairs import SHAPE, pairs
 
 FINE = (12.5, 25, 37.5, 50, 62.5, 75, 87.5)
 

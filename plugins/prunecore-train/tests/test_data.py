@@ -16,8 +16,8 @@ from PIL import Image
 
 from prunecore.errors import UsageError
 from prunecore_train import Data, DataConfig
-from prunecore_train.data import Batches
-from prunecore_train.subsets import _ADAPT, _SUPERCLASSES
+from prunecore_train.images.data import Batches
+from prunecore_train.images.subsets import _ADAPT, _SUPERCLASSES
 
 
 def places(data: Data) -> dict[str, set[tuple[str, int]]]:

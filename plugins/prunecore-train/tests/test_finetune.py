@@ -15,7 +15,7 @@ import prunecore
 from prunecore.files.storage import read_report
 from prunecore_train import Network, TrainConfig
 from prunecore_train.config import DistillationConfig, Named
-from prunecore_train.distillation import Features, Student
+from prunecore_train.training.distillation import Features, Student
 
 
 @pytest.fixture

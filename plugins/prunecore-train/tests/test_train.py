@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from torch.utils.data import default_collate
 
 from prunecore.cli import load
-from prunecore_train import Data, DataConfig, Network, jobs
+from prunecore.errors import PrunecoreError
+from prunecore_train import Data, DataConfig, Network
+from prunecore_train.jobs import outcome, training
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -165,7 +167,7 @@ def test_training_that_has_ended_early_is_not_gone_on_with(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(jobs, "judge", killed)
+        patch.setattr(training, "judge", killed)
         run("train", file, "--output", "part", exit_code=1)
     assert json.loads(run("train", file, "--output", "part", "--json").stdout) == whole
 
@@ -204,14 +206,14 @@ def test_a_network_that_does_not_take_the_images_is_said(job, run) -> None:
 
 
 def test_a_file_is_written_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    jobs.write(folder / "sub/file", b"first")
+    outcome.write(folder / "sub/file", b"first")
 
     def full(_: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(jobs.PrunecoreError, match="No space left on device"):
-        jobs.write(folder / "sub/file", b"second")
+    with pytest.raises(PrunecoreError, match="No space left on device"):
+        outcome.write(folder / "sub/file", b"second")
     assert [*(folder / "sub").iterdir()] == [folder / "sub/file"]
     assert (folder / "sub/file").read_bytes() == b"first"
 

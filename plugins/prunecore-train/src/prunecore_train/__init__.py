@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prunecore_train.config import DataConfig, TrainConfig
-    from prunecore_train.data import Data
-    from prunecore_train.network import Network
+    from prunecore_train.images.data import Data
+    from prunecore_train.training.network import Network
 
 _HOMES = {
-    "Data": "data",
+    "Data": "images.data",
     "DataConfig": "config",
-    "Network": "network",
+    "Network": "training.network",
     "TrainConfig": "config",
 }
 

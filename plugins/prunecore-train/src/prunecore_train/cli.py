@@ -17,8 +17,8 @@ from prunecore.errors import UsageError
 from prunecore.files import values
 
 if TYPE_CHECKING:
-    from prunecore_train.jobs import Done
-    from prunecore_train.training import Machine
+    from prunecore_train.jobs.outcome import Done
+    from prunecore_train.training.trainer import Machine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -83,10 +83,10 @@ def train(
     CONFIG is a .yaml file with the sections model, data and train. A run that was killed goes on
     from its last checkpoint.
     """
-    from prunecore_train import jobs
+    from prunecore_train.jobs import training
 
     with redirect_stdout(sys.stderr):  # what the user's own code prints is no result
-        done = jobs.train(config, output, _machine(**machine_options), force)
+        done = training.train(config, output, _machine(**machine_options), force)
     _show(done, as_json)
 
 
@@ -116,10 +116,10 @@ def finetune(
     FILE is imported, which runs it. Where the configuration names the original under model, that
     teaches it, too. A run that was killed goes on from its last checkpoint.
     """
-    from prunecore_train import jobs
+    from prunecore_train.jobs import training
 
     with redirect_stdout(sys.stderr):
-        done = jobs.finetune(file, _given(config), output, _machine(**machine_options), force)
+        done = training.finetune(file, _given(config), output, _machine(**machine_options), force)
     _show(done, as_json)
 
 
@@ -134,10 +134,10 @@ def evaluate(file: Path, config: Path | None, as_json: bool, **machine_options: 
 
     FILE is imported, which runs it.
     """
-    from prunecore_train import jobs
+    from prunecore_train.jobs import training
 
     with redirect_stdout(sys.stderr):
-        done = jobs.evaluate(file, _given(config), _machine(**machine_options))
+        done = training.evaluate(file, _given(config), _machine(**machine_options))
     _show(done, as_json)
 
 
@@ -148,7 +148,7 @@ def _given(config: Path | None) -> Path:
 
 
 def _machine(**options: Any) -> Machine:
-    from prunecore_train.training import Machine
+    from prunecore_train.training.trainer import Machine
 
     given = {name: value for name, value in options.items() if value is not None}
     return Machine(**given, progress=sys.stderr.isatty())

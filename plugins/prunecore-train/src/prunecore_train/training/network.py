@@ -12,9 +12,9 @@ from torchmetrics import Metric, MetricCollection
 from prunecore.errors import PrunecoreError
 from prunecore.escaping import shown
 from prunecore_train.config import TrainConfig
-from prunecore_train.data import mixed
-from prunecore_train.losses import loss_of, metrics_of
-from prunecore_train.optimizers import optimizer_of, schedule_of
+from prunecore_train.images.data import mixed
+from prunecore_train.training.losses import loss_of, metrics_of
+from prunecore_train.training.optimizers import optimizer_of, schedule_of
 
 _BETWEEN = 16  # batches after which a loss that is no number is seen
 

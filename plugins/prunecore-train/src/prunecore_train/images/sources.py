@@ -15,8 +15,8 @@ from prunecore.errors import UsageError, a_kind, unknown_name
 from prunecore.escaping import shown
 from prunecore.files import models
 from prunecore.files.paths import is_folder
-from prunecore_train import digit_pairs
 from prunecore_train.config import DataConfig, plain_name
+from prunecore_train.images import digit_pairs
 
 PARTS = ("train", "val", "test")
 _PAIRS = {"train": 12_000, "val": 2_000, "test": 3_000}

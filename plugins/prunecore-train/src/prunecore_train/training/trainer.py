@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from prunecore.errors import PrunecoreError, UsageError, reason_of, told
 from prunecore.escaping import shown
-from prunecore_train.data import Data
-from prunecore_train.network import Network
+from prunecore_train.images.data import Data
+from prunecore_train.training.network import Network
 
 _MARK = "prunecore_train"  # of a checkpoint: the fingerprint of its job
 

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from prunecore.errors import UsageError
 from prunecore_train.config import DistillationConfig, TrainConfig
-from prunecore_train.network import Network
+from prunecore_train.training.network import Network
 
 
 class Student(Network):

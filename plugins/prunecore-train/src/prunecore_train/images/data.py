@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore_train.config import DataConfig
-from prunecore_train.sources import PARTS, Source, source_of
-from prunecore_train.subsets import chosen
+from prunecore_train.images.sources import PARTS, Source, source_of
+from prunecore_train.images.subsets import chosen
 
 
 class Data(LightningDataModule):

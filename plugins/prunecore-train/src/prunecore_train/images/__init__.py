@@ -1,0 +1,1 @@
+"""Labelled images: read by name, parted, and given in batches."""

@@ -1,0 +1,1 @@
+"""What the commands do, from a configuration to files."""

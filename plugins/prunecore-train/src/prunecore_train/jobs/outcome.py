@@ -1,0 +1,101 @@
+"""The outcome of a job: what it depends on, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from prunecore.errors import PrunecoreError, UsageError
+from prunecore.escaping import shown
+from prunecore.files.fingerprint import fingerprint_network
+from prunecore.files.paths import is_there
+from prunecore_train.config import TrainConfig, plain_name
+from prunecore_train.images.data import Data
+
+OUTCOME = "outcome.json"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a job.
+
+    Attributes:
+        outcome: ready for JSON.
+        written: the files, none where all was there already.
+    """
+
+    outcome: dict[str, Any]
+    written: tuple[Path, ...] = ()
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write a file as a whole, or leave what was there.
+
+    Raises:
+        PrunecoreError: the system refuses to.
+    """
+    part = file.with_name(f".{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise PrunecoreError(f"Cannot write {shown(file)}: {error.strerror}.") from error
+
+
+def fingerprint_of(
+    command: str, networks: Sequence[nn.Module], data: Data, config: TrainConfig
+) -> str:
+    """A hash of all that a training depends on, but for the machine."""
+    versions = {name: version(name) for name in ("prunecore", "prunecore-train")}
+    images = asdict(replace(data.config, name=None, root=None, folder=None, workers=0))
+    made = [fingerprint_network(network, {}, versions) for network in networks]
+    values = [command, made, data.record(), asked_of(config), images]
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def asked_of(config: TrainConfig) -> dict[str, Any]:
+    """How a network is trained, told alike on every machine."""
+    loss = replace(config.loss, name=plain_name(config.loss.name))
+    asked = asdict(replace(config, loss=loss))
+    del asked["output"]
+    return asked
+
+
+def finished(folder: Path, mark: str, force: bool) -> dict[str, Any] | None:
+    """The outcome of a job that was finished before; what is there of another one is removed.
+
+    Raises:
+        UsageError: there is one of another job, and it may not be removed.
+    """
+    file = folder / OUTCOME
+    if force:
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        file.unlink(missing_ok=True)
+    if not is_there(file):
+        return None
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        is_same = found["fingerprint"] == mark
+    except (OSError, ValueError, TypeError, KeyError):
+        is_same = False
+    if not is_same:
+        raise UsageError(
+            f"{shown(file)} is of another network, other data, another training or another version."
+            "\nGive another --output, or replace it with --force."
+        )
+    return {**found, "resumed": True}
