@@ -18,6 +18,7 @@ from prunecore.files import values
 
 if TYPE_CHECKING:
     from prunecore_train.jobs.outcome import Done
+    from prunecore_train.jobs.probes import Probe
     from prunecore_train.training.trainer import Machine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -90,6 +91,43 @@ def train(
     _show(done, as_json)
 
 
+@click.command()
+@click.argument("config", callback=checked(values.read_path))
+@machine
+@path_option("--output", "output", "DIR", "Where the files go.  [default: NETWORK_adapted]")
+@click.option("--force", is_flag=True, help="Start anew, and replace what is there.")
+@as_json
+@debug
+def adapt(
+    config: Path, output: Path | None, force: bool, as_json: bool, **machine_options: Any
+) -> None:
+    """Make the network of CONFIG as small as a subset of its classes allows.
+
+    CONFIG is a .yaml file with the sections model, pruner, data, train and adapt. The network is
+    trained on the subset; then the highest level is searched for at which a smaller one, refitted
+    and where needed trained, validates as well. A search that was killed goes on where it was.
+    """
+    from prunecore_train.jobs import adapt
+
+    with redirect_stdout(sys.stderr):
+        done = adapt.adapt(config, output, _machine(**machine_options), force, _tell_probe)
+    _show(done, as_json)
+
+
+def _tell_probe(probe: Probe) -> None:
+    from prunecore_train.jobs.outcome import is_first_process
+
+    if not is_first_process():
+        return
+    amounts = [
+        f"{stage} {_amounts(judged)}"
+        for stage, judged in (("refitted:", probe.refitted), ("trained:", probe.trained))
+        if judged is not None
+    ]
+    what = "holds" if probe.holds else "does not hold" if amounts else "cannot be reached"
+    say(f"Level {probe.level:g} {what}.  {'; '.join(amounts)}".rstrip(), err=True)
+
+
 config_option = path_option(
     "--config", "config", "FILE", "A .yaml file with the sections data and train."
 )
@@ -155,18 +193,20 @@ def _machine(**options: Any) -> Machine:
 
 
 def _show(done: Done, as_json: bool) -> None:
-    from lightning.pytorch.utilities import rank_zero_only
+    from prunecore_train.jobs.outcome import is_first_process
 
-    if rank_zero_only.rank:  # type: ignore[attr-defined] # of several processes one tells
+    if not is_first_process():
         return
     if as_json:
         click.echo(json.dumps(done.outcome, sort_keys=True))
         return
-    for part in ("validation", "test"):
+    if "level" in done.outcome:
+        click.echo(f"level: {done.outcome['level']:g} % of {done.outcome['target']}")
+    for part in ("unpruned_test", "validation", "test"):
         if part in done.outcome:
-            click.echo(f"{part}: {_amounts(done.outcome[part])}")
+            click.echo(f"{part.replace('_', ' ')}: {_amounts(done.outcome[part])}")
     if done.outcome.get("resumed"):
-        say("Skipped: trained already with the same inputs (--force trains again).", err=True)
+        say("Skipped: done already with the same inputs (--force starts anew).", err=True)
     elif done.written:
         say(f"Wrote {' and '.join(map(str, done.written))}.")
 

@@ -1,9 +1,11 @@
-"""The sections `data` and `train` of a configuration, read into frozen dataclasses."""
+"""The sections `data`, `train` and `adapt` of a configuration, read into frozen dataclasses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +110,64 @@ class TrainConfig:
     distillation: DistillationConfig | None = DistillationConfig()
 
 
-def read_job(file: Path) -> tuple[Config, DataConfig, TrainConfig]:
-    """Read a configuration with the sections `data` and `train`.
+@dataclass(frozen=True)
+class AdaptConfig:
+    """How the level is searched for that a subset of the classes allows.
+
+    Attributes:
+        lower: the lowest level, in percent.
+        upper: the highest.
+        step: between levels.
+        tolerance: how far below the unpruned network a smaller one may validate: 0.01 is a point.
+        finetune_epochs: of the unpruned network on the subset, before it is pruned.
+        images: how many of those that train are for scores and refits.
+        shrink_head: whether outputs of other classes are dropped.
+        levels: those that `compare` compares at.
+        output: the folder of what comes out.
+    """
+
+    lower: float = 5
+    upper: float = 95
+    step: float = 5
+    tolerance: float = 0.0
+    finetune_epochs: int = 5
+    images: int = 256
+    shrink_head: bool = False
+    levels: tuple[float, ...] = (50,)
+    output: Path | None = None
+
+    @property
+    def searched(self) -> tuple[float, ...]:
+        """The levels that are searched, in ascending order."""
+        lower, upper, step = (Decimal(repr(x)) for x in (self.lower, self.upper, self.step))
+        count = int((upper - lower) / step) + 1
+        return tuple(float(lower + number * step) for number in range(count))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a command is asked for."""
+
+    config: Config
+    data: DataConfig
+    train: TrainConfig
+    adapt: AdaptConfig
+
+
+def read_job(file: Path) -> Job:
+    """Read a configuration with the sections `data`, `train` and `adapt`.
 
     Raises:
-        UsageError: it cannot be read, or names no data.
+        UsageError: it cannot be read, names no data, or its bounds contradict each other.
     """
-    config = read_config(file, {"data": _DATA, "train": _TRAIN})
+    config = read_config(file, {"data": _DATA, "train": _TRAIN, "adapt": _ADAPT})
     data, train = DataConfig(**config.others["data"]), TrainConfig(**config.others["train"])
+    adapt = AdaptConfig(**config.others["adapt"])
+    if not adapt.lower <= adapt.upper:
+        raise UsageError(
+            f"{shown(file)}: adapt: lower is {adapt.lower:g}, above upper, {adapt.upper:g}.\n"
+            "Give lower: 5 and upper: 95, for instance."
+        )
     if (data.name is None) == (data.folder is None):
         found = "no data" if data.name is None else "both a name and a folder"
         raise UsageError(
@@ -124,11 +176,8 @@ def read_job(file: Path) -> tuple[Config, DataConfig, TrainConfig]:
         )
     if data.name:
         data = replace(data, name=_beside(file, data.name))
-    return (
-        config,
-        data,
-        replace(train, loss=replace(train.loss, name=_beside(file, train.loss.name))),
-    )
+    loss = replace(train.loss, name=_beside(file, train.loss.name))
+    return Job(config, data, replace(train, loss=loss), adapt)
 
 
 def _beside(file: Path, name: str) -> str:
@@ -151,6 +200,14 @@ def _count(least: int) -> Callable[[object], int]:
         return value
 
     return read
+
+
+def _tolerance(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
+        raise UsageError(
+            f"it is how far the metric may fall, such as 0.01, not {shown_value(value)}."
+        )
+    return float(value)
 
 
 def _share(value: object) -> float:
@@ -256,4 +313,17 @@ _TRAIN: dict[str, Reader] = {
     "seed": values.read_seed,
     "output": values.read_path,
     "distillation": _distillation,
+}
+
+
+_ADAPT: dict[str, Reader] = {
+    "lower": values.read_level,
+    "upper": values.read_level,
+    "step": values.read_level,
+    "tolerance": _tolerance,
+    "finetune_epochs": _count(0),
+    "images": values.read_image_count,
+    "shrink_head": values.read_switch,
+    "levels": values.read_levels,
+    "output": values.read_path,
 }

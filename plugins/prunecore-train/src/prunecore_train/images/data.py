@@ -62,6 +62,24 @@ class Data(LightningDataModule):
         seed = self.config.seed if self.source.draws else None
         return _Part(self.source.parts[own], places, numbers, seed)
 
+    def images(self, count: int) -> Tensor:
+        """Some images of the training part, which the seed chooses; all where they are fewer.
+
+        Raises:
+            UsageError: they are no tensors of one shape.
+        """
+        part = self.part("train")
+        generator = torch.Generator().manual_seed(self.config.seed)
+        chosen = torch.randperm(len(part), generator=generator)[:count].sort().values.tolist()
+        images = [part[0, place][0] for place in chosen]
+        shapes = {image.shape if isinstance(image, Tensor) else None for image in images}
+        if len(shapes) > 1 or None in shapes:
+            raise UsageError(
+                f"The images of {shown(self.source.name)} are no tensors of one shape, which "
+                "channels are scored by.\nGive data: size: [224, 224], or return such tensors."
+            )
+        return torch.stack(images)
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches in an order of each epoch's own; what makes no whole batch is left out."""
         return self._loader("train", shuffled=True)

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
 from prunecore.errors import PrunecoreError, UsageError
@@ -57,14 +58,19 @@ def write(file: Path, content: bytes) -> None:
         raise PrunecoreError(f"Cannot write {shown(file)}: {error.strerror}.") from error
 
 
+def is_first_process() -> bool:
+    """True in the one process, of several that train together, that writes and tells."""
+    return not rank_zero_only.rank  # type: ignore[attr-defined] # Lightning sets it on import
+
+
 def fingerprint_of(
-    command: str, networks: Sequence[nn.Module], data: Data, config: TrainConfig
+    command: str, networks: Sequence[nn.Module], data: Data, config: TrainConfig, more: Any = None
 ) -> str:
     """A hash of all that a training depends on, but for the machine."""
     versions = {name: version(name) for name in ("prunecore", "prunecore-train")}
     images = asdict(replace(data.config, name=None, root=None, folder=None, workers=0))
     made = [fingerprint_network(network, {}, versions) for network in networks]
-    values = [command, made, data.record(), asked_of(config), images]
+    values = [command, made, data.record(), asked_of(config), images, more]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -27,6 +27,7 @@ from prunecore_train.jobs.outcome import (
     asked_of,
     fingerprint_of,
     finished,
+    is_first_process,
     write,
 )
 from prunecore_train.jobs.sets import check_original, read_set, write_trained
@@ -47,13 +48,14 @@ def train(file: Path, output: Path | None, machine: Machine, force: bool) -> Don
     Raises:
         PrunecoreError: with what is wrong.
     """
-    config, data_config, train_config = read_job(file)
+    job = read_job(file)
+    config, train_config = job.config, job.train
     if config.model.name is None:
         raise UsageError(f"{shown(file)} names no model.\nGive model: {{name: resnet18}}.")
     name = models.factory_name(config.model.name)
     folder = output or train_config.output or Path(f"{name}_trained")
     model = network_of(config.model, train_config.seed)
-    data = Data(data_config)
+    data = Data(job.data)
     data.renumbered = has_head_of(model, data, train_config)
     mark = fingerprint_of("train", [model], data, train_config)
     if (done := finished(folder, mark, force)) is not None:
@@ -68,7 +70,7 @@ def train(file: Path, output: Path | None, machine: Machine, force: bool) -> Don
         "test": judge(network, data, machine),
     }
     written = folder / f"{name}.safetensors", folder / OUTCOME
-    if network.global_rank == 0:
+    if is_first_process():
         write(written[0], save(plain_weights(model)))
         write(written[1], (json.dumps(outcome, indent=2) + "\n").encode())
     return Done(outcome, written)
@@ -89,14 +91,15 @@ def finetune(
     Raises:
         PrunecoreError: with what is wrong.
     """
-    config, data_config, train_config = read_job(config_file)
+    job = read_job(config_file)
+    config, train_config = job.config, job.train
     path = output or file.with_name(f"{file.stem}_trained.py")
     written = read_set(file)
     original = None
     if config.model.name is not None and train_config.distillation is not None:
         original = network_of(config.model, config.pruner.seed)
         check_original(written, original)
-    data = Data(data_config)
+    data = Data(job.data)
     data.renumbered = has_head_of(written.network, data, train_config)
     networks = [written.network, *([original] if original else [])]
     mark = fingerprint_of("finetune", networks, data, train_config)
@@ -114,7 +117,7 @@ def finetune(
         **_told(trained, network, data, mark),
         "test": judge(network, data, machine),
     }
-    if network.global_rank == 0:
+    if is_first_process():
         kept = ("data", "epochs", "best_epoch", "distilled", "validation")
         write_trained(written, path, {key: outcome[key] for key in kept}, mark, force or is_ours)
         write(folder / OUTCOME, (json.dumps(outcome, indent=2) + "\n").encode())
@@ -132,9 +135,10 @@ def evaluate(file: Path, config_file: Path, machine: Machine) -> Done:
     Raises:
         PrunecoreError: with what is wrong.
     """
-    _, data_config, train_config = read_job(config_file)
+    job = read_job(config_file)
+    train_config = job.train
     written = read_set(file)
-    data = Data(data_config)
+    data = Data(job.data)
     data.renumbered = has_head_of(written.network, data, train_config)
     network = Network(written.network, train_config, classes_of(data))
     test = judge(network, data, machine)
@@ -143,19 +147,13 @@ def evaluate(file: Path, config_file: Path, machine: Machine) -> Done:
 
 
 def _told(trained: Trained, network: Network, data: Data, mark: str) -> dict[str, Any]:
-    prefix = "val "
-    best = trained.history[trained.epoch - 1]
     return {
         "schema": 1,
         "fingerprint": mark,
         "data": data.record(),
         "epochs": len(trained.history),
         "best_epoch": trained.epoch,
-        "validation": {
-            name.removeprefix(prefix): value
-            for name, value in best.items()
-            if name.startswith(prefix)
-        },
+        "validation": trained.validation,
         "history": trained.history,
         "train": asked_of(network.config),
         "resumed": False,

@@ -16,6 +16,7 @@ from prunecore_train.images.data import mixed
 from prunecore_train.training.losses import loss_of, metrics_of
 from prunecore_train.training.optimizers import optimizer_of, schedule_of
 
+VALIDATION = "val "  # begins the names of what the validation part says
 _BETWEEN = 16  # batches after which a loss that is no number is seen
 
 
@@ -90,7 +91,7 @@ class Network(LightningModule):
         self.judges = {part: Judge(part, found) for part in ("val", "test")}
         for part, judge in self.judges.items():
             self.add_module(f"{part}_judge", judge)
-        self.monitored = f"val {next(iter(found))}" if len(found) else "val loss"
+        self.monitored = f"{VALIDATION}{next(iter(found)) if len(found) else 'loss'}"
         self.mode = "max" if len(found) else "min"
         self.history: list[dict[str, float]] = []
         optimizer = optimizer_of(config.optimizer, network.parameters())
@@ -144,7 +145,7 @@ class Network(LightningModule):
         told = {
             name: float(value)
             for name, value in self.trainer.callback_metrics.items()
-            if name.startswith("val ")
+            if name.startswith(VALIDATION)
         }
         self.history.append({"epoch": self.current_epoch + 1, "train loss": float(mean), **told})
 

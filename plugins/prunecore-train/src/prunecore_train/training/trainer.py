@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from prunecore.errors import PrunecoreError, UsageError, reason_of, told
 from prunecore.escaping import shown
 from prunecore_train.images.data import Data
-from prunecore_train.training.network import Network
+from prunecore_train.training.network import VALIDATION, Network
 
 _MARK = "prunecore_train"  # of a checkpoint: the fingerprint of its job
 
@@ -61,8 +61,25 @@ class Trained:
     history: list[dict[str, float]]
     resumed: int
 
+    @property
+    def validation(self) -> dict[str, float]:
+        """What the validation part says of the best epoch."""
+        best = self.history[self.epoch - 1].items()
+        return {
+            name.removeprefix(VALIDATION): value
+            for name, value in best
+            if name.startswith(VALIDATION)
+        }
 
-def fit(network: Network, data: Data, folder: Path, fingerprint: str, machine: Machine) -> Trained:
+
+def fit(
+    network: Network,
+    data: Data,
+    folder: Path,
+    fingerprint: str,
+    machine: Machine,
+    until: float | None = None,
+) -> Trained:
     """Train a network; its weights are then those of its best epoch.
 
     A run that was killed goes on from its last checkpoint, to the same result.
@@ -73,6 +90,7 @@ def fit(network: Network, data: Data, folder: Path, fingerprint: str, machine: M
         folder: of the checkpoints.
         fingerprint: of all that the result depends on.
         machine: what it is trained on.
+        until: what validation has to come to; training then ends.
 
     Raises:
         UsageError: the checkpoint there is of another job, or the machine has not what is asked.
@@ -93,6 +111,8 @@ def fit(network: Network, data: Data, folder: Path, fingerprint: str, machine: M
     patience = network.config.patience
     if patience is not None:
         callbacks.append(_Patience(network.monitored, mode=network.mode, patience=patience))
+    if until is not None:
+        callbacks.append(_Until(network, until))
     with _as_before():
         trainer = trainer_of(machine, callbacks, folder, max_epochs=network.config.epochs)
         _check_share(data, trainer)
@@ -109,12 +129,13 @@ def fit(network: Network, data: Data, folder: Path, fingerprint: str, machine: M
     return Trained(best, content["epoch"] + 1, network.history, resumed)
 
 
-def judge(network: Network, data: Data, machine: Machine) -> dict[str, float]:
-    """What the test part says of a network."""
+def judge(network: Network, data: Data, machine: Machine, part: str = "test") -> dict[str, float]:
+    """What the test part, or `val`, says of a network."""
     with _as_before():
         trainer = trainer_of(machine, [], None)
-        trainer.test(network, datamodule=data, verbose=False)
-    return _values(trainer, "test ")
+        run = trainer.test if part == "test" else trainer.validate
+        run(network, datamodule=data, verbose=False)
+    return _values(trainer, f"{part} ")
 
 
 def trainer_of(
@@ -139,6 +160,7 @@ def trainer_of(
             enable_model_summary=False,
             logger=False,
             num_sanity_val_steps=0,
+            inference_mode=False,  # or metrics could not be added to in a training afterwards
             use_distributed_sampler=False,  # batches are shared out by `Batches`
             deterministic="warn",
             sync_batchnorm=machine.accelerator != "cpu" and torch.cuda.is_available(),
@@ -221,6 +243,28 @@ class _Patience(EarlyStopping):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+
+class _Until(Callback):
+    """Ends a training that validates as well as was asked for; one that goes on, at once."""
+
+    def __init__(self, network: Network, asked: float) -> None:
+        self.network, self.asked = network, asked
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        history = self.network.history
+        trainer.should_stop |= any(self._holds(row[self.network.monitored]) for row in history)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop |= self._holds(float(trainer.callback_metrics[self.network.monitored]))
+
+    def _holds(self, value: float) -> bool:
+        return is_as_good(self.network, value, self.asked)
+
+
+def is_as_good(network: Network, value: float, asked: float) -> bool:
+    """True if what a network is judged by is what was asked for, or better."""
+    return value >= asked if network.mode == "max" else value <= asked
 
 
 class _Mark(Callback):

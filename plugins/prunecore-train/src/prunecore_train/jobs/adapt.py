@@ -1,0 +1,200 @@
+"""The job `adapt`: the highest level that a subset of the classes allows, and its network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from prunecore.errors import PrunecoreError, UsageError
+from prunecore.escaping import shown
+from prunecore.files import models, storage
+from prunecore_train.config import Job, read_job
+from prunecore_train.images.data import Data
+from prunecore_train.jobs.heads import shrunk
+from prunecore_train.jobs.networks import classes_of, has_head_of, network_of, plain_weights
+from prunecore_train.jobs.outcome import (
+    CHECKPOINTS,
+    OUTCOME,
+    Done,
+    asked_of,
+    fingerprint_of,
+    finished,
+    is_first_process,
+    write,
+)
+from prunecore_train.jobs.picture import draw_probes
+from prunecore_train.jobs.probes import Probe, Prober, asked_of_pruning
+from prunecore_train.jobs.search import highest
+from prunecore_train.jobs.sets import read_set
+from prunecore_train.training.network import VALIDATION, Network
+from prunecore_train.training.trainer import Machine, fit, judge
+
+HISTORY = "history.json"
+_PROBES = "probes"
+_TUNED = "finetuned"
+
+Tell = Callable[[Probe], object]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and the images of a subset, which go together.
+
+    Attributes:
+        name: of the network.
+        network: as it was loaded; where that is asked for, with the outputs of the subset alone.
+        data: the images.
+        images: of these, the ones for scores and refits.
+    """
+
+    name: str
+    network: nn.Module
+    data: Data
+    images: Tensor
+
+
+def subject_of(file: Path, job: Job) -> Subject:
+    """Load what a configuration names, and see that it goes together.
+
+    Raises:
+        PrunecoreError: with what is wrong.
+    """
+    model = job.config.model
+    if model.name is None:
+        raise UsageError(f"{shown(file)} names no model.\nGive model: {{name: resnet18}}.")
+    network = network_of(model, job.train.seed)
+    data = Data(job.data)
+    data.renumbered = has_head_of(network, data, job.train)
+    if job.adapt.shrink_head and data.count > len(data.kept):
+        network = shrunk(network, data)
+    name = job.config.pruner.net_name or models.factory_name(model.name)
+    return Subject(name, network, data, data.images(job.adapt.images))
+
+
+def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: Tell) -> Done:
+    """Find the highest level at which a network validates as well as the unpruned one.
+
+    Args:
+        file: the configuration.
+        output: the folder of what is written, in place of the configuration's.
+        machine: what is trained on.
+        force: whether what is there of another job is removed.
+        tell: called with each level that was tried.
+
+    Raises:
+        PrunecoreError: with what is wrong, or no level holds.
+    """
+    job = read_job(file)
+    subject = subject_of(file, job)
+    data = subject.data
+    folder = output or job.adapt.output or Path(f"{subject.name}_adapted")
+    asked = [asdict(replace(job.adapt, output=None)), asked_of_pruning(job)]
+    mark = fingerprint_of("adapt", [subject.network], data, job.train, asked)
+    if force:
+        for name in (_PROBES, _TUNED):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    if (done := finished(folder, mark, force)) is not None:
+        return Done(done)
+    unpruned = finetuned(subject, job, folder / _TUNED, machine)
+    network = Network(subject.network, job.train, classes_of(data))
+    until = _least(network, unpruned, job.adapt.tolerance)
+    prober = Prober(
+        subject.network,
+        subject.images,
+        job,
+        data,
+        machine,
+        folder / _PROBES,
+        subject.name,
+        until,
+    )
+    probes: list[Probe] = []
+
+    def holds(level: float) -> bool:
+        probes.append(prober.try_level(level))
+        tell(probes[-1])
+        return bool(probes[-1].holds)
+
+    level = highest(job.adapt.searched, holds)
+    history = {
+        "metric": network.monitored.removeprefix(VALIDATION),
+        "unpruned": unpruned,
+        "asked": until,
+        "probes": [asdict(probe) for probe in probes],
+    }
+    if is_first_process():
+        write(folder / HISTORY, _json(history))
+    draw_probes(history, folder / "accuracy.svg")
+    if level is None:
+        raise _none_holds(job, probes, network, until, folder)
+    winner = next(probe for probe in probes if probe.level == level)
+    written = read_set(folder / _PROBES / str(winner.file))
+    smaller = Network(written.network, job.train, classes_of(data))
+    outcome = {
+        "command": "adapt",
+        "schema": 1,
+        "fingerprint": mark,
+        "model": subject.name,
+        "data": data.record(),
+        **history,
+        "level": winner.level,
+        "target": job.config.pruner.target,
+        "validation": winner.validation,
+        "test": judge(smaller, data, machine),
+        "unpruned_test": judge(network, data, machine),
+        "train": asked_of(job.train),
+        "resumed": False,
+    }
+    path = storage.set_path(folder, subject.name, winner.level)
+    if is_first_process():
+        parts = [{name: written.weights[name] for name in names} for names in written.shards]
+        storage.save_set(path, written.source, parts, written.report, force=True)
+        write(folder / OUTCOME, _json(outcome))
+    return Done(outcome, (path, folder / OUTCOME))
+
+
+def finetuned(subject: Subject, job: Job, folder: Path, machine: Machine) -> dict[str, float]:
+    """Train the unpruned network on the subset; what the validation part then says.
+
+    Its weights are those of its best epoch, and lie in the folder.
+    """
+    data, network = subject.data, subject.network
+    config = replace(job.train, epochs=max(1, job.adapt.finetune_epochs), distillation=None)
+    module = Network(network, config, classes_of(data))
+    if not job.adapt.finetune_epochs:
+        return judge(module, data, machine, "val")
+    mark = fingerprint_of("finetune for adapt", [network], data, config)
+    trained = fit(module, data, folder / CHECKPOINTS, mark, machine)
+    if is_first_process():
+        write(folder / f"{subject.name}.safetensors", save(plain_weights(network)))
+    return trained.validation
+
+
+def _least(network: Network, unpruned: dict[str, float], tolerance: float) -> float:
+    """What a smaller network has to come to."""
+    value = unpruned[network.monitored.removeprefix(VALIDATION)]
+    return value - tolerance if network.mode == "max" else value + tolerance
+
+
+def _none_holds(
+    job: Job, probes: list[Probe], network: Network, until: float, folder: Path
+) -> PrunecoreError:
+    name = network.monitored.removeprefix(VALIDATION)
+    last = probes[-1]
+    came = f"level {last.level:g} came to {last.validation[name]:.4f}" if last.validation else ""
+    return PrunecoreError(
+        f"No level from {job.adapt.lower:g} to {job.adapt.upper:g} keeps the {name} at "
+        f"{until:.4f}{came and '; ' + came}. What was tried is in {shown(folder)}.\n"
+        "Give adapt: a tolerance such as 0.01, a smaller lower, or train: more epochs."
+    )
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()

@@ -1,0 +1,225 @@
+"""One level tried: pruned, refitted, trained where that is needed, and kept on the disk."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+import prunecore
+from prunecore import LevelError, PrunedModel, Scoring
+from prunecore.files import storage
+from prunecore.files.paths import is_there
+from prunecore_train.config import Job
+from prunecore_train.images.data import Data
+from prunecore_train.jobs.heads import with_classes
+from prunecore_train.jobs.networks import classes_of, in_training
+from prunecore_train.jobs.outcome import CHECKPOINTS, fingerprint_of, is_first_process, write
+from prunecore_train.jobs.sets import TRAINED, WrittenSet, read_set, write_trained
+from prunecore_train.training.network import VALIDATION, Network
+from prunecore_train.training.trainer import Machine, fit, is_as_good, judge
+
+_OF_PRUNE = (
+    "project_dir",
+    "model_path",
+    "subset_name",
+    "pruning_perc",
+    "to",
+    "count",
+    "shard_size",
+)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What came of a level.
+
+    Attributes:
+        level: that was asked for, in percent.
+        achieved: that was reached; `None` where it cannot be.
+        params: how many parameters are left.
+        macs: likewise, multiply-accumulates.
+        refitted: what the validation part says before training.
+        trained: and after it; `None` where there was none.
+        epochs: how many were trained.
+        holds: whether the level keeps what was asked for.
+        file: the written network's, in the folder of probes.
+    """
+
+    level: float
+    achieved: float | None = None
+    params: int | None = None
+    macs: int | None = None
+    refitted: Mapping[str, float] | None = None
+    trained: Mapping[str, float] | None = None
+    epochs: int = 0
+    holds: bool | None = None
+    file: str | None = None
+
+    @property
+    def validation(self) -> Mapping[str, float] | None:
+        """What the validation part says of it as it was left."""
+        return self.trained or self.refitted
+
+
+@dataclass(frozen=True)
+class Prober:
+    """Tries levels of a network.
+
+    Attributes:
+        network: the unpruned one, which teaches the smaller ones as well.
+        images: for scores and refits.
+        job: what was asked for.
+        data: the images of the subset.
+        machine: what they are trained on.
+        folder: where all that is tried is kept.
+        name: of the written networks.
+        until: what the validation part has to say; `None` to train for the whole budget.
+    """
+
+    network: nn.Module
+    images: Tensor
+    job: Job
+    data: Data
+    machine: Machine
+    folder: Path
+    name: str
+    until: float | None = None
+
+    def try_level(self, level: float) -> Probe:
+        """Prune, refit, and train where what is left does not hold.
+
+        A level that was tried before with the same inputs is read; one that was being trained is
+        trained on.
+
+        Raises:
+            PrunecoreError: with what is wrong.
+        """
+        path = storage.set_path(self.folder, self.name, level)
+        record = path.with_name(f"{path.stem}_probe.json")
+        mark = self._fingerprint(level)
+        probe = _read(record, mark) or Probe(level)
+        if probe.holds is not None:
+            return probe
+        written = self._refitted(path, level, mark)
+        if isinstance(written, LevelError):
+            return _kept(record, mark, replace(probe, holds=False))
+        report = written.report
+        network = in_training(
+            written, copy.deepcopy(self.network), self.job.train, classes_of(self.data)
+        )
+        if probe.refitted is None:
+            judged = judge(network, self.data, self.machine, "val")
+            probe = Probe(
+                level,
+                report["level"]["achieved"],
+                report["after"]["params"],
+                report["after"]["macs"],
+                judged,
+                file=path.name,
+            )
+            holds = self._holds(network, judged)
+            probe = _kept(record, mark, replace(probe, holds=True if holds else None))
+            if holds:
+                return probe
+        return _kept(record, mark, self._trained(probe, path, written, network, mark))
+
+    def _refitted(self, path: Path, level: float, mark: str) -> WrittenSet | LevelError:
+        """The set of a level, pruned now where there is none as yet."""
+        if storage.read_fingerprint(path) == mark:
+            return read_set(path)
+        try:
+            small = pruned(self.network, level, self.images, self.job, self.name)
+        except LevelError as error:
+            return error
+        small.report["fingerprint"] = mark
+        source = with_classes(small.source, self.data)
+        if is_first_process():
+            replace(small, source=source).save(path, force=True)
+        before = {name: tensor.clone() for name, tensor in small.weights.items()}
+        return WrittenSet(path, source, small.report, before, small.model)
+
+    def _trained(
+        self, probe: Probe, path: Path, written: WrittenSet, network: Network, mark: str
+    ) -> Probe:
+        """A probe whose network has been trained, and is written."""
+        folder = self.folder / f"{path.stem}_{CHECKPOINTS}"
+        done = next((s for s in written.report["recovered"] if s["step"] == TRAINED), None)
+        if done is None:
+            trained = fit(network, self.data, folder, mark, self.machine, self.until)
+            done = {
+                "data": self.data.record(),
+                "epochs": len(trained.history),
+                "best_epoch": trained.epoch,
+                "distilled": self.job.train.distillation is not None,
+                "validation": trained.validation,
+            }
+            if is_first_process():
+                write_trained(written, path, done, mark, True)
+        shutil.rmtree(folder, ignore_errors=True)  # what the set holds now
+        holds = self._holds(network, done["validation"])
+        return replace(probe, trained=done["validation"], epochs=done["epochs"], holds=holds)
+
+    def _holds(self, network: Network, judged: Mapping[str, float]) -> bool:
+        value = judged[network.monitored.removeprefix(VALIDATION)]
+        return self.until is not None and is_as_good(network, value, self.until)
+
+    def _fingerprint(self, level: float) -> str:
+        asked = [level, self.until, len(self.images), asked_of_pruning(self.job)]
+        return fingerprint_of("probe", [self.network], self.data, self.job.train, asked)
+
+
+def pruned(network: nn.Module, level: float, images: Tensor, job: Job, name: str) -> PrunedModel:
+    """A smaller network, as the section `pruner` asks for, scored and refitted by these images.
+
+    Raises:
+        LevelError: the level cannot be reached.
+    """
+    pruner = job.config.pruner
+    return prunecore.prune(
+        network,
+        level=level,
+        input_shape=tuple(images.shape[1:]),
+        mode=pruner.mode,
+        target=pruner.target,
+        seed=pruner.seed,
+        limits=pruner.limits,
+        drop=pruner.drop,
+        name=name,
+        calibration=images,
+        recover=pruner.recover,
+        scoring=Scoring(pruner.members, pruner.reduce, pruner.normalize),
+        steps=pruner.steps,
+        latency=pruner.latency,
+        strict=pruner.strict,
+    )
+
+
+def asked_of_pruning(job: Job) -> dict[str, Any]:
+    """What is asked of pruning, but for where the files go."""
+    return {k: v for k, v in asdict(job.config.pruner).items() if k not in _OF_PRUNE}
+
+
+def _read(record: Path, mark: str) -> Probe | None:
+    """What is known of a level that was tried with the same inputs."""
+    if not is_there(record):
+        return None
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        return Probe(**found["probe"]) if found["fingerprint"] == mark else None
+    except (OSError, ValueError, TypeError, KeyError):  # a record that was written by others
+        return None
+
+
+def _kept(record: Path, mark: str, probe: Probe) -> Probe:
+    """A probe that was written down."""
+    if is_first_process():
+        content = {"fingerprint": mark, "probe": asdict(probe)}
+        write(record, (json.dumps(content, indent=2) + "\n").encode())
+    return probe
