@@ -56,8 +56,10 @@ def test_networks_are_exact_at_other_sizes_than_the_one_given(name: str, tmp_pat
         model(torch.rand(2, 3, 64, 64))  # which leaves anchors of this size
     small = prunecore.prune(model, torch.rand(1, 3, 64, 64), level=40, verify=False)
     assert abs(small.report["level"]["achieved"] - 40) < 1
-    uncut = {entry["reason"] for entry in small.report["left_whole"]}
-    assert uncut <= {"it makes a single channel"}
+    head = f"model.{len(model.model) - 1}."  # boxes and their distribution have sizes of their own
+    for entry in small.report["left_whole"]:
+        is_of_head = entry["layer"].startswith(head)
+        assert is_of_head or entry["reason"] == "it makes a single channel", entry
     file = tmp_path / "small_40.py"
     small.save(file)
     assert prunecore.verify(file, model, input_shape=(3, 96, 128)).max_relative_difference <= 1e-9
