@@ -128,6 +128,28 @@ def _tell_probe(probe: Probe) -> None:
     say(f"Level {probe.level:g} {what}.  {'; '.join(amounts)}".rstrip(), err=True)
 
 
+@click.command()
+@click.argument("config", callback=checked(values.read_path))
+@machine
+@path_option("--output", "output", "DIR", "Where the files go.  [default: NETWORK_compared]")
+@click.option("--force", is_flag=True, help="Start anew, and replace what is there.")
+@as_json
+@debug
+def compare(
+    config: Path, output: Path | None, force: bool, as_json: bool, **machine_options: Any
+) -> None:
+    """Tell what knowing a subset's images is worth, at equal size.
+
+    The network of CONFIG is pruned once as it is and once for the subset, then both are trained on
+    that; CONFIG is as for adapt, whose levels are compared at.
+    """
+    from prunecore_train.jobs import compare
+
+    with redirect_stdout(sys.stderr):
+        done = compare.compare(config, output, _machine(**machine_options), force)
+    _show(done, as_json)
+
+
 config_option = path_option(
     "--config", "config", "FILE", "A .yaml file with the sections data and train."
 )
@@ -202,6 +224,8 @@ def _show(done: Done, as_json: bool) -> None:
         return
     if "level" in done.outcome:
         click.echo(f"level: {done.outcome['level']:g} % of {done.outcome['target']}")
+    for row in done.outcome.get("levels", ()):
+        click.echo(_difference(row, done.outcome["metric"]))
     for part in ("unpruned_test", "validation", "test"):
         if part in done.outcome:
             click.echo(f"{part.replace('_', ' ')}: {_amounts(done.outcome[part])}")
@@ -209,6 +233,16 @@ def _show(done: Done, as_json: bool) -> None:
         say("Skipped: done already with the same inputs (--force starts anew).", err=True)
     elif done.written:
         say(f"Wrote {' and '.join(map(str, done.written))}.")
+
+
+def _difference(row: Mapping[str, Any], metric: str) -> str:
+    """What the images of a subset have brought at a level."""
+    scale = 1 if metric == "loss" else 100  # points are percents
+    without, with_them = (scale * row[way]["test"][metric] for way in ("without", "with"))
+    return (
+        f"level {row['level']:g}: {metric} {with_them:.2f} with the subset's images, {without:.2f} "
+        f"without: {with_them - without:+.2f} points"
+    )
 
 
 def _amounts(judged: Mapping[str, float]) -> str:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -23,6 +21,7 @@ from prunecore_train.jobs.outcome import (
     CHECKPOINTS,
     OUTCOME,
     Done,
+    as_json,
     asked_of,
     fingerprint_of,
     finished,
@@ -130,7 +129,7 @@ def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: 
         "probes": [asdict(probe) for probe in probes],
     }
     if is_first_process():
-        write(folder / HISTORY, _json(history))
+        write(folder / HISTORY, as_json(history))
     draw_probes(history, folder / "accuracy.svg")
     if level is None:
         raise _none_holds(job, probes, network, until, folder)
@@ -156,7 +155,7 @@ def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: 
     if is_first_process():
         parts = [{name: written.weights[name] for name in names} for names in written.shards]
         storage.save_set(path, written.source, parts, written.report, force=True)
-        write(folder / OUTCOME, _json(outcome))
+        write(folder / OUTCOME, as_json(outcome))
     return Done(outcome, (path, folder / OUTCOME))
 
 
@@ -194,7 +193,3 @@ def _none_holds(
         f"{until:.4f}{came and '; ' + came}. What was tried is in {shown(folder)}.\n"
         "Give adapt: a tolerance such as 0.01, a smaller lower, or train: more epochs."
     )
-
-
-def _json(content: Any) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()

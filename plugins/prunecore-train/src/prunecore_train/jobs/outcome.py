@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +37,11 @@ class Done:
 
     outcome: dict[str, Any]
     written: tuple[Path, ...] = ()
+
+
+def as_json(content: Mapping[str, Any]) -> bytes:
+    """The text of a file."""
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def write(file: Path, content: bytes) -> None:

@@ -20,7 +20,13 @@ from prunecore_train.config import Job
 from prunecore_train.images.data import Data
 from prunecore_train.jobs.heads import with_classes
 from prunecore_train.jobs.networks import classes_of, in_training
-from prunecore_train.jobs.outcome import CHECKPOINTS, fingerprint_of, is_first_process, write
+from prunecore_train.jobs.outcome import (
+    CHECKPOINTS,
+    as_json,
+    fingerprint_of,
+    is_first_process,
+    write,
+)
 from prunecore_train.jobs.sets import TRAINED, WrittenSet, read_set, write_trained
 from prunecore_train.training.network import VALIDATION, Network
 from prunecore_train.training.trainer import Machine, fit, is_as_good, judge
@@ -73,7 +79,7 @@ class Prober:
     """Tries levels of a network.
 
     Attributes:
-        network: the unpruned one, which teaches the smaller ones as well.
+        network: the unpruned one.
         images: for scores and refits.
         job: what was asked for.
         data: the images of the subset.
@@ -81,6 +87,7 @@ class Prober:
         folder: where all that is tried is kept.
         name: of the written networks.
         until: what the validation part has to say; `None` to train for the whole budget.
+        teacher: of the smaller networks, where it is not the unpruned one.
     """
 
     network: nn.Module
@@ -91,6 +98,7 @@ class Prober:
     folder: Path
     name: str
     until: float | None = None
+    teacher: nn.Module | None = None
 
     def try_level(self, level: float) -> Probe:
         """Prune, refit, and train where what is left does not hold.
@@ -112,7 +120,10 @@ class Prober:
             return _kept(record, mark, replace(probe, holds=False))
         report = written.report
         network = in_training(
-            written, copy.deepcopy(self.network), self.job.train, classes_of(self.data)
+            written,
+            copy.deepcopy(self.teacher or self.network),
+            self.job.train,
+            classes_of(self.data),
         )
         if probe.refitted is None:
             judged = judge(network, self.data, self.machine, "val")
@@ -172,7 +183,8 @@ class Prober:
 
     def _fingerprint(self, level: float) -> str:
         asked = [level, self.until, len(self.images), asked_of_pruning(self.job)]
-        return fingerprint_of("probe", [self.network], self.data, self.job.train, asked)
+        networks = [self.network, *([self.teacher] if self.teacher else [])]
+        return fingerprint_of("probe", networks, self.data, self.job.train, asked)
 
 
 def pruned(network: nn.Module, level: float, images: Tensor, job: Job, name: str) -> PrunedModel:
@@ -221,5 +233,5 @@ def _kept(record: Path, mark: str, probe: Probe) -> Probe:
     """A probe that was written down."""
     if is_first_process():
         content = {"fingerprint": mark, "probe": asdict(probe)}
-        write(record, (json.dumps(content, indent=2) + "\n").encode())
+        write(record, as_json(content))
     return probe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from prunecore_train.jobs.outcome import (
     CHECKPOINTS,
     OUTCOME,
     Done,
+    as_json,
     asked_of,
     fingerprint_of,
     finished,
@@ -72,7 +72,7 @@ def train(file: Path, output: Path | None, machine: Machine, force: bool) -> Don
     written = folder / f"{name}.safetensors", folder / OUTCOME
     if is_first_process():
         write(written[0], save(plain_weights(model)))
-        write(written[1], (json.dumps(outcome, indent=2) + "\n").encode())
+        write(written[1], as_json(outcome))
     return Done(outcome, written)
 
 
@@ -120,7 +120,7 @@ def finetune(
     if is_first_process():
         kept = ("data", "epochs", "best_epoch", "distilled", "validation")
         write_trained(written, path, {key: outcome[key] for key in kept}, mark, force or is_ours)
-        write(folder / OUTCOME, (json.dumps(outcome, indent=2) + "\n").encode())
+        write(folder / OUTCOME, as_json(outcome))
     return Done(outcome, (path, folder / OUTCOME))
 
 
