@@ -101,19 +101,7 @@ def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: 
             shutil.rmtree(folder / name, ignore_errors=True)
     if (done := finished(folder, mark, force)) is not None:
         return Done(done)
-    unpruned = finetuned(subject, job, folder / _TUNED, machine)
-    network = Network(subject.network, job.train, classes_of(data))
-    until = _least(network, unpruned, job.adapt.tolerance)
-    prober = Prober(
-        subject.network,
-        subject.images,
-        job,
-        data,
-        machine,
-        folder / _PROBES,
-        subject.name,
-        until,
-    )
+    prober, network, unpruned = prober_of(job, subject, folder, machine)
     probes: list[Probe] = []
 
     def holds(level: float) -> bool:
@@ -125,14 +113,14 @@ def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: 
     history = {
         "metric": network.monitored.removeprefix(VALIDATION),
         "unpruned": unpruned,
-        "asked": until,
+        "asked": prober.until,
         "probes": [asdict(probe) for probe in probes],
     }
     if is_first_process():
         write(folder / HISTORY, as_json(history))
     draw_probes(history, folder / "accuracy.svg")
     if level is None:
-        raise _none_holds(job, probes, network, until, folder)
+        raise _none_holds(job, probes, network, prober.until, folder)
     winner = next(probe for probe in probes if probe.level == level)
     written = read_set(folder / _PROBES / str(winner.file))
     smaller = Network(written.network, job.train, classes_of(data))
@@ -159,6 +147,29 @@ def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: 
     return Done(outcome, (path, folder / OUTCOME))
 
 
+def prober_of(
+    job: Job, subject: Subject, folder: Path, machine: Machine
+) -> tuple[Prober, Network, dict[str, float]]:
+    """Train the unpruned network on the subset, and make what tries its levels.
+
+    Returns:
+        The prober, the unpruned network, and what the validation part says of that.
+    """
+    unpruned = finetuned(subject, job, folder / _TUNED, machine)
+    network = Network(subject.network, job.train, classes_of(subject.data))
+    prober = Prober(
+        subject.network,
+        subject.images,
+        job,
+        subject.data,
+        machine,
+        folder / _PROBES,
+        subject.name,
+        _least(network, unpruned, job.adapt.tolerance),
+    )
+    return prober, network, unpruned
+
+
 def finetuned(subject: Subject, job: Job, folder: Path, machine: Machine) -> dict[str, float]:
     """Train the unpruned network on the subset; what the validation part then says.
 
@@ -183,13 +194,13 @@ def _least(network: Network, unpruned: dict[str, float], tolerance: float) -> fl
 
 
 def _none_holds(
-    job: Job, probes: list[Probe], network: Network, until: float, folder: Path
+    job: Job, probes: list[Probe], network: Network, asked: float | None, folder: Path
 ) -> PrunecoreError:
     name = network.monitored.removeprefix(VALIDATION)
     last = probes[-1]
     came = f"level {last.level:g} came to {last.validation[name]:.4f}" if last.validation else ""
     return PrunecoreError(
         f"No level from {job.adapt.lower:g} to {job.adapt.upper:g} keeps the {name} at "
-        f"{until:.4f}{came and '; ' + came}. What was tried is in {shown(folder)}.\n"
+        f"{asked:.4f}{came and '; ' + came}. What was tried is in {shown(folder)}.\n"
         "Give adapt: a tolerance such as 0.01, a smaller lower, or train: more epochs."
     )
