@@ -51,12 +51,14 @@ class Subject:
         network: as it was loaded; where that is asked for, with the outputs of the subset alone.
         data: the images.
         images: of these, the ones for scores and refits.
+        source: the text of the network's file, where that is made here.
     """
 
     name: str
     network: nn.Module
     data: Data
     images: Tensor
+    source: str | None = None
 
 
 def subject_of(file: Path, job: Job) -> Subject:
@@ -71,10 +73,11 @@ def subject_of(file: Path, job: Job) -> Subject:
     network = network_of(model, job.train.seed)
     data = Data(job.data)
     data.renumbered = has_head_of(network, data, job.train)
-    if job.adapt.shrink_head and data.count > len(data.kept):
-        network = shrunk(network, data)
     name = job.config.pruner.net_name or models.factory_name(model.name)
-    return Subject(name, network, data, data.images(job.adapt.images))
+    source = None
+    if job.adapt.shrink_head and data.count > len(data.kept):
+        source, network = shrunk(network, data, name)
+    return Subject(name, network, data, data.images(job.adapt.images), source)
 
 
 def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: Tell) -> Done:
@@ -173,18 +176,22 @@ def prober_of(
 def finetuned(subject: Subject, job: Job, folder: Path, machine: Machine) -> dict[str, float]:
     """Train the unpruned network on the subset; what the validation part then says.
 
-    Its weights are those of its best epoch, and lie in the folder.
+    Its weights, those of its best epoch, lie in the folder; its file, too, where that is made here.
     """
     data, network = subject.data, subject.network
+    file = folder / f"{subject.name}.py"
+    if subject.source is not None and is_first_process():
+        write(file, subject.source.encode())
     config = replace(job.train, epochs=max(1, job.adapt.finetune_epochs), distillation=None)
     module = Network(network, config, classes_of(data))
-    if not job.adapt.finetune_epochs:
-        return judge(module, data, machine, "val")
-    mark = fingerprint_of("finetune for adapt", [network], data, config)
-    trained = fit(module, data, folder / CHECKPOINTS, mark, machine)
+    if job.adapt.finetune_epochs:
+        mark = fingerprint_of("finetune for adapt", [network], data, config)
+        validation = fit(module, data, folder / CHECKPOINTS, mark, machine).validation
+    else:
+        validation = judge(module, data, machine, "val")
     if is_first_process():
-        write(folder / f"{subject.name}.safetensors", save(plain_weights(network)))
-    return trained.validation
+        write(file.with_suffix(".safetensors"), save(plain_weights(network)))
+    return validation
 
 
 def _least(network: Network, unpruned: dict[str, float], tolerance: float) -> float:

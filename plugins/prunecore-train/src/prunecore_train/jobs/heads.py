@@ -19,15 +19,19 @@ CLASSES = {{
 """
 
 
-def shrunk(network: nn.Module, data: Data) -> nn.Module:
+def shrunk(network: nn.Module, data: Data, name: str) -> tuple[str, nn.Module]:
     """A network with the outputs of the kept classes alone; labels then count these.
+
+    Returns:
+        The text of its file, and the network.
 
     Raises:
         PrunecoreError: its outputs cannot be parted.
     """
     traced = prunecore.trace(network, data.images(1))
     data.renumbered = True
-    return with_outputs(traced, data.kept, len(data.source.classes))
+    source, smaller = with_outputs(traced, data.kept, len(data.source.classes), name)
+    return with_classes(source, data), smaller
 
 
 def with_classes(source: str, data: Data) -> str:
