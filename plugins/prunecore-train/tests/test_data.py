@@ -285,3 +285,15 @@ def test_what_is_wrong_is_said(data: dict[str, Any], says: str, folder: Path) ->
     assert says in str(raised.value)
     assert str(raised.value).count("\n") <= 1
     assert sorted(path.name for path in folder.iterdir()) == ["net.py", "own.py"]
+
+
+def test_the_parts_of_a_class_are_the_same_in_each_subset() -> None:
+    whole, some = (
+        Data(DataConfig(name="digits")),
+        Data(DataConfig(name="digits", sub_classes=(3, 7))),
+    )
+    labels = whole.source.labels["train"]
+    for part, (_, places) in some.places.items():
+        of_all = whole.places[part][1]
+        kept = of_all[torch.isin(labels[of_all], torch.tensor([3, 7]))]
+        assert torch.equal(places, kept)

@@ -124,8 +124,8 @@ def _tell_probe(probe: Probe) -> None:
         for stage, judged in (("refitted:", probe.refitted), ("trained:", probe.trained))
         if judged is not None
     ]
-    what = "holds" if probe.holds else "does not hold" if amounts else "cannot be reached"
-    say(f"Level {probe.level:g} {what}.  {'; '.join(amounts)}".rstrip(), err=True)
+    what = "holds" if probe.holds else "does not hold"
+    say(f"Level {probe.level:g} {what}: {probe.reason or '; '.join(amounts)}", err=True)
 
 
 @click.command()

@@ -256,10 +256,14 @@ def _parted(source: Source, kept: list[int], config: DataConfig) -> dict[str, tu
 
 
 def _drawn(labels: Tensor, share: float, seed: int) -> Tensor:
-    """Which images a share takes, of each class as many: one at least, and never all."""
-    generator = torch.Generator().manual_seed(seed)
+    """Which images a share takes, of each class as many: one at least, and never all.
+
+    Those of a class are the same whatever other classes there are: a network that was trained on
+    all of them has seen none of a subset's test part.
+    """
     taken = torch.zeros(len(labels), dtype=torch.bool)
     for label in torch.unique(labels):
+        generator = torch.Generator().manual_seed(mixed(seed, int(label)))
         (places,) = (labels == label).nonzero(as_tuple=True)
         wanted = min(max(1, round(share * len(places))), len(places) - 1)
         taken[places[torch.randperm(len(places), generator=generator)[:wanted]]] = True

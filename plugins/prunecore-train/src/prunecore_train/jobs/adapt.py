@@ -205,9 +205,9 @@ def _none_holds(
 ) -> PrunecoreError:
     name = network.monitored.removeprefix(VALIDATION)
     last = probes[-1]
-    came = f"level {last.level:g} came to {last.validation[name]:.4f}" if last.validation else ""
+    came = f"came to {last.validation[name]:.4f}" if last.validation else "cannot be reached"
     return PrunecoreError(
         f"No level from {job.adapt.lower:g} to {job.adapt.upper:g} keeps the {name} at "
-        f"{asked:.4f}{came and '; ' + came}. What was tried is in {shown(folder)}.\n"
+        f"{asked:.4f}; level {last.level:g} {came}. What was tried is in {shown(folder)}.\n"
         "Give adapt: a tolerance such as 0.01, a smaller lower, or train: more epochs."
     )

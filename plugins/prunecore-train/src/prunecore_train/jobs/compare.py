@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -11,9 +10,9 @@ from typing import Any
 
 from prunecore import PrunecoreError, UsageError
 from prunecore.escaping import shown
-from prunecore_train.config import read_job
+from prunecore_train.config import Job, read_job
 from prunecore_train.images.data import Data
-from prunecore_train.jobs.adapt import finetuned, subject_of
+from prunecore_train.jobs.adapt import Subject, finetuned, subject_of
 from prunecore_train.jobs.networks import classes_of
 from prunecore_train.jobs.outcome import (
     OUTCOME,
@@ -35,12 +34,12 @@ WAYS = ("without", "with")
 
 
 def compare(file: Path, output: Path | None, machine: Machine, force: bool) -> Done:
-    """Prune a network once without and once with what a subset's images say of it.
+    """Prune a network for a subset of its classes, and as if the subset were not known.
 
-    Without them it is pruned as it is given, scored and refitted by images of all classes; with
-    them it is trained on the subset first, and scored and refitted by that's. Then both are trained
-    on the subset, taught by the unpruned network that was trained on it, so that both have seen it
-    for as many epochs.
+    For the subset it is trained on that first, scored and refitted by its images, and trained on
+    them. Without, the same is done with images of all classes, but for the training before: the
+    network as it is given knows them. Both are judged by the subset's test part, as Rajagopal and
+    Bouganis do in "Now that I can see, I can improve", 2020, arXiv 2006.08554.
 
     Args:
         file: the configuration.
@@ -67,23 +66,14 @@ def compare(file: Path, output: Path | None, machine: Machine, force: bool) -> D
             shutil.rmtree(folder / name, ignore_errors=True)
     if (done := finished(folder, mark, force)) is not None:
         return Done(done)
-    given = copy.deepcopy(subject.network)
+    of_all = _without_subset(file, job)
     unpruned = finetuned(subject, job, folder / _TUNED, machine)
-    longer = replace(job.train, epochs=job.train.epochs + job.adapt.finetune_epochs)
-    of_all = Data(replace(job.data, sub_classes=(), subset_name=None)).images(job.adapt.images)
-    with_them = Prober(
-        subject.network, subject.images, job, data, machine, folder / WAYS[1], subject.name
-    )
-    without = replace(
-        with_them,
-        network=given,
-        images=of_all,
-        job=replace(job, train=longer),
-        folder=folder / WAYS[0],
-        teacher=subject.network,
-    )
+    ways = {
+        "without": (_prober(of_all, job, folder / "without", machine), Data(job.data)),
+        "with": (_prober(subject, job, folder / "with", machine), data),
+    }
     network = Network(subject.network, job.train, classes_of(data))
-    rows = [_compared({"without": without, "with": with_them}, level) for level in job.adapt.levels]
+    rows = [_compared(ways, level) for level in job.adapt.levels]
     outcome = {
         "command": "compare",
         "schema": 1,
@@ -103,17 +93,27 @@ def compare(file: Path, output: Path | None, machine: Machine, force: bool) -> D
     return Done(outcome, (folder / OUTCOME,))
 
 
-def _compared(probers: Mapping[str, Prober], level: float) -> dict[str, Any]:
-    """What came of a level both ways."""
+def _without_subset(file: Path, job: Job) -> Subject:
+    """The network as it is given, and images of all classes."""
+    data = replace(job.data, sub_classes=(), subset_name=None)
+    return subject_of(file, replace(job, data=data, adapt=replace(job.adapt, shrink_head=False)))
+
+
+def _prober(subject: Subject, job: Job, folder: Path, machine: Machine) -> Prober:
+    return Prober(subject.network, subject.images, job, subject.data, machine, folder, subject.name)
+
+
+def _compared(ways: Mapping[str, tuple[Prober, Data]], level: float) -> dict[str, Any]:
+    """What came of a level each way; the data has the test part."""
     row: dict[str, Any] = {"level": level}
-    for way, prober in probers.items():
+    for way, (prober, data) in ways.items():
         probe = prober.try_level(level)
         if probe.file is None:
             raise PrunecoreError(
-                f"Level {level:g} cannot be reached {way} the subset's images.\n"
-                "Give adapt: levels that can be, or limits that let more go."
+                f"{way.capitalize()} the subset's images: {probe.reason}\n"
+                "Give adapt: levels that can be reached, or limits that let more go."
             )
         smaller = read_set(prober.folder / probe.file).network
-        network = Network(smaller, prober.job.train, classes_of(prober.data))
-        row[way] = {**asdict(probe), "test": judge(network, prober.data, prober.machine)}
+        network = Network(smaller, prober.job.train, classes_of(data))
+        row[way] = {**asdict(probe), "test": judge(network, data, prober.machine)}
     return row

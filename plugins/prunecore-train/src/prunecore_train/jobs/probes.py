@@ -56,6 +56,7 @@ class Probe:
         epochs: how many were trained.
         holds: whether the level keeps what was asked for.
         file: the written network's, in the folder of probes.
+        reason: why it cannot be reached.
     """
 
     level: float
@@ -67,6 +68,7 @@ class Probe:
     epochs: int = 0
     holds: bool | None = None
     file: str | None = None
+    reason: str | None = None
 
     @property
     def validation(self) -> Mapping[str, float] | None:
@@ -79,7 +81,7 @@ class Prober:
     """Tries levels of a network.
 
     Attributes:
-        network: the unpruned one.
+        network: the unpruned one, which teaches the smaller ones as well.
         images: for scores and refits.
         job: what was asked for.
         data: the images of the subset.
@@ -87,7 +89,6 @@ class Prober:
         folder: where all that is tried is kept.
         name: of the written networks.
         until: what the validation part has to say; `None` to train for the whole budget.
-        teacher: of the smaller networks, where it is not the unpruned one.
     """
 
     network: nn.Module
@@ -98,7 +99,6 @@ class Prober:
     folder: Path
     name: str
     until: float | None = None
-    teacher: nn.Module | None = None
 
     def try_level(self, level: float) -> Probe:
         """Prune, refit, and train where what is left does not hold.
@@ -117,11 +117,13 @@ class Prober:
             return probe
         written = self._refitted(path, level, mark)
         if isinstance(written, LevelError):
-            return _kept(record, mark, replace(probe, holds=False))
+            return _kept(
+                record, mark, replace(probe, holds=False, reason=str(written).splitlines()[0])
+            )
         report = written.report
         network = in_training(
             written,
-            copy.deepcopy(self.teacher or self.network),
+            copy.deepcopy(self.network),
             self.job.train,
             classes_of(self.data),
         )
@@ -183,8 +185,7 @@ class Prober:
 
     def _fingerprint(self, level: float) -> str:
         asked = [level, self.until, len(self.images), asked_of_pruning(self.job)]
-        networks = [self.network, *([self.teacher] if self.teacher else [])]
-        return fingerprint_of("probe", networks, self.data, self.job.train, asked)
+        return fingerprint_of("probe", [self.network], self.data, self.job.train, asked)
 
 
 def pruned(network: nn.Module, level: float, images: Tensor, job: Job, name: str) -> PrunedModel:
