@@ -27,6 +27,7 @@ FAMILIES = {
     "yolo": ["sequential"],
     "onnx": ["sequential"],
     "train": ["sequential"],
+    "sweep": ["sequential", "train"],
 }
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
@@ -150,7 +151,7 @@ def minimums(session: nox.Session) -> None:
 
 
 @nox.session
-def sweep(session: nox.Session) -> None:
+def slow(session: nox.Session) -> None:
     """Run the tests that take too long for every day."""
     install(session, list(FAMILIES), "test")
     run_tests(session, "-m=slow")
@@ -236,6 +237,13 @@ def quality(session: nox.Session) -> None:
     """Measure accuracy after pruning, side by side with Torch-Pruning, and write its tables."""
     install(session, list(FAMILIES), "demo", "bench")
     session.run("python", "benchmarks/accuracy/quality.py", *(session.posargs or ["--write"]))
+
+
+@nox.session
+def adaptation(session: nox.Session) -> None:
+    """Measure `adapt` and `compare` on subsets beside a full sweep, and write their table."""
+    install(session, list(FAMILIES), "demo")
+    session.run("python", "benchmarks/accuracy/adaptation.py", *(session.posargs or ["--write"]))
 
 
 @nox.session

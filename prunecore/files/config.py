@@ -170,7 +170,7 @@ def read_config(file: Path, others: Mapping[str, Mapping[str, Reader]] | None = 
     """
     raw = _read_ini(file) if file.suffix == ".ini" else _read_yaml(file)
     where = shown(file)
-    model = ModelConfig(**_section(raw.pop("model", None), _MODEL, f"{where}: model"))
+    model = read_model(raw.pop("model", None), file, "model")
     pruner = PrunerConfig(**_section(raw.pop("pruner", None), _PRUNER, f"{where}: pruner"))
     images = _section(raw.pop("calibration", None), _CALIBRATION, f"{where}: calibration")
     sections = {
@@ -180,8 +180,6 @@ def read_config(file: Path, others: Mapping[str, Mapping[str, Reader]] | None = 
     known = ("model", "pruner", "calibration", *sections)
     top = _section(raw, {"dataset": values.read_folder_name}, where, known)
     folder = file.parent
-    with _named(f"{where}: model"):
-        values.check_inputs(model.input_shape, model.inputs)
     if images and "images" not in images:
         raise UsageError(
             f"{where}: calibration: images are missing.\n"
@@ -189,17 +187,34 @@ def read_config(file: Path, others: Mapping[str, Mapping[str, Reader]] | None = 
         )
     if images and ":" not in images["images"]:
         images["images"] = str(folder / images["images"])
-    name = model.name
-    if name and name.rpartition(":")[0].endswith(".py"):
-        name = str(folder / name)
-    weights = model.weights and folder / model.weights
     return Config(
-        replace(model, name=name, weights=weights),
+        model,
         top.get("dataset"),
         replace(pruner, project_dir=folder / pruner.project_dir),
         Calibration(**images) if images else None,
         {name: _from_folder(section, folder) for name, section in sections.items()},
     )
+
+
+def read_model(raw: object, file: Path, where: str) -> ModelConfig:
+    """Read what the section `model` has, or another place that names a network.
+
+    Args:
+        raw: the keys and values.
+        file: that they are from; relative paths start at its folder.
+        where: they stand in it.
+
+    Raises:
+        UsageError: there is a key or value that makes no sense.
+    """
+    where, folder = f"{shown(file)}: {where}", file.parent
+    model = ModelConfig(**_section(raw, _MODEL, where))
+    with _named(where):
+        values.check_inputs(model.input_shape, model.inputs)
+    name = model.name
+    if name and name.rpartition(":")[0].endswith(".py"):
+        name = str(folder / name)
+    return replace(model, name=name, weights=model.weights and folder / model.weights)
 
 
 def _from_folder(section: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -154,13 +154,17 @@ class Job:
     adapt: AdaptConfig
 
 
-def read_job(file: Path) -> Job:
+def read_job(file: Path, others: Mapping[str, Mapping[str, Reader]] | None = None) -> Job:
     """Read a configuration with the sections `data`, `train` and `adapt`.
+
+    Args:
+        file: the configuration.
+        others: further sections, as for `prunecore.files.config.read_config`.
 
     Raises:
         UsageError: it cannot be read, names no data, or its bounds contradict each other.
     """
-    config = read_config(file, {"data": _DATA, "train": _TRAIN, "adapt": _ADAPT})
+    config = read_config(file, {"data": _DATA, "train": _TRAIN, "adapt": _ADAPT, **(others or {})})
     data, train = DataConfig(**config.others["data"]), TrainConfig(**config.others["train"])
     adapt = AdaptConfig(**config.others["adapt"])
     if not adapt.lower <= adapt.upper:
@@ -191,7 +195,9 @@ def plain_name(name: str) -> str:
     return f"{Path(place).name}:{function}" if colon and place.endswith(".py") else name
 
 
-def _count(least: int) -> Callable[[object], int]:
+def read_count(least: int) -> Callable[[object], int]:
+    """What reads a whole number from the least one on."""
+
     def read(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
             raise UsageError(
@@ -216,7 +222,8 @@ def _share(value: object) -> float:
     return float(value)
 
 
-def _classes(value: object) -> tuple[str | int, ...]:
+def read_classes(value: object) -> tuple[str | int, ...]:
+    """Classes by name or number: one, or a list of them; each once."""
     found = tuple(value) if isinstance(value, list | tuple) else (value,)
     for item in found:
         if isinstance(item, bool) or not isinstance(item, str | int):
@@ -293,23 +300,23 @@ _DATA: dict[str, Reader] = {
     "size": values.read_size,
     "mean": values.read_numbers,
     "std": values.read_numbers,
-    "sub_classes": _classes,
+    "sub_classes": read_classes,
     "subset_name": values.read_folder_name,
     "validation": _share,
     "test": _share,
     "seed": values.read_seed,
-    "batch_size": _count(1),
-    "workers": _count(0),
+    "batch_size": read_count(1),
+    "workers": read_count(0),
 }
 
 
 _TRAIN: dict[str, Reader] = {
-    "epochs": _count(1),
+    "epochs": read_count(1),
     "optimizer": _one_of("optimizer", "SGD", "AdamW"),
     "schedule": _one_of("schedule", "cosine", "step", "explicit", "none"),
     "loss": _named,
     "metrics": _names,
-    "patience": _count(1),
+    "patience": read_count(1),
     "seed": values.read_seed,
     "output": values.read_path,
     "distillation": _distillation,
@@ -321,7 +328,7 @@ _ADAPT: dict[str, Reader] = {
     "upper": values.read_level,
     "step": values.read_level,
     "tolerance": _tolerance,
-    "finetune_epochs": _count(0),
+    "finetune_epochs": read_count(0),
     "images": values.read_image_count,
     "shrink_head": values.read_switch,
     "levels": values.read_levels,

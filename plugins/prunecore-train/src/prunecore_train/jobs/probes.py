@@ -52,7 +52,7 @@ class Probe:
         params: how many parameters are left.
         macs: likewise, multiply-accumulates.
         refitted: what the validation part says before training.
-        trained: and after it; `None` where there was none.
+        trained: and after it; `None` where there was none, or it brought nothing.
         epochs: how many were trained.
         holds: whether the level keeps what was asked for.
         file: the written network's, in the folder of probes.
@@ -89,6 +89,7 @@ class Prober:
         folder: where all that is tried is kept.
         name: of the written networks.
         until: what the validation part has to say; `None` to train for the whole budget.
+        trains: whether what does not hold is trained.
     """
 
     network: nn.Module
@@ -99,6 +100,7 @@ class Prober:
     folder: Path
     name: str
     until: float | None = None
+    trains: bool = True
 
     def try_level(self, level: float) -> Probe:
         """Prune, refit, and train where what is left does not hold.
@@ -138,8 +140,9 @@ class Prober:
                 file=path.name,
             )
             holds = self._holds(network, judged)
-            probe = _kept(record, mark, replace(probe, holds=True if holds else None))
-            if holds:
+            is_done = holds or not self.trains
+            probe = _kept(record, mark, replace(probe, holds=holds if is_done else None))
+            if is_done:
                 return probe
         return _kept(record, mark, self._trained(probe, path, written, network, mark))
 
@@ -173,18 +176,27 @@ class Prober:
                 "distilled": self.job.train.distillation is not None,
                 "validation": trained.validation,
             }
+            if not self._is_better(network, done["validation"], probe.refitted or {}):
+                return replace(probe, epochs=done["epochs"], holds=False)
             if is_first_process():
                 write_trained(written, path, done, mark, True)
         shutil.rmtree(folder, ignore_errors=True)  # what the set holds now
         holds = self._holds(network, done["validation"])
         return replace(probe, trained=done["validation"], epochs=done["epochs"], holds=holds)
 
+    def _is_better(
+        self, network: Network, judged: Mapping[str, float], before: Mapping[str, float]
+    ) -> bool:
+        """True if training has brought something; else the refitted weights stay."""
+        name = network.monitored.removeprefix(VALIDATION)
+        return not is_as_good(network, before[name], judged[name])
+
     def _holds(self, network: Network, judged: Mapping[str, float]) -> bool:
         value = judged[network.monitored.removeprefix(VALIDATION)]
         return self.until is not None and is_as_good(network, value, self.until)
 
     def _fingerprint(self, level: float) -> str:
-        asked = [level, self.until, len(self.images), asked_of_pruning(self.job)]
+        asked = [level, self.until, self.trains, len(self.images), asked_of_pruning(self.job)]
         return fingerprint_of("probe", [self.network], self.data, self.job.train, asked)
 
 

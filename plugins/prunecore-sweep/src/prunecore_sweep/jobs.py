@@ -1,0 +1,85 @@
+"""A sweep: its cells run on Ray, each row kept as it comes, then one table and one picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prunecore.files.paths import is_there
+from prunecore_sweep import cluster, table
+from prunecore_sweep.cells import Row, fingerprint_of
+from prunecore_sweep.config import Cell, read_sweep
+from prunecore_train.jobs.outcome import as_json, write
+
+Tell = Callable[[int, int, Row], object]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What came of a sweep.
+
+    Attributes:
+        rows: of the table, in the order of the cells.
+        resumed: how many cells were done before.
+        written: the table as CSV and as Parquet, and the picture.
+    """
+
+    rows: list[Row]
+    resumed: int
+    written: tuple[Path, ...]
+
+
+def sweep(file: Path, output: Path | None, address: str | None, force: bool, tell: Tell) -> Swept:
+    """Run the cells of a configuration that are not done yet, and write the table of all.
+
+    Args:
+        file: the configuration.
+        output: the folder of what is written, in place of the configuration's.
+        address: of a Ray cluster; `None` for one on this machine, which ends with the sweep.
+        force: whether cells that are done are done again.
+        tell: called after each cell with how many are done, how many there are, and its row.
+
+    Raises:
+        PrunecoreError: with what is wrong; cells that fail are told in their rows instead.
+    """
+    config, cells = read_sweep(file)
+    folder = output or config.output or Path("sweep")
+    asked = {"train": config.train, "latency": config.latency}
+    marks = {cell.name: fingerprint_of(cell, asked) for cell in cells}
+    rows: dict[str, Row] = {}
+    for cell in () if force else cells:
+        known = _read(_record(folder, cell), marks[cell.name])
+        if known is not None:
+            rows[cell.name] = known
+    resumed = len(rows)
+
+    def done(cell: Cell, row: Row) -> None:
+        rows[cell.name] = row
+        content = {"fingerprint": marks[cell.name], "row": row}
+        write(_record(folder, cell), as_json(content))
+        tell(len(rows), len(cells), row)
+
+    left = [cell for cell in cells if cell.name not in rows]
+    if left:
+        cluster.run(left, config, folder.absolute(), file.absolute(), address, done)
+    ordered = [rows[cell.name] for cell in cells]
+    return Swept(ordered, resumed, table.write_all(ordered, folder))
+
+
+def _record(folder: Path, cell: Cell) -> Path:
+    return folder / "cells" / f"{cell.name}.json"
+
+
+def _read(record: Path, mark: str) -> Row | None:
+    """The row of a cell that was done with the same inputs; one that failed is run again."""
+    if not is_there(record):
+        return None
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+        is_done = found["fingerprint"] == mark and found["row"]["status"] == "done"
+    except (OSError, ValueError, TypeError, KeyError):  # a record that was written by others
+        return None
+    row: Row = found["row"]
+    return row if is_done else None

@@ -1,0 +1,114 @@
+"""Cells run on a real Ray, survive the loss of a worker, and are never done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import csv, parquet
+from ray.cluster_utils import Cluster
+
+from prunecore_sweep import jobs
+
+
+def told(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows without what depends on the clock."""
+    clocked = ("seconds", "latency ms", "latency spread")
+    return [{k: v for k, v in row.items() if k not in clocked} for row in rows]
+
+
+def test_a_table_and_a_picture_come_of_it_and_nothing_is_done_again(
+    job: Any, run: Any, folder: Path
+) -> None:
+    file = job(
+        sweep={
+            "levels": [40, 99.9],
+            "modes": ["random-weighted", "magnitude"],
+            "latency": "eager",
+        },
+        data={"sub_classes": [1, 4, 7], "subset_name": "some"},
+    )
+    first = run("sweep", file, "--json", exit_code=1)
+    rows = json.loads(first.stdout)
+    assert [row["status"] for row in rows] == ["done", "done", "failed", "failed"]
+    assert all("cannot be reached" in row["error"] for row in rows[2:])
+    assert all(row["latency ms"] > 0 for row in rows[:2])
+    assert rows[0]["achieved"] == pytest.approx(40, abs=2)
+    assert 0 <= rows[0]["test top-1"] <= 1
+    table = csv.read_csv(folder / "sweep/sweep.csv")
+    assert table.num_rows == 4
+    same = parquet.read_table(folder / "sweep/sweep.parquet").to_pylist()
+    assert [{k: v for k, v in row.items() if v is not None} for row in same] == [
+        {k: v for k, v in row.items() if v is not None} for row in rows
+    ]
+    assert "mean over seeds" in (folder / "sweep/sweep.svg").read_text()
+    assert (folder / "sweep" / rows[0]["file"]).is_file()
+    again = run("sweep", file, exit_code=1)  # those that failed are tried again
+    assert again.stdout.splitlines()[0] == "4 cells, 2 of them failed, 2 of them done before."
+    assert [line.split(":")[0] for line in again.stderr.splitlines()[:2]] == ["3 of 4", "4 of 4"]
+
+
+def test_a_lost_worker_s_cells_are_run_by_another(job: Any, folder: Path) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        cluster.wait_for_nodes()
+        file = job(sweep={"levels": [20, 30, 40, 50, 60, 70], "retries": 3})
+        lost: list[str] = []
+
+        def tell(done: int, total: int, row: dict[str, Any]) -> None:
+            if not lost:
+                lost.append(row["cell"])
+                cluster.remove_node(nodes[0], allow_graceful=False)
+
+        swept = jobs.sweep(file, None, cluster.address, False, tell)
+    finally:
+        cluster.shutdown()
+    assert lost
+    assert [row["status"] for row in swept.rows] == ["done"] * 6
+    assert [row["level"] for row in swept.rows] == [20, 30, 40, 50, 60, 70]
+
+
+def test_a_killed_sweep_goes_on_to_the_same_table(job: Any, folder: Path) -> None:
+    file = job(sweep={"levels": [20, 40, 60, 80]})
+    whole = jobs.sweep(file, folder / "whole", None, False, lambda *_: None)
+    command = [sys.executable, "-m", "prunecore", "sweep", str(file), "--output", "part"]
+    process = subprocess.Popen(command, cwd=folder, start_new_session=True)
+    try:
+        while not list((folder / "part/cells").glob("*.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    seen: list[str] = []
+    resumed = jobs.sweep(
+        file, folder / "part", None, False, lambda done, total, row: seen.append(row["cell"])
+    )
+    assert resumed.resumed >= 1
+    assert len(seen) == 4 - resumed.resumed
+    assert told(resumed.rows) == told(whole.rows)
+    for row in whole.rows:
+        assert (folder / "part" / row["file"]).read_bytes() == (
+            folder / "whole" / row["file"]
+        ).read_bytes()
+
+
+def test_a_cell_that_no_node_can_run_is_refused(job: Any, run: Any) -> None:
+    error = run("sweep", job(sweep={"gpus": 64}), exit_code=2).stderr
+    assert "no node has more than" in error
+
+
+def test_what_a_network_raises_ends_its_cell_alone(job: Any, run: Any, folder: Path) -> None:
+    (folder / "broken.py").write_text("def broken():\n    raise RuntimeError('no such thing')\n")
+    file = job(sweep={"networks": ["broken.py:broken", "net.py:small"], "levels": [50]})
+    rows = json.loads(run("sweep", file, "--json", exit_code=1).stdout)
+    assert [row["status"] for row in rows] == ["failed", "done"]
+    assert "no such thing" in rows[0]["error"]
