@@ -1,4 +1,4 @@
-"""Train a ResNet20 on handwritten digits, prune and refit it at three levels, and use a file."""
+"""Train a ResNet20 on handwritten digits, prune and refit it, use a file, adapt it to a subset."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 import torchvision
+from images import digits
 from resnet20 import resnet20
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 import prunecore
@@ -25,18 +24,6 @@ import prunecore
 FOLDER = Path("build/demo")
 LEVELS = (30, 50, 70)
 EPOCHS = 20
-
-
-def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Scikit-learn's 1797 scanned digits: training images, test images, and their labels."""
-    data = load_digits()
-    images = torch.tensor(data.images, dtype=torch.float32).unsqueeze(1) / 16
-    labels = torch.tensor(data.target)
-    split: list[Tensor] = train_test_split(
-        images, labels, test_size=0.25, stratify=labels, random_state=0
-    )
-    train_images, test_images, train_labels, test_labels = split
-    return train_images, test_images, train_labels, test_labels
 
 
 def train(model: nn.Module, images: Tensor, labels: Tensor) -> None:
@@ -106,6 +93,7 @@ def prune_all() -> tuple[list[list[str]], dict[int, float]]:
     train(model, train_images, train_labels)
     before = accuracy(model, test_images, test_labels)
     FOLDER.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), FOLDER / "resnet20.safetensors")
     save_file({"images": test_images, "labels": test_labels}, FOLDER / "digits_test.safetensors")
 
     rows, after = [], {}
@@ -147,6 +135,11 @@ def main() -> None:
     if alone != after[50]:
         sys.exit(f"In this process it was {100 * after[50]:.2f} %.")
     print("That equals the accuracy in the table.")
+
+    print("The same network for images of the digits 1, 4 and 7 alone:", flush=True)
+    job = Path(__file__).with_name("adapt.yaml")
+    adapt = [sys.executable, "-m", "prunecore", "adapt", str(job), f"--output={FOLDER}/adapted"]
+    subprocess.run([*adapt, "--force"], check=True)
 
 
 if __name__ == "__main__":

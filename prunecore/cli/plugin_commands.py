@@ -21,6 +21,17 @@ from prunecore.plugins.loading import Installed
 PROVIDER = "prunecore.provider"  # whose command runs: its own code may change what is installed
 
 
+# the commands that prunecore's own distributions bring, for whoever asks for one that is not there
+_BROUGHT_BY = {
+    "adapt": "prunecore-train",
+    "compare": "prunecore-train",
+    "evaluate": "prunecore-train",
+    "finetune": "prunecore-train",
+    "sweep": "prunecore-sweep",
+    "train": "prunecore-train",
+}
+
+
 class PluginCommands(click.Group):
     """A group that has the commands of plugins beside its own, which hide theirs of one name."""
 
@@ -35,7 +46,9 @@ class PluginCommands(click.Group):
         if own is not None:
             return own
         found = [one for one in loading.installed_commands() if one.name == cmd_name]
-        return _NotLoaded(found) if found else None
+        if found:
+            return _NotLoaded(found)
+        return _NotInstalled(cmd_name) if cmd_name in _BROUGHT_BY else None
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Name the commands that are hidden, too, below all others."""
@@ -62,6 +75,30 @@ class PluginCommands(click.Group):
             if provider is None:
                 raise
             raise provider.error(f"the command {provider.name} raised {told(error)}") from error
+
+
+class _NotInstalled(click.Command):
+    """Stands for a command of a distribution that is not there, and says which that is."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """Refuse to run; complete nothing.
+
+        Raises:
+            UsageError: always, but while a shell completes.
+        """
+        if extra.get("resilient_parsing"):
+            return super().make_context(info_name, [], parent, **extra)
+        missing = _BROUGHT_BY[str(self.name)]
+        raise UsageError(
+            f"The command {self.name} comes with {missing}, which is not installed.\n"
+            f"Install it: pip install {missing}"
+        )
 
 
 class _NotLoaded(click.Command):

@@ -265,6 +265,23 @@ def test_an_unknown_command_has_the_nearest(distribute: Distribute, command: str
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "distribution"), [("train", "prunecore-train"), ("sweep", "prunecore-sweep")]
+)
+@pytest.mark.parametrize("arguments", [(), ("job.yaml", "--force")])
+def test_a_command_that_is_not_installed_says_what_brings_it(
+    distribute: Distribute, command: str, distribution: str, arguments: tuple[str, ...]
+) -> None:
+    distribute("prunecore-foo", commands={"hello": "hello"})
+    result = run(command, *arguments)
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"Error: The command {command} comes with {distribution}, which is not installed.\n"
+        f"Install it: pip install {distribution}\n"
+    )
+    assert command not in completed("")
+
+
 def test_an_unknown_command_of_a_group_has_the_nearest(distribute: Distribute) -> None:
     assert (
         run("plugins", "nwe").stderr

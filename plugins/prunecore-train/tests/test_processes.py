@@ -60,3 +60,50 @@ def test_a_run_that_is_killed_at_any_time_ends_in_the_same_result(job, folder: P
     assert all(torch.equal(first[name], second[name]) for name in first)
     outcomes = [(folder / name / "outcome.json").read_text() for name in ("whole", "part")]
     assert outcomes[0] == outcomes[1]
+
+
+SEARCH = {
+    "model": {"arguments": {"width": 24}},
+    "data": {"sub_classes": [1, 4, 7]},
+    "train": {"epochs": 6, "optimizer": {"name": "SGD", "lr": 0.03, "momentum": 0.9}},
+    "pruner": {"recover": "none", "mode": "random"},
+    "adapt": {"finetune_epochs": 4, "lower": 30, "upper": 90, "step": 15, "tolerance": 0.4},
+}
+
+
+def killed_at_ten_moments(line: list[str], seconds: float) -> None:
+    """Run a command ten times, killed at random moments, then to its end."""
+    draw = random.Random(0)
+    for _ in range(10):
+        running = subprocess.Popen(line)
+        time.sleep(draw.uniform(0, seconds))
+        running.kill()
+        running.wait()
+    subprocess.run(line, check=True)
+
+
+def test_a_search_that_is_killed_at_any_time_ends_in_the_same_result(job, folder: Path) -> None:
+    file = job(**SEARCH)
+    start = time.monotonic()
+    subprocess.run(command("adapt", file, "--output", "whole"), check=True)
+    killed_at_ten_moments(command("adapt", file, "--output", "part"), time.monotonic() - start)
+    told = [json.loads((folder / name / "outcome.json").read_text()) for name in ("whole", "part")]
+    assert told[0] == told[1]
+    names = [sorted(p.name for p in (folder / n).glob("small_*")) for n in ("whole", "part")]
+    assert names[0] == names[1]
+    for name in names[0]:
+        assert (folder / "part" / name).read_bytes() == (folder / "whole" / name).read_bytes()
+
+
+def test_a_set_in_training_that_is_killed_at_any_time_ends_in_the_same_set(
+    job, folder: Path
+) -> None:
+    asked = ("--input-shape", "1,8,8", "--level", 50, "--output", ".")
+    subprocess.run(command("prune", "net.py:small", *asked), check=True)
+    file = job("tune.yaml", train={"epochs": 20})
+    start = time.monotonic()
+    tune = command("finetune", "small_50.py", "--config", file, "--output")
+    subprocess.run([*tune, "whole.py"], check=True)
+    killed_at_ten_moments([*tune, "part.py"], time.monotonic() - start)
+    for end in ("py", "safetensors"):
+        assert (folder / f"part.{end}").read_bytes() == (folder / f"whole.{end}").read_bytes()
