@@ -26,6 +26,7 @@ from prunecore.files.paths import is_file
 from prunecore.files.shards import INDEX, SHARD_SIZE, shard_size_of
 from prunecore.planning.goal import TARGETS
 from prunecore.planning.request import DEFAULT_BACKEND, NO_RECOVERY, RECOVERY_STEPS
+from prunecore.plugins import loading
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -196,7 +197,8 @@ def prune(
     from prunecore.cli import jobs
     from prunecore.files.config import Config, read_config
 
-    config = read_config(config_file) if config_file else Config()
+    elsewhere = loading.installed_sections()
+    config = read_config(config_file, elsewhere=elsewhere) if config_file else Config()
     if output:
         flags |= {"project_dir": output, "model_path": Path()}
     if flags["to"] or flags["pruning_perc"]:  # in place of all that the file asks for

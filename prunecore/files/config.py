@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import configparser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,13 +157,18 @@ class Config:
         return self.pruner.project_dir.joinpath(self.pruner.model_path, *inner)
 
 
-def read_config(file: Path, others: Mapping[str, Mapping[str, Reader]] | None = None) -> Config:
+def read_config(
+    file: Path,
+    others: Mapping[str, Mapping[str, Reader]] | None = None,
+    elsewhere: Collection[str] = (),
+) -> Config:
     """Read a YAML file, or the sections of an `.ini` file that have the same names.
 
     Args:
         file: relative paths in it start at its folder.
         others: the sections of a YAML file that a plugin's command has beside these, by name; of
             each key what reads its value. Relative paths in them are made to start there, too.
+        elsewhere: the sections of a YAML file that other commands read, and this one does not.
 
     Raises:
         UsageError: it cannot be read, or has a key or value that makes no sense.
@@ -177,6 +182,8 @@ def read_config(file: Path, others: Mapping[str, Mapping[str, Reader]] | None = 
         name: _section(raw.pop(name, None), readers, f"{where}: {name}")
         for name, readers in (others or {}).items()
     }
+    for name in elsewhere:
+        raw.pop(name, None)
     known = ("model", "pruner", "calibration", *sections)
     top = _section(raw, {"dataset": values.read_folder_name}, where, known)
     folder = file.parent

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prunecore.registry import Plugin, Plugins
 
 COMMANDS = "prunecore.commands"  # the entry points that are commands
+SECTIONS = "prunecore.sections"  # and sections of a configuration that such commands read
 
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("prunecore_"))
 
@@ -70,6 +71,11 @@ def installed_commands() -> list[Installed]:
         replace(command, blocked=command.blocked or command.distribution in blocked)
         for command in _installed(COMMANDS)
     ]
+
+
+def installed_sections() -> frozenset[str]:
+    """The sections of a configuration that commands of plugins read, from metadata alone."""
+    return frozenset(entry_point.name for entry_point in entry_points(group=SECTIONS))
 
 
 def _installed(group: str) -> list[Installed]:

@@ -96,6 +96,14 @@ def test_an_empty_configuration_is_the_default_one_in_its_own_folder(tmp_path: P
     assert config.folder == tmp_path
 
 
+def test_sections_that_other_commands_read_are_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("model: {name: resnet18}\ndata: {name: 3}\n")
+    with pytest.raises(UsageError, match="Unknown key 'data'"):
+        read_config(file)
+    assert read_config(file, elsewhere=["data", "train"]).model.name == "resnet18"
+
+
 def test_without_a_dataset_or_subset_their_folders_are_left_out() -> None:
     assert Config().folder == Path()
     assert Config(dataset="mnist").folder == Path("mnist")

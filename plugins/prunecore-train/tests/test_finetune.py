@@ -172,3 +172,12 @@ def test_logits_are_softened() -> None:
     expected = 0.75 * F.cross_entropy(outputs, labels) + 0.25 * 4 * divergence
     torch.testing.assert_close(made.step_loss(x, outputs, labels), expected)
     assert not any(name.startswith("_teacher") for name in made.state_dict())
+
+
+def test_one_file_serves_all_commands(job, run, folder: Path) -> None:
+    model = {"weights": "out/small.safetensors", "input_shape": [1, 8, 8]}
+    run("train", job(train={"epochs": 1}), "--output", "out")
+    file = job(model=model, pruner={"pruning_perc": 40}, train={"epochs": 1}, adapt={"lower": 30})
+    run("prune", "--config", file)
+    run("finetune", "small_40.py", "--config", file)
+    run("evaluate", "small_40_trained.py", "--config", file)

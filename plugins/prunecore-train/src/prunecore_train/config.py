@@ -13,6 +13,7 @@ from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.files import values
 from prunecore.files.config import Config, Reader, read_config
+from prunecore.plugins import loading
 
 MOST = 1_000_000  # epochs, images of a batch, processes
 
@@ -164,7 +165,8 @@ def read_job(file: Path, others: Mapping[str, Mapping[str, Reader]] | None = Non
     Raises:
         UsageError: it cannot be read, names no data, or its bounds contradict each other.
     """
-    config = read_config(file, {"data": _DATA, "train": _TRAIN, "adapt": _ADAPT, **(others or {})})
+    own = {"data": _DATA, "train": _TRAIN, "adapt": _ADAPT, **(others or {})}
+    config = read_config(file, own, loading.installed_sections() - own.keys())
     data, train = DataConfig(**config.others["data"]), TrainConfig(**config.others["train"])
     adapt = AdaptConfig(**config.others["adapt"])
     if not adapt.lower <= adapt.upper:
