@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -95,10 +96,9 @@ def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: 
     """
     job = read_job(file)
     subject = subject_of(file, job)
-    data = subject.data
     folder = output or job.adapt.output or Path(f"{subject.name}_adapted")
     asked = [asdict(replace(job.adapt, output=None)), asked_of_pruning(job)]
-    mark = fingerprint_of("adapt", [subject.network], data, job.train, asked)
+    mark = fingerprint_of("adapt", [subject.network], subject.data, job.train, asked)
     if force:
         for name in (_PROBES, _TUNED):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -121,28 +121,33 @@ def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: 
     }
     if is_first_process():
         write(folder / HISTORY, as_json(history))
-    draw_probes(history, folder / "accuracy.svg")
+        draw_probes(history, folder / "accuracy.svg")
     if level is None:
         raise _none_holds(job, probes, network, prober.until, folder)
     winner = next(probe for probe in probes if probe.level == level)
-    written = read_set(folder / _PROBES / str(winner.file))
-    smaller = Network(written.network, job.train, classes_of(data))
     outcome = {
         "command": "adapt",
         "schema": 1,
         "fingerprint": mark,
         "model": subject.name,
-        "data": data.record(),
+        "data": subject.data.record(),
         **history,
         "level": winner.level,
         "target": job.config.pruner.target,
         "validation": winner.validation,
-        "test": judge(smaller, data, machine),
-        "unpruned_test": judge(network, data, machine),
+        "unpruned_test": judge(network, subject.data, machine),
         "train": asked_of(job.train),
         "resumed": False,
     }
-    path = storage.set_path(folder, subject.name, winner.level)
+    return _concluded(prober, winner, folder, outcome)
+
+
+def _concluded(prober: Prober, winner: Probe, folder: Path, outcome: dict[str, Any]) -> Done:
+    """Judge the network of the highest level that holds, and write its set and the outcome."""
+    written = read_set(prober.folder / str(winner.file))
+    smaller = Network(written.network, prober.job.train, classes_of(prober.data))
+    outcome["test"] = judge(smaller, prober.data, prober.machine)
+    path = storage.set_path(folder, prober.name, winner.level)
     if is_first_process():
         parts = [{name: written.weights[name] for name in names} for names in written.shards]
         storage.save_set(path, written.source, parts, written.report, force=True)
