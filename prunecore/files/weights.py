@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+from torch.utils import _pytree as pytree
 
 from prunecore.channels.state_dicts import put_state
 from prunecore.channels.stored import kind_of, type_of
@@ -87,6 +88,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise _mismatch(file, state, own, reason_of(error)) from error
     for name, first in tied.items():
         _tie(model, name, first)
+    _keep_held(model, own)
 
 
 def read_weights(file: Path) -> Mapping[str, Any]:
@@ -241,6 +243,29 @@ def _tie(model: nn.Module, name: str, first: str) -> None:
     source, _, source_attribute = first.rpartition(".")
     tensor = getattr(model.get_submodule(source), source_attribute)
     setattr(model.get_submodule(holder), attribute, tensor)
+
+
+def _keep_held(model: nn.Module, before: Mapping[str, Tensor]) -> None:
+    """Leave the tensors in their places that modules hold in plain lists, too, with the new values.
+
+    Args:
+        model: the network, with its weights.
+        before: its parameters and buffers as they were, by name.
+    """
+    held = {
+        id(leaf)
+        for module in model.modules()
+        for key, value in vars(module).items()
+        if key not in ("_parameters", "_buffers", "_modules")
+        for leaf in pytree.tree_leaves(value)
+        if isinstance(leaf, Tensor)
+    }
+    for name, tensor in before.items():
+        if id(tensor) in held and not tensor.is_meta:
+            holder, _, key = name.rpartition(".")
+            module = model.get_submodule(holder)
+            tensor.data = getattr(module, key).data
+            setattr(module, key, tensor)
 
 
 def _mismatch(

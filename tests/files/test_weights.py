@@ -134,6 +134,31 @@ def test_tied_parameters_stay_tied_under_whichever_name_they_come(
     assert model.first.weight.equal(torch.eye(2))
 
 
+class Holding(nn.Module):
+    """Reads its parameters and buffers from plain containers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+        self.register_buffer("shift", torch.zeros(3))
+        self.held = [self.scale, {"shift": self.shift}]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_held_in_plain_lists_too_has_the_file_s_values(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    state = {"scale": torch.rand(3, dtype=dtype), "shift": torch.rand(3, dtype=dtype)}
+    save_file(state, tmp_path / "held.safetensors")
+    model = Holding()
+    load_weights(model, tmp_path / "held.safetensors")
+    assert model.held[0] is model.scale
+    assert model.held[1]["shift"] is model.shift
+    assert isinstance(model.scale, nn.Parameter)
+    for name in state:
+        assert torch.equal(model.get_buffer(name) if name == "shift" else model.scale, state[name])
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"There is no weights file .*none\.pt"):
         load_weights(Net(), tmp_path / "none.pt")
