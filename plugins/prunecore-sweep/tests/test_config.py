@@ -70,6 +70,8 @@ def test_a_cell_s_fingerprint_is_that_of_what_it_depends_on(job: Any, folder: An
         ({"cpus": 0}, "whole number from 1"),
         ({"gpus": -1}, "from 0 to 64"),
         ({"level": [30]}, "levels"),
+        ({"modes": ["l1norm"]}, "l1-norm"),
+        ({"latency": "eagre"}, "eager"),
         ({"levels": list(range(1, 100)), "seeds": list(range(2000))}, "198,000 cells"),
     ],
 )

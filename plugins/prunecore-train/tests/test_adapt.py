@@ -217,6 +217,12 @@ def test_bounds_that_make_no_sense_are_refused(
     assert len(error.splitlines()) <= 3
 
 
+def test_a_mode_that_is_not_known_is_told_before_any_training(job: Any, run: Any) -> None:
+    error = run("adapt", job(pruner={"mode": "l1norm"}), exit_code=2).stderr
+    assert "l1-norm" in error
+    assert "Epoch" not in error
+
+
 def test_what_a_subset_brings_is_told(searching: Path, run: Any, folder: Path) -> None:
     content = searching.read_text()
     searching.write_text(

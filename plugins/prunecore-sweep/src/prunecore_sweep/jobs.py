@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prunecore.files.paths import is_there
+from prunecore.plugins import loading
+from prunecore.strategies.best import check_mode
 from prunecore_sweep import cluster, table
 from prunecore_sweep.cells import Row, fingerprint_of
 from prunecore_sweep.config import Cell, read_sweep
@@ -45,6 +47,10 @@ def sweep(file: Path, output: Path | None, address: str | None, force: bool, tel
         PrunecoreError: with what is wrong; cells that fail are told in their rows instead.
     """
     config, cells = read_sweep(file)
+    for mode in config.modes:
+        check_mode(mode)
+    if config.latency is not None:
+        loading.load().latency_backend(config.latency)
     folder = output or config.output or Path("sweep")
     asked = {"train": config.train, "latency": config.latency}
     marks = {cell.name: fingerprint_of(cell, asked) for cell in cells}

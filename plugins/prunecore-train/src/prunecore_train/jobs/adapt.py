@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from prunecore.errors import PrunecoreError, UsageError
 from prunecore.escaping import shown
 from prunecore.files import models, storage
+from prunecore.strategies.best import check_mode
 from prunecore_train.config import Job, read_job
 from prunecore_train.images.data import Data
 from prunecore_train.jobs.heads import shrunk
@@ -71,6 +72,7 @@ def subject_of(file: Path, job: Job) -> Subject:
     model = job.config.model
     if model.name is None:
         raise UsageError(f"{shown(file)} names no model.\nGive model: {{name: resnet18}}.")
+    check_mode(job.config.pruner.mode)
     network = network_of(model, job.train.seed)
     data = Data(job.data)
     data.renumbered = has_head_of(network, data, job.train)
