@@ -202,7 +202,9 @@ def test_what_was_tried_is_not_tried_again_within_other_bounds(
     [
         ({"lower": 80, "upper": 20}, "lower is 80, above upper, 20"),
         ({"lower": 0}, "level"),
-        ({"step": 0}, "level"),
+        ({"step": 0}, "levels are apart by"),
+        ({"tolerance": 1}, "takes any network"),
+        ({"shrink_head": True}, "all are kept"),
         ({"tolerance": -1}, "how far the metric may fall"),
         ({"lowr": 5}, "lower"),
         ({"images": 1}, "number of images"),

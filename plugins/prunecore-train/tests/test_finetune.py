@@ -125,7 +125,7 @@ def test_what_cannot_be_is_said(trained: Path, run, arguments: list[str], says: 
 
 def test_a_set_that_exists_is_not_replaced(trained: Path, run, folder: Path) -> None:
     arguments = ("finetune", "small_50.py", "--config", trained, "--output", "small_50.py")
-    assert "small_50.py exists." in run(*arguments, exit_code=2).stderr
+    assert "small_50.py exists, of another network" in run(*arguments, exit_code=2).stderr
     run(*arguments, "--force")
     (step,) = read_report(folder / "small_50.py")["recovered"]
     assert step["step"] == "trained"

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from prunecore.errors import PrunecoreError
+from prunecore.errors import PrunecoreError, one_line
 from prunecore.files.paths import is_file
 from prunecore.latency.timing import take_turns, timing_of
 from prunecore.planning.stopwatch import running
@@ -82,7 +82,7 @@ def run_cell(cell: Cell, folder: Path, file: Path, trains: bool, latency: str | 
     try:
         row = _row(cell, folder, file, trains, latency)
     except PrunecoreError as error:
-        row = failed(cell, str(error).splitlines()[0])
+        row = failed(cell, one_line(str(error)))
     return {**row, "seconds": round(time.perf_counter() - start, 3)}
 
 

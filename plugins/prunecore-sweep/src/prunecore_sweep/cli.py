@@ -47,7 +47,8 @@ def sweep(
     else:
         failed = sum(row["status"] != "done" for row in swept.rows)
         more = f", {failed} of them failed" if failed else ""
-        click.echo(f"{len(swept.rows)} cells{more}, {swept.resumed} of them done before.")
+        cells = "1 cell" if len(swept.rows) == 1 else f"{len(swept.rows)} cells"
+        click.echo(f"{cells}{more}, {swept.resumed} of them done before.")
         say(f"Wrote {', '.join(map(str, swept.written))}.")
     if any(row["status"] != "done" for row in swept.rows):
         sys.exit(1)

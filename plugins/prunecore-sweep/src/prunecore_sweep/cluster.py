@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from prunecore.errors import PrunecoreError, UsageError, reason_of, told
+from prunecore.errors import PrunecoreError, UsageError, one_line, reason_of, told
 from prunecore.escaping import shown, shown_value
 from prunecore_sweep.cells import Row, failed, finetune_for, run_cell
 from prunecore_sweep.config import Cell, SweepConfig
@@ -73,7 +73,7 @@ def _tuned(cell: Cell, folder: Path, file: Path) -> str | None:
     try:
         finetune_for(cell, folder, file)
     except PrunecoreError as error:
-        return str(error).splitlines()[0]
+        return one_line(str(error))
     return None
 
 

@@ -13,6 +13,7 @@ from prunecore.strategies.best import check_mode
 from prunecore_sweep import cluster, table
 from prunecore_sweep.cells import Row, fingerprint_of
 from prunecore_sweep.config import Cell, read_sweep
+from prunecore_train.images.data import Data
 from prunecore_train.jobs.outcome import as_json, write
 
 Tell = Callable[[int, int, Row], object]
@@ -68,10 +69,12 @@ def sweep(file: Path, output: Path | None, address: str | None, force: bool, tel
         tell(len(rows), len(cells), row)
 
     left = [cell for cell in cells if cell.name not in rows]
+    for data in config.subsets if left else ():
+        Data(data)  # one that is not there is told once
     if left:
         cluster.run(left, config, folder.absolute(), file.absolute(), address, done)
     ordered = [rows[cell.name] for cell in cells]
-    return Swept(ordered, resumed, table.write_all(ordered, folder))
+    return Swept(ordered, resumed, table.write_all(ordered, cells[0].job.train.metrics, folder))
 
 
 def _record(folder: Path, cell: Cell) -> Path:

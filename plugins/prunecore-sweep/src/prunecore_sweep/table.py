@@ -12,20 +12,27 @@ from pyarrow import csv, parquet
 from prunecore_sweep.cells import Row
 from prunecore_train.jobs.outcome import write
 
-_FIRST = ("network", "subset", "level", "mode", "seed", "status")
+# the columns of every table, those of metrics beside them
+_COLUMNS = (
+    *("network", "subset", "level", "mode", "seed", "status", "error"),
+    *("target", "achieved", "params", "macs", "epochs", "seconds", "cell", "file"),
+)
+_STAGES = ("refitted", "trained", "test")
 
 
-def write_all(rows: Sequence[Row], folder: Path) -> tuple[Path, ...]:
+def write_all(rows: Sequence[Row], metrics: Sequence[str], folder: Path) -> tuple[Path, ...]:
     """Write the table twice, and a picture of it.
 
     Args:
         rows: one for each cell.
+        metrics: that were asked for, beside the loss.
         folder: where.
 
     Raises:
         PrunecoreError: one cannot be written.
     """
-    names = dict.fromkeys([*_FIRST, *(name for row in rows for name in row)])
+    judged = [f"{stage} {name}" for stage in _STAGES for name in ("loss", *metrics)]
+    names = dict.fromkeys([*_COLUMNS, *judged, *(name for row in rows for name in row)])
     table = pa.table({name: [row.get(name) for row in rows] for name in names})
     contents: dict[str, bytes] = {}
     for name, write_table in (("sweep.csv", csv.write_csv), ("sweep.parquet", parquet.write_table)):

@@ -125,7 +125,7 @@ def _tell_probe(probe: Probe) -> None:
         if judged is not None
     ]
     what = "holds" if probe.holds else "does not hold"
-    say(f"Level {probe.level:g} {what}: {probe.reason or '; '.join(amounts)}", err=True)
+    say(probe.reason or f"Level {probe.level:g} {what}: {'; '.join(amounts)}", err=True)
 
 
 @click.command()

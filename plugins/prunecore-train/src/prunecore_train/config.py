@@ -210,6 +210,12 @@ def read_count(least: int) -> Callable[[object], int]:
     return read
 
 
+def _step(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 100:
+        raise UsageError(f"levels are apart by a number of percents, not {shown_value(value)}.")
+    return float(value)
+
+
 def _tolerance(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < inf:
         raise UsageError(
@@ -328,7 +334,7 @@ _TRAIN: dict[str, Reader] = {
 _ADAPT: dict[str, Reader] = {
     "lower": values.read_level,
     "upper": values.read_level,
-    "step": values.read_level,
+    "step": _step,
     "tolerance": _tolerance,
     "finetune_epochs": read_count(0),
     "images": values.read_image_count,

@@ -78,7 +78,12 @@ def subject_of(file: Path, job: Job) -> Subject:
     data.renumbered = has_head_of(network, data, job.train)
     name = job.config.pruner.net_name or models.factory_name(model.name)
     source = None
-    if job.adapt.shrink_head and data.count > len(data.kept):
+    if job.adapt.shrink_head and len(data.kept) == len(data.source.classes):
+        raise UsageError(
+            f"{shown(file)}: adapt: shrink_head drops the outputs of other classes, and all are "
+            "kept.\nGive data: sub_classes, or leave shrink_head out."
+        )
+    if job.adapt.shrink_head and not data.renumbered:
         source, network = shrunk(network, data, name)
     return Subject(name, network, data, data.images(job.adapt.images), source)
 
@@ -164,9 +169,17 @@ def prober_of(
 
     Returns:
         The prober, the unpruned network, and what the validation part says of that.
+
+    Raises:
+        UsageError: the tolerance takes any network.
     """
-    unpruned = finetuned(subject, job, folder / _TUNED, machine)
     network = Network(subject.network, job.train, classes_of(subject.data))
+    if network.mode == "max" and job.adapt.tolerance >= 1:
+        raise UsageError(
+            f"adapt: a tolerance of {job.adapt.tolerance:g} takes any network, as accuracies are "
+            "at most 1.\nGive such as 0.01, which is a point."
+        )
+    unpruned = finetuned(subject, job, folder / _TUNED, machine)
     prober = Prober(
         subject.network,
         subject.images,
@@ -212,9 +225,13 @@ def _none_holds(
 ) -> PrunecoreError:
     name = network.monitored.removeprefix(VALIDATION)
     last = probes[-1]
-    came = f"came to {last.validation[name]:.4f}" if last.validation else "cannot be reached"
+    if last.validation is None:
+        return PrunecoreError(
+            f"{last.reason}\nGive limits that let more go, or adapt: a smaller lower."
+        )
     return PrunecoreError(
         f"No level from {job.adapt.lower:g} to {job.adapt.upper:g} keeps the {name} at "
-        f"{asked:.4f}; level {last.level:g} {came}. What was tried is in {shown(folder)}.\n"
+        f"{asked:.4f}; level {last.level:g} came to {last.validation[name]:.4f}. What was tried is "
+        f"in {shown(folder)}.\n"
         "Give adapt: a tolerance such as 0.01, a smaller lower, or train: more epochs."
     )

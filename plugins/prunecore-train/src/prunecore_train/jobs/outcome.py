@@ -18,7 +18,7 @@ from torch import nn
 from prunecore.errors import PrunecoreError, UsageError
 from prunecore.escaping import shown
 from prunecore.files.fingerprint import fingerprint_network
-from prunecore.files.paths import is_there
+from prunecore.files.paths import is_folder, is_there
 from prunecore_train.config import TrainConfig, plain_name
 from prunecore_train.images.data import Data
 
@@ -60,7 +60,9 @@ def write(file: Path, content: bytes) -> None:
         part.replace(file)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise PrunecoreError(f"Cannot write {shown(file)}: {error.strerror}.") from error
+        raise PrunecoreError(
+            f"Cannot write {shown(file)}: {error.strerror}.\nMake room, or give another --output."
+        ) from error
 
 
 def is_first_process() -> bool:
@@ -91,9 +93,13 @@ def finished(folder: Path, mark: str, force: bool) -> dict[str, Any] | None:
     """The outcome of a job that was finished before; what is there of another one is removed.
 
     Raises:
-        UsageError: there is one of another job, and it may not be removed.
+        UsageError: there is one of another job, and it may not be removed, or the folder cannot be
+            written.
     """
     file = folder / OUTCOME
+    there = next(place for place in (folder, *folder.absolute().parents) if is_there(place))
+    if not is_folder(there) or not os.access(there, os.W_OK):
+        raise UsageError(f"Nothing can be written to {shown(folder)}.\nGive another --output.")
     if force:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         file.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore.files import models, storage
+from prunecore.files.paths import is_there
 from prunecore_train.config import read_job
 from prunecore_train.images.data import Data
 from prunecore_train.jobs.networks import (
@@ -105,6 +106,11 @@ def finetune(
     mark = fingerprint_of("finetune", networks, data, train_config)
     folder = path.with_name(f"{path.stem}_training")
     is_ours = storage.read_fingerprint(path) == mark
+    if is_there(path) and not (force or is_ours):
+        raise UsageError(
+            f"{shown(path)} exists, of another network, other data, another training or another "
+            "version.\nGive another --output, or replace it with --force."
+        )
     storage.check_target(path, force or is_ours)
     if (done := finished(folder, mark, force)) is not None and is_ours:
         return Done(done)
