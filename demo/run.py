@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -139,7 +140,8 @@ def main() -> None:
     print("The same network for images of the digits 1, 4 and 7 alone:", flush=True)
     job = Path(__file__).with_name("adapt.yaml")
     adapt = [sys.executable, "-m", "prunecore", "adapt", str(job), f"--output={FOLDER}/adapted"]
-    subprocess.run([*adapt, "--force"], check=True)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as above
+    subprocess.run([*adapt, "--force"], check=True, env=one_thread)
 
 
 if __name__ == "__main__":
