@@ -18,6 +18,7 @@ from prunecore.errors import (
 from prunecore.plugins import loading
 from prunecore.plugins.loading import Installed
 
+_FOUND = "prunecore.installed_commands"
 PROVIDER = "prunecore.provider"  # whose command runs: its own code may change what is installed
 
 
@@ -37,7 +38,7 @@ class PluginCommands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of all commands, without those that are blocked."""
-        brought = {one.name for one in loading.installed_commands() if not one.blocked}
+        brought = {one.name for one in _installed(ctx) if not one.blocked}
         return sorted(brought.union(super().list_commands(ctx)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -45,7 +46,7 @@ class PluginCommands(click.Group):
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        found = [one for one in loading.installed_commands() if one.name == cmd_name]
+        found = [one for one in _installed(ctx) if one.name == cmd_name]
         if found:
             return _NotLoaded(found)
         return _NotInstalled(cmd_name) if cmd_name in _BROUGHT_BY else None
@@ -53,7 +54,7 @@ class PluginCommands(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Name the commands that are hidden, too, below all others."""
         super().format_epilog(ctx, formatter)
-        for one in loading.installed_commands():
+        for one in _installed(ctx):
             if one.name in self.commands and not one.blocked:
                 formatter.write_paragraph()
                 formatter.write_text(f"The command {one.name} of {one} is hidden by prunecore's.")
@@ -165,6 +166,14 @@ def _only(found: Sequence[Installed]) -> Installed:
     if again:
         raise _provider(command).error(f"the command {name} is named twice")
     return command
+
+
+def _installed(ctx: click.Context) -> list[Installed]:
+    """The commands of plugins, which are looked for once a run: that reads all metadata."""
+    found: list[Installed] | None = ctx.meta.get(_FOUND)
+    if found is None:
+        found = ctx.meta[_FOUND] = loading.installed_commands()
+    return found
 
 
 def _usable(found: Sequence[Installed]) -> list[Installed]:
