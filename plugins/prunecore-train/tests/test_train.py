@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,14 @@ def test_a_file_is_written_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPa
         outcome.write(folder / "sub/file", b"second")
     assert [*(folder / "sub").iterdir()] == [folder / "sub/file"]
     assert (folder / "sub/file").read_bytes() == b"first"
+
+
+def test_a_file_may_be_written_by_several_at_once(folder: Path) -> None:
+    contents = [bytes([number]) * 100_000 for number in range(40)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: outcome.write(folder / "file", content), contents))
+    assert (folder / "file").read_bytes() in contents
+    assert [path.name for path in folder.iterdir() if "part" in path.name] == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -50,10 +51,11 @@ def write(file: Path, content: bytes) -> None:
     Raises:
         PrunecoreError: the system refuses to.
     """
-    part = file.with_name(f".{file.name}.part")
+    # cells of a sweep may write the same file at once
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as opened:
+        with part.open("xb") as opened:
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())
