@@ -410,7 +410,7 @@ class TracedModel:
                 value.copy_(carried[key])
         recovered = self._recovered(small, keep, weights, request)
         small.train(model.training)
-        _freeze_like(model, small)
+        freeze_like(model, small)
         report = build_report(
             name=name,
             model=model,
@@ -477,7 +477,8 @@ class TracedModel:
         return array
 
 
-def _freeze_like(model: nn.Module, small: nn.Module) -> None:
+def freeze_like(model: nn.Module, small: nn.Module) -> None:
+    """Freeze those parameters of a smaller network that are frozen in the original."""
     originals = dict(model.named_parameters())
     for name, parameter in small.named_parameters():
         parameter.requires_grad_(originals[name].requires_grad)

@@ -197,8 +197,9 @@ def prune(
     from prunecore.cli import jobs
     from prunecore.files.config import Config, read_config
 
-    elsewhere = loading.installed_sections()
-    config = read_config(config_file, elsewhere=elsewhere) if config_file else Config()
+    config = Config()
+    if config_file:
+        config = read_config(config_file, elsewhere=loading.installed_sections())
     if output:
         flags |= {"project_dir": output, "model_path": Path()}
     if flags["to"] or flags["pruning_perc"]:  # in place of all that the file asks for

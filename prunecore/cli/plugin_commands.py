@@ -42,14 +42,24 @@ class PluginCommands(click.Group):
         return sorted(brought.union(super().list_commands(ctx)))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name; a plugin's is not imported yet."""
+        """The command of a name; a plugin's is not imported yet.
+
+        Raises:
+            UsageError: it is of a distribution of prunecore's that is not installed.
+        """
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
         found = [one for one in _installed(ctx) if one.name == cmd_name]
         if found:
             return _NotLoaded(found)
-        return _NotInstalled(cmd_name) if cmd_name in _BROUGHT_BY else None
+        missing = _BROUGHT_BY.get(cmd_name)
+        if missing and not ctx.resilient_parsing:
+            raise UsageError(
+                f"The command {cmd_name} comes with {missing}, which is not installed.\n"
+                f"Install it: pip install {missing}"
+            )
+        return None
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Name the commands that are hidden, too, below all others."""
@@ -76,30 +86,6 @@ class PluginCommands(click.Group):
             if provider is None:
                 raise
             raise provider.error(f"the command {provider.name} raised {told(error)}") from error
-
-
-class _NotInstalled(click.Command):
-    """Stands for a command of a distribution that is not there, and says which that is."""
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
-        """Refuse to run; complete nothing.
-
-        Raises:
-            UsageError: always, but while a shell completes.
-        """
-        if extra.get("resilient_parsing"):
-            return super().make_context(info_name, [], parent, **extra)
-        missing = _BROUGHT_BY[str(self.name)]
-        raise UsageError(
-            f"The command {self.name} comes with {missing}, which is not installed.\n"
-            f"Install it: pip install {missing}"
-        )
 
 
 class _NotLoaded(click.Command):

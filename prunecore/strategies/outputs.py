@@ -15,7 +15,7 @@ from prunecore.channels.ids import FIXED
 from prunecore.channels.keep import Keep
 from prunecore.channels.signal import Signal
 from prunecore.errors import UsageError
-from prunecore.traced_model import TracedModel
+from prunecore.traced_model import TracedModel, freeze_like
 from prunecore.tracing.stand_ins.patches import beside_others
 from prunecore.verifying.comparison import TOLERANCE, verify
 from prunecore.writing.building import build, transfer_weights
@@ -55,8 +55,7 @@ def with_outputs(
     network = build(source, name, transfer_weights(traced.model, keep, traced.plugins))
     verify(traced.model, keep, network, traced.inputs)
     _check_others(traced, network, places, count)
-    for path, parameter in network.named_parameters():
-        parameter.requires_grad_(traced.model.get_parameter(path).requires_grad)
+    freeze_like(traced.model, network)
     return source, network.train(traced.model.training)
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prunecore.files.paths import is_there
 from prunecore.plugins import loading
 from prunecore.strategies.best import check_mode
 from prunecore_sweep import cluster, table
 from prunecore_sweep.cells import Row, fingerprint_of
 from prunecore_sweep.config import Cell, read_sweep
 from prunecore_train.images.data import Data
-from prunecore_train.jobs.outcome import as_json, write
+from prunecore_train.jobs.outcome import as_json, read_marked, write
 
 Tell = Callable[[int, int, Row], object]
 
@@ -83,12 +81,5 @@ def _record(folder: Path, cell: Cell) -> Path:
 
 def _read(record: Path, mark: str) -> Row | None:
     """The row of a cell that was done with the same inputs; one that failed is run again."""
-    if not is_there(record):
-        return None
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-        is_done = found["fingerprint"] == mark and found["row"]["status"] == "done"
-    except (OSError, ValueError, TypeError, KeyError):  # a record that was written by others
-        return None
-    row: Row = found["row"]
-    return row if is_done else None
+    row: Row = (read_marked(record, mark) or {}).get("row", {})
+    return row if row.get("status") == "done" else None

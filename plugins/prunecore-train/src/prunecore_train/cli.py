@@ -140,8 +140,8 @@ def compare(
 ) -> None:
     """Tell what knowing a subset's images is worth, at equal size.
 
-    The network of CONFIG is pruned once as it is and once for the subset, then both are trained on
-    that; CONFIG is as for adapt, whose levels are compared at.
+    The network of CONFIG is pruned and trained once with images of all classes and once with those
+    of the subset, whose test part judges both; CONFIG is as for adapt.
     """
     from prunecore_train.jobs import compare
 

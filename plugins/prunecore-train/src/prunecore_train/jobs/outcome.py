@@ -91,6 +91,17 @@ def asked_of(config: TrainConfig) -> dict[str, Any]:
     return asked
 
 
+def read_marked(file: Path, mark: str) -> dict[str, Any] | None:
+    """What a file of JSON holds, where it is there and its fingerprint is this one."""
+    if not is_there(file):
+        return None
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return found if found["fingerprint"] == mark else None
+    except (OSError, ValueError, TypeError, KeyError):  # one that others have written
+        return None
+
+
 def finished(folder: Path, mark: str, force: bool) -> dict[str, Any] | None:
     """The outcome of a job that was finished before; what is there of another one is removed.
 
@@ -107,12 +118,8 @@ def finished(folder: Path, mark: str, force: bool) -> dict[str, Any] | None:
         file.unlink(missing_ok=True)
     if not is_there(file):
         return None
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        is_same = found["fingerprint"] == mark
-    except (OSError, ValueError, TypeError, KeyError):
-        is_same = False
-    if not is_same:
+    found = read_marked(file, mark)
+    if found is None:
         raise UsageError(
             f"{shown(file)} is of another network, other data, another training or another version."
             "\nGive another --output, or replace it with --force."

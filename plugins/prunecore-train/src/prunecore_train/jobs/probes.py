@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 import prunecore
 from prunecore import LevelError, PrunedModel, Scoring
 from prunecore.files import storage
-from prunecore.files.paths import is_there
 from prunecore_train.config import Job
 from prunecore_train.images.data import Data
 from prunecore_train.jobs.heads import with_classes
@@ -25,6 +23,7 @@ from prunecore_train.jobs.outcome import (
     as_json,
     fingerprint_of,
     is_first_process,
+    read_marked,
     write,
 )
 from prunecore_train.jobs.sets import TRAINED, WrittenSet, read_set, write_trained
@@ -167,6 +166,7 @@ class Prober:
         """A probe whose network has been trained, and is written."""
         folder = self.folder / f"{path.stem}_{CHECKPOINTS}"
         done = next((s for s in written.report["recovered"] if s["step"] == TRAINED), None)
+        is_better = done is not None
         if done is None:
             trained = fit(network, self.data, folder, mark, self.machine, self.until)
             done = {
@@ -176,11 +176,12 @@ class Prober:
                 "distilled": self.job.train.distillation is not None,
                 "validation": trained.validation,
             }
-            if not self._is_better(network, done["validation"], probe.refitted or {}):
-                return replace(probe, epochs=done["epochs"], holds=False)
-            if is_first_process():
+            is_better = self._is_better(network, done["validation"], probe.refitted or {})
+            if is_better and is_first_process():
                 write_trained(written, path, done, mark, True)
-        shutil.rmtree(folder, ignore_errors=True)  # what the set holds now
+        shutil.rmtree(folder, ignore_errors=True)  # the set holds what was better
+        if not is_better:
+            return replace(probe, epochs=done["epochs"], holds=False)
         holds = self._holds(network, done["validation"])
         return replace(probe, trained=done["validation"], epochs=done["epochs"], holds=holds)
 
@@ -233,12 +234,10 @@ def asked_of_pruning(job: Job) -> dict[str, Any]:
 
 def _read(record: Path, mark: str) -> Probe | None:
     """What is known of a level that was tried with the same inputs."""
-    if not is_there(record):
-        return None
+    found = read_marked(record, mark)
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-        return Probe(**found["probe"]) if found["fingerprint"] == mark else None
-    except (OSError, ValueError, TypeError, KeyError):  # a record that was written by others
+        return None if found is None else Probe(**found["probe"])
+    except (TypeError, KeyError):  # one that others have written
         return None
 
 
