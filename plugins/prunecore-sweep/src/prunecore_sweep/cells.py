@@ -22,7 +22,8 @@ from prunecore_sweep.config import Cell
 from prunecore_train.config import Job, plain_name
 from prunecore_train.jobs.adapt import Subject, finetuned, subject_of
 from prunecore_train.jobs.networks import classes_of
-from prunecore_train.jobs.probes import Prober
+from prunecore_train.jobs.outcome import asked_of
+from prunecore_train.jobs.probes import Prober, asked_of_pruning
 from prunecore_train.jobs.sets import read_set
 from prunecore_train.training.network import Network
 from prunecore_train.training.trainer import Machine, judge
@@ -44,11 +45,7 @@ def fingerprint_of(cell: Cell, config: dict[str, Any]) -> str:
     place = Path(name.rpartition(":")[0])
     files = [file for file in (model.weights, place) if file is not None and is_file(file)]
     given = replace(data, root=None, folder=None, workers=0)
-    pruner = {
-        key: value
-        for key, value in asdict(cell.job.config.pruner).items()
-        if key not in ("project_dir", "model_path")
-    }
+    adapt = cell.job.adapt
     told = [
         [version(one) for one in ("prunecore", "prunecore-train", "prunecore-sweep")],
         [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
@@ -56,9 +53,9 @@ def fingerprint_of(cell: Cell, config: dict[str, Any]) -> str:
         asdict(replace(model, name=None, weights=None)),
         asdict(given),
         str(data.folder or data.root or ""),
-        asdict(replace(cell.job.train, output=None)),
-        asdict(replace(cell.job.adapt, output=None)),
-        pruner,
+        asked_of(cell.job.train),
+        [adapt.finetune_epochs, adapt.images, adapt.shrink_head],
+        asked_of_pruning(cell.job),
         [cell.level, cell.mode, cell.seed],
         config,
     ]
