@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
+from .indices import sharded
 from .weights import KEYS, right, safetensors_files, saved, torch_files
 
 RAN = "ran"  # the file, or the attribute of sys, that a pickle leaves which was run
@@ -275,13 +276,14 @@ def _archives(draw: st.DrawFn) -> bytes:
     return bytes(content)
 
 
-def weights_files() -> st.SearchStrategy[tuple[str, bytes]]:
-    """The suffix and the content of a hostile weights file, at times one that is of the other."""
+def weights_files() -> st.SearchStrategy[dict[str, bytes]]:
+    """A hostile weights file, at times one of another kind than its name says, or shards."""
     suffixes = st.sampled_from([".pt", ".pth"])
     torch_s = st.one_of(torch_files(), _pickles(), _pickles(), _archives())
-    return st.one_of(
+    single = st.one_of(
         st.tuples(suffixes, torch_s),
         st.tuples(suffixes, torch_s),
         st.tuples(st.just(".safetensors"), safetensors_files()),
         st.tuples(st.sampled_from([".pt", ".safetensors"]), torch_s | safetensors_files()),
-    )
+    ).map(lambda drawn: {f"net{drawn[0]}": drawn[1]})
+    return st.one_of(single, single, single, sharded())

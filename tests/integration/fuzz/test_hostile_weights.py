@@ -17,6 +17,7 @@ from prunecore.errors import UsageError, WeightsError
 from prunecore.files.weights import load_weights
 
 from .harness import CHARACTERS, LINES, bounded, watched
+from .normed import Normed
 from .pickles import EXECUTED, RAN, weights_files
 from .test_fuzz import HEALTH
 from .weights import right
@@ -36,18 +37,6 @@ def has_run() -> bool:
     return hasattr(sys, RAN) or Path(RAN).exists()
 
 
-class Net(nn.Module):
-    """The network of the weights of `right`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 8, 1)
-        self.bn = nn.BatchNorm2d(8)
-        self.last = nn.Conv2d(8, 2, 1)
-        self.register_buffer("scale", torch.ones(2, 1, 1))
-        self.register_buffer("mask", torch.zeros(2, 1, 1, dtype=torch.bool))
-
-
 def check_loaded(net: nn.Module) -> None:
     """Every tensor is of the network's shape and kind, and can be read."""
     own = right()
@@ -64,7 +53,7 @@ def check_loaded(net: nn.Module) -> None:
 
 def ending(file: Path) -> str:
     """Load a file: `loaded`, or the beginning of what is said."""
-    net = Net()
+    net = Normed()
     try:
         load_weights(net, file)
     except (UsageError, WeightsError) as error:
@@ -87,20 +76,20 @@ def check_many(count: int, number: int, folder: Path) -> Counter[str]:
     @seed(number)
     @settings(max_examples=count, deadline=None, database=None, suppress_health_check=HEALTH)
     @given(weights_files())
-    def each(given: tuple[str, bytes]) -> None:
-        suffix, content = given
-        file = inside / f"net{suffix}"
-        file.write_bytes(content)
+    def each(given: dict[str, bytes]) -> None:
+        for name, content in given.items():
+            (inside / name).write_bytes(content)
         alarms: list[str] = []
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         before = resident("VmRSS")
         with watched(inside) as seen, bounded(alarms), warnings.catch_warnings():
             warnings.simplefilter("error")
-            ends[ending(file)] += 1
+            ends[ending(inside / next(iter(given)))] += 1
         assert not [*alarms, *seen]
         assert not has_run()
         assert resident("VmHWM") - before < MOST
-        file.unlink()
+        for name in given:
+            (inside / name).unlink()
 
     each()
     return ends

@@ -9,6 +9,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,31 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from .flags import NETS
 from .harness import Case
 from .scalars import texts, values
 
-NORMED = (
-    NETS
-    + b"""
-
-class Normed(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(2, 8, 1)
-        self.bn = nn.BatchNorm2d(8)
-        self.last = nn.Conv2d(8, 2, 1)
-        self.register_buffer("scale", torch.ones(2, 1, 1))
-        self.register_buffer("mask", torch.zeros(2, 1, 1, dtype=torch.bool))
-
-    def forward(self, x):
-        return (self.last(self.bn(self.conv(x))) * self.scale).masked_fill(self.mask, 0)
-
-
-def normed():
-    return Normed()
-"""
-)
+NORMED = Path(__file__).with_name("normed.py").read_bytes()
 
 
 def right() -> dict[str, Tensor]:
@@ -319,5 +299,5 @@ def weights_cases(draw: st.DrawFn) -> Case:
     content = draw(torch_files() if is_torch else safetensors_files())
     flags = draw(st.sampled_from([(), ("--no-verify",), ("--mode", "random", "--no-verify")]))
     level = draw(st.sampled_from(["50", "20", "60"]))
-    arguments = ("prune", "nets.py:normed", "--level", level, "--input-shape", "2,2,2")
+    arguments = ("prune", "nets.py:Normed", "--level", level, "--input-shape", "2,2,2")
     return Case((*arguments, "--weights", name, *flags), {"nets.py": NORMED, name: content})
