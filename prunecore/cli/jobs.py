@@ -14,7 +14,6 @@ from torch import nn
 
 from prunecore.calibration import Calibration
 from prunecore.cli import options
-from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown
 from prunecore.files import models, paths, storage, values, weights
@@ -247,23 +246,14 @@ def _tasks(
 ) -> list[_Task]:
     pruner = config.pruner
     network = fingerprint_network(traced.model, config.model.arguments, traced.plugins.versions())
-    scoring = Scoring(pruner.members, pruner.reduce, pruner.normalize)
     timed = {level for level in pruner.asked if target_of(level, pruner.target) == "latency"}
     tasks = []
     for place in places:
+        own: dict[str, Any] = {"seed": place.seed}
+        if timed and place.level not in timed:
+            own["latency"] = DEFAULT_BACKEND
         request = traced.request(
-            place.level,
-            mode=pruner.mode,
-            target=pruner.target,
-            seed=place.seed,
-            limits=pruner.limits,
-            name=name,
-            verify=verify,
-            origin=origin,
-            scoring=scoring,
-            recover=pruner.recover,
-            steps=pruner.steps,
-            latency=pruner.latency if place.level in timed or not timed else DEFAULT_BACKEND,
+            place.level, name=name, verify=verify, origin=origin, **{**pruner.options, **own}
         )
         images = traced.images.digest if traced.images else None
         size = pruner.shard_size

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prunecore.calibration import Calibration
+from prunecore.criteria.scoring import Scoring
 from prunecore.errors import UsageError, reason_of, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.files import values
@@ -118,6 +119,20 @@ class PrunerConfig:
     def asked(self) -> tuple[float | Goal, ...]:
         """The levels, and what is to be left."""
         return (*self.pruning_perc, *self.to)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is asked of each prune, by the names that `prunecore.prune` has for it."""
+        return {
+            "mode": self.mode,
+            "target": self.target,
+            "seed": self.seed,
+            "limits": self.limits,
+            "recover": self.recover,
+            "scoring": Scoring(self.members, self.reduce, self.normalize),
+            "steps": self.steps,
+            "latency": self.latency,
+        }
 
     @property
     def limits(self) -> Limits:
