@@ -25,8 +25,9 @@ import yaml
 from page import write_part
 
 from prunecore_train.config import read_job
-from prunecore_train.jobs.adapt import adapt, prober_of, subject_of
+from prunecore_train.jobs.adapt import adapt, prober_of
 from prunecore_train.jobs.compare import compare
+from prunecore_train.jobs.subjects import subject_of
 from prunecore_train.jobs.training import train
 from prunecore_train.training.trainer import Machine
 

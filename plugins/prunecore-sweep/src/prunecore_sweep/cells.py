@@ -20,11 +20,11 @@ from prunecore.planning.stopwatch import running
 from prunecore.plugins import loading
 from prunecore_sweep.config import Cell
 from prunecore_train.config import Job, plain_name
-from prunecore_train.jobs.adapt import Subject, finetuned, subject_of
 from prunecore_train.jobs.networks import classes_of
 from prunecore_train.jobs.outcome import asked_of
 from prunecore_train.jobs.probes import Prober, asked_of_pruning
 from prunecore_train.jobs.sets import read_set
+from prunecore_train.jobs.subjects import Subject, finetuned, subject_of
 from prunecore_train.training.network import Network
 from prunecore_train.training.trainer import Machine, judge
 
@@ -121,16 +121,7 @@ def _row(cell: Cell, folder: Path, file: Path, trains: bool, latency: str | None
     subject = subject_of(file, job)
     if knows_subset(subject, job):
         finetuned(subject, job, folder / cell.tuned, machine)
-    prober = Prober(
-        subject.network,
-        subject.images,
-        job,
-        subject.data,
-        machine,
-        folder / "cells" / cell.name,
-        subject.name,
-        trains=trains,
-    )
+    prober = Prober(subject, job, machine, folder / "cells" / cell.name, trains=trains)
     probe = prober.try_level(cell.level)
     if probe.file is None:
         return failed(cell, str(probe.reason))

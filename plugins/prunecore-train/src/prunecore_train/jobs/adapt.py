@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
-from torch import Tensor, nn
-
 from prunecore.errors import PrunecoreError, UsageError
 from prunecore.escaping import shown
-from prunecore.files import models, storage
-from prunecore.strategies.best import check_mode
+from prunecore.files import storage
 from prunecore_train.config import Job, read_job
-from prunecore_train.images.data import Data
-from prunecore_train.jobs.heads import shrunk
-from prunecore_train.jobs.networks import classes_of, has_head_of, network_of, plain_weights
+from prunecore_train.jobs.networks import classes_of
 from prunecore_train.jobs.outcome import (
-    CHECKPOINTS,
     OUTCOME,
     Done,
     as_json,
@@ -34,58 +27,15 @@ from prunecore_train.jobs.picture import draw_probes
 from prunecore_train.jobs.probes import Probe, Prober, asked_of_pruning
 from prunecore_train.jobs.search import highest
 from prunecore_train.jobs.sets import read_set
+from prunecore_train.jobs.subjects import Subject, finetuned, subject_of
 from prunecore_train.training.network import VALIDATION, Network
-from prunecore_train.training.trainer import Machine, fit, judge
+from prunecore_train.training.trainer import Machine, judge
 
 HISTORY = "history.json"
 _PROBES = "probes"
 _TUNED = "finetuned"
 
 Tell = Callable[[Probe], object]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network and the images of a subset, which go together.
-
-    Attributes:
-        name: of the network.
-        network: as it was loaded; where that is asked for, with the outputs of the subset alone.
-        data: the images.
-        images: of these, the ones for scores and refits.
-        source: the text of the network's file, where that is made here.
-    """
-
-    name: str
-    network: nn.Module
-    data: Data
-    images: Tensor
-    source: str | None = None
-
-
-def subject_of(file: Path, job: Job) -> Subject:
-    """Load what a configuration names, and see that it goes together.
-
-    Raises:
-        PrunecoreError: with what is wrong.
-    """
-    model = job.config.model
-    if model.name is None:
-        raise UsageError(f"{shown(file)} names no model.\nGive model: {{name: resnet18}}.")
-    check_mode(job.config.pruner.mode)
-    network = network_of(model, job.train.seed)
-    data = Data(job.data)
-    data.renumbered = has_head_of(network, data, job.train)
-    name = job.config.pruner.net_name or models.factory_name(model.name)
-    source = None
-    if job.adapt.shrink_head and len(data.kept) == len(data.source.classes):
-        raise UsageError(
-            f"{shown(file)}: adapt: shrink_head drops the outputs of other classes, and all are "
-            "kept.\nGive data: sub_classes, or leave shrink_head out."
-        )
-    if job.adapt.shrink_head and not data.renumbered:
-        source, network = shrunk(network, data, name)
-    return Subject(name, network, data, data.images(job.adapt.images), source)
 
 
 def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: Tell) -> Done:
@@ -152,9 +102,9 @@ def adapt(file: Path, output: Path | None, machine: Machine, force: bool, tell: 
 def _concluded(prober: Prober, winner: Probe, folder: Path, outcome: dict[str, Any]) -> Done:
     """Judge the network of the highest level that holds, and write its set and the outcome."""
     written = read_set(prober.folder / str(winner.file))
-    smaller = Network(written.network, prober.job.train, classes_of(prober.data))
-    outcome["test"] = judge(smaller, prober.data, prober.machine)
-    path = storage.set_path(folder, prober.name, winner.level)
+    smaller = Network(written.network, prober.job.train, classes_of(prober.subject.data))
+    outcome["test"] = judge(smaller, prober.subject.data, prober.machine)
+    path = storage.set_path(folder, prober.subject.name, winner.level)
     if is_first_process():
         parts = [{name: written.weights[name] for name in names} for names in written.shards]
         storage.save_set(path, written.source, parts, written.report, force=True)
@@ -180,38 +130,8 @@ def prober_of(
             "at most 1.\nGive such as 0.01, which is a point."
         )
     unpruned = finetuned(subject, job, folder / _TUNED, machine)
-    prober = Prober(
-        subject.network,
-        subject.images,
-        job,
-        subject.data,
-        machine,
-        folder / _PROBES,
-        subject.name,
-        _least(network, unpruned, job.adapt.tolerance),
-    )
-    return prober, network, unpruned
-
-
-def finetuned(subject: Subject, job: Job, folder: Path, machine: Machine) -> dict[str, float]:
-    """Train the unpruned network on the subset; what the validation part then says.
-
-    Its weights, those of its best epoch, lie in the folder; its file, too, where that is made here.
-    """
-    data, network = subject.data, subject.network
-    file = folder / f"{subject.name}.py"
-    if subject.source is not None and is_first_process():
-        write(file, subject.source.encode())
-    config = replace(job.train, epochs=max(1, job.adapt.finetune_epochs), distillation=None)
-    module = Network(network, config, classes_of(data))
-    if job.adapt.finetune_epochs:
-        mark = fingerprint_of("finetune for adapt", [network], data, config)
-        validation = fit(module, data, folder / CHECKPOINTS, mark, machine).validation
-    else:
-        validation = judge(module, data, machine, "val")
-    if is_first_process():
-        write(file.with_suffix(".safetensors"), save(plain_weights(network)))
-    return validation
+    least = _least(network, unpruned, job.adapt.tolerance)
+    return Prober(subject, job, machine, folder / _PROBES, least), network, unpruned
 
 
 def _least(network: Network, unpruned: dict[str, float], tolerance: float) -> float:

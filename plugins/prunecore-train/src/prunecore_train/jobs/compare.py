@@ -12,7 +12,6 @@ from prunecore import PrunecoreError, UsageError
 from prunecore.escaping import shown
 from prunecore_train.config import Job, read_job
 from prunecore_train.images.data import Data
-from prunecore_train.jobs.adapt import Subject, finetuned, subject_of
 from prunecore_train.jobs.networks import classes_of
 from prunecore_train.jobs.outcome import (
     OUTCOME,
@@ -26,6 +25,7 @@ from prunecore_train.jobs.outcome import (
 )
 from prunecore_train.jobs.probes import Prober, asked_of_pruning
 from prunecore_train.jobs.sets import read_set
+from prunecore_train.jobs.subjects import Subject, finetuned, subject_of
 from prunecore_train.training.network import VALIDATION, Network
 from prunecore_train.training.trainer import Machine, judge
 
@@ -69,8 +69,8 @@ def compare(file: Path, output: Path | None, machine: Machine, force: bool) -> D
     of_all = _without_subset(file, job)
     unpruned = finetuned(subject, job, folder / _TUNED, machine)
     ways = {
-        "without": (_prober(of_all, job, folder / "without", machine), Data(job.data)),
-        "with": (_prober(subject, job, folder / "with", machine), data),
+        "without": (Prober(of_all, job, machine, folder / "without"), Data(job.data)),
+        "with": (Prober(subject, job, machine, folder / "with"), data),
     }
     network = Network(subject.network, job.train, classes_of(data))
     rows = [_compared(ways, level) for level in job.adapt.levels]
@@ -97,10 +97,6 @@ def _without_subset(file: Path, job: Job) -> Subject:
     """The network as it is given, and images of all classes."""
     data = replace(job.data, sub_classes=(), subset_name=None)
     return subject_of(file, replace(job, data=data, adapt=replace(job.adapt, shrink_head=False)))
-
-
-def _prober(subject: Subject, job: Job, folder: Path, machine: Machine) -> Prober:
-    return Prober(subject.network, subject.images, job, subject.data, machine, folder, subject.name)
 
 
 def _compared(ways: Mapping[str, tuple[Prober, Data]], level: float) -> dict[str, Any]:

@@ -9,13 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 import prunecore
-from prunecore import LevelError, PrunedModel, Scoring
+from prunecore import LevelError
 from prunecore.files import storage
 from prunecore_train.config import Job
-from prunecore_train.images.data import Data
 from prunecore_train.jobs.heads import with_classes
 from prunecore_train.jobs.networks import classes_of, in_training
 from prunecore_train.jobs.outcome import (
@@ -27,6 +24,7 @@ from prunecore_train.jobs.outcome import (
     write,
 )
 from prunecore_train.jobs.sets import TRAINED, WrittenSet, read_set, write_trained
+from prunecore_train.jobs.subjects import Subject
 from prunecore_train.training.network import VALIDATION, Network
 from prunecore_train.training.trainer import Machine, fit, is_as_good, judge
 
@@ -80,24 +78,18 @@ class Prober:
     """Tries levels of a network.
 
     Attributes:
-        network: the unpruned one, which teaches the smaller ones as well.
-        images: for scores and refits.
+        subject: the unpruned network, which teaches the smaller ones as well, and its images.
         job: what was asked for.
-        data: the images of the subset.
         machine: what they are trained on.
         folder: where all that is tried is kept.
-        name: of the written networks.
         until: what the validation part has to say; `None` to train for the whole budget.
         trains: whether what does not hold is trained.
     """
 
-    network: nn.Module
-    images: Tensor
+    subject: Subject
     job: Job
-    data: Data
     machine: Machine
     folder: Path
-    name: str
     until: float | None = None
     trains: bool = True
 
@@ -110,7 +102,8 @@ class Prober:
         Raises:
             PrunecoreError: with what is wrong.
         """
-        path = storage.set_path(self.folder, self.name, level)
+        subject = self.subject
+        path = storage.set_path(self.folder, subject.name, level)
         record = path.with_name(f"{path.stem}_probe.json")
         mark = self._fingerprint(level)
         probe = _read(record, mark) or Probe(level)
@@ -122,14 +115,10 @@ class Prober:
                 record, mark, replace(probe, holds=False, reason=str(written).splitlines()[0])
             )
         report = written.report
-        network = in_training(
-            written,
-            copy.deepcopy(self.network),
-            self.job.train,
-            classes_of(self.data),
-        )
+        teacher = copy.deepcopy(subject.network)
+        network = in_training(written, teacher, self.job.train, classes_of(subject.data))
         if probe.refitted is None:
-            judged = judge(network, self.data, self.machine, "val")
+            judged = judge(network, subject.data, self.machine, "val")
             probe = Probe(
                 level,
                 report["level"]["achieved"],
@@ -149,12 +138,22 @@ class Prober:
         """The set of a level, pruned now where there is none as yet."""
         if storage.read_fingerprint(path) == mark:
             return read_set(path)
+        subject, pruner = self.subject, self.job.config.pruner
         try:
-            small = pruned(self.network, level, self.images, self.job, self.name)
+            small = prunecore.prune(
+                subject.network,
+                level=level,
+                input_shape=tuple(subject.images.shape[1:]),
+                drop=pruner.drop,
+                name=subject.name,
+                calibration=subject.images,
+                strict=pruner.strict,
+                **pruner.options,
+            )
         except LevelError as error:
             return error
         small.report["fingerprint"] = mark
-        source = with_classes(small.source, self.data)
+        source = with_classes(small.source, subject.data)
         if is_first_process():
             replace(small, source=source).save(path, force=True)
         before = {name: tensor.clone() for name, tensor in small.weights.items()}
@@ -168,9 +167,9 @@ class Prober:
         done = next((s for s in written.report["recovered"] if s["step"] == TRAINED), None)
         is_better = done is not None
         if done is None:
-            trained = fit(network, self.data, folder, mark, self.machine, self.until)
+            trained = fit(network, self.subject.data, folder, mark, self.machine, self.until)
             done = {
-                "data": self.data.record(),
+                "data": self.subject.data.record(),
                 "epochs": len(trained.history),
                 "best_epoch": trained.epoch,
                 "distilled": self.job.train.distillation is not None,
@@ -197,34 +196,9 @@ class Prober:
         return self.until is not None and is_as_good(network, value, self.until)
 
     def _fingerprint(self, level: float) -> str:
-        asked = [level, self.until, self.trains, len(self.images), asked_of_pruning(self.job)]
-        return fingerprint_of("probe", [self.network], self.data, self.job.train, asked)
-
-
-def pruned(network: nn.Module, level: float, images: Tensor, job: Job, name: str) -> PrunedModel:
-    """A smaller network, as the section `pruner` asks for, scored and refitted by these images.
-
-    Raises:
-        LevelError: the level cannot be reached.
-    """
-    pruner = job.config.pruner
-    return prunecore.prune(
-        network,
-        level=level,
-        input_shape=tuple(images.shape[1:]),
-        mode=pruner.mode,
-        target=pruner.target,
-        seed=pruner.seed,
-        limits=pruner.limits,
-        drop=pruner.drop,
-        name=name,
-        calibration=images,
-        recover=pruner.recover,
-        scoring=Scoring(pruner.members, pruner.reduce, pruner.normalize),
-        steps=pruner.steps,
-        latency=pruner.latency,
-        strict=pruner.strict,
-    )
+        subject, job = self.subject, self.job
+        asked = [level, self.until, self.trains, len(subject.images), asked_of_pruning(job)]
+        return fingerprint_of("probe", [subject.network], subject.data, job.train, asked)
 
 
 def asked_of_pruning(job: Job) -> dict[str, Any]:
