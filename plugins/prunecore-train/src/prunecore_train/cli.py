@@ -15,6 +15,7 @@ from prunecore.cli import as_json, checked, debug, path_option
 from prunecore.cli.options import say
 from prunecore.errors import UsageError
 from prunecore.files import values
+from prunecore_train.config import read_count
 
 if TYPE_CHECKING:
     from prunecore_train.jobs.outcome import Done
@@ -24,11 +25,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def _count(text: str) -> int:
-    number = values.read_yaml(text)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise UsageError(f"it is a whole number above 0, not {text}.")
-    return number
+_read_number = checked(lambda text: read_count(1)(values.read_yaml(text)))
 
 
 _MACHINE = (
@@ -41,11 +38,11 @@ _MACHINE = (
     click.option(
         "--devices",
         metavar="N",
-        callback=checked(_count),
+        callback=_read_number,
         help="How many of a node.  [default: all; of CPUs one]",
     ),
     click.option(
-        "--nodes", metavar="N", callback=checked(_count), help="How many nodes.  [default: 1]"
+        "--nodes", metavar="N", callback=_read_number, help="How many nodes.  [default: 1]"
     ),
     click.option(
         "--strategy",
@@ -62,20 +59,34 @@ _MACHINE = (
 )
 
 
-def machine(command: Command) -> Command:
-    """The options that say what a network is trained on."""
-    for option in reversed(_MACHINE):
-        command = option(command)
-    return command
+def _with(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Options that several commands have, in the order of their help."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_configuration = click.argument("config", callback=checked(values.read_path))
+
+
+def _training(metavar: str, default: str) -> Callable[[Command], Command]:
+    """What each command has that trains, and leaves files at a place."""
+    return _with(
+        *_MACHINE,
+        path_option("--output", "output", metavar, f"Where the files go.  [default: {default}]"),
+        click.option("--force", is_flag=True, help="Start anew, and replace what is there."),
+        as_json,
+        debug,
+    )
 
 
 @click.command()
-@click.argument("config", callback=checked(values.read_path))
-@machine
-@path_option("--output", "output", "DIR", "Where the files go.  [default: NETWORK_trained]")
-@click.option("--force", is_flag=True, help="Start anew, and replace what is there.")
-@as_json
-@debug
+@_configuration
+@_training("DIR", "NETWORK_trained")
 def train(
     config: Path, output: Path | None, force: bool, as_json: bool, **machine_options: Any
 ) -> None:
@@ -92,12 +103,8 @@ def train(
 
 
 @click.command()
-@click.argument("config", callback=checked(values.read_path))
-@machine
-@path_option("--output", "output", "DIR", "Where the files go.  [default: NETWORK_adapted]")
-@click.option("--force", is_flag=True, help="Start anew, and replace what is there.")
-@as_json
-@debug
+@_configuration
+@_training("DIR", "NETWORK_adapted")
 def adapt(
     config: Path, output: Path | None, force: bool, as_json: bool, **machine_options: Any
 ) -> None:
@@ -129,12 +136,8 @@ def _tell_probe(probe: Probe) -> None:
 
 
 @click.command()
-@click.argument("config", callback=checked(values.read_path))
-@machine
-@path_option("--output", "output", "DIR", "Where the files go.  [default: NETWORK_compared]")
-@click.option("--force", is_flag=True, help="Start anew, and replace what is there.")
-@as_json
-@debug
+@_configuration
+@_training("DIR", "NETWORK_compared")
 def compare(
     config: Path, output: Path | None, force: bool, as_json: bool, **machine_options: Any
 ) -> None:
@@ -158,11 +161,7 @@ config_option = path_option(
 @click.command()
 @click.argument("file", callback=checked(values.read_path))
 @config_option
-@machine
-@path_option("--output", "output", "FILE.py", "Where the set goes.  [default: FILE_trained.py]")
-@click.option("--force", is_flag=True, help="Start anew, and replace what is there.")
-@as_json
-@debug
+@_training("FILE.py", "FILE_trained.py")
 def finetune(
     file: Path,
     config: Path | None,
@@ -186,9 +185,7 @@ def finetune(
 @click.command()
 @click.argument("file", callback=checked(values.read_path))
 @config_option
-@machine
-@as_json
-@debug
+@_with(*_MACHINE, as_json, debug)
 def evaluate(file: Path, config: Path | None, as_json: bool, **machine_options: Any) -> None:
     """Judge the written FILE by the test part of the data.
 
