@@ -106,6 +106,8 @@ def _shortened(text: str, longest: int) -> str:
 
 def visible(text: str) -> str:
     """A text whose control characters, marks and line breaks are escaped."""
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else _code(letter) for letter in text)
 
 

@@ -19,6 +19,7 @@ from prunecore.writing.instances import (
     grouped,
     resolved,
     shared_options,
+    with_calls,
     within,
     without_last,
 )
@@ -58,7 +59,8 @@ class ClassWriter:
         self, members: list[Instance], calls: Mapping[int, Call], named: Mapping[Hashable, str]
     ) -> None:
         self.members = members
-        self.calls = calls
+        self._rows = [with_calls(member.fields, calls) for member in members]
+        self._held = [resolved(dict(member.held or {}), calls) for member in members]
         self.arguments = Arguments(
             tuple(member.entering for member in members),
             tuple(member.leaving for member in members),
@@ -89,15 +91,13 @@ class ClassWriter:
     def _fields(self) -> list[AnyStatement]:
         """The statements of the constructor; a last layer that only some have is appended."""
         if self.members[0].held is not None:
-            return [Statement("", self._initialised()), *self._own_fields()]
-        rows: list[tuple[AnyStatement, ...]] = [member.fields for member in self.members]
-        lasts = differing_lasts(rows) if self.members[0].inline else None
+            return [Statement("", self._initialised()), *self._of_rows(self._rows)]
+        rows, lasts = self._rows, None
+        if self.members[0].inline:
+            lasts = differing_lasts([member.fields for member in self.members])
         if lasts is not None:
-            rows = [(without_last(row[0], last),) for row, last in zip(rows, lasts, strict=True)]
-        fields = [
-            self._statement(statements, _attribute(statements[0]), stored=False)
-            for statements in zip(*rows, strict=True)
-        ]
+            rows = [[without_last(row[0], last)] for row, last in zip(rows, lasts, strict=True)]
+        fields = self._of_rows(rows)
         if lasts is None:
             return fields
         options = shared_options(lasts)
@@ -110,16 +110,15 @@ class ClassWriter:
             return [*fields, Compound(f"if {argument.text} is not None", (append,))]
         return [*fields, append]
 
-    def _own_fields(self) -> list[AnyStatement]:
+    def _of_rows(self, rows: Sequence[Sequence[AnyStatement]]) -> list[AnyStatement]:
         return [
             self._statement(statements, _attribute(statements[0]), stored=False)
-            for statements in zip(*(member.fields for member in self.members), strict=True)
+            for statements in zip(*rows, strict=True)
         ]
 
     def _initialised(self) -> Call:
         """The call of the constructor of the container that the class derives from."""
-        base = self.members[0].base
-        held = [resolved(dict(member.held or {}), self.calls) for member in self.members]
+        base, held = self.members[0].base, self._held
         keys = [list(children) for children in held]
         if keys.count(keys[0]) == len(keys):
             columns = {key: [children[key] for children in held] for key in keys[0]}
@@ -146,7 +145,6 @@ class ClassWriter:
         self, values: Sequence[Value], role: Role, stored: bool, default: Value = REQUIRED
     ) -> Value:
         """One value for all instances; an argument where they differ."""
-        values = [resolved(value, self.calls) for value in values]
         first = values[0]
         if isinstance(first, Width) and first.channels in self.arguments.named:
             return self.arguments.lift(values, role, stored, first)
@@ -277,9 +275,10 @@ def define_classes(
     calls: dict[int, Call] = {}
     for members in grouped(list(dict.fromkeys(within(root)))):
         own_names = named if members == [root] else {}
+        parted = by_structure(members, calls)
         ways = [
             _written(groups, calls, {*taken, *texts}, own_names)
-            for groups in ([members], by_structure(members, calls))
+            for groups in ([members], *([parted] if len(parted) > 1 else []))
         ]
         written = min(ways, key=_length)  # the first of equally long ones
         own = [call for one in written for call in one.calls]

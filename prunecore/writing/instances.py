@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -150,7 +151,7 @@ def by_structure(instances: Sequence[Instance], calls: Mapping[int, Call]) -> li
         calls: the constructor calls of those that they hold, by id.
     """
     rows = [
-        [resolved(value, calls) for statement in instance.fields for value in values_of(statement)]
+        [value for one in with_calls(instance.fields, calls) for value in values_of(one)]
         for instance in instances
     ]
     columns = [column for column in zip(*rows, strict=True) if not any(map(_is_empty, column))]
@@ -226,17 +227,34 @@ def resolved(value: Value, calls: Mapping[int, Call]) -> Value:
     return mapped(value, lambda inner: resolved(inner, calls))
 
 
+def with_calls(statements: Sequence[AnyStatement], calls: Mapping[int, Call]) -> list[AnyStatement]:
+    """Statements with constructor calls in the places of instances, as `resolved` has them."""
+    return [with_values(one, lambda value: resolved(value, calls)) for one in statements]
+
+
 def mapped(value: Value, change: Callable[[Value], Value]) -> Value:
-    """A call, list, tuple or dictionary with other items in the places of its own."""
+    """A call, list, tuple or dictionary with other items in the places of its own.
+
+    Where none is another one it is the very same, whose text may be known already.
+    """
     if isinstance(value, Call):
         positional = tuple(map(change, value.positional))
         keywords = {key: change(inner) for key, inner in value.keywords.items()}
+        if _are(positional, value.positional) and _are(keywords.values(), value.keywords.values()):
+            return value
         return Call(value.function, positional, keywords, value.defaults, value.names)
     if isinstance(value, list | tuple):
-        return type(value)(map(change, value))
+        items = type(value)(map(change, value))
+        return value if _are(items, value) else items
     if isinstance(value, dict):
-        return {key: change(inner) for key, inner in value.items()}
+        entries = {key: change(inner) for key, inner in value.items()}
+        return value if _are(entries.values(), value.values()) else entries
     return value
+
+
+def _are(items: Iterable[Value], others: Iterable[Value]) -> bool:
+    """True if these are the very same values as those, as many as they are."""
+    return all(map(operator.is_, items, others))
 
 
 def _height(instance: Instance) -> int:

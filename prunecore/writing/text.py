@@ -106,6 +106,9 @@ LONGEST_ROW = 16  # numbers in a list; longer ones are a table of full rows
 
 Value: TypeAlias = Any  # a literal, a Call, a Name, or a list, tuple or dict of them
 
+# A value's opening, its items with what is written before each, and its closing.
+Parts: TypeAlias = tuple[str, list[tuple[str, Value]], str]
+
 
 @dataclass(frozen=True)
 class Name:
@@ -166,7 +169,35 @@ class Call:
         return cls(f"nn.{constructor.__name__}", positional, keywords, defaults, names)
 
     def __str__(self) -> str:
-        return one_line(self)
+        return self.line
+
+    # a call is written inside of many others, and measured before each: once for all of these
+    @functools.cached_property
+    def line(self) -> str:
+        """The call on one line, however long."""
+        return _on_one_line(*self.parts)
+
+    @functools.cached_property
+    def parts(self) -> Parts:
+        """Its opening, its arguments with what is written before each, and its closing."""
+        written = self.keywords
+        if self.defaults:
+            written = {
+                key: item
+                for key, item in written.items()
+                if not (key in self.defaults and same(item, self.defaults[key]))
+            }
+        named = dict(itertools.takewhile(lambda entry: is_name(entry[0]), written.items()))
+        items = _without_repeats(self.positional)
+        items += [(f"{key}=", item) for key, item in named.items()]
+        if len(named) < len(written):  # from a key on that is no name, all of them in a dictionary
+            items.append(("**", dict([*written.items()][len(named) :])))
+        return f"{self.function}(", items, ")"
+
+    @functools.cached_property
+    def holds_table(self) -> bool:
+        """True if a long list of numbers is among its arguments, however deep."""
+        return any(holds_table(item) for _, item in self.parts[1])
 
 
 @dataclass(frozen=True)
@@ -300,6 +331,10 @@ def _index_of(text: str) -> int | None:
 
 def holds_table(value: Value) -> bool:
     """True if a value is a long list of numbers, or holds one: no formatter is to spread it."""
+    if isinstance(value, Call):
+        return value.holds_table
+    if not isinstance(value, dict | list | tuple):
+        return False
     return _is_table(value) or any(holds_table(item) for _, item in _parts(value)[1])
 
 
@@ -329,28 +364,21 @@ def _string(value: str, indent: int) -> str:
 
 def one_line(value: Value) -> str:
     """Write a value on one line, however long."""
-    opening, items, closing = _parts(value)
-    if not closing:
-        return opening
-    single = isinstance(value, tuple) and len(items) == 1
-    inside = ", ".join(f"{key}{one_line(item)}" for key, item in items)
-    return f"{opening}{inside}{',' if single else ''}{closing}"
-
-
-def _parts(value: Value) -> tuple[str, list[tuple[str, Value]], str]:
-    """A value's opening, its items with what is written before each, and its closing."""
     if isinstance(value, Call):
-        written = {
-            key: item
-            for key, item in value.keywords.items()
-            if not (key in value.defaults and same(item, value.defaults[key]))
-        }
-        named = dict(itertools.takewhile(lambda entry: is_name(entry[0]), written.items()))
-        items = _without_repeats(value.positional)
-        items += [(f"{key}=", item) for key, item in named.items()]
-        if len(named) < len(written):  # from a key on that is no name, all of them in a dictionary
-            items.append(("**", dict([*written.items()][len(named) :])))
-        return f"{value.function}(", items, ")"
+        return value.line
+    opening, items, closing = _parts(value)
+    if isinstance(value, tuple) and len(items) == 1:
+        closing = ",)"
+    return _on_one_line(opening, items, closing)
+
+
+def _on_one_line(opening: str, items: list[tuple[str, Value]], closing: str) -> str:
+    return f"{opening}{', '.join([key + one_line(item) for key, item in items])}{closing}"
+
+
+def _parts(value: Value) -> Parts:
+    if isinstance(value, Call):
+        return value.parts
     if isinstance(value, _Repeated):
         return f"({' '.join(value.clauses(lambda calls, _: one_line(calls)))})", [], ""
     if isinstance(value, dict):
