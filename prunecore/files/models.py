@@ -178,6 +178,28 @@ def load_function(spec: str) -> tuple[Callable[..., Any], Path]:
         return _factory(module, name, place, folder), folder
 
 
+def file_of(spec: str) -> Path | None:
+    """The file that a function of the user's is in; it is found, and not run.
+
+    Args:
+        spec: `package.module:function` or `file.py:function`.
+
+    Returns:
+        It; `None` where there is none, as whoever loads the function tells.
+    """
+    place = spec.rpartition(":")[0]
+    if place.endswith(".py"):
+        found = Path(place)
+    else:
+        try:  # what a module is in is imported
+            with _importable(Path.cwd()), _telling(f"{shown(place)} cannot be found", Path.cwd()):
+                origin = getattr(importlib.util.find_spec(place), "origin", None)
+        except PrunecoreError:
+            return None
+        found = Path(origin or "")
+    return found if is_file(found) else None
+
+
 def _code_of(place: str) -> tuple[Path | None, Path]:
     """The file that a place is, `None` for a module, and the folder that its imports start from.
 

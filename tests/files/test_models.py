@@ -19,6 +19,7 @@ from prunecore.errors import PrunecoreError, UsageError
 from prunecore.files.models import (
     _torchvision_builder,
     factory_name,
+    file_of,
     input_shape_of,
     is_filled,
     load_model,
@@ -161,6 +162,15 @@ def test_a_module_of_the_current_folder(write: Write) -> None:
     write(name="own_package/nets.py")
     loaded = load_model("own_package.nets:net", {}, seed=0)
     assert loaded.origin == "own_package.nets.net"
+
+
+def test_the_file_of_a_function_is_found_without_running_it(write: Write) -> None:
+    write("raise ValueError", "own_package/__init__.py")
+    write("raise ValueError", "unread.py")
+    assert file_of("unread.py:net") == Path("unread.py")
+    assert file_of("unread:net") == Path("unread.py").absolute()
+    for spec in ("gone.py:net", "gone:net", "own_package.nets:net", "sys:exit", "2:3", "resnet18"):
+        assert file_of(spec) is None
 
 
 def test_the_same_seed_gives_the_same_weights_and_touches_no_other_randomness(

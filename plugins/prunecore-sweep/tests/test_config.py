@@ -55,6 +55,17 @@ def test_a_cell_s_fingerprint_is_that_of_what_it_depends_on(job: Any, folder: An
     assert fingerprint_of(again, {}) != mark
 
 
+def test_functions_of_one_s_own_count_by_what_their_files_hold(job: Any, folder: Any) -> None:
+    for file in (folder / "loss.py", folder / "images.py"):
+        file.write_text("def own(*_): ...\n")
+    _, (cell, _) = read_sweep(job(train={"loss": "loss.py:own"}, data={"name": "images.py:own"}))
+    marks = [fingerprint_of(cell, {})]
+    for file in (folder / "loss.py", folder / "images.py"):
+        file.write_text("def own(*_): return 1\n")
+        marks.append(fingerprint_of(cell, {}))
+    assert len({*marks}) == 3
+
+
 @pytest.mark.parametrize(
     ("section", "told"),
     [

@@ -149,6 +149,43 @@ def test_a_loss_that_is_no_number_stops(job, run, folder: Path) -> None:
     assert "small_trained/checkpoints/last.ckpt" in said
 
 
+LOSS = """\
+import torch.nn.functional as F
+
+
+def loss(outputs, labels):
+    return F.cross_entropy(outputs, labels)
+"""
+BLOBS = """\
+import torch
+
+
+def blobs():
+    labels = torch.arange(400) % 10
+    return torch.utils.data.TensorDataset(torch.rand(400, 1, 8, 8), labels)
+"""
+
+
+@pytest.mark.parametrize("place", ["own.py", "own"])
+@pytest.mark.parametrize("what", ["loss", "data"])
+def test_functions_of_one_s_own_count_by_what_their_file_holds(
+    job, run, folder: Path, monkeypatch: pytest.MonkeyPatch, what: str, place: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "own", raising=False)
+    code = LOSS if what == "loss" else BLOBS
+    (folder / "own.py").write_text(code)
+    sections: dict[str, Any] = {"train": {"epochs": 1}, "data": {}}
+    if what == "loss":
+        sections["train"]["loss"] = f"{place}:loss"
+    else:
+        sections["data"]["name"] = f"{place}:blobs"
+    file = job(**sections)
+    run("train", file)
+    assert run("train", file).stderr.startswith("Skipped: ")
+    (folder / "own.py").write_text(f"{code}\n")
+    assert "is of another network, other data, another tr" in run("train", file, exit_code=2).stderr
+
+
 def test_training_ends_early(job, run) -> None:
     train = {"epochs": 9, "patience": 1, "optimizer": {"name": "SGD", "lr": 1e-9}}
     told = json.loads(run("train", job(train=train), "--json").stdout)

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from prunecore.errors import PrunecoreError, one_line
+from prunecore.files import storage
 from prunecore.files.paths import is_file
 from prunecore.latency.timing import take_turns, timing_of
 from prunecore.planning.stopwatch import running
@@ -21,7 +22,7 @@ from prunecore.plugins import loading
 from prunecore_sweep.config import Cell
 from prunecore_train.config import Job, plain_name
 from prunecore_train.jobs.networks import classes_of
-from prunecore_train.jobs.outcome import asked_of
+from prunecore_train.jobs.outcome import asked_of, code_of
 from prunecore_train.jobs.probes import Prober, asked_of_pruning
 from prunecore_train.jobs.sets import read_set
 from prunecore_train.jobs.subjects import Subject, finetuned, subject_of
@@ -41,15 +42,13 @@ def fingerprint_of(cell: Cell, config: dict[str, Any]) -> str:
         config: further values that count.
     """
     model, data = cell.job.config.model, cell.job.data
-    name = str(model.name)
-    place = Path(name.rpartition(":")[0])
-    files = [file for file in (model.weights, place) if file is not None and is_file(file)]
-    given = replace(data, root=None, folder=None, workers=0)
+    weights = model.weights if model.weights and is_file(model.weights) else None
+    given = replace(data, name=None, root=None, folder=None, workers=0)
     adapt = cell.job.adapt
     told = [
         [version(one) for one in ("prunecore", "prunecore-train", "prunecore-sweep")],
-        [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
-        plain_name(name),
+        weights and storage.hash_of(weights),
+        [[name and plain_name(name), code_of(name)] for name in (model.name, data.name)],
         asdict(replace(model, name=None, weights=None)),
         asdict(given),
         str(data.folder or data.root or ""),

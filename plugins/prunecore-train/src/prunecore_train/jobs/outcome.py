@@ -18,6 +18,7 @@ from torch import nn
 
 from prunecore.errors import PrunecoreError, UsageError
 from prunecore.escaping import shown
+from prunecore.files import models, storage
 from prunecore.files.fingerprint import fingerprint_network
 from prunecore.files.paths import is_folder, is_there
 from prunecore_train.config import TrainConfig, plain_name
@@ -79,7 +80,8 @@ def fingerprint_of(
     versions = {name: version(name) for name in ("prunecore", "prunecore-train")}
     images = asdict(replace(data.config, name=None, root=None, folder=None, workers=0))
     made = [fingerprint_network(network, {}, versions) for network in networks]
-    values = [command, made, data.record(), asked_of(config), images, more]
+    code = code_of(data.config.name)
+    values = [command, made, data.record(), asked_of(config), images, code, more]
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -88,7 +90,15 @@ def asked_of(config: TrainConfig) -> dict[str, Any]:
     loss = replace(config.loss, name=plain_name(config.loss.name))
     asked = asdict(replace(config, loss=loss))
     del asked["output"]
+    if (code := code_of(config.loss.name)) is not None:
+        asked["loss"]["sha256"] = code
     return asked
+
+
+def code_of(name: str | None) -> str | None:
+    """A hash of the file that a function of the user's is in; `None` of what a name alone says."""
+    file = models.file_of(name) if name and ":" in name else None
+    return storage.hash_of(file) if file else None
 
 
 def read_marked(file: Path, mark: str) -> dict[str, Any] | None:
