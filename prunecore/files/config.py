@@ -231,7 +231,7 @@ def read_model(raw: object, file: Path, where: str) -> ModelConfig:
     """
     where, folder = f"{shown(file)}: {where}", file.parent
     model = ModelConfig(**_section(raw, _MODEL, where))
-    with _named(where):
+    with named(where):
         values.check_inputs(model.input_shape, model.inputs)
     name = model.name
     if name and name.rpartition(":")[0].endswith(".py"):
@@ -264,16 +264,16 @@ def _section(
                 "Give beside pruner: calibration: {images: FOLDER}."
             )
         if key not in readers:
-            with _named(where):
+            with named(where):
                 raise unknown_name("key", str(key), [*readers, *others])
         if value is not None and value != "":
-            with _named(f"{where}: {key}"):
+            with named(f"{where}: {key}"):
                 read[key] = readers[key](value)
     return read
 
 
 @contextmanager
-def _named(where: str) -> Iterator[None]:
+def named(where: str) -> Iterator[None]:
     """Say in an error where the value stands."""
     try:
         yield
@@ -285,7 +285,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     if file.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{shown(file)}: a configuration is a .yaml, .yml or .ini file.")
     text = read_text(file, LONGEST)
-    with _named(shown(file)):
+    with named(shown(file)):
         raw = values.read_yaml(text)
         if raw is not None and not isinstance(raw, dict):
             raise UsageError(f"keys such as model and pruner belong here, not {shown_value(raw)}.")
@@ -307,7 +307,7 @@ def _read_ini(file: Path) -> dict[str, Any]:
     for section, readers in _SECTIONS.items():
         raw[section] = {}
         for key, text in parser[section].items() if parser.has_section(section) else ():
-            with _named(f"{where}: {section}: {shown(key)}"):
+            with named(f"{where}: {section}: {shown(key)}"):
                 plain = key not in readers or readers[key] in _OF_TEXT
                 raw[section][key] = text if plain else values.read_yaml(text)
     if "dataset" in raw["pruner"]:

@@ -81,6 +81,11 @@ def test_functions_of_one_s_own_count_by_what_their_files_hold(job: Any, folder:
         ({"cpus": 0}, "whole number from 1"),
         ({"gpus": -1}, "from 0 to 64"),
         ({"level": [30]}, "levels"),
+        (
+            {"subsets": [{"sub_classes": [1]}, {"sub_classes": ["one"]}]},
+            "data with sweep: subsets: 2: sub_classes: Unknown class 'one'",
+        ),
+        ({"subsets": ["odd"]}, "data with sweep: subsets: 1: subset_name: Unknown subset 'odd'"),
         ({"modes": ["l1norm"]}, "l1-norm"),
         ({"latency": "eagre"}, "eager"),
         ({"levels": list(range(1, 100)), "seeds": list(range(2000))}, "198,000 cells"),

@@ -171,6 +171,10 @@ def test_subsets_of_cifar_100_are_known(
     both = Data(
         DataConfig(name="CIFAR100", root=tmp_path, sub_classes=("trees", "lion", 0), batch_size=1)
     )
+    with pytest.raises(UsageError, match=r"subset_name: Unknown subset .* 'trees'"):
+        Data(DataConfig(name="CIFAR100", root=tmp_path, subset_name="tree"))
+    with pytest.raises(UsageError, match=r"sub_classes: Unknown class .* 'lion'"):
+        Data(DataConfig(name="CIFAR100", root=tmp_path, sub_classes=("lyon",)))
     assert [both.source.classes[number] for number in both.kept] == [
         "apple", "lion", "maple_tree", "oak_tree", "palm_tree", "pine_tree", "willow_tree"
     ]  # fmt: skip
@@ -261,15 +265,15 @@ def test_what_a_data_set_draws_is_drawn_again_by_a_run_that_goes_on(
     ("data", "says"),
     [
         ({"name": "digit"}, "Unknown data set 'digit'. Did you mean 'digits'?"),
-        ({"name": "MNIST"}, "data: MNIST lies somewhere on the disk.\nGive data: root: FOLDER."),
-        ({"name": "MNIST", "root": "none"}, "There is no MNIST at none.\nGive the root that"),
-        ({"name": "CIFAR100", "root": "none"}, "There is no CIFAR100 at none.\nGive the root"),
-        ({"name": "ImageNet", "root": "none"}, "There is no ImageNet at none.\nGive the root"),
+        ({"name": "MNIST"}, "root: MNIST lies somewhere on the disk.\nGive data: root: FOLDER."),
+        ({"name": "MNIST", "root": "none"}, "There is no MNIST at none.\nGive that which"),
+        ({"name": "CIFAR100", "root": "none"}, "There is no CIFAR100 at none.\nGive that"),
+        ({"name": "ImageNet", "root": "none"}, "There is no ImageNet at none.\nGive that"),
         ({"folder": "none"}, "There is no folder none.\nGive a folder of images."),
         ({"folder": "."}, ". has no images of each of its classes: "),
         ({"sub_classes": ["eleven"]}, "Unknown class 'eleven'."),
         ({"sub_classes": [11]}, "There is no class 11: classes are numbered from 0 to 9.\nGive"),
-        ({"subset_name": "aquatic"}, "Unknown subset 'aquatic'.\nName its classes, sub_classes"),
+        ({"subset_name": "aquatic"}, "Unknown subset 'aquatic'.\nGive its classes beside it"),
         ({"name": "own.py:odd"}, "own.py:odd gives an int, not a data set.\nReturn one with __"),
         ({"name": "own.py:tests"}, "Unknown part of own.py:tests 'tests'. Did you mean 'test'?"),
         ({"name": "own.py:Masks", "sub_classes": [1]}, "own.py:Masks has no labels that are cl"),

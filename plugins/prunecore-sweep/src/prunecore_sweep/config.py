@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ class SweepConfig:
 
     Attributes:
         networks: in the place of the section model.
-        subsets: in the place of the subset of the section data: `sub_classes` and `subset_name`.
+        subsets: in the place of the subset of the section data: `sub_classes` and `subset_name`;
+            by where the file has them.
         levels: in percent.
         modes: the importance criteria.
         seeds: of modes that draw, of weights that no file gives, and of training.
@@ -36,7 +37,7 @@ class SweepConfig:
     """
 
     networks: tuple[ModelConfig, ...] = ()
-    subsets: tuple[DataConfig, ...] = ()
+    subsets: Mapping[str, DataConfig] = field(default_factory=dict)
     levels: tuple[float, ...] = (50,)
     modes: tuple[str | None, ...] = (None,)
     seeds: tuple[int, ...] = (0,)
@@ -89,11 +90,13 @@ def read_sweep(file: Path) -> tuple[SweepConfig, list[Cell]]:
         read_model(raw, file, f"sweep: networks: {number}")
         for number, raw in enumerate(given.pop("networks", ()), 1)
     )
-    subsets = tuple(
-        replace(job.data, **{"sub_classes": (), "subset_name": None, **subset})
-        for subset in given.pop("subsets", ())
-    )
-    config = SweepConfig(networks or (job.config.model,), subsets or (job.data,), **given)
+    subsets = {
+        f"data with sweep: subsets: {number}": replace(
+            job.data, **{"sub_classes": (), "subset_name": None, **subset}
+        )
+        for number, subset in enumerate(given.pop("subsets", ()), 1)
+    }
+    config = SweepConfig(networks or (job.config.model,), subsets or {"data": job.data}, **given)
     for model in config.networks:
         if model.name is None:
             raise UsageError("sweep: which networks?\nGive networks: [resnet18, net.py:factory].")
@@ -113,7 +116,7 @@ def _cells(config: SweepConfig, job: Job) -> Iterator[Cell]:
     names = [models.factory_name(str(model.name)) for model in config.networks]
     for (place, model), (number, data), level, mode, seed in itertools.product(
         enumerate(config.networks),
-        enumerate(config.subsets),
+        enumerate(config.subsets.values()),
         config.levels,
         config.modes,
         config.seeds,

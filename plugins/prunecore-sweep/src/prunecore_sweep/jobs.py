@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from prunecore.escaping import shown
+from prunecore.files.config import named
 from prunecore.plugins import loading
 from prunecore.strategies.best import check_mode
 from prunecore_sweep import cluster, table
@@ -67,8 +69,9 @@ def sweep(file: Path, output: Path | None, address: str | None, force: bool, tel
         tell(len(rows), len(cells), row)
 
     left = [cell for cell in cells if cell.name not in rows]
-    for data in config.subsets if left else ():
-        Data(data)  # one that is not there is told once
+    for place, data in config.subsets.items() if left else ():
+        with named(f"{shown(file)}: {place}"):  # one that is not there is told once
+            Data(data)
     if left:
         cluster.run(left, config, folder.absolute(), file.absolute(), address, done)
     ordered = [rows[cell.name] for cell in cells]

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from prunecore.errors import UsageError
 from prunecore.escaping import shown
+from prunecore.files.config import named
 from prunecore_train.config import DataConfig
 from prunecore_train.images.sources import PARTS, Source, source_of
 from prunecore_train.images.subsets import chosen
@@ -130,7 +131,7 @@ class Data(LightningDataModule):
             if not len(places):
                 raise UsageError(
                     f"The {name} part of {shown(self.source.name)} has no images.\n"
-                    "Give more, or another share."
+                    "Give more, or data: validation and test other shares."
                 )
             if self.source.labels:
                 counts = self.source.labels[own][places].bincount(
@@ -141,13 +142,13 @@ class Data(LightningDataModule):
                         raise UsageError(
                             f"The {name} part of {shown(self.source.name)} has no image of class "
                             f"{shown(self.source.classes[number])}.\nGive some, or leave the class "
-                            "out of sub_classes."
+                            "out of data: sub_classes."
                         )
         images = len(self.places["train"][1])
         if self.config.batch_size > images:
             raise UsageError(
-                f"A batch of {self.config.batch_size} is larger than the {images} images that "
-                f"train.\nGive data: batch_size: {images} at most."
+                f"batch_size: {self.config.batch_size} is more than the {images} images that train."
+                f"\nGive data: batch_size: {images} at most."
             )
 
 
@@ -229,12 +230,13 @@ class _Part(Dataset[Any]):
 
 
 def _kept(source: Source, config: DataConfig) -> list[int]:
-    if not source.labels and (config.sub_classes or config.subset_name):
-        raise UsageError(
-            f"{shown(source.name)} has no labels that are classes, and sub_classes keep some.\n"
-            "Leave sub_classes and subset_name out, or give its data set `targets`."
-        )
-    return chosen(source.classes, config.sub_classes, config.subset_name)
+    with named("sub_classes" if config.sub_classes else "subset_name"):
+        if not source.labels and (config.sub_classes or config.subset_name):
+            raise UsageError(
+                f"{shown(source.name)} has no labels that are classes, of which some could be kept."
+                "\nLeave sub_classes and subset_name out, or give its data set `targets`."
+            )
+        return chosen(source.classes, config.sub_classes, config.subset_name)
 
 
 def _parted(source: Source, kept: list[int], config: DataConfig) -> dict[str, tuple[str, Tensor]]:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, TensorDataset
 from prunecore.errors import UsageError, a_kind, unknown_name
 from prunecore.escaping import shown
 from prunecore.files import models
+from prunecore.files.config import named
 from prunecore.files.paths import is_folder
 from prunecore_train.config import DataConfig, plain_name
 from prunecore_train.images import digit_pairs
@@ -50,13 +51,15 @@ def source_of(config: DataConfig) -> Source:
         UsageError: they are not there, or there is no such data set.
     """
     if config.folder is not None:
-        return _folder(config.folder, config)
+        with named("folder"):
+            return _folder(config.folder, config)
     name = str(config.name)
     if ":" in name:
-        return _of_factory(name, config.arguments)
+        with named("name"):
+            return _of_factory(name, config.arguments)
     if name not in _NAMED:
         error = str(unknown_name("data set", name, _NAMED)).removesuffix(".")
-        raise UsageError(f"{error}; or give package.module:factory, or folder: FOLDER.")
+        raise UsageError(f"name: {error}; or give package.module:factory, or folder: FOLDER.")
     return _NAMED[name](config)
 
 
@@ -90,7 +93,7 @@ def _torchvision(name: str) -> Callable[[DataConfig], Source]:
         import torchvision.datasets
 
         if config.root is None:
-            raise UsageError(f"data: {name} lies somewhere on the disk.\nGive data: root: FOLDER.")
+            raise UsageError(f"root: {name} lies somewhere on the disk.\nGive data: root: FOLDER.")
         options: dict[str, Any] = {"transform": _transform(config, name == "ImageNet")}
         make = getattr(torchvision.datasets, name)
         by_part: dict[str, dict[str, Any]]
@@ -106,7 +109,7 @@ def _torchvision(name: str) -> Callable[[DataConfig], Source]:
         except (RuntimeError, OSError) as error:  # what torchvision raises for what is not there
             more = "" if name == "ImageNet" else ", or load it: data: download: true"
             raise UsageError(
-                f"There is no {name} at {shown(config.root)}.\nGive the root that torchvision "
+                f"root: There is no {name} at {shown(config.root)}.\nGive that which torchvision "
                 f"reads it from{more}."
             ) from error
         classes = parts["train"].classes

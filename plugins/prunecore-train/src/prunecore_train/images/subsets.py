@@ -47,6 +47,9 @@ _ADAPT = {
 }
 
 
+_SHOWN = 12  # names of classes in an error
+
+
 def _known(classes: Sequence[str]) -> dict[str, list[str]]:
     """The subsets of a data set with these classes."""
     superclasses = {name: members.split() for name, members in _SUPERCLASSES.items()}
@@ -76,10 +79,10 @@ def chosen(
     if not sub_classes and subset_name is None:
         return list(range(len(classes)))
     if not sub_classes and subset_name not in subsets:
-        error = str(unknown_name("subset", str(subset_name), subsets)).splitlines()
+        what, known = str(unknown_name("subset", str(subset_name), subsets)).splitlines()
         raise UsageError(
-            f"{error[0]}\nName its classes, sub_classes: [0, 1]; known without: "
-            f"{', '.join(map(shown, subsets)) or 'none'}."
+            f"{what}\nGive its classes beside it, as in sub_classes: [0, 1]"
+            + (f"; {known[0].lower()}{known[1:]}" if subsets else ".")
         )
     numbers: set[int] = set()
     for asked in sub_classes or subsets[str(subset_name)]:
@@ -87,7 +90,8 @@ def chosen(
             if not 0 <= asked < len(classes):
                 raise UsageError(
                     f"There is no class {asked}: classes are numbered from 0 to "
-                    f"{len(classes) - 1}.\nGive sub_classes among those."
+                    f"{len(classes) - 1}.\nGive numbers among those, or names: "
+                    f"{', '.join(map(shown, classes[:_SHOWN]))}{', ...' * (len(classes) > _SHOWN)}."
                 )
             numbers.add(asked)
         elif str(asked) in subsets:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from prunecore.cli import load, part_of
 from prunecore.errors import PrunecoreError, UsageError, told
 from prunecore.escaping import shown
-from prunecore.files.config import ModelConfig
-from prunecore_train.config import TrainConfig
+from prunecore.files.config import ModelConfig, named
+from prunecore_train.config import Job, TrainConfig
 from prunecore_train.images.data import Data
 from prunecore_train.jobs.sets import WrittenSet
 from prunecore_train.training.distillation import Student
@@ -39,13 +40,22 @@ def classes_of(data: Data) -> int:
     return data.count if data.source.labels else 0
 
 
-def has_head_of(network: nn.Module, data: Data, config: TrainConfig) -> bool:
-    """True where a network knows the kept classes alone, so that labels count these.
+def data_for(network: nn.Module, job: Job, file: Path) -> Data:
+    """The images that a configuration names; labels count what the network's outputs stand for.
 
     Raises:
-        UsageError: it has neither as many outputs as there are classes, nor as those kept.
+        UsageError: they are not there, or the network has neither as many outputs as there are
+            classes, nor as those kept.
         PrunecoreError: it does not take the images.
     """
+    with named(f"{shown(file)}: data"):
+        data = Data(job.data)
+    data.renumbered = _has_head_of(network, data, job.train)
+    return data
+
+
+def _has_head_of(network: nn.Module, data: Data, config: TrainConfig) -> bool:
+    """True where a network knows the kept classes alone."""
     images = next(iter(data.val_dataloader()))[0][:2]
     try:
         with torch.no_grad():

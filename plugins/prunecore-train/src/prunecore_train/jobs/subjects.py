@@ -15,7 +15,7 @@ from prunecore.strategies.best import check_mode
 from prunecore_train.config import Job
 from prunecore_train.images.data import Data
 from prunecore_train.jobs.heads import shrunk
-from prunecore_train.jobs.networks import classes_of, has_head_of, network_of, plain_weights
+from prunecore_train.jobs.networks import classes_of, data_for, network_of, plain_weights
 from prunecore_train.jobs.outcome import CHECKPOINTS, fingerprint_of, is_first_process, write
 from prunecore_train.training.network import Network
 from prunecore_train.training.trainer import Machine, fit, judge
@@ -51,8 +51,7 @@ def subject_of(file: Path, job: Job) -> Subject:
         raise UsageError(f"{shown(file)} names no model.\nGive model: {{name: resnet18}}.")
     check_mode(job.config.pruner.mode)
     network = network_of(model, job.train.seed)
-    data = Data(job.data)
-    data.renumbered = has_head_of(network, data, job.train)
+    data = data_for(network, job, file)
     name = job.config.pruner.net_name or models.factory_name(model.name)
     source = None
     if job.adapt.shrink_head and len(data.kept) == len(data.source.classes):

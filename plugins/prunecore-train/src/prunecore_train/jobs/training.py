@@ -15,7 +15,7 @@ from prunecore_train.config import read_job
 from prunecore_train.images.data import Data
 from prunecore_train.jobs.networks import (
     classes_of,
-    has_head_of,
+    data_for,
     in_training,
     network_of,
     plain_weights,
@@ -56,8 +56,7 @@ def train(file: Path, output: Path | None, machine: Machine, force: bool) -> Don
     name = models.factory_name(config.model.name)
     folder = output or train_config.output or Path(f"{name}_trained")
     model = network_of(config.model, train_config.seed)
-    data = Data(job.data)
-    data.renumbered = has_head_of(model, data, train_config)
+    data = data_for(model, job, file)
     mark = fingerprint_of("train", [model], data, train_config)
     if (done := finished(folder, mark, force)) is not None:
         return Done(done)
@@ -100,8 +99,7 @@ def finetune(
     if config.model.name is not None and train_config.distillation is not None:
         original = network_of(config.model, config.pruner.seed)
         check_original(written, original)
-    data = Data(job.data)
-    data.renumbered = has_head_of(written.network, data, train_config)
+    data = data_for(written.network, job, config_file)
     networks = [written.network, *([original] if original else [])]
     mark = fingerprint_of("finetune", networks, data, train_config)
     folder = path.with_name(f"{path.stem}_training")
@@ -144,8 +142,7 @@ def evaluate(file: Path, config_file: Path, machine: Machine) -> Done:
     job = read_job(config_file)
     train_config = job.train
     written = read_set(file)
-    data = Data(job.data)
-    data.renumbered = has_head_of(written.network, data, train_config)
+    data = data_for(written.network, job, config_file)
     network = Network(written.network, train_config, classes_of(data))
     test = judge(network, data, machine)
     model = written.report["model"]

@@ -11,6 +11,7 @@ from torchmetrics import Metric, MetricCollection
 
 from prunecore.errors import PrunecoreError
 from prunecore.escaping import shown
+from prunecore.files.config import named
 from prunecore_train.config import TrainConfig
 from prunecore_train.images.data import mixed
 from prunecore_train.training.losses import loss_of, metrics_of
@@ -85,8 +86,10 @@ class Network(LightningModule):
     def __init__(self, network: nn.Module, config: TrainConfig, classes: int) -> None:
         super().__init__()
         self.network, self.config = network, config
-        self.loss = loss_of(config.loss)
-        found = metrics_of(config.metrics if classes else (), classes)
+        with named("train: loss"):
+            self.loss = loss_of(config.loss)
+        with named("train: metrics"):
+            found = metrics_of(config.metrics if classes else (), classes)
         self.trained = MeanLoss()
         self.judges = {part: Judge(part, found) for part in ("val", "test")}
         for part, judge in self.judges.items():
@@ -94,9 +97,11 @@ class Network(LightningModule):
         self.monitored = f"{VALIDATION}{next(iter(found)) if len(found) else 'loss'}"
         self.mode = "max" if len(found) else "min"
         self.history: list[dict[str, float]] = []
-        optimizer = optimizer_of(config.optimizer, network.parameters())
+        with named("train: optimizer"):  # wrong ones are seen at once
+            optimizer = optimizer_of(config.optimizer, network.parameters())
         if config.schedule:
-            schedule_of(config.schedule, optimizer, config.epochs, 1)  # wrong ones are seen at once
+            with named("train: schedule"):
+                schedule_of(config.schedule, optimizer, config.epochs, 1)
 
     def forward(self, *inputs: Any) -> Any:
         """What the network returns."""
