@@ -17,21 +17,43 @@ def named_modules(
         if not remove_duplicate or id(module) not in seen:
             seen.add(id(module))
             yield path, module
-            below = f"{path}." if path else ""
-            children = reversed(module._modules.items())
-            pending += [(below + key, child) for key, child in children if child is not None]
+            if module._modules:
+                below = f"{path}." if path else ""
+                children = reversed(module._modules.items())
+                pending += [(below + key, child) for key, child in children if child is not None]
 
 
 def named_tensors(model: nn.Module, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
     """The parameters of a network, then its buffers, as torch's methods yield them."""
     modules = [*named_modules(model, remove_duplicate)]
-    for registry in ("_parameters", "_buffers"):
-        seen = set()
-        for path, module in modules:
-            for key, tensor in vars(module)[registry].items():
+    yield from _held(modules, "_parameters", remove_duplicate)
+    yield from _held(modules, "_buffers", remove_duplicate)
+
+
+def named_parameters(
+    model: nn.Module, remove_duplicate: bool = True
+) -> Iterator[tuple[str, Tensor]]:
+    """What torch's method of that name yields."""
+    return _held(named_modules(model, remove_duplicate), "_parameters", remove_duplicate)
+
+
+def named_buffers(model: nn.Module, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+    """What torch's method of that name yields."""
+    return _held(named_modules(model, remove_duplicate), "_buffers", remove_duplicate)
+
+
+def _held(
+    modules: Iterable[tuple[str, nn.Module]], registry: str, remove_duplicate: bool
+) -> Iterator[tuple[str, Tensor]]:
+    """What modules have in one of their registries, by paths."""
+    seen = set()
+    for path, module in modules:
+        if held := vars(module)[registry]:
+            below = f"{path}." if path else ""
+            for key, tensor in held.items():
                 if tensor is not None and not (remove_duplicate and id(tensor) in seen):
                     seen.add(id(tensor))
-                    yield join(path, key), tensor
+                    yield below + key, tensor
 
 
 def module_paths(model: nn.Module) -> dict[int, str]:
@@ -48,9 +70,10 @@ def tensor_names(model: nn.Module) -> dict[int, str]:
 def named_plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The tensors that modules hold as attributes which are neither parameters nor buffers."""
     for path, module in named_modules(model):
-        for key, value in vars(module).items():
-            if type(value) is Tensor:
-                yield join(path, key), value
+        if Tensor in set(map(type, vars(module).values())):  # few modules hold any
+            for key, value in vars(module).items():
+                if type(value) is Tensor:
+                    yield join(path, key), value
 
 
 def is_of_torch(cls: type) -> bool:
@@ -77,8 +100,12 @@ def is_within(name: str, paths: Collection[str]) -> bool:
     """True if the path of a module or tensor is one of `paths`, or lies below one."""
     if not paths:
         return False
-    ends = (place for place, letter in enumerate(name) if letter == ".")
-    return name in paths or any(name[:end] in paths for end in ends)
+    end = len(name)
+    while end >= 0:
+        if name[:end] in paths:
+            return True
+        end = name.rfind(".", 0, end)
+    return False
 
 
 def tied_to(model: nn.Module, path: str, called: Iterable[str]) -> str | None:

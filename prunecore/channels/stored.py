@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
@@ -31,23 +37,53 @@ def check_stored(model: nn.Module, dependencies: Dependencies) -> None:
     Raises:
         WeightsError: names the tensor.
     """
-    removable = dependencies.removable
-    may_go = [bool(removable[places[places >= 0]].any()) for places in dependencies.axes]
+    may_go = _axes_that_may_go(dependencies)
     read = dependencies.tensors
     plain = [(name, tensor) for name, tensor in named_plain_tensors(model) if name in read]
     holding: list[tuple[str, Tensor, bool]] = []
     for name, tensor in [*named_tensors(model), *plain]:
         if is_within(name, dependencies.left_out):
             continue
-        is_cut = any(may_go[index] for index in dependencies.bound.get(name, {}).values())
+        is_cut = not may_go.isdisjoint(dependencies.bound.get(name, {}).values())
         if wrong := _wrong_kind(tensor, is_cut):
             raise _unusable(name, wrong)
         if tensor.dtype in FLOATS and tensor.numel():
-            holding.append((name, tensor.detach(), is_cut or isinstance(tensor, nn.Parameter)))
-    sums = on_host([_sum(tensor) for _, tensor, _ in holding])
-    for (name, tensor, is_finite), total in zip(holding, sums, strict=True):
-        if not total.isfinite() and (wrong := _wrong_values(tensor, not is_finite)):
-            raise _unusable(name, wrong)
+            holding.append((name, tensor, is_cut or isinstance(tensor, nn.Parameter)))
+    with torch.no_grad():
+        if _are_finite(_joined([tensor for _, tensor, _ in holding])).all():
+            return
+        are_finite = _are_finite([tensor for _, tensor, _ in holding])
+        for (name, tensor, is_finite), is_right in zip(holding, are_finite, strict=True):
+            if not is_right and (wrong := _wrong_values(tensor, not is_finite)):
+                raise _unusable(name, wrong)
+
+
+def _axes_that_may_go(dependencies: Dependencies) -> set[int]:
+    """The indices into axes of those that lose places at some level."""
+    lengths = [len(places) for places in dependencies.axes]
+    places = np.concatenate([*dependencies.axes, np.zeros(0, dtype=np.int64)])
+    may_go = np.append(dependencies.removable, False)[places]  # the last is for fixed places
+    return set(np.repeat(np.arange(len(lengths)), lengths)[may_go].tolist())
+
+
+def _joined(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The values of tensors, those of small ones together: to ask takes longer than to read."""
+    joined: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    large = []
+    for tensor in tensors:
+        if tensor.numel() > _SMALL:
+            large.append(tensor)
+        else:
+            joined.setdefault((tensor.device, tensor.dtype), []).append(tensor.reshape(-1))
+    return [*map(torch.cat, joined.values()), *large]
+
+
+_SMALL = 1 << 12  # numbers
+
+
+def _are_finite(tensors: Sequence[Tensor]) -> NDArray[np.bool_]:
+    """Whether the sum of each tensor's values is finite: it is not where one of these is not."""
+    return np.isfinite([float(total) for total in on_host(list(map(_sum, tensors)))])
 
 
 def _unusable(name: str, wrong: str) -> WeightsError:
@@ -96,7 +132,7 @@ def _wrong_kind(tensor: Tensor, is_cut: bool) -> str | None:
 
 
 def _sum(tensor: Tensor) -> Tensor:
-    """The sum of a tensor's values, which tells in one pass whether any is not finite."""
+    """The sum of a tensor's values, read in one pass."""
     short = tensor.dtype in (torch.float16, torch.bfloat16)
     return tensor.sum(dtype=torch.float32 if short else None).double()
 
@@ -129,19 +165,42 @@ def check_names(model: nn.Module) -> None:
             or a lazy module has not been called yet.
     """
     pending, seen = [("", model)], set()
+    classes: dict[type, _Class] = {}
     while pending:
         path, module = pending.pop()
         if id(module) in seen:
             continue
         seen.add(id(module))
-        _check(module, path)
-        children = vars(module)["_modules"].items()
-        pending += [
-            (f"{path}.{n}" if path else n, held) for n, held in children if held is not None
-        ]
+        kind = type(module)
+        if kind not in classes:
+            classes[kind] = _Class.of(kind)
+        _check(module, path, classes[kind])
+        if children := vars(module)["_modules"]:
+            below = f"{path}." if path else ""
+            pending += [(below + n, held) for n, held in children.items() if held is not None]
 
 
-def _check(module: nn.Module, path: str) -> None:
+class _Class(NamedTuple):
+    """What is looked up once for all modules of a class.
+
+    Attributes:
+        has_methods: whether its modules have what every module has, where nothing of their own
+            hides it.
+        names: of what its modules hold, which their class has no other meaning for.
+    """
+
+    has_methods: bool
+    names: set[str]
+
+    @classmethod
+    def of(cls, kind: type[nn.Module]) -> _Class:
+        """What is known of a class before its modules are seen."""
+        is_usual = kind.__getattribute__ is object.__getattribute__
+        methods = (inspect.getattr_static(kind, name) for name in _METHODS)
+        return cls(is_usual and all(map(inspect.isfunction, methods)), set())
+
+
+def _check(module: nn.Module, path: str, known: _Class) -> None:
     if isinstance(module, torch.jit.ScriptModule):
         raise UnsupportedError(
             path,
@@ -149,22 +208,27 @@ def _check(module: nn.Module, path: str) -> None:
             "it is compiled by TorchScript, and has no text of Python to follow or to write",
             "Give the network with the module that torch.jit.script or torch.jit.trace was given.",
         )
-    for method in _METHODS:
+    own = vars(module)
+    for method in _METHODS if not known.has_methods or not own.keys().isdisjoint(_METHODS) else ():
         if not callable(getattr(module, method, None)):
             raise _hiding(module, path, method)
     if not isinstance(getattr(module, "training", None), bool | int):
         raise _hiding(module, path, "training")
     for registry, kind in _REGISTRIES.items():
-        if not isinstance(vars(module).get(registry), dict):
+        if not isinstance(own.get(registry), dict):
             raise _hiding(module, path, registry)
-        for name, held in vars(module)[registry].items():
-            if held is not None and (reason := _unreachable(module, name, held)):
+        for name, held in own[registry].items():
+            if held is None or (name in known.names and name not in own):
+                continue
+            if reason := _unreachable(module, name, held):
                 raise UnsupportedError(
                     path,
                     type(module).__name__,
                     f"its {kind} {shown(repr(name))} {reason}",
                     "Give it another name.",
                 )
+            if not hasattr(type(module), name) and not isinstance(module, nn.ParameterList):
+                known.names.add(name)
     if _is_lazy(module):
         raise UnsupportedError(
             path,
@@ -178,8 +242,8 @@ def _check(module: nn.Module, path: str) -> None:
 def _is_lazy(module: nn.Module) -> bool:
     """True of a module of which shapes are known only when it has been called."""
     becomes = isinstance(module, LazyModuleMixin) and module.cls_to_become is not None
-    held = (*module._parameters.values(), *module._buffers.values())
-    return becomes or any(tensor is not None and is_lazy(tensor) for tensor in held)
+    held: list[Any] = [*module._parameters.values(), *module._buffers.values()]
+    return becomes or any(map(is_lazy, held))
 
 
 def _unreachable(module: nn.Module, name: str, held: object) -> str:

@@ -82,6 +82,27 @@ def test_what_every_module_has_cannot_be_hidden(name: str, value: Any) -> None:
         check_names(net)
 
 
+class Lists(nn.Module):
+    """Has a list by a name that is a method of other modules."""
+
+    @property
+    def parameters(self) -> list[int]:  # type: ignore[override]
+        return []
+
+
+def test_a_class_may_hide_what_every_module_has() -> None:
+    with pytest.raises(UnsupportedError, match="its attribute parameters hides what"):
+        check_names(nn.Sequential(nn.Module(), Lists()))
+
+
+def test_a_name_may_be_hidden_in_one_module_of_a_class() -> None:
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    vars(net[0])["bias"] = 1
+    with pytest.raises(UnsupportedError, match="its parameter 'bias' is hidden by") as caught:
+        check_names(net)
+    assert caught.value.path == "0"  # the last module is checked first
+
+
 def test_a_forward_may_be_an_instance_s_own() -> None:
     net = Holder()
     vars(net.inner)["forward"] = torch.relu
