@@ -16,6 +16,7 @@ from prunecore.calibration import Calibration, Images
 from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.layers.linear_map import LinearMap, RunningStatistics
+from prunecore.channels.names import named_parameters
 from prunecore.channels.stored import check_names, check_stored
 from prunecore.criteria.criterion import ScoringContext
 from prunecore.criteria.scoring import OPEN, Scoring
@@ -479,6 +480,6 @@ class TracedModel:
 
 def freeze_like(model: nn.Module, small: nn.Module) -> None:
     """Freeze those parameters of a smaller network that are frozen in the original."""
-    originals = dict(model.named_parameters())
-    for name, parameter in small.named_parameters():
+    originals = dict(named_parameters(model))
+    for name, parameter in named_parameters(small):
         parameter.requires_grad_(originals[name].requires_grad)

@@ -56,6 +56,13 @@ class Keep:
         self._paths = module_paths(model)
         self._axes = [np.flatnonzero(self._kept_or_fixed[array]) for array in dependencies.axes]
         self._index = {array.tobytes(): i for i, array in enumerate(dependencies.axes)}
+        self._is_cut = [
+            len(kept) < len(array)
+            for kept, array in zip(self._axes, dependencies.axes, strict=True)
+        ]
+        # many tensors have the same axes
+        self._places: dict[tuple[int, torch.device], Tensor] = {}
+        self._columns: dict[tuple[int, torch.device], tuple[Tensor, int]] = {}
 
     def indices(self, tensor: Tensor | None, axis: int) -> NDArray[np.int64] | None:
         """The kept indices along one axis of a parameter or buffer.
@@ -70,8 +77,7 @@ class Keep:
         bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
         if axis not in bound:
             return None
-        kept = self._axes[bound[axis]]
-        return None if len(kept) == len(self.dependencies.axes[bound[axis]]) else kept
+        return self._axes[bound[axis]] if self._is_cut[bound[axis]] else None
 
     def width(self, tensor: Tensor, axis: int) -> int:
         """The kept width of one axis of a parameter or buffer."""
@@ -146,33 +152,47 @@ class Keep:
         """True if a parameter or buffer lies in a residual block that goes as a whole."""
         return is_within(self._names.get(id(tensor), ""), self.removed_blocks)
 
+    def cut_axes(self, tensor: Tensor) -> list[int]:
+        """The axes of a parameter or buffer along which places go, in order."""
+        bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
+        return sorted(axis for axis, index in bound.items() if self._is_cut[index])
+
     def cut(self, tensor: Tensor) -> Tensor:
         """A parameter or buffer without what goes; not copied where all of it stays."""
-        bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
-        cut_axes = [axis for axis in sorted(bound) if self.indices(tensor, axis) is not None]
-        cut = tensor.detach()
+        cut_axes, cut = self.cut_axes(tensor), tensor.detach()
+        bound = self.dependencies.bound[self._names[id(tensor)]] if cut_axes else {}
         if cut_axes == [0, 1]:
-            columns, run = self._columns(bound[1])
-            rows = torch.from_numpy(self._axes[bound[0]]).to(cut.device)
-            runs = cut.reshape(cut.shape[0], -1, run, *cut.shape[2:])
-            return _selected(runs, rows, columns.to(cut.device)).flatten(1, 2)
+            columns, run = self._columns_on(bound[1], cut.device)
+            runs = cut if run == 1 else cut.reshape(len(cut), -1, run, *cut.shape[2:])
+            selected = _selected(runs, self._places_on(bound[0], cut.device), columns)
+            return selected if run == 1 else selected.flatten(1, 2)
         for axis in cut_axes:
-            cut = cut.index_select(axis, torch.from_numpy(self._axes[bound[axis]]).to(cut.device))
+            cut = cut.index_select(axis, self._places_on(bound[axis], cut.device))
         return cut
 
-    def _columns(self, index: int) -> tuple[Tensor, int]:
+    def _places_on(self, index: int, device: torch.device) -> Tensor:
+        """Kept places as a tensor of a device."""
+        if (index, device) not in self._places:
+            self._places[index, device] = torch.from_numpy(self._axes[index]).to(device)
+        return self._places[index, device]
+
+    def _columns_on(self, index: int, device: torch.device) -> tuple[Tensor, int]:
         """Kept columns as runs of one channel, so that flattened maps are copied run by run."""
-        array, kept = self.dependencies.axes[index], self._axes[index]
-        run = int(np.argmax(array != array[0])) or 1
-        if len(array) % run or (array.reshape(-1, run) != array[::run, None]).any():
-            run = 1
-        return torch.from_numpy(kept[::run] // run), run
+        if (index, device) not in self._columns:
+            array, kept = self.dependencies.axes[index], self._axes[index]
+            run = int(np.argmax(array != array[0])) or 1
+            if len(array) % run or (array.reshape(-1, run) != array[::run, None]).any():
+                run = 1
+            self._columns[index, device] = torch.from_numpy(kept[::run] // run).to(device), run
+        return self._columns[index, device]
 
 
 def _selected(tensor: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The places of a tensor in these rows and columns, its first two axes."""
+    step = 4 * rows_at_once(tensor)  # in larger blocks than what is reckoned with: no copy is kept
+    if len(rows) <= step:
+        return tensor.index_select(0, rows).index_select(1, columns)
     selected = tensor.new_empty(len(rows), len(columns), *tensor.shape[2:])
-    step = rows_at_once(tensor)
     for start in range(0, len(rows), step):
         block = tensor.index_select(0, rows[start : start + step])
         torch.index_select(block, 1, columns, out=selected[start : start + step])

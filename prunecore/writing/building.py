@@ -15,7 +15,13 @@ from types import ModuleType
 from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
-from prunecore.channels.names import join, named_modules, named_tensors
+from prunecore.channels.names import (
+    join,
+    named_buffers,
+    named_modules,
+    named_parameters,
+    named_tensors,
+)
 from prunecore.channels.state_dicts import put_state
 from prunecore.errors import (
     PluginError,
@@ -50,34 +56,42 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
         Tensors by the original's keys, without those of what is left out.
     """
     stored = {**model.state_dict(keep_vars=True), **stored_constants(model, keep, plugins)}
-    given: dict[str, Tensor] = {}
-    answers: dict[int, Mapping[str, Tensor]] = {}  # by id of module: some have several paths
-    for path, module in named_modules(model, remove_duplicate=False):
-        if id(module) not in answers:
-            answers[id(module)] = _from_owner(module, path, keep, plugins)
-        own = answers[id(module)]
-        given.update({join(path, key): value for key, value in own.items()})
+    given = _from_owners(model, keep, plugins)
     left_out = tuple(f"{path}." for path in keep.left_out)
     weights = {}
-    taken = {tensor.untyped_storage().data_ptr() for tensor in stored.values()}
+    taken = {tensor.untyped_storage().data_ptr() for tensor in stored.values() if given}
     for name, tensor in stored.items():
-        if not name.startswith(left_out):
-            cut = (given[name] if name in given else keep.cut(tensor)).detach().contiguous()
-            if cut.untyped_storage().data_ptr() in taken:
-                cut = cut.clone()
-            taken.add(cut.untyped_storage().data_ptr())
-            weights[name] = cut
+        if name.startswith(left_out):
+            continue
+        if name in given:
+            cut = given[name].detach().contiguous()
+            is_another_ones = cut.untyped_storage().data_ptr() in taken
+        else:
+            cut = keep.cut(tensor).contiguous()
+            is_another_ones = cut.data_ptr() == tensor.data_ptr()
+        weights[name] = cut.clone() if is_another_ones else cut
+        if given:
+            taken.add(weights[name].untyped_storage().data_ptr())
     return weights
 
 
-def _from_owner(module: nn.Module, path: str, keep: Keep, plugins: Plugins) -> Mapping[str, Tensor]:
-    """The weights that a module's owner gives, by keys relative to the module."""
+def _from_owners(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str, Tensor]:
+    """The weights that the owners of modules give."""
     hook = "prunecore_transfer_weights"
-    owner = plugins.owner(type(module))
-    if owner is None or hook not in owner.hooks or path in keep.dependencies.forwards.opened:
-        return {}
-    answer: Mapping[str, Tensor] = owner.call(hook, path, block=module, name=path, keep=keep)
-    return answer
+    modules = [*named_modules(model, remove_duplicate=False)]
+    owners = {kind: plugins.owner(kind) for kind in {type(module) for _, module in modules}}
+    given: dict[str, Tensor] = {}
+    answers: dict[int, Mapping[str, Tensor]] = {}  # by id of module: some have several paths
+    for path, module in modules:
+        owner = owners[type(module)]
+        if owner is None or hook not in owner.hooks:
+            continue
+        if id(module) not in answers:
+            is_opened = path in keep.dependencies.forwards.opened
+            own = {} if is_opened else owner.call(hook, path, block=module, name=path, keep=keep)
+            answers[id(module)] = own
+        given.update({join(path, key): value for key, value in answers[id(module)].items()})
+    return given
 
 
 def import_file(path: Path) -> ModuleType:
@@ -137,7 +151,7 @@ def network_of(file: Path, name: str, weights: dict[str, Tensor]) -> nn.Module:
         )
     with Uninitialised():
         network = _made(file, factory)
-    if any(buffer.is_meta for name, buffer in network.named_buffers() if name not in weights):
+    if any(buffer.is_meta for name, buffer in named_buffers(network) if name not in weights):
         with OwnDraws():  # as it is initialised, too
             # it has constants of its own, which meta tensors cannot hold
             network = _made(file, factory)
@@ -183,7 +197,7 @@ def _tied(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor
     Assigned one by one, a parameter of two names would become two.
     """
     names: dict[int, list[str]] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
+    for name, parameter in named_parameters(network, remove_duplicate=False):
         if name in weights:
             names.setdefault(id(parameter), []).append(name)
     tied = dict(weights)
@@ -239,8 +253,8 @@ def check_kinds(original: nn.Module, written: nn.Module) -> None:
     Raises:
         PrunecoreError: a parameter of the one is a buffer of the other.
     """
-    before = {name for name, _ in original.named_parameters(remove_duplicate=False)}
-    after = {name for name, _ in written.named_parameters(remove_duplicate=False)}
+    before = {name for name, _ in named_parameters(original, remove_duplicate=False)}
+    after = {name for name, _ in named_parameters(written, remove_duplicate=False)}
     for name, _ in named_tensors(written, remove_duplicate=False):
         if (name in before) != (name in after):
             kind = "parameter" if name in before else "buffer"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -91,3 +92,52 @@ def test_what_does_not_fit_is_told(change: Callable[[Any], None], said: str) -> 
     with pytest.raises(RuntimeError, match=r"key|size") as raised:
         put_state(net(), state)
     assert said in str(raised.value)
+
+
+class Noting(nn.Linear):
+    """Sees what becomes its weight."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "weight":
+            self.shape = value.shape
+
+
+@pytest.mark.parametrize("last", [nn.Identity(), Noting(3, 1), Renamed(3, 1)])
+def test_the_networks_tensors_are_as_torch_puts_them(last: nn.Module) -> None:
+    """Plain modules are not asked, others are: the results are alike."""
+    models = [nn.Sequential(nn.BatchNorm1d(3), copy.deepcopy(last)) for _ in range(2)]
+    state: Any = models[0].state_dict()
+    for model in models:
+        model[0].weight.requires_grad_(False)
+        model[0].register_buffer("steps", torch.zeros(2), persistent=False)
+    put_state(models[0], state)
+    models[1].load_state_dict(state, assign=True)
+    ours, theirs = (dict(model.named_parameters()) for model in models)
+    assert [(n, x.data_ptr(), x.requires_grad) for n, x in ours.items()] == [
+        (n, x.data_ptr(), x.requires_grad) for n, x in theirs.items()
+    ]
+    assert all(type(x) is nn.Parameter for x in ours.values())
+    buffers = [dict(model.named_buffers()) for model in models]
+    assert buffers[0].keys() == buffers[1].keys()
+    assert buffers[0]["0.running_mean"] is state["0.running_mean"]
+    assert getattr(last, "shape", None) == getattr(models[0][1], "shape", None)
+
+
+def test_a_parameter_of_two_names_stays_one() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    one = nn.Parameter(torch.ones(2, 2))
+    put_state(model, {**model.state_dict(), "0.weight": one, "1.weight": one})
+    assert model[0].weight is model[1].weight is one
+
+
+@pytest.mark.parametrize("hook", ["register_load_state_dict_pre_hook", "post"])
+def test_hooks_are_called(hook: str) -> None:
+    called: list[str] = []
+    model = nn.Sequential(nn.Linear(2, 2))
+    if hook == "post":
+        model[0].register_load_state_dict_post_hook(lambda *_: called.append(hook))
+    else:
+        model[0].register_load_state_dict_pre_hook(lambda *_: called.append(hook))
+    put_state(model, model.state_dict())
+    assert called == [hook]
