@@ -23,6 +23,17 @@ def are_handed_out(ids: Ids, count: int) -> bool:
     return not ids.size or bool(ids.min() >= FIXED and ids.max() < count)
 
 
+def counted(ids: Ids) -> tuple[Ids, Ids]:
+    """The different ids, in ascending order, and at how many places each lies.
+
+    Args:
+        ids: shape `(places,)`.
+    """
+    if (ids[1:] > ids[:-1]).all():  # as layers mostly make them, and told sooner than by sorting
+        return ids, np.ones_like(ids)
+    return np.unique(ids, return_counts=True)
+
+
 def along(axis: int, rank: int, ids: Ids) -> Ids:
     """Lay 1-d ids along one axis of a tensor of this rank."""
     shape = [1] * rank

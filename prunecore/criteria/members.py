@@ -88,16 +88,30 @@ def norms_of(tensor: Tensor, axis: int, order: int) -> Tensor:
     """The l1 or l2 norm of what lies at each place of an axis; float16 is added up in float32."""
     exact = tensor.dtype if tensor.dtype in (torch.float32, torch.float64) else torch.float32
     others = [other for other in range(tensor.ndim) if other != axis]
-    blocks = torch.split(tensor, rows_at_once(tensor))
+    step = rows_at_once(tensor)
     # with a place of their own: small ones among the blocks would each keep the memory of one
-    size = [len(tensor)] if axis == 0 else [len(blocks), tensor.shape[axis]]
-    sums = tensor.new_empty(size, dtype=exact)
-    places = torch.split(sums, len(blocks[0])) if axis == 0 else sums
-    for block, place in zip(blocks, places, strict=True):
-        powers = block.to(exact).abs() if order == 1 else block.to(exact).square()
-        place.copy_(powers.sum(others) if others else powers)
-    total = sums if axis == 0 else sums.sum(0)
+    if len(tensor) <= step:
+        total = tensor.new_empty(tensor.shape[axis], dtype=exact)
+        _add_up(tensor, others, order, total)
+    else:
+        blocks = torch.split(tensor, step)
+        size = [len(tensor)] if axis == 0 else [len(blocks), tensor.shape[axis]]
+        sums = tensor.new_empty(size, dtype=exact)
+        places = torch.split(sums, step) if axis == 0 else sums
+        for block, place in zip(blocks, places, strict=True):
+            _add_up(block, others, order, place)
+        total = sums if axis == 0 else sums.sum(0)
     return total if order == 1 else total.sqrt()
+
+
+def _add_up(block: Tensor, others: list[int], order: int, sums: Tensor) -> None:
+    """Put the sums over the other axes, of absolute values or squares, in their place."""
+    exact = block.to(sums.dtype)
+    powers = exact.abs() if order == 1 else exact.square()
+    if others:
+        torch.sum(powers, others, out=sums)
+    else:
+        sums.copy_(powers)
 
 
 def numbers_at(tensor: Tensor, axis: int) -> int:
@@ -128,10 +142,12 @@ def reduced(found: Sequence[Values], count: int, how: Reduction) -> NDArray[np.f
     values = np.concatenate([values for _, values in found], axis=-1)
     order = np.argsort(channels, kind="stable")
     order = order[channels[order] >= 0]
-    seen, starts, members = np.unique(channels[order], return_index=True, return_counts=True)
+    in_order = channels[order]
+    starts = np.flatnonzero(np.diff(in_order, prepend=-1))
     result = np.zeros((*values.shape[:-1], count))
-    if len(seen):
-        result[..., seen] = _REDUCTIONS[how](values[..., order], starts, members)
+    if len(starts):
+        members = np.diff(starts, append=len(order))
+        result[..., in_order[starts]] = _REDUCTIONS[how](values[..., order], starts, members)
     return result
 
 
@@ -157,8 +173,9 @@ def normalized(
 
 def numbered_groups(dependencies: Dependencies) -> NDArray[np.int64]:
     """The group of each channel, numbered from 0; what no layer makes is one group, too."""
-    groups: NDArray[np.int64] = np.unique(groups_of(dependencies), return_inverse=True)[1]
-    return groups
+    groups = groups_of(dependencies)
+    first: int = groups.min(initial=0)  # -1 where no layer makes a channel
+    return groups - first
 
 
 def scores_of(context: ScoringContext, found: Sequence[Values], how: Choice) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from prunecore.channels.dependencies import Dependencies, groups_of
-from prunecore.channels.ids import FIXED
+from prunecore.channels.ids import FIXED, counted
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within, named_modules, named_plain_tensors, named_tensors
 from prunecore.escaping import nearest_name, shown_value, visible
@@ -441,8 +441,8 @@ def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | 
     ]
     kept: dict[str, list[list[int] | None]] = {}
     for name, tensor in named:
-        axes = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
-        if any(axis is not None for axis in axes) and not name.startswith(left_out):
+        if keep.cut_axes(tensor) and not name.startswith(left_out):
+            axes = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
             kept[name] = [None if axis is None else axis.tolist() for axis in axes]
     return kept
 
@@ -468,6 +468,8 @@ def _places(
     larger number counts, so that the sum is the places of both together.
     """
     arrays = [dependencies.axes[index] for index in {dependencies.layers[it] for it in layers}]
+    if len(arrays) == 1:
+        return counted(arrays[0])
     channels = np.unique(np.concatenate(arrays))
     places = np.zeros(len(channels), dtype=np.int64)
     for array in arrays:

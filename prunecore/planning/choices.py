@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from prunecore.channels.dependencies import ChannelArray, Dependencies, groups_of
-from prunecore.channels.ids import FIXED
+from prunecore.channels.ids import counted
 from prunecore.errors import UsageError, unknown_name
 from prunecore.escaping import shown, shown_value
 from prunecore.planning.cost import Cost, Counter
@@ -38,16 +38,23 @@ def removal_order(
     Raises:
         UsageError: a pattern matches no layer, or two limits contradict one another.
     """
-    may_go = dependencies.removable.copy()
+    may_go = np.append(dependencies.removable, False)  # the last is for fixed places
     least = _least_places(dependencies, limits)
     # the narrowest first: what it holds counts for those that have its channels among others
     for index in sorted(least, key=lambda index: len(dependencies.axes[index])):
         array = dependencies.axes[index]
-        channels, counts = np.unique(array[array != FIXED], return_counts=True)
-        best_first = np.lexsort((-scores[channels], may_go[channels]))
-        before = np.cumsum(counts[best_first]) - counts[best_first]
-        held = before < least[index] - (len(array) - counts.sum())
-        may_go[channels[best_first[held]]] = False
+        channels, counts = counted(array)
+        free = may_go[channels]
+        channels, counts = channels[free], counts[free]
+        lacking = least[index] - (len(array) - counts.sum())
+        if lacking > 0:
+            losses = -scores[channels]
+            if lacking < len(losses):  # to find the few best takes less than to sort all
+                are_best = ~(losses > np.partition(losses, lacking - 1)[lacking - 1])
+                channels, counts, losses = channels[are_best], counts[are_best], losses[are_best]
+            best_first = np.argsort(losses, kind="stable")
+            before = np.cumsum(counts[best_first]) - counts[best_first]
+            may_go[channels[best_first[before < lacking]]] = False
     candidates = np.flatnonzero(may_go)
     keys = scores if limits.scope == "global" else _shares(dependencies, scores)
     return candidates[np.argsort(keys[candidates], kind="stable")]
@@ -182,7 +189,7 @@ def steps_of(dependencies: Dependencies, order: ChannelArray, round_to: int) -> 
     layers = list(dict.fromkeys(dependencies.layers.values()))
     removable = np.flatnonzero(dependencies.removable)
     places = [
-        np.unique(dependencies.axes[index], return_counts=True) for index in layers
+        counted(dependencies.axes[index]) for index in layers
     ]  # of each layer, its channels and at how many places each lies
     # equal sums of random numbers stand for equal places
     sums = np.zeros(dependencies.count + 1, dtype=np.uint64)  # the last is for fixed places

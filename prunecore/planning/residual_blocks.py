@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from prunecore.channels.dependencies import ChannelArray, Dependencies
-from prunecore.channels.ids import FIXED
+from prunecore.channels.ids import FIXED, counted
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_of_torch, is_within
 from prunecore.channels.records import Visit
@@ -66,7 +66,7 @@ class ResidualBlock:
 
 def _can_go_on(made: ChannelArray, min_channels: int) -> bool:
     """True if a layer that makes these channels may lose another one: a head has many places."""
-    _, places = np.unique(made, return_counts=True)
+    _, places = counted(made)
     return len(made) - int(places.min(initial=len(made))) >= min_channels
 
 
