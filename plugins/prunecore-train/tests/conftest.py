@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +70,28 @@ def run(*arguments: object, exit_code: int = 0) -> Result:
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == exit_code, result.output
     return result
+
+
+@contextmanager
+def filling(patching: pytest.MonkeyPatch, last: float = math.inf) -> Iterator[list[int]]:
+    """A disk that is full once so many files have been written to it; those that were."""
+    written: list[int] = []
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if len(written) >= last:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(descriptor)
+        sync(descriptor)
+
+    with patching.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        yield written
+
+
+@pytest.fixture(name="filling")
+def filling_fixture(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    return functools.partial(filling, monkeypatch)
 
 
 @pytest.fixture(name="run")

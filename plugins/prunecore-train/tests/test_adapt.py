@@ -173,6 +173,63 @@ def test_a_killed_search_goes_on_to_the_same_result(
     assert read_report(folder / "part/small_90.py")["recovered"][-1]["step"] == "trained"
 
 
+DIVERGING = """\
+import torch.nn.functional as F
+
+calls = []
+
+
+def loss(outputs, labels, last):
+    calls.append(1)
+    return F.cross_entropy(outputs, labels) * (float("nan") if len(calls) > last else 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "training", "checkpoint"),
+    [
+        (10, "Fine-tuning on the subset", "finetuned/checkpoints"),
+        (38, "Training at level 90, of small_adapted/probes/small_90.py", "small_90_checkpoints"),
+    ],
+    ids=["finetune", "probe"],
+)
+def test_a_training_whose_loss_is_no_number_is_named(
+    last: int, training: str, checkpoint: str, job: Any, run: Any, folder: Path
+) -> None:
+    (folder / "diverging.py").write_text(DIVERGING)
+    file = job(
+        model={"arguments": {"width": 24}},
+        data={"sub_classes": [1, 4, 7]},
+        train={"epochs": 7, "loss": {"name": "diverging.py:loss", "last": last}},
+        pruner={"recover": "none", "mode": "random"},
+        adapt={"finetune_epochs": 5, "lower": 90, "upper": 90},
+    )
+    error = run("adapt", file, exit_code=1).stderr
+    assert f"Error: {training}: The loss is no finite number (NaN or infinity) in epoch " in error
+    assert f"{checkpoint}/last.ckpt.\n" in error
+    assert (folder / error.split("checkpoint is ")[1].splitlines()[0].rstrip(".")).is_file()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_a_disk_that_is_full_at_any_time_loses_nothing(
+    share: float, job: Any, run: Any, filling: Any
+) -> None:
+    file = job(
+        model={"arguments": {"width": 24}},
+        data={"sub_classes": [1, 4, 7]},
+        train={"epochs": 3, "optimizer": {"name": "SGD", "lr": 0.3}},
+        pruner={"recover": "none", "mode": "random"},
+        adapt={"finetune_epochs": 4, "lower": 80, "upper": 90, "tolerance": 0.6},
+    )
+    with filling() as written:
+        whole = json.loads(run("adapt", file, "--output", "whole", "--json").stdout)
+    with filling(int(share * len(written))):
+        error = run("adapt", file, "--output", "part", exit_code=1).stderr
+    assert ": No space left on device.\n" in error
+    assert error.endswith("and start again: what was done until then is kept.\n")
+    assert json.loads(run("adapt", file, "--output", "part", "--json").stdout) == whole
+
+
 def test_no_level_that_holds_is_told(searching: Path, run: Any, folder: Path) -> None:
     content = searching.read_text()
     content = content.replace("lower: 20", "lower: 95").replace("lr: 0.1", "lr: 0.0001")
@@ -202,6 +259,7 @@ def test_what_was_tried_is_not_tried_again_within_other_bounds(
     [
         ({"lower": 80, "upper": 20}, "lower is 80, above upper, 20"),
         ({"lower": 0}, "level"),
+        ({"lower": 20, "upper": 40, "step": 30}, "step is 30, and from lower to upper are 20"),
         ({"step": 0}, "levels are apart by"),
         ({"tolerance": 1}, "takes any network"),
         ({"shrink_head": True}, "all are kept"),

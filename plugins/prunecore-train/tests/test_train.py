@@ -17,8 +17,8 @@ from torch.utils.data import default_collate
 
 from prunecore.cli import load
 from prunecore.errors import PrunecoreError
-from prunecore_train import Data, DataConfig, Network
-from prunecore_train.jobs import outcome, training
+from prunecore_train import Data, DataConfig, Network, writing
+from prunecore_train.jobs import training
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -224,8 +224,8 @@ def test_torch_is_left_as_it_was(job, run) -> None:
         ({"data": {"subset_name": "odd"}}, [], ": data: subset_name: Unknown subset 'odd'.\n"),
         ({"data": {"name": "MNIST", "root": "no"}}, [], ": data: root: There is no MNIST at "),
         ({"data": {"batch_size": 5000}}, [], ": data: batch_size: 5000 is more than the 1295"),
-        ({}, ["--accelerator", "tpu"], "Cannot train as is asked: "),
-        ({}, ["--precision", "17"], "Cannot train as is asked: Precision '17' is invalid"),
+        ({}, ["--accelerator", "tpu"], "Cannot train with --accelerator tpu: "),
+        ({}, ["--precision", "17"], "Cannot train with --precision 17: Precision '17' is inva"),
         ({"train": {"optimizer": {"name": "SGD", "rate": 1}}}, [], "train: optimizer: Unknown op"),
         ({"train": {"optimizer": {"name": "SGD", "lr": -1}}}, [], "train: optimizer: SGD does not"),
         ({"train": {"optimizer": "SDG"}}, [], "Unknown optimizer 'SDG'. Did you mean 'SGD'?"),
@@ -242,20 +242,30 @@ def test_what_cannot_be_is_said(job, run, sections, options, says: str) -> None:
     assert 1 <= said.strip().count("\n") + 1 <= 2
 
 
+@pytest.mark.parametrize("command", ["train", "adapt", "compare"])
+def test_a_machine_that_is_not_there_is_told_before_any_work(
+    job, run, folder: Path, command: str
+) -> None:
+    file = job(data={"sub_classes": [1, 2]})
+    said = run(command, file, "--accelerator", "hpu", "--devices", 2, exit_code=2).stderr
+    assert said.startswith("Error: Cannot train with --accelerator hpu --devices 2: ")
+    assert sorted(path.name for path in folder.iterdir()) == ["job.yaml", "net.py"]
+
+
 def test_a_network_that_does_not_take_the_images_is_said(job, run) -> None:
     said = run("train", job(model={"name": "resnet18"}), exit_code=1).stderr
     assert "The network does not take the images of shape (2, 1, 8, 8) of digits: " in said
 
 
 def test_a_file_is_written_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome.write(folder / "sub/file", b"first")
+    writing.write(folder / "sub/file", b"first")
 
     def full(_: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(PrunecoreError, match="No space left on device"):
-        outcome.write(folder / "sub/file", b"second")
+        writing.write(folder / "sub/file", b"second")
     assert [*(folder / "sub").iterdir()] == [folder / "sub/file"]
     assert (folder / "sub/file").read_bytes() == b"first"
 
@@ -263,7 +273,7 @@ def test_a_file_is_written_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_a_file_may_be_written_by_several_at_once(folder: Path) -> None:
     contents = [bytes([number]) * 100_000 for number in range(40)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda content: outcome.write(folder / "file", content), contents))
+        list(pool.map(lambda content: writing.write(folder / "file", content), contents))
     assert (folder / "file").read_bytes() in contents
     assert [path.name for path in folder.iterdir() if "part" in path.name] == []
 
@@ -281,16 +291,17 @@ def test_a_loss_that_fails_is_named(job, run, folder: Path, body: str, says: str
     assert says in said
 
 
-def test_a_full_disk_ends_in_a_sentence(job, run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    file = job()
-    with monkeypatch.context() as patch:
-        patch.setattr("lightning.pytorch.trainer.Trainer.save_checkpoint", full)
-        said = run("train", file, exit_code=1).stderr
-    assert said.startswith("Error: Training stopped: OSError: [Errno 28] No space left on device")
-    run("train", file)
+@pytest.mark.parametrize("share", [0, 0.3, 0.6, 0.9])
+def test_a_disk_that_is_full_loses_nothing(job, run, filling, folder: Path, share: float) -> None:
+    file = job(train={"epochs": 3})
+    with filling() as written:
+        whole = json.loads(run("train", file, "--output", "whole", "--json").stdout)
+    with filling(last := int(share * len(written))):
+        said = run("train", file, "--output", "part", exit_code=1).stderr
+    assert said.startswith("Error: Cannot write ")
+    assert ": No space left on device.\nSee that it can be written there, and start again: " in said
+    assert len(list(folder.glob("part/checkpoints/*.ckpt"))) == min(2, last)
+    assert json.loads(run("train", file, "--output", "part", "--json").stdout) == whole
 
 
 def test_computing_in_fewer_bits(job, run) -> None:

@@ -14,7 +14,8 @@ from prunecore_sweep import cluster, table
 from prunecore_sweep.cells import Row, fingerprint_of
 from prunecore_sweep.config import Cell, read_sweep
 from prunecore_train.images.data import Data
-from prunecore_train.jobs.outcome import as_json, read_marked, write
+from prunecore_train.jobs.outcome import as_json, read_marked
+from prunecore_train.writing import write
 
 Tell = Callable[[int, int, Row], object]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import csv, parquet
 
 from prunecore_sweep.cells import Row
-from prunecore_train.jobs.outcome import write
+from prunecore_train.writing import write
 
 # the columns of every table, those of metrics beside them
 _COLUMNS = (

@@ -205,10 +205,12 @@ def _given(config: Path | None) -> Path:
 
 
 def _machine(**options: Any) -> Machine:
-    from prunecore_train.training.trainer import Machine
+    from prunecore_train.training.trainer import Machine, check_machine
 
     given = {name: value for name, value in options.items() if value is not None}
-    return Machine(**given, progress=sys.stderr.isatty())
+    machine = Machine(**given, progress=sys.stderr.isatty())
+    check_machine(machine)
+    return machine
 
 
 def _show(done: Done, as_json: bool) -> None:

@@ -174,6 +174,12 @@ def read_job(file: Path, others: Mapping[str, Mapping[str, Reader]] | None = Non
             f"{shown(file)}: adapt: lower is {adapt.lower:g}, above upper, {adapt.upper:g}.\n"
             "Give lower: 5 and upper: 95, for instance."
         )
+    if adapt.lower < adapt.upper and len(adapt.searched) == 1:
+        apart = f"{adapt.upper - adapt.lower:g}"
+        raise UsageError(
+            f"{shown(file)}: adapt: step is {adapt.step:g}, and from lower to upper are {apart}.\n"
+            f"Give step: {apart} at most, or one level as lower and as upper."
+        )
     if (data.name is None) == (data.folder is None):
         found = "no data" if data.name is None else "both a name and a folder"
         raise UsageError(

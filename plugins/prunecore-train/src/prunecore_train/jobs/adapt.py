@@ -21,7 +21,6 @@ from prunecore_train.jobs.outcome import (
     fingerprint_of,
     finished,
     is_first_process,
-    write,
 )
 from prunecore_train.jobs.picture import draw_probes
 from prunecore_train.jobs.probes import Probe, Prober, asked_of_pruning
@@ -30,6 +29,7 @@ from prunecore_train.jobs.sets import read_set
 from prunecore_train.jobs.subjects import Subject, finetuned, subject_of
 from prunecore_train.training.network import VALIDATION, Network
 from prunecore_train.training.trainer import Machine, judge
+from prunecore_train.writing import resumable, write
 
 HISTORY = "history.json"
 _PROBES = "probes"
@@ -107,7 +107,8 @@ def _concluded(prober: Prober, winner: Probe, folder: Path, outcome: dict[str, A
     path = storage.set_path(folder, prober.subject.name, winner.level)
     if is_first_process():
         parts = [{name: written.weights[name] for name in names} for names in written.shards]
-        storage.save_set(path, written.source, parts, written.report, force=True)
+        with resumable():
+            storage.save_set(path, written.source, parts, written.report, force=True)
         write(folder / OUTCOME, as_json(outcome))
     return Done(outcome, (path, folder / OUTCOME))
 

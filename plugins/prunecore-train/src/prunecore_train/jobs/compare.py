@@ -21,13 +21,13 @@ from prunecore_train.jobs.outcome import (
     fingerprint_of,
     finished,
     is_first_process,
-    write,
 )
 from prunecore_train.jobs.probes import Prober, asked_of_pruning
 from prunecore_train.jobs.sets import read_set
 from prunecore_train.jobs.subjects import Subject, finetuned, subject_of
 from prunecore_train.training.network import VALIDATION, Network
 from prunecore_train.training.trainer import Machine, judge
+from prunecore_train.writing import write
 
 _TUNED = "finetuned"
 WAYS = ("without", "with")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from prunecore.errors import PrunecoreError, UsageError
+from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore.files import models, storage
 from prunecore.files.fingerprint import fingerprint_network
@@ -44,28 +43,6 @@ class Done:
 def as_json(content: Mapping[str, Any]) -> bytes:
     """The text of a file."""
     return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def write(file: Path, content: bytes) -> None:
-    """Write a file as a whole, or leave what was there.
-
-    Raises:
-        PrunecoreError: the system refuses to.
-    """
-    # cells of a sweep may write the same file at once
-    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("xb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        part.replace(file)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise PrunecoreError(
-            f"Cannot write {shown(file)}: {error.strerror}.\nMake room, or give another --output."
-        ) from error
 
 
 def is_first_process() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from prunecore_train.jobs.outcome import write
+from prunecore_train.writing import write
 
 _AXES = {"params": "Parameters", "macs": "Multiply-accumulates", "level": "Level, %"}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import prunecore
 from prunecore import LevelError
+from prunecore.escaping import shown
 from prunecore.files import storage
 from prunecore_train.config import Job
 from prunecore_train.jobs.heads import with_classes
@@ -21,12 +22,12 @@ from prunecore_train.jobs.outcome import (
     fingerprint_of,
     is_first_process,
     read_marked,
-    write,
 )
 from prunecore_train.jobs.sets import TRAINED, WrittenSet, read_set, write_trained
 from prunecore_train.jobs.subjects import Subject
 from prunecore_train.training.network import VALIDATION, Network
-from prunecore_train.training.trainer import Machine, fit, is_as_good, judge
+from prunecore_train.training.trainer import Machine, during, fit, is_as_good, judge
+from prunecore_train.writing import resumable, write
 
 _OF_PRUNE = (
     "project_dir",
@@ -155,7 +156,8 @@ class Prober:
         small.report["fingerprint"] = mark
         source = with_classes(small.source, subject.data)
         if is_first_process():
-            replace(small, source=source).save(path, force=True)
+            with resumable():
+                replace(small, source=source).save(path, force=True)
         before = {name: tensor.clone() for name, tensor in small.weights.items()}
         return WrittenSet(path, source, small.report, before, small.model)
 
@@ -167,7 +169,8 @@ class Prober:
         done = next((s for s in written.report["recovered"] if s["step"] == TRAINED), None)
         is_better = done is not None
         if done is None:
-            trained = fit(network, self.subject.data, folder, mark, self.machine, self.until)
+            with during(f"Training at level {probe.level:g}, of {shown(path)}"):
+                trained = fit(network, self.subject.data, folder, mark, self.machine, self.until)
             done = {
                 "data": self.subject.data.record(),
                 "epochs": len(trained.history),

@@ -19,6 +19,7 @@ from prunecore.files.shards import is_index, read_index
 from prunecore.files.weights import check_weights_file, read_weights
 from prunecore.verification import check_set
 from prunecore.writing.building import network_of
+from prunecore_train.writing import resumable
 
 TRAINED = "trained"  # the step in a report
 _LONGEST = 2**28  # bytes of a source
@@ -103,4 +104,5 @@ def write_trained(
         "recovered": [*written.report["recovered"], step],
     }
     parts = [{name: now[name].clone() for name in names} for names in written.shards]
-    storage.save_set(path, written.source, parts, report, force)
+    with resumable():
+        storage.save_set(path, written.source, parts, report, force)

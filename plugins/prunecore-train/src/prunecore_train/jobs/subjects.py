@@ -16,9 +16,10 @@ from prunecore_train.config import Job
 from prunecore_train.images.data import Data
 from prunecore_train.jobs.heads import shrunk
 from prunecore_train.jobs.networks import classes_of, data_for, network_of, plain_weights
-from prunecore_train.jobs.outcome import CHECKPOINTS, fingerprint_of, is_first_process, write
+from prunecore_train.jobs.outcome import CHECKPOINTS, fingerprint_of, is_first_process
 from prunecore_train.training.network import Network
-from prunecore_train.training.trainer import Machine, fit, judge
+from prunecore_train.training.trainer import Machine, during, fit, judge
+from prunecore_train.writing import write
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def finetuned(subject: Subject, job: Job, folder: Path, machine: Machine) -> dic
     module = Network(network, config, classes_of(data))
     if job.adapt.finetune_epochs:
         mark = fingerprint_of("finetune for adapt", [network], data, config)
-        validation = fit(module, data, folder / CHECKPOINTS, mark, machine).validation
+        with during("Fine-tuning on the subset"):
+            validation = fit(module, data, folder / CHECKPOINTS, mark, machine).validation
     else:
         validation = judge(module, data, machine, "val")
     if is_first_process():

@@ -29,12 +29,12 @@ from prunecore_train.jobs.outcome import (
     fingerprint_of,
     finished,
     is_first_process,
-    write,
 )
 from prunecore_train.jobs.sets import check_original, read_set, write_trained
 from prunecore_train.training.distillation import Student
 from prunecore_train.training.network import Network
 from prunecore_train.training.trainer import Machine, Trained, fit, judge
+from prunecore_train.writing import write
 
 
 def train(file: Path, output: Path | None, machine: Machine, force: bool) -> Done:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from prunecore.errors import PrunecoreError, UsageError, reason_of, told
 from prunecore.escaping import shown
 from prunecore_train.images.data import Data
 from prunecore_train.training.network import VALIDATION, Network
+from prunecore_train.writing import write
 
 _MARK = "prunecore_train"  # of a checkpoint: the fingerprint of its job
 
@@ -120,8 +123,8 @@ def fit(
             trainer.fit(network, datamodule=data, ckpt_path=str(last) if resumed else None)
         except OSError as error:
             raise PrunecoreError(
-                f"Training stopped: {told(error)}\nWhat {shown(folder)} has of it is gone on from "
-                "when it is started again."
+                f"Training stopped: {told(error)}\nMend that, and start again: it goes on from the "
+                f"last epoch that is in {shown(folder)}."
             ) from error
     best = Path(checkpoint.best_model_path)
     content = torch.load(best, map_location="cpu", weights_only=True)
@@ -154,6 +157,7 @@ def trainer_of(
             strategy=machine.strategy,
             precision=machine.precision,  # type: ignore[arg-type]
             callbacks=callbacks,
+            plugins=[_WholeCheckpoints()],
             default_root_dir=folder,
             enable_progress_bar=machine.progress,
             enable_checkpointing=bool(callbacks),
@@ -167,10 +171,36 @@ def trainer_of(
             **options,
         )
     except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
+        asked = [
+            f"--{one.name} {value}"
+            for one in fields(machine)
+            if (value := getattr(machine, one.name)) != one.default and one.name != "progress"
+        ]
         raise UsageError(
-            f"Cannot train as is asked: {reason_of(error)}\nGive an accelerator, devices, a "
-            "strategy and a precision that this machine has, or leave them out."
+            f"Cannot train with {shown(' '.join(asked)) or 'what there is'}: {reason_of(error)}\n"
+            "Give what this machine has, or leave it out to train on what there is."
         ) from error
+
+
+def check_machine(machine: Machine) -> None:
+    """Refuse a machine that is not there, before anything is read or written.
+
+    Raises:
+        UsageError: this one has not what is asked.
+    """
+    with _as_before():
+        trainer_of(machine, [], None)
+
+
+@contextmanager
+def during(training: str) -> Iterator[None]:
+    """Say in the error that ends one of several trainings which one it was."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except PrunecoreError as error:
+        raise PrunecoreError(f"{training}: {error}") from error
 
 
 @contextmanager
@@ -265,6 +295,21 @@ class _Until(Callback):
 def is_as_good(network: Network, value: float, asked: float) -> bool:
     """True if what a network is judged by is what was asked for, or better."""
     return value >= asked if network.mode == "max" else value <= asked
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Writes each in the place of the one before at once.
+
+    Lightning writes into the system's temporary folder first, and copies from there where that is
+    on another disk: of a run that is killed meanwhile, or a disk that is full, neither is left.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        write(Path(path), content.getbuffer())
 
 
 class _Mark(Callback):

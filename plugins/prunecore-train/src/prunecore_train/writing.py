@@ -1,0 +1,45 @@
+"""Files that are written as a whole, and what is told where that cannot be."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prunecore.errors import PrunecoreError
+from prunecore.escaping import shown
+
+_KEPT = "See that it can be written there, and start again: what was done until then is kept."
+
+
+def write(file: Path, content: bytes | memoryview) -> None:
+    """Write a file as a whole, or leave what was there.
+
+    Raises:
+        PrunecoreError: the system refuses to.
+    """
+    # cells of a sweep may write the same file at once
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("xb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        part.replace(file)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise PrunecoreError(f"Cannot write {shown(file)}: {error.strerror}.\n{_KEPT}") from error
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say of a set that cannot be written what comes of the job."""
+    try:
+        yield
+    except PrunecoreError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise
+        raise PrunecoreError(f"{str(error).splitlines()[0]}\n{_KEPT}") from error
