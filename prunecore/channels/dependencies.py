@@ -36,11 +36,10 @@ ChannelArray = NDArray[np.int64]
 def channels_of(records: Records) -> tuple[ChannelArray, int]:
     """The channel of each id, and of `FIXED` in the last place; the number of channels."""
     root = components(records.count + 1, records.couplings)
-    fixed = root == root[-1]
-    _, numbers = np.unique(root[~fixed], return_inverse=True)
-    channel_of = np.full(records.count + 1, FIXED, dtype=np.int64)
-    channel_of[~fixed] = numbers
-    return channel_of, int(numbers.max(initial=-1)) + 1
+    is_first = root == np.arange(len(root))
+    is_first[root[-1]] = False
+    channel_of = np.where(root == root[-1], FIXED, (np.cumsum(is_first) - 1)[root])
+    return channel_of, int(np.count_nonzero(is_first))
 
 
 def components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
@@ -49,15 +48,13 @@ def components(count: int, pairs: Sequence[tuple[Ids, Ids]]) -> Ids:
     if not pairs:
         return root
     first, second = (np.concatenate(side) % count for side in zip(*pairs, strict=True))
-    while True:
-        low, high = np.minimum(root[first], root[second]), np.maximum(root[first], root[second])
-        apart = low != high
-        if not apart.any():
-            return root
+    while (apart := first != second).any():
         first, second = first[apart], second[apart]
-        np.minimum.at(root, high[apart], low[apart])
-        while (further := root[root]).tobytes() != root.tobytes():
+        np.minimum.at(root, np.maximum(first, second), np.minimum(first, second))
+        while not np.array_equal(further := root[root], root):
             root = further
+        first, second = root[first], root[second]
+    return root
 
 
 class Axes:
@@ -89,7 +86,7 @@ def reasons_of(records: Records, channel_of: ChannelArray) -> dict[int, str]:
     reasons: dict[int, str] = {}
     found: dict[str, set[int]] = {OUTPUT: set(), MEETS_WHOLE: set()}
     for ids, reason in records.pins:
-        own = {channel for channel in np.unique(channel_of[ids]).tolist() if channel != FIXED}
+        own = set(channel_of[ids].tolist()) - {FIXED}
         found.setdefault(reason, set()).update(own)
         for channel in own:
             reasons.setdefault(channel, reason)
@@ -384,10 +381,10 @@ def _left_out(model: nn.Module, reached: set[str]) -> tuple[str, ...]:
     paths = [*named_modules(model, remove_duplicate=False)]
     modules = {id(module) for path, module in paths if path in reached}
     for path, module in paths:
-        if id(module) not in modules:
-            continue
-        parts = path.split(".")
-        holding.update(".".join(parts[:length]) for length in range(1, len(parts) + 1))
+        inner = path if id(module) in modules else ""
+        while inner not in holding:
+            holding.add(inner)
+            inner = inner.rpartition(".")[0]
     out: list[str] = []
     for path, _ in paths:
         if path not in holding and not is_within(path, out):
