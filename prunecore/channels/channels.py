@@ -189,6 +189,8 @@ class Channels(Coupling):
         ids = signal.ids
         if ids.shape[axis] == 1:
             return None
+        if ids.size == ids.shape[axis]:
+            return ids.ravel()
         rows = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
         for column in range(1, rows.shape[1]):
             self.join(rows[:, 0], rows[:, column])

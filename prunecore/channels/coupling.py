@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -20,6 +21,10 @@ from prunecore.errors import InputShapeError, Line, UnsupportedError
 
 # why channels stay that are added to what is not cut
 MEETS_WHOLE = "it meets a tensor of which everything stays, such as the network's input"
+
+
+# what torch answers slowly without storage, and alike for tensors of equal shapes and strides
+_BY_SHAPES = frozenset(map(id, (F.conv1d, F.conv2d, F.conv3d, F.linear)))
 
 
 class Coupling(ABC):
@@ -35,6 +40,8 @@ class Coupling(ABC):
         self._stored = tensor_names(model)
         self._at = [""]  # the paths of the modules that the walk is inside of
         self._lines: list[Line | None] = [None]  # where it has come to in their forwards
+        # shapes, strides and types of what calls have returned, by what these were given
+        self._returned: dict[Hashable, tuple[torch.Size, tuple[int, ...], torch.dtype]] = {}
 
     @property
     def path(self) -> str:
@@ -60,6 +67,8 @@ class Coupling(ABC):
         given = map_leaves(self._for_torch, (args, kwargs))
         args, kwargs = with_numbers(getattr(function, "__name__", ""), *given)
         try:
+            if id(function) in _BY_SHAPES and not kwargs:
+                return self._by_shapes(function, args)
             return function(*args, **kwargs)
         except (
             RuntimeError,
@@ -83,6 +92,19 @@ class Coupling(ABC):
                 f"{f' ({line})' if line else ''}.\n"
                 "Give the input shape that the network was made for (--input-shape)."
             ) from error
+
+    def _by_shapes(self, function: Callable[..., Tensor], args: tuple[Any, ...]) -> Tensor:
+        """A new tensor as a function returns it, which is called once for equal shapes."""
+        told = (
+            (value.shape, value.stride(), value.dtype) if isinstance(value, Tensor) else repr(value)
+            for value in args
+        )
+        key = (function, *told)
+        if key not in self._returned:
+            made = function(*args)
+            self._returned[key] = made.shape, made.stride(), made.dtype
+        shape, stride, dtype = self._returned[key]
+        return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
 
     def fresh(self, count: int) -> Ids:
         """Hand out ids that nothing has yet, shape `(count,)`, for channels that a layer makes."""
@@ -207,7 +229,8 @@ def broadcast_together(channels: Coupling, a: Signal, b: Signal) -> Signal:
     Channels that meet a size of 1 pass it; channels that meet others become one with them; those
     that meet places that always stay, or channels along another axis, are left whole.
     """
-    shape = channels.run(torch.broadcast_shapes, a.shape, b.shape)
+    is_same = a.shape == b.shape
+    shape = a.shape if is_same else channels.run(torch.broadcast_shapes, a.shape, b.shape)
     a, b = _adopt(channels, a, b), _adopt(channels, b, a)
     a_ids, b_ids = (s.ids.reshape((1,) * (len(shape) - s.ndim) + s.ids.shape) for s in (a, b))
     a_shape, b_shape = ((1,) * (len(shape) - s.ndim) + s.shape for s in (a, b))
