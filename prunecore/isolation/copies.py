@@ -32,6 +32,9 @@ _ATOMS = frozenset(
 )
 
 
+_PLAIN = _ATOMS - {nn.Parameter}  # of which no copy has another one
+
+
 CONTAINERS = (dict, list, set, deque)
 
 
@@ -146,8 +149,10 @@ class Isolation:
                 attributes[name] = {key: self._stored.get(id(x), x) for key, x in value.items()}
             elif name == "_buffers" and not self._own_buffers:
                 attributes[name] = value.copy()
-            elif type(value) in _ATOMS or name in OF_STATE_DICTS:
+            elif (kind := type(value)) in _ATOMS or name in OF_STATE_DICTS:
                 attributes[name] = value
+            elif kind is tuple and _PLAIN.issuperset(map(type, value)):
+                attributes[name] = value  # as most tuples of layers, kernel sizes among them
             else:
                 attributes[name] = self.of(value)
         return copied

@@ -177,7 +177,8 @@ class PythonsDraws:
     """Tells whether this thread draws from a generator of Python's, however it calls that.
 
     The state of the process's would not tell: other threads may draw from it, too. If this one
-    does, the state is put back.
+    does, the state is put back. It may be active several times, each as briefly as can be: all
+    calls take longer meanwhile.
 
     Attributes:
         has_drawn: whether a number was drawn.
@@ -198,14 +199,16 @@ class PythonsDraws:
 
     def __exit__(self, *_: object) -> None:
         if self._is_profiled:
-            self.has_drawn = random.getstate() != self._before
+            self.has_drawn |= random.getstate() != self._before
         else:
             sys.setprofile(None)
         if self._of_process:
             PYTHONS.setstate(self._process_before)
 
     def _note(self, frame: FrameType, event: str, called: Any) -> None:
-        generator = getattr(called, "__self__", None) if event == "c_call" else None
+        if event != "c_call":
+            return
+        generator = getattr(called, "__self__", None)
         if type(generator) is random.Random and called.__name__ in ("getrandbits", "random"):
             self.has_drawn |= not self._imports(frame)
             self._of_process |= generator is PYTHONS

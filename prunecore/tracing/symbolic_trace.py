@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import rnn
 from torch.nn.utils.parametrize import is_parametrized
 
-from prunecore.channels.names import is_of_torch
+from prunecore.channels.names import is_of_torch, join, named_modules
 from prunecore.channels.records import TRAINING
 from prunecore.errors import UnsupportedError, told
 from prunecore.isolation.copies import Isolation
@@ -62,6 +63,7 @@ class Level:
         known: the functions that there are rules for, which a trace does not go through where
             `torch.fx.wrap` marks them.
         forced: which ways its first branches on sizes go, whatever these are.
+        watching: what is active while the forward runs.
     """
 
     hooks: Mapping[str, tuple[str, Sequence[Hook]]] = field(default_factory=dict)
@@ -70,6 +72,7 @@ class Level:
     followed: set[str] = field(default_factory=set)
     known: Collection[Callable[..., Any]] = ()
     forced: Sequence[bool] = ()
+    watching: AbstractContextManager[object] = field(default_factory=nullcontext)
 
 
 def trace_level(
@@ -124,8 +127,10 @@ def trace_training(
     Raises:
         UnsupportedError: torch.fx cannot follow it, or it draws numbers while it is traced.
     """
-    with kept_random_states(), PythonsDraws() as draws:
-        tracer = _trace(module, path, supplied, TrainingFlag(1), level or Level(), without)
+    draws = PythonsDraws()
+    level = replace(level or Level(), watching=draws)
+    with kept_random_states():
+        tracer = _trace(module, path, supplied, TrainingFlag(1), level, without)
     if tracer.draws.has_drawn or draws.has_drawn:
         raise UnsupportedError(
             path,
@@ -260,7 +265,12 @@ def _attempt(
         shadow.get_submodule(holder)._modules[name] = None
     within = _within(level, shadow, isolation)
     tracer = OneLevel(shadow, supplied, within, in_training, on_cuda, level.forced)
-    buffers = {name: held for name, held in shadow.named_buffers() if name not in forgotten}
+    stored = (
+        (join(path, key), x)
+        for path, one in named_modules(shadow)
+        for key, x in one._buffers.items()
+    )
+    buffers = {name: held for name, held in stored if held is not None and name not in forgotten}
     tracer.buffers = list(buffers.values())
     tracer.forgotten = Forgotten(shadow, forgotten)
     tracer.computes_numbers = computes_numbers
@@ -273,6 +283,7 @@ def _attempt(
             tracer.draws,
             tracer.made,
             tracer.contexts,
+            level.watching,
         ):
             tracer.trace(shadow)
     except Asked:

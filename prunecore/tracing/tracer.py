@@ -10,6 +10,7 @@ import inspect
 import operator
 import re
 import sys
+import types
 from collections.abc import (
     Callable,
     Collection,
@@ -25,6 +26,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from prunecore.channels.names import join, named_modules
 from prunecore.channels.signal import Signal
 from prunecore.errors import a_kind
 from prunecore.functions.table import SIGNS
@@ -70,8 +72,11 @@ def is_of_class(module: nn.Module) -> bool:
 def may_return_none(function: Callable[..., Any]) -> bool:
     """True if a function of Python has a `return None`, or an end without any."""
     code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is None or code.co_filename.startswith(TORCH):
-        return False
+    return code is not None and not code.co_filename.startswith(TORCH) and _has_none(code)
+
+
+@functools.lru_cache(256)
+def _has_none(code: types.CodeType) -> bool:
     steps = [*dis.get_instructions(code)]
     return any(
         one.argval is None
@@ -206,6 +211,32 @@ class OneLevel(fx.Tracer):
         self._device = None if stored is None else stored[1].device
         self._given: fx.Node | None = None  # the first tensor that the forward is given
 
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """The graph of a module's forward.
+
+        torch looks twice through all that the module holds, which takes longer than most forwards:
+        it is given none of its children before `create_args_for_root`.
+        """
+        self._children, vars(root)["_modules"] = root._modules, {}
+        return super().trace(root, concrete_args)
+
+    def _see_children(self) -> None:
+        """Give the module its children, and note what torch notes of what it holds."""
+        vars(self.root)["_modules"] = self._children
+        self.submodule_paths = {module: path for path, module in named_modules(self.root)}
+        kinds: dict[type, bool] = {}  # whether values of a type may be read as constants
+        pending = [("", self.root)]
+        while pending:
+            place, module = pending.pop()
+            for key, value in vars(module).items():
+                kind = type(value)
+                if kind not in kinds:
+                    kinds[kind] = issubclass(kind, _CONSTANTS)
+                if kinds[kind]:
+                    self.tensor_attrs[value] = join(place, key)
+            children = [*module.named_children()] if module._modules else []
+            pending += [(join(place, key), child) for key, child in reversed(children)]
+
     def create_node(
         self, kind: str, target: Any, args: Any, kwargs: Any, *names: Any, **named: Any
     ) -> fx.Node:
@@ -239,6 +270,7 @@ class OneLevel(fx.Tracer):
         concrete_args: dict[str, Any] | tuple[Any, ...] | None = None,
     ) -> tuple[Any, list[Any]]:
         """The forward, or all that calling the module does; and what it is called with."""
+        self._see_children()
         signature = inspect.signature(self.root.forward)
         flag = self.root.training  # its own, which knows when it is read
         given = {
@@ -314,7 +346,8 @@ class OneLevel(fx.Tracer):
             return forward(*args, **kwargs)
         is_part = m is self.root or m in self._within.inlined
         inner = m.forward if is_part else functools.partial(self._call_leaf, m, forward)
-        if not is_part and any(hooks_of(one) for one in m.modules() if one is not m):
+        inside = (one for _, one in named_modules(m) if one is not m)
+        if not is_part and any(x._forward_pre_hooks or x._forward_hooks for x in inside):
             self.hooked.add(self.path_of_module(m))
         registered = hooks_of(m)  # by the forward itself, as copies have none
         inner = functools.partial(_call_registered, m, registered, inner) if registered else inner
@@ -441,6 +474,9 @@ class OneLevel(fx.Tracer):
         if self._given is None and isinstance(self.supplied.get(name), Signal):
             self._given = proxy.node
         return proxy
+
+
+_CONSTANTS = (Tensor, torch.ScriptObject, pytree.TreeSpec)
 
 
 def state_refuted(refuted: Mapping[fx.Node, fx.Node]) -> None:

@@ -16,7 +16,7 @@ from torch.nn.modules import module as torch_module
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.names import module_paths
+from prunecore.channels.names import module_paths, named_modules
 from prunecore.inputs import Arguments, drawn_like
 from prunecore.isolation.copies import CONTAINERS, Isolation
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
@@ -80,13 +80,14 @@ def hooks_in(network: nn.Module) -> list[Callable[..., Any]]:
 @contextmanager
 def kept_hooks(network: nn.Module) -> Iterator[None]:
     """Take off the forward hooks that are registered meanwhile on a network's modules."""
-    places = [(x._forward_pre_hooks, x._forward_hooks) for x in network.modules()]
-    before = [(hooks, set(hooks)) for place in places for hooks in place]
+    modules = [module for _, module in named_modules(network)]
+    places = [hooks for x in modules for hooks in (x._forward_pre_hooks, x._forward_hooks)]
+    before = {place: set(hooks) for place, hooks in enumerate(places) if hooks}
     try:
         yield
     finally:
-        for hooks, keys in before:
-            for key in hooks.keys() - keys:
+        for place, hooks in enumerate(places):
+            for key in hooks.keys() - before.get(place, set()) if hooks else ():
                 del hooks[key]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import dis
 import functools
 import operator
 import sys
@@ -191,6 +192,15 @@ class Known(fx.Proxy):
         if self.tracer.computes_numbers and may_stand_in(variables, name):
             self.tracer.asking.append((variables, name))
             raise Asked
+
+    def __iter__(self) -> Iterator[Any]:
+        """As torch's own does, which reads all of the code that asks for items each time."""
+        frame = sys._getframe(1)
+        code, place = frame.f_code.co_code, frame.f_lasti
+        if dis.opname[code[place]] != "UNPACK_SEQUENCE":
+            return iter(self.tracer.iter(self))
+        is_long = dis.opname[code[place - 2]] == "EXTENDED_ARG"
+        return (self[item] for item in range(code[place + 1] + (code[place - 1] << 8) * is_long))
 
     def __getitem__(self, key: Any) -> Any:
         if self.changed is not None:
