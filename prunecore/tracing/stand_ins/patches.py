@@ -103,7 +103,7 @@ class _Patcher(_symbolic_trace._Patcher):
     def patch_method(self, cls: type, name: str, new_fn: Any, deduplicate: bool = True) -> None:
         """Replace a method of a class: of modules, that which the class has during a job."""
         if cls is nn.Module and name in _METHODS and _replaceables:
-            replacement = _Replacement(name, new_fn)
+            replacement = _Replacement(_METHODS[name], new_fn)
             self.patches_made.append(replacement)  # type: ignore[arg-type]
             replacement.patch()
         else:
@@ -111,12 +111,14 @@ class _Patcher(_symbolic_trace._Patcher):
             super().patch_method(cls, name, either, deduplicate)
 
 
-# of `nn.Module`, which a trace replaces: to set those of a class takes as long as it has subclasses
-_METHODS = ("__call__", "__getattr__")
+# of `nn.Module`, which a trace replaces, and what is in their places: to set what a class is called
+# by takes as long as it has subclasses, and it calls the other, which is set at once
+_METHODS = {"__call__": "_call_impl", "__getattr__": "__getattr__"}
 
 
-# by thread and name, what traces have in the place of these methods, the innermost one last
-_replacements: dict[tuple[int, str], list[Callable[..., Any]]] = {}
+# by name and thread, what traces have in the place of these methods, the innermost one last
+_replacements: dict[str, dict[int, list[Callable[..., Any]]]]
+_replacements = {name: {} for name in _METHODS.values()}
 
 
 class _Replacement:
@@ -129,24 +131,28 @@ class _Replacement:
 
     def __init__(self, name: str, new: Callable[..., Any]) -> None:
         self._new = new
-        self._stack = _replacements.setdefault((threading.get_ident(), name), [])
+        self._by_thread = _replacements[name]
+        self._thread = threading.get_ident()
 
     def patch(self) -> None:
         """Let it stand for the method."""
-        self._stack.append(self._new)
+        self._by_thread.setdefault(self._thread, []).append(self._new)
 
     def revert(self) -> None:
         """Let what was there before do so again."""
-        self._stack.pop()
+        stack = self._by_thread[self._thread]
+        stack.pop()
+        if not stack:
+            del self._by_thread[self._thread]
 
 
 def _replaceable(name: str) -> Callable[..., Any]:
     """A method of modules that is, in a thread that traces, what the trace has in its place."""
-    plain = getattr(nn.Module, name)
+    plain, by_thread = getattr(nn.Module, name), _replacements[name]
 
     @functools.wraps(plain)
     def method(*args: Any, **kwargs: Any) -> Any:
-        stack = _replacements.get((threading.get_ident(), name))
+        stack = by_thread.get(threading.get_ident()) if by_thread else None
         return (stack[-1] if stack else plain)(*args, **kwargs)
 
     return method
@@ -213,8 +219,10 @@ def _make_replaceable() -> None:
     """Let traces replace methods of modules, when none is under way that has done so itself."""
     with _TURN, _sharing:
         if not _replaceables:
-            methods = {(nn.Module, name): _replaceable(name) for name in _METHODS}
-            _shared.enter_context(replaced(methods))
+            names = _METHODS.values()
+            methods = {(nn.Module, name): _replaceable(name) for name in names}
+            call = {(_symbolic_trace, "_orig_module_call"): nn.Module._call_impl}
+            _shared.enter_context(replaced({**methods, **call}))
             _replaceables.extend(_METHODS)
             _shared.callback(_replaceables.clear)
 
