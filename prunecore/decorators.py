@@ -159,7 +159,7 @@ def protected_layers(model: nn.Module) -> list[nn.Module]:
         UsageError: `skip` names what a class does not have; lists the children that it has.
     """
     protected = []
-    for module in model.modules():
+    for module in model.modules() if _SKIPPED else ():
         for cls in type(module).__mro__:
             for name in _SKIPPED.get(cls, ()):
                 try:

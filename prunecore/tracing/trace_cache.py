@@ -61,9 +61,13 @@ class TraceCache:
         self._rules = rules
         self._scopes = scopes
         self._isolation = Isolation(model)
-        self._paths = module_paths(model)
+        self._model = model
         self._graphs: dict[Hashable, TrainEval] = {}
         self._others: dict[Hashable, Mapping[tuple[Taken, ...], fx.Graph]] = {}
+
+    @functools.cached_property
+    def _paths(self) -> dict[int, str]:
+        return module_paths(self._model)
 
     def check(self, path: str, in_training: bool) -> None:
         """Check that a module that is called is not one to be left out.

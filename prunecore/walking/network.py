@@ -78,11 +78,8 @@ def walk_train_eval(
         UsageError: a module cannot be dropped.
     """
     check_names(model)
-    modules = {path: module for path, module in named_modules(model) if path}
-    hooked = hooks_to_drop(model)
-    for name in drop:
-        if name not in (TRAINING, *modules, *hooked):
-            raise unknown_name("module to drop", name, [*modules, *hooked[1:]])
+    modules = [path for path, _ in named_modules(model) if path] if drop else []
+    _check_dropped(model, drop, modules)
     with kept_random_states():
         scopes = find_scopes(model, inputs, [name for name in drop if name not in modules])
         dropped = [name for name in drop if name in (TRAINING, *modules)]
@@ -104,6 +101,18 @@ def walk_train_eval(
     _pin_lenders(model, plugins, records)
     _pin_met_whole(records)
     return records
+
+
+def _check_dropped(model: nn.Module, drop: Collection[str], modules: Sequence[str]) -> None:
+    """Check that what is to be left out is there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    hooked = hooks_to_drop(model) if drop else []
+    for name in drop:
+        if name not in (TRAINING, *modules, *hooked):
+            raise unknown_name("module to drop", name, [*modules, *hooked[1:]])
 
 
 def _followed(

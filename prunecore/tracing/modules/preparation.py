@@ -16,7 +16,7 @@ from torch.nn.utils.prune import BasePruningMethod, remove
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from prunecore.channels.names import join
+from prunecore.channels.names import join, named_modules
 from prunecore.isolation.copies import OF_STATE_DICTS, Isolation
 
 # what a network may do without, by the names that follow the module's path
@@ -53,14 +53,14 @@ def prepare(model: nn.Module) -> Prepared:
     """
     left_out: list[str] = []
     model = _unwrapped(model, "", left_out)
-    if any(_inner(module) is not None for module in model.modules()):
+    if any(_inner(module) is not None for _, module in named_modules(model)):
         only = [module for _, module in _outside(model)]
         model = Isolation(model, only=only, with_hooks=True).of(model)
         for path, module in list(_outside(model)):
             for name, child in module._modules.items():
                 if child is not None:
                     module._modules[name] = _unwrapped(child, join(path, name), left_out)
-    computing = [module for module in model.modules() if _computes(module)]
+    computing = [module for _, module in named_modules(model) if _computes(module)]
     if computing:
         own = {
             id(x): nn.Parameter(x.detach().clone(), x.requires_grad)
@@ -107,7 +107,8 @@ def _computes(module: nn.Module) -> bool:
     """True if a module computes a weight each time that it is called."""
     kinds = WeightNorm | SpectralNorm | BasePruningMethod
     hooks = module._forward_pre_hooks.values()
-    return is_parametrized(module) or any(isinstance(hook, kinds) for hook in hooks)
+    is_told = "parametrizations" in module._modules  # which `is_parametrized` finds out slowly
+    return (is_told and is_parametrized(module)) or any(isinstance(hook, kinds) for hook in hooks)
 
 
 def _folded(module: nn.Module) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from prunecore.channels.names import is_within, join, module_paths, named_modules
+from prunecore.channels.names import is_within, join, named_modules
 from prunecore.channels.records import TRAINING
 from prunecore.errors import UnsupportedError
 from prunecore.inputs import Arguments
@@ -74,8 +75,11 @@ def find_scopes(network: nn.Module, inputs: Arguments, drop: Collection[str]) ->
         UnsupportedError: a hook does what cannot be followed.
     """
     finder = _Finder(network)
-    registered = {path: hooks_of(module) for path, module in named_modules(network)}
-    registered = {path: hooks for path, hooks in registered.items() if hooks}
+    registered = {
+        path: hooks_of(module)
+        for path, module in named_modules(network)
+        if module._forward_pre_hooks or module._forward_hooks
+    }
     without = [path for path in registered if HOOKS in drop or named_hooks(path) in drop]
     for path in without:
         del registered[path]
@@ -110,11 +114,16 @@ class _Finder:
         self.opened: set[str] = set()
         self.inlined: set[str] = set()
         self._modules = dict(named_modules(network))
-        self._first = module_paths(network)
-        self._paths: dict[str, list[str]] = {}  # all paths of a module, by the first of them
-        for path, module in named_modules(network, remove_duplicate=False):
-            self._paths.setdefault(self._first[id(module)], []).append(path)
+        self._first = {id(module): path for path, module in self._modules.items()}
         self._read: dict[str, set[str]] = {}
+
+    @functools.cached_property
+    def _paths(self) -> dict[str, list[str]]:
+        """All paths of each module, by the first of them."""
+        paths: dict[str, list[str]] = {}
+        for path, module in named_modules(self._modules[""], remove_duplicate=False):
+            paths.setdefault(self._first[id(module)], []).append(path)
+        return paths
 
     def check_global(self, hooks: Sequence[Hook], verdicts: Verdicts) -> None:
         """Check that hooks of all modules change nothing: they are none of the network's.
