@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from prunecore.channels.dependencies import Dependencies
@@ -169,28 +168,15 @@ def _double(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.detach().to(device, dtype, copy=True)
 
 
-def _zeros(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros; in memory that the system hands out already zero, where it has such."""
-    if device.type != "cpu" or dtype is not torch.float64:
-        return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.zeros(shape))
-
-
 def _masked(tensor: Tensor, keep: Keep, device: torch.device) -> Tensor:
-    """Only the rows that stay are read and written: the others are zero from the start."""
+    masked = _double(tensor, device)
     if keep.is_of_removed_block(tensor):
-        dtype = torch.float64 if tensor.is_floating_point() else tensor.dtype
-        return _like(tensor, _zeros(tensor.shape, dtype, device))
-    rows = keep.indices(tensor, 0) if tensor.ndim else None
-    part = tensor.detach() if rows is None else tensor.detach()[_on(rows, tensor.device)]
-    columns = [keep.indices(tensor, axis) for axis in range(1, tensor.ndim)]
-    if any(places is not None for places in columns):
-        masked = part.to(device) * _mask(tensor, columns, device)  # float64, as the mask is
-    else:
-        masked = _double(part, device)
-    if rows is not None:
-        whole = _zeros(tensor.shape, masked.dtype, device)
-        masked = whole.index_copy_(0, _on(rows, device), masked)
+        return _like(tensor, masked.zero_())
+    for axis in range(tensor.ndim):
+        kept = keep.indices(tensor, axis)
+        if kept is not None:
+            gone = np.delete(np.arange(tensor.shape[axis]), kept)
+            masked.index_fill_(axis, torch.from_numpy(gone).to(device), 0)
     return _like(tensor, masked)
 
 
@@ -198,21 +184,6 @@ def _like(tensor: Tensor, masked: Tensor) -> Tensor:
     if not isinstance(tensor, nn.Parameter):
         return masked
     return nn.Parameter(masked, tensor.requires_grad)  # which a forward may ask for
-
-
-def _mask(tensor: Tensor, columns: list[NDArray[np.int64] | None], device: torch.device) -> Tensor:
-    """One where a place stays along the axes after the first, zero elsewhere."""
-    mask = torch.ones([1] * tensor.ndim, dtype=torch.float64, device=device)
-    for axis, places in enumerate(columns, start=1):
-        if places is not None:
-            stays = torch.zeros(tensor.shape[axis], dtype=torch.float64, device=device)
-            stays[_on(places, device)] = 1
-            mask = mask * stays.view([-1 if other == axis else 1 for other in range(tensor.ndim)])
-    return mask
-
-
-def _on(indices: NDArray[np.int64], device: torch.device) -> Tensor:
-    return torch.from_numpy(indices).to(device)
 
 
 def replaying(
