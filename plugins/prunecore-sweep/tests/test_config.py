@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -104,3 +106,19 @@ def test_an_address_where_nobody_answers_is_told(address: str, job: Any, run: An
     error = run("sweep", job(), "--ray", address, exit_code=2).stderr
     assert "HOST:PORT" in error or "Nobody answers" in error
     assert len(error.splitlines()) <= 3
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+def test_an_address_where_something_else_answers_is_told(answer: bytes, job: Any, run: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answering() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(answer)
+
+        Thread(target=answering, daemon=True).start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        error = run("sweep", job(), "--ray", address, exit_code=2).stderr
+    assert error.startswith(f"Error: What answers at {address} is not a Ray cluster, ")

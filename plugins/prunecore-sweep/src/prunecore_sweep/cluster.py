@@ -21,6 +21,10 @@ from prunecore_sweep.config import Cell, SweepConfig
 
 _PATIENCE = 5.0  # seconds in which a cluster has to answer
 
+# Ray speaks gRPC, over HTTP/2, whose two sides begin with a frame of settings: RFC 9113, 3.4
+_SETTINGS = b"\x04"
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + bytes(5)
+
 
 def run(
     cells: Sequence[Cell],
@@ -128,13 +132,20 @@ def _check_answers(address: str) -> None:
         raise UsageError(
             f"An address of a Ray cluster is HOST:PORT or auto, not {shown_value(address)}."
         )
+    remedy = "Give the address that ray start --head tells, or leave --ray out for this machine."
     try:
-        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+        with socket.create_connection((host.strip("[]"), int(port)), _PATIENCE) as connection:
+            connection.sendall(_PREFACE)
+            is_grpc = connection.makefile("rb").read(4)[3:] == _SETTINGS
     except (OSError, OverflowError) as error:
         raise UsageError(
-            f"Nobody answers at {shown(address)}: {reason_of(error)}\n"
-            "Give the address that ray start --head tells, or leave --ray out for this machine."
+            f"Nobody answers at {shown(address)}: {reason_of(error)}\n{remedy}"
         ) from error
+    if not is_grpc and os.environ.get("RAY_USE_TLS", "0") == "0":
+        raise UsageError(
+            f"What answers at {shown(address)} is not a Ray cluster, whose dashboard has an address of "
+            f"its own.\n{remedy}"
+        )
 
 
 def _check_needs(config: SweepConfig) -> None:
