@@ -43,7 +43,7 @@ def named_buffers(model: nn.Module, remove_duplicate: bool = True) -> Iterator[t
 
 
 def _held(
-    modules: Iterable[tuple[str, nn.Module]], registry: str, remove_duplicate: bool
+    modules: Iterable[tuple[str, nn.Module]], registry: str, remove_duplicate: bool = True
 ) -> Iterator[tuple[str, Tensor]]:
     """What modules have in one of their registries, by paths."""
     seen = set()
@@ -63,13 +63,21 @@ def module_paths(model: nn.Module) -> dict[int, str]:
 
 def tensor_names(model: nn.Module) -> dict[int, str]:
     """The name of each parameter, buffer and plain tensor of a network, by the tensor's id."""
-    plain = {id(tensor): name for name, tensor in reversed([*named_plain_tensors(model)])}
-    return plain | {id(tensor): name for name, tensor in named_tensors(model)}
+    modules = [*named_modules(model)]
+    names = {id(tensor): name for name, tensor in reversed([*_plain(modules)])}
+    for registry in ("_parameters", "_buffers"):
+        names |= {id(tensor): name for name, tensor in _held(modules, registry)}
+    return names
 
 
 def named_plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """The tensors that modules hold as attributes which are neither parameters nor buffers."""
-    for path, module in named_modules(model):
+    return _plain(named_modules(model))
+
+
+def _plain(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, Tensor]]:
+    """What modules hold as plain attributes, by paths."""
+    for path, module in modules:
         if Tensor in set(map(type, vars(module).values())):  # few modules hold any
             for key, value in vars(module).items():
                 if type(value) is Tensor:

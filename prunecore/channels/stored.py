@@ -14,7 +14,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
 
 from prunecore.channels.dependencies import Dependencies
-from prunecore.channels.names import is_within, named_plain_tensors, named_tensors
+from prunecore.channels.names import named_plain_tensors, named_tensors
 from prunecore.channels.on_host import on_host
 from prunecore.errors import UnsupportedError, WeightsError, a_kind
 from prunecore.escaping import is_number, shown
@@ -40,9 +40,10 @@ def check_stored(model: nn.Module, dependencies: Dependencies) -> None:
     may_go = _axes_that_may_go(dependencies)
     read = dependencies.tensors
     plain = [(name, tensor) for name, tensor in named_plain_tensors(model) if name in read]
+    left_out = tuple(f"{path}." for path in dependencies.left_out)
     holding: list[tuple[str, Tensor, bool]] = []
     for name, tensor in [*named_tensors(model), *plain]:
-        if is_within(name, dependencies.left_out):
+        if f"{name}.".startswith(left_out):
             continue
         is_cut = not may_go.isdisjoint(dependencies.bound.get(name, {}).values())
         if wrong := _wrong_kind(tensor, is_cut):
@@ -196,7 +197,8 @@ class _Class(NamedTuple):
     def of(cls, kind: type[nn.Module]) -> _Class:
         """What is known of a class before its modules are seen."""
         is_usual = kind.__getattribute__ is object.__getattribute__
-        methods = (inspect.getattr_static(kind, name) for name in _METHODS)
+        held = [vars(base) for base in kind.__mro__]  # as they are, not as the class answers
+        methods = (next((own[name] for own in held if name in own), None) for name in _METHODS)
         return cls(is_usual and all(map(inspect.isfunction, methods)), set())
 
 

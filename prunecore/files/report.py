@@ -440,10 +440,12 @@ def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | 
         *named_plain_tensors(keep.model),
     ]
     kept: dict[str, list[list[int] | None]] = {}
+    lists: dict[int, list[int]] = {}  # by the array's id: many tensors have the same axes
     for name, tensor in named:
         if keep.cut_axes(tensor) and not name.startswith(left_out):
             axes = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
-            kept[name] = [None if axis is None else axis.tolist() for axis in axes]
+            lists |= {id(it): it.tolist() for it in axes if it is not None and id(it) not in lists}
+            kept[name] = [None if axis is None else lists[id(axis)].copy() for axis in axes]
     return kept
 
 

@@ -169,6 +169,12 @@ class Steps:
         steps = (2 * (counts - self.first) + self.step) // (2 * self.step)
         return np.clip(self.first + self.step * steps, self.first, self.most)
 
+    def going(self, counts: ChannelArray) -> slice | NDArray[np.bool_]:
+        """The places of the order that go, when so many go of each set, shape `(sets,)`."""
+        if len(counts) == 1:  # they are the first, and need not be looked for
+            return slice(counts[0])
+        return self.ranks < counts[self.sets]
+
 
 def steps_of(dependencies: Dependencies, order: ChannelArray, round_to: int) -> Steps:
     """In which numbers channels go, so that every width that is cut is a multiple.
@@ -327,7 +333,7 @@ class Choices:
 
     def _choice(self, counts: ChannelArray, going: tuple[ResidualBlock, ...] | None) -> Choice:
         kept = self._everything.copy()
-        kept[self._order[self._steps.ranks < counts[self._steps.sets]]] = False
+        kept[self._order[self._steps.going(counts)]] = False
         blocks = going or ()
         if going is None and self._blocks:
             blocks = closed_residual_blocks(self._blocks, kept, self._least)

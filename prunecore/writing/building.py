@@ -255,7 +255,7 @@ def check_kinds(original: nn.Module, written: nn.Module) -> None:
     """
     before = {name for name, _ in named_parameters(original, remove_duplicate=False)}
     after = {name for name, _ in named_parameters(written, remove_duplicate=False)}
-    for name, _ in named_tensors(written, remove_duplicate=False):
+    for name, _ in named_tensors(written, remove_duplicate=False) if before != after else ():
         if (name in before) != (name in after):
             kind = "parameter" if name in before else "buffer"
             raise PrunecoreError(
