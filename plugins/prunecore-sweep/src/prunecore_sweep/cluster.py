@@ -143,8 +143,8 @@ def _check_answers(address: str) -> None:
         ) from error
     if not is_grpc and os.environ.get("RAY_USE_TLS", "0") == "0":
         raise UsageError(
-            f"What answers at {shown(address)} is not a Ray cluster, whose dashboard has an address of "
-            f"its own.\n{remedy}"
+            f"What answers at {shown(address)} is not a Ray cluster, whose dashboard has another "
+            f"address.\n{remedy}"
         )
 
 
