@@ -59,7 +59,9 @@ def test_a_table_and_a_picture_come_of_it_and_nothing_is_done_again(
     assert [{k: v for k, v in row.items() if v is not None} for row in same] == [
         {k: v for k, v in row.items() if v is not None} for row in rows
     ]
-    assert "mean over seeds" in (folder / "sweep/sweep.svg").read_text()
+    picture = (folder / "sweep/sweep.svg").read_text()
+    assert "mean over seeds" in picture
+    assert "Latency, ms" in picture
     assert (folder / "sweep" / rows[0]["file"]).is_file()
     again = run("sweep", file, "--ray", address, exit_code=1)  # those that failed are tried again
     assert again.stdout.splitlines()[0] == "4 cells, 2 of them failed, 2 of them done before."
@@ -127,8 +129,18 @@ def test_a_cell_that_no_node_can_run_is_refused(job: Any, run: Any) -> None:
 def test_what_a_network_raises_ends_its_cell_alone(
     job: Any, run: Any, folder: Path, address: str
 ) -> None:
-    (folder / "broken.py").write_text("def broken():\n    raise RuntimeError('no such thing')\n")
-    file = job(sweep={"networks": ["broken.py:broken", "net.py:small"], "levels": [50]})
+    (folder / "broken.py").write_text(
+        "import os\ndef broken(): raise RuntimeError('no such thing')\ndef ended(): os._exit(3)\n"
+    )
+    networks = ["broken.py:broken", "broken.py:ended", "net.py:small"]
+    file = job(sweep={"networks": networks, "levels": [50], "retries": 0})
     rows = json.loads(run("sweep", file, "--ray", address, "--json", exit_code=1).stdout)
-    assert [row["status"] for row in rows] == ["failed", "done"]
-    assert "no such thing" in rows[0]["error"]
+    assert [row["status"] for row in rows] == ["failed", "failed", "done"]
+    assert "RuntimeError: no such thing. It was raised at" in rows[0]["error"]
+    assert rows[1]["error"].startswith("Its process was lost: The worker died unexpectedly")
+    assert rows[2]["mode"] == "surgeon"  # as where no mode is asked for, and there are images
+
+
+def test_a_folder_that_cannot_be_one_is_told_before_any_work(job: Any, run: Any) -> None:
+    error = run("sweep", job(), "--output", "net.py", exit_code=2).stderr
+    assert error == "Error: Nothing can be written to net.py.\nGive another --output.\n"

@@ -270,6 +270,11 @@ def test_a_file_is_written_as_a_whole(folder: Path, monkeypatch: pytest.MonkeyPa
     assert (folder / "sub/file").read_bytes() == b"first"
 
 
+def test_a_file_below_a_file_cannot_be_written(folder: Path) -> None:
+    with pytest.raises(PrunecoreError, match=r"Cannot write net\.py/sub/file: "):
+        writing.write(Path("net.py/sub/file"), b"first")
+
+
 def test_a_file_may_be_written_by_several_at_once(folder: Path) -> None:
     contents = [bytes([number]) * 100_000 for number in range(40)]
     with ThreadPoolExecutor(8) as pool:

@@ -78,7 +78,7 @@ def run_cell(cell: Cell, folder: Path, file: Path, trains: bool, latency: str | 
     try:
         row = _row(cell, folder, file, trains, latency)
     except PrunecoreError as error:
-        row = failed(cell, one_line(str(error)))
+        row = failed(cell, sentences(error))
     return {**row, "seconds": round(time.perf_counter() - start, 3)}
 
 
@@ -97,6 +97,12 @@ def knows_subset(subject: Subject, job: Job) -> bool:
     """True if a network is trained on the subset before it is pruned."""
     data = subject.data
     return job.adapt.finetune_epochs > 0 and len(data.kept) < len(data.source.classes)
+
+
+def sentences(error: PrunecoreError) -> str:
+    """What is wrong, and what to do, on one line of a table."""
+    lines = (line if line.endswith(".") else f"{line}." for line in str(error).splitlines())
+    return one_line(" ".join(lines))
 
 
 def failed(cell: Cell, error: str) -> Row:
@@ -133,6 +139,7 @@ def _row(cell: Cell, folder: Path, file: Path, trains: bool, latency: str | None
         **_named(cell),
         "status": "done",
         "error": None,
+        "mode": written.report["mode"],
         "target": job.config.pruner.target,
         "achieved": probe.achieved,
         "params": probe.params,

@@ -14,9 +14,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from prunecore.errors import PrunecoreError, UsageError, one_line, reason_of, told
+from prunecore.errors import PrunecoreError, UsageError, reason_of, told
 from prunecore.escaping import shown, shown_value
-from prunecore_sweep.cells import Row, failed, finetune_for, run_cell
+from prunecore_sweep.cells import Row, failed, finetune_for, run_cell, sentences
 from prunecore_sweep.config import Cell, SweepConfig
 
 _PATIENCE = 5.0  # seconds in which a cluster has to answer
@@ -77,7 +77,7 @@ def _tuned(cell: Cell, folder: Path, file: Path) -> str | None:
     try:
         finetune_for(cell, folder, file)
     except PrunecoreError as error:
-        return one_line(str(error))
+        return sentences(error)
     return None
 
 
@@ -92,10 +92,11 @@ def _row_of(ref: Any, cell: Cell) -> Row:
     """What a task came to."""
     try:
         row: Row = ray.get(ref)
-    except RayTaskError as error:
-        return failed(cell, f"it raised {told(error.cause)}")
     except RayError as error:
-        return failed(cell, f"its process was lost: {reason_of(error)}")
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if isinstance(cause, RayError):  # of the task, or of the one that trains for it
+            return failed(cell, f"Its process was lost: {reason_of(cause)}")
+        return failed(cell, f"It raised {told(cause)}.")
     return row
 
 

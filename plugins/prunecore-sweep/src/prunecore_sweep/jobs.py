@@ -15,7 +15,7 @@ from prunecore_sweep.cells import Row, fingerprint_of
 from prunecore_sweep.config import Cell, read_sweep
 from prunecore_train.images.data import Data
 from prunecore_train.jobs.outcome import as_json, read_marked
-from prunecore_train.writing import write
+from prunecore_train.writing import check_folder, write
 
 Tell = Callable[[int, int, Row], object]
 
@@ -54,6 +54,7 @@ def sweep(file: Path, output: Path | None, address: str | None, force: bool, tel
     if config.latency is not None:
         loading.load().latency_backend(config.latency)
     folder = output or config.output or Path("sweep")
+    check_folder(folder)
     asked = {"train": config.train, "latency": config.latency}
     marks = {cell.name: fingerprint_of(cell, asked) for cell in cells}
     rows: dict[str, Row] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 
 import pyarrow as pa
 from pyarrow import csv, parquet
@@ -39,35 +40,45 @@ def write_all(rows: Sequence[Row], metrics: Sequence[str], folder: Path) -> tupl
         stream = pa.BufferOutputStream()
         write_table(table, stream)
         contents[name] = stream.getvalue().to_pybytes()
-    contents["sweep.svg"] = _picture(rows)
+    contents["sweep.svg"] = _picture(rows, metrics)
     for name, content in contents.items():
         write(folder / name, content)
     return tuple(folder / name for name in contents)
 
 
-def _picture(rows: Sequence[Row]) -> bytes:
-    """Accuracy of the test part against the level, a line for each network, subset and mode."""
+def _picture(rows: Sequence[Row], metrics: Sequence[str]) -> bytes:
+    """The test part against the level, of each network, subset and mode; latencies against MACs."""
     from matplotlib.figure import Figure
 
     done = [row for row in rows if row["status"] == "done"]
     metric = next(
-        (name for row in done for name in row if name.startswith("test top-")), "test loss"
+        (f"test {name}" for name in metrics if any(f"test {name}" in row for row in done)),
+        "test loss",
     )
-    lines: dict[tuple[object, ...], dict[float, list[float]]] = {}
+    timed = any("latency ms" in row for row in done)
+    series: dict[str, list[Row]] = {}
     for row in done:
-        key = tuple(row[name] for name in ("network", "subset", "mode") if row[name] is not None)
-        lines.setdefault(key, {}).setdefault(row["level"], []).append(row[metric])
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for key, by_level in lines.items():
-        levels = sorted(by_level)
-        means = [sum(by_level[level]) / len(by_level[level]) for level in levels]
-        axes.plot(levels, means, "o-", label=", ".join(map(str, key)))
-    axes.set_xlabel("Level, %")
-    axes.set_ylabel(f"{metric.capitalize()}, mean over seeds")
-    axes.grid(alpha=0.3)
-    if lines:
-        axes.legend(fontsize="small")
+        label = ", ".join(str(row[name]) for name in ("network", "subset", "mode") if row[name])
+        series.setdefault(label, []).append(row)
+    figure = Figure(figsize=(12 if timed else 7, 4.5), layout="constrained")
+    judged, *others = figure.subplots(1, 2 if timed else 1, squeeze=False)[0]
+    for label, members in series.items():
+        levels = sorted({row["level"] for row in members})
+        means = [mean(row[metric] for row in members if row["level"] == one) for one in levels]
+        judged.plot(levels, means, "o-", label=label)
+        for axes in others:
+            axes.plot(
+                *zip(*((row["macs"], row["latency ms"]) for row in members), strict=True), "o"
+            )
+    judged.set_xlabel("Level, %")
+    judged.set_ylabel(f"{metric.capitalize()}, mean over seeds")
+    for axes in others:
+        axes.set_xlabel("Multiply-accumulates")
+        axes.set_ylabel("Latency, ms")
+    for axes in (judged, *others):
+        axes.grid(alpha=0.3)
+    if series:
+        judged.legend(fontsize="small")
     content = io.StringIO()
     figure.savefig(content, format="svg", metadata={"Date": None})
     return content.getvalue().encode()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from prunecore.errors import PrunecoreError
+from prunecore.errors import PrunecoreError, UsageError
 from prunecore.escaping import shown
+from prunecore.files.paths import is_folder, is_there
 
 _KEPT = "See that it can be written there, and start again: what was done until then is kept."
 
@@ -30,8 +31,20 @@ def write(file: Path, content: bytes | memoryview) -> None:
             os.fsync(opened.fileno())
         part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         raise PrunecoreError(f"Cannot write {shown(file)}: {error.strerror}.\n{_KEPT}") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that nothing can be written to, before there is anything to write.
+
+    Raises:
+        UsageError: it is none, or belongs to others.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if is_there(place))
+    if not is_folder(there) or not os.access(there, os.W_OK):
+        raise UsageError(f"Nothing can be written to {shown(folder)}.\nGive another --output.")
 
 
 @contextmanager

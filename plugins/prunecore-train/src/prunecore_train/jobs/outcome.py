@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,9 +18,10 @@ from prunecore.errors import UsageError
 from prunecore.escaping import shown
 from prunecore.files import models, storage
 from prunecore.files.fingerprint import fingerprint_network
-from prunecore.files.paths import is_folder, is_there
+from prunecore.files.paths import is_there
 from prunecore_train.config import TrainConfig, plain_name
 from prunecore_train.images.data import Data
+from prunecore_train.writing import check_folder
 
 OUTCOME = "outcome.json"
 CHECKPOINTS = "checkpoints"
@@ -97,9 +97,7 @@ def finished(folder: Path, mark: str, force: bool) -> dict[str, Any] | None:
             written.
     """
     file = folder / OUTCOME
-    there = next(place for place in (folder, *folder.absolute().parents) if is_there(place))
-    if not is_folder(there) or not os.access(there, os.W_OK):
-        raise UsageError(f"Nothing can be written to {shown(folder)}.\nGive another --output.")
+    check_folder(folder)
     if force:
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         file.unlink(missing_ok=True)
