@@ -31,8 +31,8 @@ def sweep(
 ) -> None:
     """Prune every network of CONFIG for each subset, level, mode and seed; write one table.
 
-    CONFIG is a .yaml file with the sections model, pruner, data, train and sweep. Cells that are
-    done are not done again; one that fails does not stop the others.
+    CONFIG is a .yaml file with the sections model, pruner, data, train, adapt and sweep. Cells that
+    are done are not done again; one that fails does not stop the others, and the table says why.
     """
     from prunecore_sweep import jobs
 
