@@ -61,7 +61,8 @@ class Decider:
         self._inputs = inputs
         self._in_training = in_training
         self._values: dict[fx.Node, Any] = {}
-        self._changing: dict[Any, bool] = {}  # whether modules of a kind change lists given to them
+        # whether modules of a kind change lists that modules of a class give to them
+        self.changing: dict[Any, bool] = {}
         self._changed: dict[fx.Node, Any] = {}  # what calls that do were given, as it is afterwards
         self.is_computing = False
         self._forced = forced
@@ -175,13 +176,13 @@ class Decider:
 
         Tried on one of each kind: many layers of a dense network are given lists, of all before.
         """
-        kind = _kind(self._module.get_submodule(str(call.target)))
-        if kind not in self._changing:
+        kind = self._kind(self._module.get_submodule(str(call.target)))
+        if kind not in self.changing:
             try:
                 self.value(call)
             except Undecided:
-                self._changing[kind] = False
-        return self._changing[kind]
+                self.changing[kind] = False
+        return self.changing[kind]
 
     def changed_by(self, call: fx.Node, path: Sequence[Any]) -> list[Any]:
         """A list that a submodule is given, as it is after the call; tensors without storage.
@@ -265,8 +266,9 @@ class Decider:
             except Exception:  # it may ask for numbers
                 result = self._returned(child, args, kwargs)
             changes = any(list(map(id, given)) != list(map(id, ones)) for given, ones in before)
-            self._changing[_kind(child)] = changes or self._changing.get(_kind(child), False)
-            if self._changing[_kind(child)]:
+            kind = self._kind(child)
+            self.changing[kind] = changes or self.changing.get(kind, False)
+            if self.changing[kind]:
                 self._changed[node] = args, kwargs
             return result
         args, kwargs = with_numbers(
@@ -280,6 +282,11 @@ class Decider:
             raise Undecided
         result = cast(Any, node.target)(*args, **kwargs)
         return result.to("meta") if isinstance(result, Tensor) else result
+
+    def _kind(self, child: nn.Module) -> Any:
+        """A child's class, what it is told to do, and who calls it."""
+        told = {k: v for k, v in vars(child).items() if isinstance(v, bool | str | None)}
+        return type(self._module), type(child), tuple(told.items())
 
     def _returned(self, child: nn.Module, args: Any, kwargs: Any) -> Any:
         """What a child returns that needs numbers.
@@ -311,12 +318,6 @@ def _is_same_for_all(sides: Sequence[Any]) -> bool:
     if any(side is None or isinstance(side, torch.dtype) for side in sides):
         return True
     return all(isinstance(side, tuple) for side in sides) and len(set(map(len, sides))) > 1
-
-
-def _kind(module: nn.Module) -> Any:
-    """A module's class, and what it is told to do."""
-    told = {k: v for k, v in vars(module).items() if isinstance(v, bool | str | None)}
-    return type(module), tuple(told.items())
 
 
 def _lists(values: Any) -> Iterator[list[Any]]:

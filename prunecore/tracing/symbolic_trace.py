@@ -64,6 +64,7 @@ class Level:
             `torch.fx.wrap` marks them.
         forced: which ways its first branches on sizes go, whatever these are.
         watching: what is active while the forward runs.
+        changing: what other traces have found of kinds of modules that change lists.
     """
 
     hooks: Mapping[str, tuple[str, Sequence[Hook]]] = field(default_factory=dict)
@@ -73,6 +74,7 @@ class Level:
     known: Collection[Callable[..., Any]] = ()
     forced: Sequence[bool] = ()
     watching: AbstractContextManager[object] = field(default_factory=nullcontext)
+    changing: dict[Any, bool] = field(default_factory=dict)
 
 
 def trace_level(
@@ -274,6 +276,7 @@ def _attempt(
     tracer.buffers = list(buffers.values())
     tracer.forgotten = Forgotten(shadow, forgotten)
     tracer.computes_numbers = computes_numbers
+    tracer.decider.changing = level.changing
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
     held = {key: (x, x._version) for key, x in vars(shadow).items() if type(x) is Tensor}
     try:

@@ -21,6 +21,7 @@ from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.modules.module_hooks import Hook
 from prunecore.tracing.modules.scopes import Scopes
 from prunecore.tracing.nodes import NAME
+from prunecore.tracing.reuse import Kept, likeness
 from prunecore.tracing.symbolic_trace import Level, trace_level, trace_training
 from prunecore.tracing.ways.size_branches import other_ways, sized_for
 from prunecore.tracing.ways.train_eval import TrainEval
@@ -63,6 +64,8 @@ class TraceCache:
         self._isolation = Isolation(model)
         self._model = model
         self._graphs: dict[Hashable, TrainEval] = {}
+        self._changing: dict[Any, bool] = {}  # whether kinds of modules change lists
+        self._kept: dict[Hashable, Kept] = {}  # by what modules are alike in that share a trace
         self._others: dict[Hashable, Mapping[tuple[Taken, ...], fx.Graph]] = {}
 
     @functools.cached_property
@@ -178,11 +181,19 @@ class TraceCache:
         """A module's forward that goes these ways at its first branches on sizes."""
         key = _key(path, supplied, absent), forced
         if key not in self._graphs:
+            is_by_itself = not path or self._scopes.hooks or self._scopes.inlined
+            told = None if is_by_itself else likeness(module, supplied)
+            alike = told, absent, forced
+            if told is not None and alike in self._kept:
+                self._graphs[key] = self._kept[alike].copy()
+                return self._graphs[key]
             both = TRAINING not in self._drop
             level = replace(self._level(module, path), forced=forced)
             copied = self._isolation.of(module)
             self._graphs[key] = trace_level(copied, path, supplied, both, level)
             _name(self._graphs[key], absent, forced)
+            if told is not None:
+                self._kept[alike] = Kept(self._graphs[key])
         return self._graphs[key]
 
     def _level(self, module: nn.Module, path: str) -> Level:
@@ -201,7 +212,8 @@ class TraceCache:
                 hooks[part] = place, of_copies
             if place in scopes.inlined and part:
                 inlined.append(part)
-        return Level(hooks, inlined, is_whole, self.followed, self._rules)
+        changing = self._changing
+        return Level(hooks, inlined, is_whole, self.followed, self._rules, changing=changing)
 
 
 def _key(path: str, supplied: Mapping[str, Any], absent: frozenset[str]) -> Hashable:

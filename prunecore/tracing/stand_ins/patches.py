@@ -175,8 +175,25 @@ _shared = ExitStack()  # undoes what is replaced while there are jobs
 _replaceables: list[str] = []  # which methods of modules are replaceable
 
 
+def _wrap_functions(patcher: Any, variables: dict[str, Any], functions: set[int]) -> None:
+    """As torch's own does, which looks at names first: few of a module's variables are such.
+
+    Args:
+        patcher: of the trace.
+        variables: of a module of Python.
+        functions: those that a trace does not go through, by identity.
+    """
+    if patcher.visit_once(variables):
+        found = [name for name, value in variables.items() if id(value) in functions]
+        for name in found:
+            if not name.startswith("_"):
+                wrapped = _symbolic_trace._create_wrapped_func(variables[name])
+                patcher.patch(variables, name, wrapped)
+
+
 _SHARED: Mapping[tuple[Any, str], Any] = {
     (fx.Tracer, "trace"): _in_turn,
+    (_symbolic_trace, "_autowrap_check"): _wrap_functions,
     (_symbolic_trace, "_Patcher"): _Patcher,
     **drawing_functions(lambda: _jobs.get(threading.get_ident())),
 }

@@ -1,0 +1,187 @@
+"""Traces that serve several modules: blocks of one class, with the same options and shapes."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import types
+from collections.abc import Collection, Hashable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from prunecore.channels.names import named_modules
+from prunecore.channels.signal import Signal
+from prunecore.tracing.modules.attributes import TrainingFlag
+from prunecore.tracing.modules.scopes import mentioned
+from prunecore.tracing.ways.train_eval import TrainEval
+
+_OF_EACH = frozenset(vars(nn.Module()))  # what every module holds, that none of its options is
+
+
+# what tells by its text all that a forward can ask of it
+_PLAIN = frozenset(
+    {
+        *(bool, int, float, complex, str, bytes, type(None), slice, range),
+        *(torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout),
+    }
+)
+
+
+# what is the same wherever it is that very one
+_BY_IDENTITY = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType)
+
+
+# by which a forward would read the numbers in tensors, or which of several modules it is
+_TELLING = frozenset(
+    {
+        *("parameters", "named_parameters", "buffers", "named_buffers", "state_dict"),
+        *("_parameters", "_buffers", "_modules", "__dict__", "vars", "globals", "id", "hash"),
+    }
+)
+
+
+def likeness(module: nn.Module, supplied: Mapping[str, Any]) -> Hashable | None:
+    """What is equal for calls of modules that have the same trace.
+
+    Args:
+        module: a module.
+        supplied: the arguments of its forward that are given, by parameter name.
+
+    Returns:
+        Its class, options and shapes, those of the modules in it, and what it is given; `None`
+        where it may hold, ask or do something else.
+    """
+    cls: Any = type(module)
+    names = _names_in(cls)
+    if names is None:
+        return None
+    leaves, structure = pytree.tree_flatten(dict(supplied))
+    metas = _Places()
+    given = tuple(
+        (leaf.meta.shape, leaf.meta.stride(), leaf.meta.dtype, leaf.is_of_weights, metas[leaf.meta])
+        if isinstance(leaf, Signal)
+        else _told(leaf)
+        for leaf in leaves
+    )
+    inside = None if None in given else _inside(module, names)
+    return None if inside is None else (str(structure), given, inside)
+
+
+class _Places(dict[int, int]):
+    """Numbers that are the same for the very same thing, in the order in which things come."""
+
+    def __getitem__(self, thing: Any) -> int:
+        return self.setdefault(id(thing), len(self))
+
+
+def _inside(module: nn.Module, names: Collection[str]) -> Hashable | None:
+    """What a module is made of, and what it holds; `None` where nothing tells that.
+
+    Args:
+        module: the module.
+        names: those that its forward reads.
+    """
+    places = _Places()
+    parts = []
+    for path, part in named_modules(module, remove_duplicate=False):
+        options = []
+        for name, value in vars(part).items():
+            if name not in _OF_EACH:
+                told = _told(value, is_unread=bool(path) and name not in names)
+                if told is None:
+                    return None
+                options.append((name, told))
+        stored = [
+            (name, places[x], None if x is None else _of_tensor(x))
+            for registry in (part._parameters, part._buffers)
+            for name, x in registry.items()
+        ]
+        what = type(part), places[part], part.training
+        parts.append((path, *what, tuple(options), tuple(stored)))
+    return tuple(parts)
+
+
+def _of_tensor(x: Tensor) -> Hashable:
+    return type(x), x.shape, x.stride(), x.dtype, x.device, x.requires_grad
+
+
+def _told(value: Any, is_unread: bool = False) -> str | int | None:
+    """A text or number by which values are the same; `None` where nothing tells that.
+
+    Args:
+        value: an option.
+        is_unread: whether it is a child's that the forward does not read. A child that is run for
+            its shapes does the same for all fractions, such as probabilities of a dropout.
+    """
+    kind = type(value)
+    if kind is float and is_unread and 0 < value < 1:
+        return "a fraction"
+    if kind is TrainingFlag:
+        return "self.training"
+    if kind in _PLAIN or (kind in (tuple, list) and _PLAIN.issuperset(map(type, value))):
+        return repr(value)
+    return id(value) if isinstance(value, _BY_IDENTITY) else None
+
+
+@functools.cache
+def _names_in(cls: Any) -> Collection[str] | None:
+    """The names in a forward that goes by its module's options and shapes, and changes nothing.
+
+    As far as the code of the class's methods tells, which may be kept for good: it is theirs.
+
+    Returns:
+        The names; `None` where it may do something else.
+    """
+    methods = [
+        value
+        for base in cls.__mro__
+        if base not in nn.Module.__mro__
+        for name, value in vars(base).items()
+        if isinstance(value, types.FunctionType) and name != "__init__"
+    ]
+    steps = {step.opname for method in methods for step in dis.get_instructions(method)}
+    names = mentioned(cls, ())
+    is_fine = steps.isdisjoint(("STORE_GLOBAL", "STORE_ATTR")) and names.isdisjoint(_TELLING)
+    return names if is_fine else None
+
+
+class Kept:
+    """A trace as it is made, whatever becomes of its nodes while it is followed."""
+
+    def __init__(self, traced: TrainEval) -> None:
+        self._eval = _Nodes(traced.eval)
+        self._training = _Nodes(traced.training) if traced.differ and traced.training else None
+        self._is_whole = traced.training is not None
+
+    def copy(self) -> TrainEval:
+        """The same for another module, with nodes of its own."""
+        graph = self._eval.graph()
+        if self._training is not None:
+            return TrainEval(graph, self._training.graph())
+        return TrainEval(graph, graph if self._is_whole else None)
+
+
+class _Nodes:
+    def __init__(self, graph: fx.Graph) -> None:
+        self._tracer = graph._tracer_cls
+        self._names = (
+            set(graph._graph_namespace._used_names),
+            dict(graph._graph_namespace._base_count),
+        )
+        self._held = [(x, x.args, x.kwargs, dict(x.meta)) for x in graph.nodes]
+
+    def graph(self) -> fx.Graph:
+        """A graph of nodes like these, of the same names."""
+        copied = fx.Graph(tracer_cls=self._tracer)
+        made: dict[fx.Node, fx.Node] = {}
+        for node, args, kwargs, meta in self._held:
+            given = fx.node.map_arg((args, kwargs), made.__getitem__)
+            made[node] = copied.create_node(node.op, node.target, *given, node.name, node.type)
+            made[node].meta = dict(meta)
+        used, counts = self._names
+        copied._graph_namespace._used_names |= used
+        copied._graph_namespace._base_count |= counts
+        return copied
