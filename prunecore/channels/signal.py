@@ -300,6 +300,18 @@ def map_leaves(change: Callable[[Any], Any], values: Any) -> Any:
     return pytree.tree_map(change, values)
 
 
+def leaves_of(values: Any) -> list[Any]:
+    """What `tree_leaves` of torch finds in values, quicker for those that most calls are given."""
+    kind = type(values)
+    if kind in _LEAVES:
+        return [values]
+    if kind is dict:
+        values = values.values()
+    elif kind is not tuple and kind is not list:
+        return pytree.tree_leaves(values)
+    return [leaf for value in values for leaf in leaves_of(value)]
+
+
 _LEAVES = {Signal, Tensor, nn.Parameter, int, float, bool, str, type(None)}
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids
-from prunecore.channels.signal import Expanded, Origin, Reduced, Signal, kind_of, shaped
+from prunecore.channels.signal import Expanded, Origin, Reduced, Signal, kind_of, leaves_of, shaped
 from prunecore.channels.sizes import Count, Ratio, counted
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _count_kept(
     reduced = [origin.ids for tensor in tensors if (origin := tensor.origin_as(Reduced))]
     same = [*reduced, *counts]
     if reduced and counts and all(np.array_equal(ids.ravel(), same[0]) for ids in same):
-        leaves = pytree.tree_leaves((operation.args, dict(operation.kwargs)))
+        leaves = leaves_of((operation.args, dict(operation.kwargs)))
         numbers = {n: leaf for n, leaf in enumerate(leaves) if isinstance(leaf, Count | Ratio)}
         for_kept = functools.partial(_for_kept, operation.function, numbers)
         channels.masked_function(same[0], for_kept)

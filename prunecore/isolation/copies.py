@@ -140,8 +140,12 @@ class Isolation:
         copied: nn.Module = object.__new__(type(module))
         self._made[id(module)] = copied
         attributes = copied.__dict__
+        has_hooks = self._with_hooks or id(module) not in self._in_tree
         for name, value in vars(module).items():
-            if name in HOOKS and id(module) in self._in_tree and not self._with_hooks:
+            kind = type(value)
+            if kind in _ATOMS or name in OF_STATE_DICTS:
+                attributes[name] = value
+            elif name in HOOKS and not has_hooks:
                 attributes[name] = OrderedDict()
             elif name == "_compiled_call_impl":  # which would call the original
                 attributes[name] = None
@@ -149,8 +153,6 @@ class Isolation:
                 attributes[name] = {key: self._stored.get(id(x), x) for key, x in value.items()}
             elif name == "_buffers" and not self._own_buffers:
                 attributes[name] = value.copy()
-            elif (kind := type(value)) in _ATOMS or name in OF_STATE_DICTS:
-                attributes[name] = value
             elif kind is tuple and _PLAIN.issuperset(map(type, value)):
                 attributes[name] = value  # as most tuples of layers, kernel sizes among them
             else:

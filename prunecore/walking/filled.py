@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from prunecore.channels.channels import Channels
 from prunecore.channels.ids import along
-from prunecore.channels.signal import Expanded, Filled, Signal
+from prunecore.channels.signal import Expanded, Filled, Signal, leaves_of
 from prunecore.tracing.nodes import is_in_place, reads_shape
 
 _USED = "it meets a tensor that the forward fills with one number, and uses for something else, too"
@@ -35,13 +34,13 @@ class FilledUses:
     def __init__(
         self, channels: Channels, node: fx.Node, given: Any, values: Mapping[fx.Node, Any]
     ) -> None:
-        leaves = [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Signal)]
+        leaves = [leaf for leaf in leaves_of(given) if isinstance(leaf, Signal)]
         # an item that is taken of several tensors is passed on
         takes = node.target is operator.getitem and not isinstance(given[0][0], Signal)
         filled = [] if takes else [leaf.filled for leaf in leaves]
         self._channels = channels
         self._asks = _asks(node)
-        computed = pytree.tree_leaves([values[one] for one in node.all_input_nodes])
+        computed = leaves_of([values[one] for one in node.all_input_nodes])
         self._sizes = {leaf for leaf in computed if type(leaf) is int}  # as the batch's
         self._returns = node.op == "output"
         self._given = Counter(each for each in filled if each is not None)
@@ -58,7 +57,7 @@ class FilledUses:
         Args:
             result: what it returns, `Signal` for tensor.
         """
-        leaves = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Signal)]
+        leaves = [leaf for leaf in leaves_of(result) if isinstance(leaf, Signal)]
         for leaf in leaves if self._sizes else ():
             expanded = leaf.origin_as(Expanded)
             if expanded and expanded.filled not in self._given:

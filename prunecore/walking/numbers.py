@@ -14,7 +14,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.channels import Channels
-from prunecore.channels.signal import Signal
+from prunecore.channels.signal import Signal, leaves_of
 from prunecore.channels.sizes import Count, Ratio, counted, depending
 from prunecore.tracing.conditions import TAKEN
 from prunecore.tracing.nodes import reads_shape
@@ -46,7 +46,7 @@ class Numbers:
             args: what it is called with.
         """
         value: Any = self._values[node]
-        leaves = pytree.tree_leaves(args)
+        leaves = leaves_of(args)
         is_read = any(leaf is value or isinstance(leaf, Signal) for leaf in leaves)
         if isinstance(value, Count | Ratio) and not is_read:
             sources = node.all_input_nodes
@@ -119,7 +119,7 @@ class Numbers:
             before: the call that is to have it.
         """
         value = self._values[node]
-        if not counted(pytree.tree_leaves(value)):
+        if not counted(leaves_of(value)):
             return node
         if isinstance(value, tuple):
             return tuple(self._item(node, place, before) for place in range(len(value)))

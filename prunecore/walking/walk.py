@@ -27,6 +27,7 @@ from prunecore.channels.signal import (
     Signal,
     Stored,
     kind_of,
+    leaves_of,
     map_signals,
     shaped,
 )
@@ -177,7 +178,7 @@ class Walk(Interpreter):
         del self.records.open[depth:]
         self.records.forwards.visits.setdefault(path, []).append(Visit(inputs, output, owner))
         if is_within(path, self.records.protected):
-            for leaf in pytree.tree_leaves(output):
+            for leaf in leaves_of(output):
                 if isinstance(leaf, Signal):
                     self.pin(leaf.ids, f"skip protects {path}")
         return output
@@ -185,8 +186,7 @@ class Walk(Interpreter):
     def trace(self, module: nn.Module, *inputs: Any, **keywords: Any) -> Any:
         """Follow the channels through a module's own forward, whoever owns its class."""
         path = self._paths[id(module)]
-        self._bound(module, inputs, keywords)  # complains of what it does not take
-        signature = inspect.signature(module.forward)
+        signature = self._bound(module, inputs, keywords).signature  # which it fits
         supplied = given_to(signature, inputs, keywords)
         absent = absent_from(signature, supplied)
         in_training = self._in_eval is not None
@@ -301,7 +301,7 @@ class Walk(Interpreter):
 
     def apply(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Follow the channels through a function call; without a tensor in it, just call it."""
-        leaves = pytree.tree_leaves((args, kwargs))
+        leaves = leaves_of((args, kwargs))
         rule = self._plugins.functions.get(function)
         makes = rule is not None and rule.makes
         if not makes and not any(isinstance(leaf, Signal) for leaf in leaves):
@@ -335,7 +335,7 @@ class Walk(Interpreter):
 
     def _with_rule(self, rule: FunctionRule, operation: Operation) -> Any:
         """What a function returns, by its rule; of parameters alone, with how it is computed."""
-        leaves = pytree.tree_leaves((operation.args, dict(operation.kwargs)))
+        leaves = leaves_of((operation.args, dict(operation.kwargs)))
         signals = [leaf for leaf in leaves if isinstance(leaf, Signal)]
         of_weights = all(signal.origin for signal in signals) and are_of_weights(signals)
         function, args, kwargs = operation.function, operation.args, dict(operation.kwargs)
@@ -343,7 +343,7 @@ class Walk(Interpreter):
         own = Computed(function, args, kwargs, self.path, self._call, rule.reorders)
         if of_weights and any(is_open(signal) or not signal.channel_axes for signal in signals):
             result = trial(self)._by_rule(rule, operation)
-            found = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Signal)]
+            found = [leaf for leaf in leaves_of(result) if isinstance(leaf, Signal)]
             if found:
                 passed_on = all(any(leaf is one for one in signals) for leaf in found)
                 return result if passed_on else open_parts(result, own)
@@ -528,7 +528,7 @@ def of_sizes(channels: Channels, function: Callable[..., Any], arguments: Any, r
         result: what it returned.
     """
     only_moves = function is operator.getitem or isinstance(result, tuple)
-    ids = [] if only_moves else counted(pytree.tree_leaves(arguments))
+    ids = [] if only_moves else counted(leaves_of(arguments))
     if ids and isinstance(result, bool | int | float):
         return depending(result, ids, functools.partial(_for_count, function, arguments))
     for each in ids:
