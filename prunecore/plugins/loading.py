@@ -184,4 +184,13 @@ def load() -> Plugins:
     """
     from prunecore.registry import Plugins
 
-    return Plugins([_load_own(), *_load_installed(blocked_names())])
+    return Plugins(load_each())
+
+
+def load_each() -> list[Plugin]:
+    """Load the same plugins, and leave it open whether they go together.
+
+    Raises:
+        PluginError: a plugin that is broken.
+    """
+    return [_load_own(), *_load_installed(blocked_names())]

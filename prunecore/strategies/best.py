@@ -39,9 +39,9 @@ def check_mode(mode: str | None) -> None:
     Raises:
         UsageError: it is not known; lists the known ones.
     """
-    criteria = loading.load().criteria
-    if mode is not None and hyphened(mode) not in {BEST, *criteria}:
-        raise unknown_name("mode", mode, {BEST, *criteria})
+    known = {BEST, *(name for plugin in loading.load_each() for name in plugin.criteria)}
+    if mode is not None and hyphened(mode) not in known:
+        raise unknown_name("mode", mode, known)
 
 
 @beside_others()
