@@ -130,7 +130,9 @@ class Arguments:
             key = key, self._modules
         if is_width:
             key = self._equal(key, values)
-        argument = self._by_key.setdefault(key, Argument(values, role, default))
+        if key not in self._by_key:
+            self._by_key[key] = Argument(values, role, default)
+        argument = self._by_key[key]
         argument.stored |= stored
         argument.roles.add(role)
         return Name(f"self.{argument.name}" if stored else argument.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -146,6 +148,8 @@ class ClassWriter:
     ) -> Value:
         """One value for all instances; an argument where they differ."""
         first = values[0]
+        if all(map(operator.is_, values, itertools.repeat(first))) and not holds_width(first):
+            return first
         if isinstance(first, Width) and first.channels in self.arguments.named:
             return self.arguments.lift(values, role, stored, first)
         if isinstance(first, Call) and alike(values):
@@ -275,12 +279,10 @@ def define_classes(
     calls: dict[int, Call] = {}
     for members in grouped(list(dict.fromkeys(within(root)))):
         own_names = named if members == [root] else {}
-        parted = by_structure(members, calls)
-        ways = [
-            _written(groups, calls, {*taken, *texts}, own_names)
-            for groups in ([members], *([parted] if len(parted) > 1 else []))
-        ]
-        written = min(ways, key=_length)  # the first of equally long ones
+        written = _written([members], calls, {*taken, *texts}, own_names)
+        if len(parted := by_structure(members, calls)) > 1:
+            other = _written(parted, calls, {*taken, *texts}, own_names)
+            written = min(written, other, key=_length)  # the first of equally long ones
         own = [call for one in written for call in one.calls]
         inline = [resolved(member.inline, calls) for member in members if member.inline]
         is_shorter = len(members) > 1 and _length(written) < _lines(inline)

@@ -194,24 +194,22 @@ def within(root: Instance) -> Iterator[Instance]:
     yield root
 
 
-def _held_by(instance: Instance) -> Iterator[Instance]:
+def _held_by(instance: Instance) -> list[Instance]:
     """The instances within one, without those within them."""
-    yield from _held(dict(instance.held or {}))
-    for statement in instance.fields:
-        for value in values_of(statement):
-            yield from _held(value)
-
-
-def _held(value: Value) -> Iterator[Instance]:
-    if isinstance(value, Instance):
-        yield value
-    elif isinstance(value, Call):
-        yield from _held([*value.positional, *value.keywords.values()])
-    elif isinstance(value, dict):
-        yield from _held(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _held(inner)
+    found: list[Instance] = []
+    own = [value for statement in instance.fields for value in values_of(statement)]
+    waiting: list[Value] = [own, dict(instance.held or {})]  # the last is the next
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Instance):
+            found.append(value)
+        elif isinstance(value, Call):
+            waiting += [*value.positional, *value.keywords.values()][::-1]
+        elif isinstance(value, dict):
+            waiting += [*value.values()][::-1]
+        elif isinstance(value, list | tuple):
+            waiting += value[::-1]
+    return found
 
 
 def resolved(value: Value, calls: Mapping[int, Call]) -> Value:

@@ -121,11 +121,13 @@ def file_text(
     taken = {*used, *RESERVED, *_IN_FACTORY, name}
     texts, _ = define_classes(root, taken, named)
     *_, network = texts
-    definitions = [*given, *texts.values(), _factory(name, network)]
-    names = _names("\n\n".join(definitions))
-    body = "\n\n".join([*(DEFINITIONS[own] for own in DEFINITIONS if own in names), *definitions])
-    imports = writer.imports | writer.own.imports
-    return f'"""{in_docstring(docstring)}"""\n\n{import_lines(body, imports)}\n\n\n{body}'
+    written = [*texts.values(), _factory(name, network)]
+    names = read | _names("\n\n".join(written))
+    own = [DEFINITIONS[one] for one in DEFINITIONS if one in names]
+    names |= _names("\n\n".join(own))
+    body = "\n\n".join([*own, *given, *written])
+    imports = _import_lines(names, body, writer.imports | writer.own.imports)
+    return f'"""{in_docstring(docstring)}"""\n\n{imports}\n\n\n{body}'
 
 
 def _network(model: nn.Module, value: Value, name: str) -> Instance:
@@ -236,7 +238,10 @@ def reading_shards(source: str) -> str:
 
 def import_lines(body: str, imports: set[str]) -> str:
     """The imports that the names in a file's body need, sorted."""
-    names = _names(body)
+    return _import_lines(_names(body), body, imports)
+
+
+def _import_lines(names: set[str], body: str, imports: set[str]) -> str:
     lines = imports | {line for name, line in IMPORTS.items() if name in names}
     if "torch.ops.torchvision." in body:
         lines.add("import torchvision  # noqa: F401, which brings the operators")

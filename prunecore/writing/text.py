@@ -152,19 +152,11 @@ class Call:
             constructor: the class, called as `nn.Name`.
             arguments: all that its instance was made with, by name.
         """
-        parameters = _parameters(constructor)
+        known = [*_defaults(constructor).items()]
         arguments = {name: without_noise(value) for name, value in arguments.items()}
-        names = tuple(
-            name
-            for name, parameter in parameters.items()
-            if name in arguments and parameter.default is parameter.empty
-        )
+        names = tuple(name for name, x in known if x is REQUIRED and name in arguments)
         positional = tuple(arguments[name] for name in names)
-        defaults = {
-            name: parameter.default
-            for name, parameter in parameters.items()
-            if name in arguments and parameter.default is not parameter.empty
-        }
+        defaults = {name: x for name, x in known if x is not REQUIRED and name in arguments}
         keywords = {name: arguments[name] for name in defaults}
         return cls(f"nn.{constructor.__name__}", positional, keywords, defaults, names)
 
@@ -227,8 +219,10 @@ def without_noise(value: Value) -> Value:
 
 
 @functools.cache
-def _parameters(constructor: type) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(constructor).parameters
+def _defaults(constructor: type) -> Mapping[str, Value]:
+    """The parameters of a class, each with its default, or `REQUIRED`."""
+    parameters = inspect.signature(constructor).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def render(value: Value, indent: int = 0, taken: int = 0) -> str:

@@ -92,6 +92,7 @@ class Writer:
         self.ties: list[tuple[str, str]] = []  # (path, path of the module or tensor that it is)
         self.named_again: list[str] = []  # paths of modules that what holds them has twice
         self._starts: dict[tuple[type, str], Start] = {}
+        self._forwards: dict[Hashable, Forward] = {}  # by what equal blocks have alike
         self.own = OwnTexts(self.definers)  # what is taken from the user's modules
         self._plugins = plugins
         self._paths = module_paths(model)
@@ -192,10 +193,10 @@ class Writer:
         path = self._paths[id(module)]
         variant = self._variants.get(path)
         self._define_applied(module, path, variant)
-        forward = (
-            None if variant is None else write_forward(variant, self.keep, self._plugins.functions)
-        )
-        if forward is not None:
+        forward = None
+        if variant is not None:
+            functions = self._plugins.functions
+            forward = write_forward(variant, self.keep, functions, self._forwards)
             for kind, members in forward.tuples.items():
                 self._define_tuple(kind, members, module, path)
         own = [*_numbers(module, forward), *self._tensors(module, path)]
@@ -369,8 +370,11 @@ class Writer:
         """What a parameter starts with; where no text tells, one for all modules of a class."""
         if not parameter.is_floating_point():
             return None
-        known = start_of(module, key)
-        return known or self._starts.setdefault((type(module), key), like(parameter))
+        if known := start_of(module, key):
+            return known
+        if (type(module), key) not in self._starts:
+            self._starts[type(module), key] = like(parameter)
+        return self._starts[type(module), key]
 
     def _sizes(self, tensor: Tensor) -> tuple[int, ...]:
         return tuple(self.keep.width(tensor, axis) for axis in range(tensor.ndim))
@@ -413,7 +417,7 @@ class Writer:
 
     def _channels(self, value: Any) -> Hashable:
         """What names the channels that a block's first input or output carries."""
-        leaf = next((x for x in pytree.tree_leaves(value) if isinstance(x, Signal)), None)
+        leaf = next((x for x in pytree.tree_iter(value) if isinstance(x, Signal)), None)
         if leaf is None or leaf.ndim < 2:
             return None
         if not leaf.channel_axes:
@@ -438,11 +442,14 @@ def _field(key: str, child: Value | None) -> Statement:
 
 def _numbers(module: nn.Module, forward: Forward | None) -> list[Statement]:
     """The numbers that a forward reads off its module."""
-    text = "" if forward is None else write_statements(forward.statements, 0)
+    held = held_numbers(module)
+    if forward is None or not held:
+        return []
+    text = write_statements(forward.statements, 0)
     return [
-        Statement(f"self.{name} = ", literal(value))
-        for name, value in vars(module).items()
-        if name in held_numbers(module) and re.search(rf"\bself\.{name}\b", text)
+        Statement(f"self.{name} = ", literal(vars(module)[name]))
+        for name in held
+        if re.search(rf"\bself\.{name}\b", text)
     ]
 
 

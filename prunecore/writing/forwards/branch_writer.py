@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from prunecore.writing.containers import CONTAINERS
 from prunecore.writing.expressions import literal
 from prunecore.writing.forwards.contexts import shared
 from prunecore.writing.forwards.forward import Expression, Forward, ForwardWriter
+from prunecore.writing.forwards.likeness import likeness
 from prunecore.writing.forwards.loop_writer import LoopWriter
 from prunecore.writing.passes.variants import Variant
 from prunecore.writing.text import (
@@ -43,7 +44,10 @@ from prunecore.writing.text import (
 
 
 def write_forward(
-    variant: Variant, keep: Keep, functions: Mapping[Callable[..., Any], FunctionRule]
+    variant: Variant,
+    keep: Keep,
+    functions: Mapping[Callable[..., Any], FunctionRule],
+    known: dict[Hashable, Forward],
 ) -> Forward:
     """Write a module's traced forward.
 
@@ -54,6 +58,7 @@ def write_forward(
         variant: the forward, followed, and the children that other instances lack.
         keep: gives literals that count channels their kept values.
         functions: the rules, for rewriting literals.
+        known: the forwards that were written before and may be those of others; it is added to.
     """
     nodes = variant.trace.graph.nodes
     if any(only_in(node) or node.target is choose for node in nodes):
@@ -61,7 +66,11 @@ def write_forward(
     reaches_in = any(node.op == "call_module" and "." in str(node.target) for node in nodes)
     if reaches_in or isinstance(variant.trace.module, tuple(CONTAINERS)):
         return LoopWriter(variant, keep, functions).write()
-    return ForwardWriter(variant, keep, functions).write()
+    key = likeness(variant, keep, functions)
+    forward = known.get(key) or ForwardWriter(variant, keep, functions).write()
+    if key is not None:
+        known[key] = forward
+    return forward
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from prunecore.channels.ids import Ids
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal, map_signals, shaped
-from prunecore.functions.rule import FunctionRule
+from prunecore.functions.rule import Arguments, FunctionRule
 from prunecore.isolation.random_states import OwnDraws
 from prunecore.tracing.conditions import Condition, choose, chosen, conditions_of, is_run
 from prunecore.tracing.nodes import function_of
@@ -58,6 +58,7 @@ class Rehearsal:
         self._keep = keep
         self._functions = functions
         self._known: dict[fx.Node, Any] = {}
+        self._arguments: dict[fx.Node, Any] = {}
 
     def runs(self, node: fx.Node) -> bool:
         """True if the forward comes to a node."""
@@ -109,6 +110,18 @@ class Rehearsal:
         if target is operator.setitem:  # it returns nothing; what it sets is what it would take
             return operator.getitem(*args[:2])
         return target(*args, **kwargs)
+
+    def arguments(self, node: fx.Node, rewrite: Callable[..., Arguments]) -> Any:
+        """The arguments of a call, as it would be written with the kept widths.
+
+        Args:
+            node: the call.
+            rewrite: as its rule has it.
+        """
+        if node not in self._arguments:
+            given = rewrite((node.args, dict(node.kwargs)), self.trace.values[node], self._keep)
+            self._arguments[node] = fx.node.map_arg(given, self.value)
+        return self._arguments[node]
 
     def value(self, node: fx.Node) -> Any:
         """What a node is with the kept widths: a tensor's shape, a number that depends on such."""

@@ -113,12 +113,9 @@ def _holds(
         return not counted([value]) or rehearsal.value(source) == value
     if rule is None or rule.rewrite is None:
         return True
-    number = {source: _as_ints(trace.values[source])}
-    needed, computed = (
-        fx.node.map_arg(rule.rewrite(given, trace.values[node], keep), rehearsal.value)
-        for given in (_given(node, number), _given(node, {}))
-    )
-    return _numbers_in(needed) == _numbers_in(computed)
+    given = _given(node, {source: _as_ints(trace.values[source])})
+    needed = fx.node.map_arg(rule.rewrite(given, trace.values[node], keep), rehearsal.value)
+    return _numbers_in(needed) == _numbers_in(rehearsal.arguments(node, rule.rewrite))
 
 
 def _numbers_in(arguments: Any) -> list[int]:

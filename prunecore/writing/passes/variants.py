@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
 from prunecore.channels.names import is_within
 from prunecore.channels.records import Trace
@@ -143,16 +142,23 @@ def _alike(node: fx.Node, other: fx.Node, same: Mapping[fx.Node, fx.Node]) -> bo
         return False
     if kinds(node) != kinds(other):
         return False
-    ours, shape = pytree.tree_flatten((node.args, dict(node.kwargs)))
-    theirs, other_shape = pytree.tree_flatten((other.args, dict(other.kwargs)))
-    if shape != other_shape:
+    theirs = [other.args, dict(other.kwargs)]
+    return _are_given_alike([node.args, dict(node.kwargs)], theirs, same)
+
+
+def _are_given_alike(ours: Any, theirs: Any, same: Mapping[fx.Node, fx.Node]) -> bool:
+    """True if arguments are the same, with nodes of the other graph in the places of ours."""
+    if isinstance(ours, list | tuple | dict):
+        if type(ours) is not type(theirs) or len(ours) != len(theirs):
+            return False
+        one, other = ([*x.items()] if isinstance(x, dict) else x for x in (ours, theirs))
+        pairs = zip(one, other, strict=True)
+        return all(_are_given_alike(mine, yours, same) for mine, yours in pairs)
+    if isinstance(theirs, list | tuple | dict):
         return False
-    pairs = zip(_mapped(ours, same), map(_named, theirs), strict=True)
-    return all(same_values(one, two) for one, two in pairs)
-
-
-def _mapped(leaves: Sequence[Any], same: Mapping[fx.Node, fx.Node]) -> list[Any]:
-    return [same.get(leaf) if isinstance(leaf, fx.Node) else _named(leaf) for leaf in leaves]
+    return same_values(
+        same.get(ours) if isinstance(ours, fx.Node) else _named(ours), _named(theirs)
+    )
 
 
 def _named(leaf: Any) -> Any:

@@ -178,7 +178,7 @@ def _of_layer(module: nn.Module, key: str) -> Start | None:
 
 
 @functools.cache
-def _methods(cls: Any) -> tuple[ast.FunctionDef, ...]:
+def _methods(cls: Any) -> tuple[_Method, ...]:
     """The methods in the text of a class, `__init__` first; none where there is no text."""
     try:
         text = textwrap.dedent(source_of(cls))
@@ -186,7 +186,33 @@ def _methods(cls: Any) -> tuple[ast.FunctionDef, ...]:
         return ()
     body = next((node.body for node in ast.parse(text).body if isinstance(node, ast.ClassDef)), [])
     methods = [node for node in body if isinstance(node, ast.FunctionDef)]
-    return tuple(sorted(methods, key=lambda method: method.name != "__init__"))
+    return tuple(map(_Method.of, sorted(methods, key=lambda method: method.name != "__init__")))
+
+
+@dataclass(frozen=True)
+class _Method:
+    """A method in the text of a class.
+
+    Attributes:
+        instance: what it calls the module that it is called on, `self`.
+        defaults: of its arguments, by name.
+        nodes: the calls and assignments in it.
+    """
+
+    instance: str
+    defaults: Mapping[str, ast.expr]
+    nodes: Sequence[ast.Call | ast.Assign | ast.AnnAssign]
+
+    @classmethod
+    def of(cls, method: ast.FunctionDef) -> _Method:
+        """What is read of a method."""
+        names = [argument.arg for argument in method.args.args]
+        given = method.args.defaults
+        return cls(
+            names[0] if names else "",
+            dict(zip(names[len(names) - len(given) :], given, strict=True)),
+            [x for x in ast.walk(method) if isinstance(x, ast.Call | ast.Assign | ast.AnnAssign)],
+        )
 
 
 class _Text:
@@ -194,20 +220,18 @@ class _Text:
 
     def __init__(self, module: nn.Module, key: str) -> None:
         self._module, self._key = module, key
-        self._defaults: dict[str, ast.expr] = {}
+        self._defaults: Mapping[str, ast.expr] = {}
         self._self = "self"  # what the method calls it that is read
 
-    def found(self, methods: Sequence[ast.FunctionDef]) -> Start | None:
+    def found(self, methods: Sequence[_Method]) -> Start | None:
         """The last that the methods say: what a function of `torch.nn.init` does after all else."""
         for method in methods[:1]:
-            names = [argument.arg for argument in method.args.args]
-            given = method.args.defaults
-            self._defaults = dict(zip(names[len(names) - len(given) :], given, strict=True))
+            self._defaults = method.defaults
         made: list[Start] = []
         filled: list[Start] = []
         for method in methods:
-            self._self = method.args.args[0].arg if method.args.args else ""
-            for node in ast.walk(method):
+            self._self = method.instance
+            for node in method.nodes:
                 made += self._made(node)
                 filled += self._filled(node)
         return next(reversed([*made, *filled]), None)

@@ -321,7 +321,7 @@ def written_expression(find: Callable[..., Any], model: nn.Module, *shapes: Any)
     """What the one `return` statement of a network's forward returns."""
     found = find(model, *shapes)
     keep = Keep(model, found, found.removable)
-    forward = write_forward(unify(found.forwards.traces)[""], keep, prunecore_functions())
+    forward = write_forward(unify(found.forwards.traces)[""], keep, prunecore_functions(), {})
     (statement,) = forward.statements
     assert statement.target == "return "
     return one_line(statement.value)

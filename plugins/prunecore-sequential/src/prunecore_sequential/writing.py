@@ -79,9 +79,14 @@ def _arguments(layer: nn.Module, writer: Writer) -> dict[str, Any]:
 
 
 @functools.cache
+def _signature(constructor: type) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(constructor).parameters
+
+
+@functools.cache
 def _parameters(constructor: type) -> tuple[str, ...]:
     """The arguments that a layer's constructor call may have."""
-    parameters = inspect.signature(constructor).parameters.values()
+    parameters = _signature(constructor).values()
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return tuple(
         parameter.name
@@ -101,8 +106,11 @@ def _argument(layer: Any, parameter: str, writer: Writer) -> Any:
 
 def _is_default_stride(layer: Any) -> bool:
     """True if a pooling steps by its kernel's size, which is what it does unless told."""
-    default = inspect.signature(torch_class(layer)).parameters["stride"].default
-    return default is None and _once(layer.stride) == _once(layer.kernel_size)
+    constructor: type = torch_class(layer)
+    if _signature(constructor)["stride"].default is not None:
+        return False
+    stepped: bool = _once(layer.stride) == _once(layer.kernel_size)
+    return stepped
 
 
 def _once(value: Any) -> Any:
