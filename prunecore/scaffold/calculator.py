@@ -15,7 +15,8 @@ from prunecore.tracing.modules.attributes import HeldFloat, HeldInt, TrainingFla
 from prunecore.tracing.nodes import function_of
 from prunecore.writing.expressions import defaults_of, function_name, literal
 from prunecore.writing.forwards.forward import Expression, ForwardWriter
-from prunecore.writing.text import AnyStatement, Call, Name, Statement, Value
+from prunecore.writing.statements import AnyStatement, Statement
+from prunecore.writing.text import Call, Name, Value
 
 
 class CalculatorWriter(ForwardWriter):

@@ -19,17 +19,14 @@ from prunecore.walking.calls import picking
 from prunecore.writing.classes import ClassWriter
 from prunecore.writing.instances import Instance, mapped
 from prunecore.writing.passes.variants import unify
-from prunecore.writing.text import (
-    INDENT,
+from prunecore.writing.statements import (
     AnyStatement,
-    Call,
     Compound,
-    Name,
     Statement,
-    Value,
     with_values,
     write_statements,
 )
+from prunecore.writing.text import INDENT, Call, Name, Value
 from prunecore.writing.writer import Writer
 
 _CHILD = "writer.child"

@@ -37,8 +37,8 @@ from prunecore.isolation.uninitialised import Uninitialised
 from prunecore.registry import Plugins
 from prunecore.writing.instances import Instance
 from prunecore.writing.source_file import file_text
+from prunecore.writing.statements import Statement
 from prunecore.writing.tensors.constants import stored_constants
-from prunecore.writing.text import Statement
 from prunecore.writing.writer import Writer, Written
 
 

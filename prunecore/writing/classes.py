@@ -25,23 +25,25 @@ from prunecore.writing.instances import (
     within,
     without_last,
 )
+from prunecore.writing.statements import (
+    AnyStatement,
+    Compound,
+    Statement,
+    signature,
+    values_of,
+    with_values,
+    write_statements,
+)
 from prunecore.writing.text import (
     INDENT,
     REQUIRED,
-    AnyStatement,
     Call,
-    Compound,
     Name,
-    Statement,
     Value,
     free_name,
     one_line,
     render,
     same,
-    signature,
-    values_of,
-    with_values,
-    write_statements,
 )
 
 # What a fraction is that a forward gives a function, where the function's name does not say it.

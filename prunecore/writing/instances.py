@@ -10,18 +10,14 @@ from dataclasses import dataclass, replace
 from prunecore.channels.keep import Width
 from prunecore.escaping import is_name
 from prunecore.writing.forwards.forward import Forward
-from prunecore.writing.text import (
+from prunecore.writing.statements import (
     AnyStatement,
-    Call,
-    Name,
     Statement,
-    Value,
-    one_line,
-    same,
     values_of,
     with_values,
     write_statements,
 )
+from prunecore.writing.text import Call, Name, Value, one_line, same
 
 
 @dataclass(frozen=True, eq=False)

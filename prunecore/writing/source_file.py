@@ -23,6 +23,7 @@ from prunecore.registry import Plugins
 from prunecore.writing.classes import define_classes
 from prunecore.writing.expressions import self_path
 from prunecore.writing.instances import Instance
+from prunecore.writing.statements import Statement, signature
 from prunecore.writing.tensors.frozen import freezing
 from prunecore.writing.text import (
     DEFINITIONS,
@@ -31,11 +32,9 @@ from prunecore.writing.text import (
     RESERVED,
     Call,
     Name,
-    Statement,
     Value,
     fits,
     is_taken,
-    signature,
 )
 from prunecore.writing.writer import Writer
 

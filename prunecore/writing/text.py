@@ -1,4 +1,4 @@
-"""Python text: values and statements as they are written, and checks of plugins' definitions."""
+"""Values as Python text: names, calls and literals, and how long ones are laid out over lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -19,7 +19,6 @@ import torch
 
 from prunecore.errors import UnwritableError, a_kind
 from prunecore.escaping import is_name, quoted
-from prunecore.registry import Plugin
 
 
 def source_of(part: Any) -> str:
@@ -519,125 +518,6 @@ def same(first: Value, second: Value) -> bool:
     return bool(first == second)
 
 
-def signature(name: str, parameters: Sequence[str], returns: str, indent: int = 0) -> str:
-    """A `def` line, over several lines where one is too short."""
-    line = f"{' ' * indent}def {name}({', '.join(parameters)}) -> {returns}:"
-    if len(line) <= LINE:
-        return line
-    inner = " " * (indent + INDENT)
-    rows = f"{inner}{', '.join(parameters)}\n"
-    if len(rows) - 1 > LINE:
-        rows = "".join(f"{inner}{parameter},\n" for parameter in parameters)
-    return f"{' ' * indent}def {name}(\n{rows}{' ' * indent}) -> {returns}:"
-
-
-def defined_names(name: str, text: str, plugin: Plugin, what: str) -> set[str]:
-    """The names that a definition gives the file, its own among them.
-
-    Args:
-        name: that it is given under.
-        text: the class or function, and what it needs.
-        plugin: who gives it.
-        what: the hook and for which block, for messages.
-
-    Raises:
-        PluginError: it does not compile, does not define the name, or hides one of the file's own.
-    """
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError) as error:  # a null character is no SyntaxError
-        where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        reason = error.msg if isinstance(error, SyntaxError) else error
-        raise plugin.error(
-            f"{what} defines {name} in text that does not compile: {reason}{where}"
-        ) from error
-    names = {one for statement in body for one in _names(statement)}
-    if name not in names:
-        others = ", ".join(sorted(names)) or "nothing"
-        raise plugin.error(f"{what} gives text for {name} that defines {others} instead")
-    for taken in sorted(names & RESERVED):
-        raise plugin.error(f"{what} defines {taken}, which is a name of the file's own")
-    return names
-
-
-def check_imports(lines: Iterable[str], plugin: Plugin, what: str) -> None:
-    """Check that lines are import statements.
-
-    Args:
-        lines: one statement each.
-        plugin: who gives them.
-        what: the hook and for which block, for messages.
-
-    Raises:
-        PluginError: one is something else.
-    """
-    for line in lines:
-        try:
-            (statement,) = ast.parse(line).body
-        except (SyntaxError, ValueError) as error:
-            raise plugin.error(f"{what} gives {line!r}, which is not one import") from error
-        if not isinstance(statement, ast.Import | ast.ImportFrom):
-            raise plugin.error(f"{what} gives {line!r}, which is not one import")
-
-
-def _names(statement: ast.stmt) -> list[str]:
-    """The names that a statement defines."""
-    if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return [statement.name]
-    if isinstance(statement, ast.Assign):
-        return [target.id for target in statement.targets if isinstance(target, ast.Name)]
-    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-        return [statement.target.id]
-    return []
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One line of a method: `target = value`, `return value`, or a value alone.
-
-    Attributes:
-        target: what stands before the value, with its space: `x = `, `return `, or nothing.
-        value: the expression.
-    """
-
-    target: str
-    value: Value
-
-
-@dataclass(frozen=True)
-class Compound:
-    """Statements under a head: a loop or a branch.
-
-    Attributes:
-        head: without its colon: `for layer in self.layers`.
-        body: what stands under it.
-    """
-
-    head: str
-    body: tuple[Statement | Compound, ...]
-
-
-AnyStatement: TypeAlias = Statement | Compound
-
-
-def write_statement(statement: AnyStatement, indent: int) -> str:
-    """A statement as its line or lines."""
-    if isinstance(statement, Compound):
-        body = write_statements(statement.body, indent + INDENT)
-        return f"{' ' * indent}{statement.head}:\n{body}"
-    text = render(statement.value, indent, len(statement.target))
-    is_several = isinstance(statement.value, tuple) and len(statement.value) > 1
-    if statement.target == "return " and is_several and "\n" not in text:
-        text = text[1:-1]
-    line = f"{' ' * indent}{statement.target}{text}"
-    return f"{line}  # fmt: skip" if holds_table(statement.value) else line
-
-
-def write_statements(statements: Sequence[AnyStatement], indent: int) -> str:
-    """Statements below each other."""
-    return "\n".join(write_statement(statement, indent) for statement in statements)
-
-
 def fits(value: Value, indent: int, before: int, spread: bool = False) -> bool:
     """True if an expression stands on one line, after what may come before it.
 
@@ -661,18 +541,3 @@ def fits_in_rows(value: Value, indent: int) -> bool:
     """
     rows = (f"{key}{one_line(item)}," for key, item in _parts(value)[1])
     return all(indent + INDENT + len(row) <= LINE for row in rows)
-
-
-def with_values(statement: AnyStatement, change: Callable[[Value], Value]) -> AnyStatement:
-    """A statement with other values in the places of its own."""
-    if isinstance(statement, Compound):
-        body = tuple(with_values(inner, change) for inner in statement.body)
-        return Compound(statement.head, body)
-    return Statement(statement.target, change(statement.value))
-
-
-def values_of(statement: AnyStatement) -> list[Value]:
-    """The values of a statement and of those under it, in order."""
-    if isinstance(statement, Compound):
-        return [value for inner in statement.body for value in values_of(inner)]
-    return [statement.value]

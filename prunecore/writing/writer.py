@@ -36,6 +36,7 @@ from prunecore.writing.containers import (
     initialise,
     is_named_list,
 )
+from prunecore.writing.definitions import check_imports, defined_names
 from prunecore.writing.expressions import literal
 from prunecore.writing.forwards.branch_writer import write_forward
 from prunecore.writing.forwards.forward import Forward
@@ -43,19 +44,10 @@ from prunecore.writing.instances import Instance, derived
 from prunecore.writing.passes.selections import with_kept_selections
 from prunecore.writing.passes.sizes import with_kept_sizes
 from prunecore.writing.passes.variants import Variant, unify, without_residual_blocks
+from prunecore.writing.statements import Statement, write_statements
 from prunecore.writing.tensors.constants import constant, unsaved_constants
 from prunecore.writing.tensors.initial_values import Bounded, Start, like, start_of
-from prunecore.writing.text import (
-    BlockSource,
-    Call,
-    Name,
-    Statement,
-    Value,
-    check_imports,
-    defined_names,
-    one_line,
-    write_statements,
-)
+from prunecore.writing.text import BlockSource, Call, Name, Value, one_line
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +13,8 @@ from torch import nn
 
 from prunecore.channels.keep import Width
 from prunecore.channels.names import is_of_torch
-from prunecore.writing.text import (
-    LINE,
-    Call,
-    Name,
-    Statement,
-    one_line,
-    render,
-    same,
-    signature,
-    write_statements,
-)
+from prunecore.writing.statements import Statement, write_statements
+from prunecore.writing.text import LINE, Call, Name, one_line, render, same
 
 
 @pytest.mark.parametrize(
@@ -243,19 +233,6 @@ def test_only_classes_that_torch_nn_has_are_called_by_it() -> None:
     assert is_of_torch(nn.ReLU)
     assert not is_of_torch(ReLU)
     assert not is_of_torch(dict)
-
-
-@pytest.mark.parametrize("length", [10, 60, 61, 62, 63, 64, 120])
-def test_a_signature_is_broken_where_it_is_too_long(
-    length: int, check_style: Callable[..., None]
-) -> None:
-    text = signature("f", ["self", f"{'x' * length}: int = 3"], "None", 4)
-    check_style([f"class A:\n{text}\n        pass\n"])
-    scope: dict[str, Any] = {}
-    exec(f"class A:\n{text} pass", scope)
-    assert list(inspect.signature(scope["A"].f).parameters) == ["self", "x" * length]
-    longest = max(map(len, text.splitlines()))
-    assert longest <= LINE or length == 120
 
 
 CONV, ACT = Call("nn.Conv2d", (13, 13, 3), {"padding": 1}), Call("nn.ReLU")

@@ -35,7 +35,8 @@ from prunecore.writing.as_it_stands.own_text import (
 )
 from prunecore.writing.containers import CONTAINERS
 from prunecore.writing.expressions import function_name, literal
-from prunecore.writing.text import INDENT, Call, Name, Statement, is_taken
+from prunecore.writing.statements import Statement
+from prunecore.writing.text import INDENT, Call, Name, is_taken
 
 _OF_TRANSFORMERS = {
     "d_model": "self_attn.embed_dim",

@@ -31,16 +31,8 @@ from prunecore.writing.forwards.forward import Expression, Forward, ForwardWrite
 from prunecore.writing.forwards.likeness import likeness
 from prunecore.writing.forwards.loop_writer import LoopWriter
 from prunecore.writing.passes.variants import Variant
-from prunecore.writing.text import (
-    INDENT,
-    LINE,
-    AnyStatement,
-    Compound,
-    Name,
-    Statement,
-    Value,
-    one_line,
-)
+from prunecore.writing.statements import AnyStatement, Compound, Statement
+from prunecore.writing.text import INDENT, LINE, Name, Value, one_line
 
 
 def write_forward(

@@ -11,7 +11,8 @@ from prunecore.channels.signal import Signal
 from prunecore.tracing.contexts import Context, under
 from prunecore.tracing.modules.attributes import DeviceType
 from prunecore.writing.expressions import literal
-from prunecore.writing.text import AnyStatement, Call, Compound, Name, one_line
+from prunecore.writing.statements import AnyStatement, Compound
+from prunecore.writing.text import Call, Name, one_line
 
 
 class Blocks:

@@ -36,19 +36,8 @@ from prunecore.writing.expressions import (
 from prunecore.writing.forwards.contexts import Blocks
 from prunecore.writing.forwards.variables import Variables, nested_parts, part_names, parts_of
 from prunecore.writing.passes.variants import Variant
-from prunecore.writing.text import (
-    CALLED,
-    INDENT,
-    AnyStatement,
-    Call,
-    Name,
-    Statement,
-    Value,
-    fits,
-    fits_in_rows,
-    one_line,
-    write_statements,
-)
+from prunecore.writing.statements import AnyStatement, Statement, write_statements
+from prunecore.writing.text import CALLED, INDENT, Call, Name, Value, fits, fits_in_rows, one_line
 
 
 def mixes(module: nn.Module) -> bool:

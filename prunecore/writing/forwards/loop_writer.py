@@ -19,18 +19,8 @@ from prunecore.writing.forwards.forward import Expression, ForwardWriter, holds_
 from prunecore.writing.forwards.loops import Loop, find_loops, is_one_of
 from prunecore.writing.forwards.variables import Variables
 from prunecore.writing.passes.variants import Variant
-from prunecore.writing.text import (
-    INDENT,
-    LINE,
-    AnyStatement,
-    Call,
-    Compound,
-    Name,
-    Statement,
-    Value,
-    free_name,
-    one_line,
-)
+from prunecore.writing.statements import AnyStatement, Compound, Statement
+from prunecore.writing.text import INDENT, LINE, Call, Name, Value, free_name, one_line
 
 
 class LoopWriter(ForwardWriter):

@@ -9,7 +9,8 @@ from torch import nn
 from prunecore.channels.keep import Keep
 from prunecore.channels.names import is_within, join, named_modules, named_tensors
 from prunecore.writing.expressions import self_path
-from prunecore.writing.text import AnyStatement, Call, Compound, Statement
+from prunecore.writing.statements import AnyStatement, Compound, Statement
+from prunecore.writing.text import Call
 
 
 def freezing(model: nn.Module, keep: Keep) -> list[AnyStatement]:
