@@ -73,7 +73,8 @@ def with_values(statement: AnyStatement, change: Callable[[Value], Value]) -> An
     if isinstance(statement, Compound):
         body = tuple(with_values(inner, change) for inner in statement.body)
         return Compound(statement.head, body)
-    return Statement(statement.target, change(statement.value))
+    value = change(statement.value)
+    return statement if value is statement.value else Statement(statement.target, value)
 
 
 def values_of(statement: AnyStatement) -> list[Value]:

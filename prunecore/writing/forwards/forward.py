@@ -42,9 +42,10 @@ from prunecore.writing.text import CALLED, INDENT, Call, Name, Value, fits, fits
 
 def mixes(module: nn.Module) -> bool:
     """True if a module has children or weights of its own of two axes or more."""
-    if any(True for _ in module.children()):
+    if any(child is not None for child in module._modules.values()):
         return True
-    return any(parameter.ndim > 1 for parameter in module.parameters(recurse=False))
+    stored = module._parameters.values()
+    return any(parameter is not None and parameter.ndim > 1 for parameter in stored)
 
 
 _DEEPEST = 4  # calls nested in one statement before it is broken

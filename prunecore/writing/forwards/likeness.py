@@ -62,9 +62,9 @@ def _depends_on_more(
 
 def _called(node: fx.Node, variant: Variant) -> nn.Module | None:
     """The child that a node calls; `None` for one that other instances lack, or even this one."""
-    if node.target in variant.optional:
-        return None
-    return variant.trace.module.get_submodule(str(node.target))
+    return (
+        None if node.target in variant.optional else variant.trace.module._modules[str(node.target)]
+    )
 
 
 def _described(node: fx.Node, variant: Variant, numbers: Mapping[fx.Node, int]) -> tuple[Any, ...]:
