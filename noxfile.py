@@ -261,6 +261,7 @@ def photographs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure speed beside other tools, write docs/speed.md, and print what else pruning takes."""
     install(session, list(FAMILIES), "bench")
-    session.run("python", "benchmarks/speed.py", *(session.posargs or ["--write"]))
+    for other in ("speed", "kirigami"):
+        session.run("python", f"benchmarks/{other}.py", *(session.posargs or ["--write"]))
     for measured in ("memory", "large_weights", "scaling", "start"):
         session.run("python", f"benchmarks/{measured}.py")

@@ -1,24 +1,31 @@
-"""CPU seconds of torch-kirigami to prune half of the channels; speed.py runs it, and may stop it.
+"""CPU seconds of torch-kirigami to prune half of the channels, one thread.
 
-    python benchmarks/kirigami.py search|hand NAME [DEVICE]
+    python benchmarks/kirigami.py [NAME ...] [--device cuda] [--write]
 
-`search` lets it find what can go, and choose by the norms of filters; that is done once. `hand`
-names the first half of the filters of every layer but the last, and has its graph find what goes
-with them.
+Each network has a process of its own, which is ended where it takes too long: first its search lets
+it find what can go, and choose by the norms of filters, once. Where that fails or does not end in
+time, the first half of the filters of every layer but the last is named by hand, and its graph
+finds what goes with them; of that the median of three counts. With `--write` the table goes into
+docs/speed.md.
 """
 
 from __future__ import annotations
 
 import copy
 import resource
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from speed import INPUT_SHAPE, PATIENCE, made, medians, seconds
+from speed import INPUT_SHAPE, asked_for, made, medians, seconds, show, table
 from torch import Tensor, nn
 from torch_kirigami import DependencyGraph
 from torch_kirigami.pruning import ChannelRatio, Greedy, GroupMagnitude, Pruner
+
+PATIENCE = 240  # CPU seconds for a network, either way
 
 
 def search(model: nn.Module, image: Tensor) -> None:
@@ -40,21 +47,49 @@ def by_hand(model: nn.Module, image: Tensor) -> None:
     pruner.apply(pruner.plan_remove(halves))
 
 
-def main(way: str, name: str, device: str = "cpu") -> None:
-    """Print the seconds."""
-    resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE + 9))  # then it is ended
+WAYS = {"search": search, "hand": by_hand}
+
+
+def measure(way: str, name: str, device: str) -> float:
+    """The seconds that a way takes, in this process, which is ended if they are too many."""
+    resource.setrlimit(resource.RLIMIT_CPU, (PATIENCE, PATIENCE + 9))
     torch.set_num_threads(1)
     model = made(name, device)
     image = torch.randn(1, *INPUT_SHAPE, device=device)
-    prune = search if way == "search" else by_hand
 
     def on_copy() -> Callable[[], object]:
         duplicate = copy.deepcopy(model)
-        return lambda: prune(duplicate, image)
+        return lambda: WAYS[way](duplicate, image)
 
-    taken = seconds(on_copy(), device) if way == "search" else medians(device, on_copy)[0]
-    print(f"{taken:.3f}")
+    return seconds(on_copy(), device) if way == "search" else medians(device, on_copy)[0]
+
+
+def row(name: str, device: str) -> list[str]:
+    """The cells of a network: seconds by the first way that ends, or why there are none."""
+    failed: list[str] = []
+    for way in WAYS:
+        call = f"import kirigami; print(kirigami.measure({way!r}, {name!r}, {device!r}))"
+        done = subprocess.run(
+            [sys.executable, "-c", call], cwd=Path(__file__).parent, capture_output=True, text=True
+        )
+        if not done.returncode:
+            cells = [*failed, f"{float(done.stdout):.3f}"]
+            return [name, *cells, *[""] * (len(WAYS) - len(cells))]
+        if done.returncode == -signal.SIGXCPU:
+            failed.append(f"more than {PATIENCE}")
+        else:
+            error = done.stderr.strip().splitlines()[-1].partition(":")[0]
+            failed.append(f"fails: {error.rpartition('.')[2]}")
+    return [name, *failed]
+
+
+def main() -> None:
+    """Print the table, or write it."""
+    given = asked_for(__doc__)
+    rows = [row(name, given.device) for name in given.names]
+    text = table(["network", "its own search", "its graph, by hand"], rows)
+    show("kirigami", text, given.write)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,23 +1,20 @@
-"""CPU seconds to prune half of the channels, beside Torch-Pruning and torch-kirigami, one thread.
+"""CPU seconds to prune half of the channels, beside Torch-Pruning, one thread.
 
     python benchmarks/speed.py [NAME ...] [--device cuda] [--write]
 
 prunecore and Torch-Pruning run alternately in one process, one warm-up each; the medians of three
-runs count. torch-kirigami has processes of its own, as it may take too long: its own search, and
-where that fails or does not end in time, its graph with the channels chosen by hand. What is timed
-starts at the user's model and ends at a smaller model with its weights: for prunecore that includes
-the written source, for the others the building of their graphs. The limit is what any tool has to
-do: read every weight once, and copy what is kept. On an accelerator seconds are by the clock, once
-it has done all that it was given. With `--write` the tables go into docs/speed.md.
+runs count. What is timed starts at the user's model and ends at a smaller model with its weights:
+for prunecore that includes the written source, for Torch-Pruning the building of its graph. The
+limit is what any tool has to do: read every weight once, and copy what is kept. On an accelerator
+seconds are by the clock, once it has done all that it was given. With `--write` the tables go into
+docs/speed.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
-import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,10 +27,10 @@ from torch import Tensor, nn
 
 import prunecore
 
-PAGE = Path(__file__).parents[1] / "docs/speed.md"
-KIRIGAMI = Path(__file__).with_name("kirigami.py")
-PATIENCE = 240  # CPU seconds that torch-kirigami has for a network, either way
+sys.path.append(str(Path(__file__).with_name("accuracy")))
+from page import write_part
 
+PAGE = Path(__file__).parents[1] / "docs/speed.md"
 NETWORKS = [
     "resnet18",
     "resnet50",
@@ -85,22 +82,6 @@ def with_torch_pruning(model: nn.Module) -> nn.Module:
     return model
 
 
-def with_kirigami(name: str, device: str) -> str:
-    """What the table says of torch-kirigami: seconds, and by which way, or why there are none."""
-    failed = []
-    for way in ("search", "hand"):
-        job = [sys.executable, str(KIRIGAMI), way, name, device]
-        done = subprocess.run(job, capture_output=True, text=True)
-        if not done.returncode:
-            return f"{done.stdout.strip()}{' by hand' if way == 'hand' else ''}"
-        if done.returncode == -signal.SIGXCPU:
-            failed.append(f"more than {PATIENCE}")
-        else:
-            error = done.stderr.strip().splitlines()[-1].partition(":")[0]
-            failed.append(f"fails: {error.rpartition('.')[2]}")
-    return "; by hand ".join(failed)
-
-
 def clock(device: str) -> float:
     """CPU seconds; on an accelerator seconds by the clock, once it has done what it was given."""
     if device == "cpu":
@@ -136,7 +117,7 @@ def copy_kept(weights: dict[str, Tensor], kept: dict[str, Tensor]) -> None:
 
 
 def pruning_row(name: str, device: str) -> list[str]:
-    """The libraries on one network, and the limit."""
+    """Both libraries on one network, and the limit, in seconds."""
     model = made(name, device)
     weights, kept = model.state_dict(), with_prunecore(model).state_dict()
 
@@ -158,9 +139,8 @@ def pruning_row(name: str, device: str) -> list[str]:
     else:
         own, other, least = medians(device, ours, on_copy, limit)
         theirs, times = f"{other:.3f}", f"{other / own:.1f}"
-    kirigami = with_kirigami(name, device)
     part = own / (3 * least + 0.1)
-    return [name, f"{own:.3f}", theirs, times, kirigami, f"{least:.3f}", f"{part:.2f}"]
+    return [name, f"{own:.3f}", theirs, times, f"{least:.3f}", f"{part:.2f}"]
 
 
 def verification_row(name: str, device: str) -> list[str]:
@@ -189,29 +169,38 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def main() -> None:
-    """Print both tables, or write them."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def show(part: str, text: str, write: bool) -> None:
+    """Print a table, or write it into its part of the page."""
+    if write:
+        write_part(part, text, PAGE)
+    else:
+        print(text)
+
+
+def asked_for(description: str | None) -> argparse.Namespace:
+    """What the command line asks: names, a device, and whether to write."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("names", nargs="*", default=NETWORKS, metavar="NAME")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--write", action="store_true")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print both tables, or write them."""
+    given = asked_for(__doc__)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    heads = ["network", "prunecore", "Torch-Pruning", "times faster", "torch-kirigami", "limit"]
-    speed = table(
-        [*heads, "of 3 limits + 0.1 s"], [pruning_row(name, given.device) for name in given.names]
+    pruning = table(
+        ["network", "prunecore", "Torch-Pruning", "times faster", "limit", "of 3 limits + 0.1 s"],
+        [pruning_row(name, given.device) for name in given.names],
     )
     verification = table(
         ["network", "without", "with verification", "a pass in float64", "passes that it takes"],
         [verification_row(name, given.device) for name in given.names if name in VERIFIED],
     )
-    text = f"## Beside other tools\n\n{speed}\n## Verification\n\n{verification}"
-    if given.write:
-        head = PAGE.read_text(encoding="utf-8").partition("## ")[0]
-        PAGE.write_text(f"{head}{text}", encoding="utf-8")
-    else:
-        print(text)
+    show("pruning", pruning, given.write)
+    show("verification", verification, given.write)
 
 
 if __name__ == "__main__":
