@@ -130,8 +130,8 @@ def _grouped(instances: Sequence[Instance], by_height: bool) -> list[list[Instan
         for instance in instances
     }
     groups = _by_key(instances, keys.values())
-    held = {
-        key: {keys[inner] for member in members for inner in _held_by(member)}
+    held = {  # in order, in which the classes then stand
+        key: dict.fromkeys(keys[inner] for member in members for inner in _held_by(member))
         for key, members in groups.items()
     }
     return [groups[key] for key in graphlib.TopologicalSorter(held).static_order()]

@@ -397,6 +397,28 @@ def test_blocks_within_blocks_are_written_inner_first(cut: Callable[..., Any]) -
     assert classes(text) == ["Block", "Outer", "Net"]
 
 
+def test_classes_stand_in_the_order_in_which_they_are_held(cut: Callable[..., Any]) -> None:
+    """In each process: names are hashed in another one by each."""
+
+    class Outer(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner, self.last = inner, nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.inner(x))
+
+    def forward(block: Any, x: Tensor) -> Tensor:
+        return block.inner(x)  # type: ignore[no-any-return]
+
+    names = [f"Inner{letter}" for letter in "HCAFBEGD"]
+    blocks = [type(name, (nn.Module,), {"forward": forward})() for name in names]
+    for block in blocks:
+        block.inner = nn.Linear(4, 4)
+    written = classes(cut(nn.Sequential(*map(Outer, blocks)), 4).text)
+    assert [name for name in written if name in names] == names
+
+
 def test_a_class_whose_instances_hold_one_of_it(cut: Callable[..., Any]) -> None:
     class Nested(nn.Module):
         def __init__(self, depth: int) -> None:

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from prunecore.channels.keep import Keep
@@ -17,6 +18,12 @@ from prunecore.tracing.modules.attributes import HeldFloat, HeldInt
 from prunecore.tracing.nodes import IS_PUT_BACK, function_of, reads_shape
 from prunecore.writing.forwards.forward import mixes
 from prunecore.writing.passes.variants import Variant
+
+# arguments that are the same where their texts are
+_PLAIN = (
+    *(bool, int, float, complex, str, type(None), type(...)),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format),
+)
 
 
 def likeness(
@@ -47,13 +54,13 @@ def _depends_on_more(
     keep: Keep,
     functions: Mapping[Callable[..., Any], FunctionRule],
 ) -> bool:
+    if under(node) or reads_shape(node):
+        return True
     if node.op == "call_module":
         child = _called(node, variant)
         return child is not None and bool(keep.constants(child))
     if node.op == "get_attr":
         return "." in str(node.target)  # how that is reached depends on the modules on its way
-    if under(node) or reads_shape(node):
-        return True
     if node.op not in ("call_function", "call_method"):
         return False
     rule = functions.get(function_of(node))
@@ -73,7 +80,9 @@ def _described(node: fx.Node, variant: Variant, numbers: Mapping[fx.Node, int]) 
     def described(leaf: Any) -> Any:
         if isinstance(leaf, fx.Node):
             return f"%{numbers[leaf]}"
-        return leaf.attribute if isinstance(leaf, HeldInt | HeldFloat) else (type(leaf), leaf)
+        if isinstance(leaf, HeldInt | HeldFloat):  # in a slice the number itself is written
+            return leaf.attribute, repr(leaf)
+        return type(leaf), repr(leaf) if isinstance(leaf, _PLAIN) else id(leaf)
 
     given = repr(fx.node.map_aggregate((node.args, dict(node.kwargs)), described))
     marks = node.meta.get(OPTIONAL, False), node.meta.get(IS_PUT_BACK, False)

@@ -40,11 +40,41 @@ def keys(find: Callable[..., Any], *blocks: nn.Module) -> list[Hashable]:
     ]
 
 
-def test_equal_blocks_of_other_widths_and_numbers(find: Callable[..., Any]) -> None:
-    """Their texts are the same: widths stand in the constructor, numbers in attributes."""
-    first, second = keys(find, Block(nn.Linear(6, 8), 0.5), Block(nn.Linear(8, 4), 0.25))
+def test_equal_blocks_of_other_widths(find: Callable[..., Any]) -> None:
+    """Their texts are the same: widths stand in the constructor."""
+    first, second = keys(find, Block(nn.Linear(6, 8), 0.5), Block(nn.Linear(8, 4), 0.5))
     assert first == second
     assert first is not None
+
+
+def test_other_numbers_of_their_own(find: Callable[..., Any]) -> None:
+    """In a slice they are written as they are, and not as attributes."""
+
+    class First(nn.Module):
+        def __init__(self, count: int) -> None:
+            super().__init__()
+            self.inner, self.count = nn.Linear(6, 6), count
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)[: self.count]
+
+    assert len(set(keys(find, First(1), First(2)))) == 2
+    assert len(set(keys(find, Block(nn.Linear(6, 6), 0.5), Block(nn.Linear(6, 6), 0.25)))) == 2
+
+
+def test_what_a_child_is_called_under(find: Callable[..., Any]) -> None:
+    """The text of a `with` block is written for each forward."""
+
+    class Frozen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return self.inner(x)  # type: ignore[no-any-return]
+
+    assert keys(find, Frozen()) == [None]
 
 
 def test_a_layer_with_children_in_the_place_of_one_without(find: Callable[..., Any]) -> None:
