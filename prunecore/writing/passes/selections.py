@@ -220,9 +220,9 @@ def _parts(order: Ids) -> str:
     """The part that each place comes from, where parts that lie one after the other keep theirs.
 
     Returns:
-        A digit a place; nothing if it is not every place once, or if there are more parts.
+        A digit a place; nothing if it is not every place once, if there are none, or more parts.
     """
-    if not np.array_equal(np.sort(order), np.arange(len(order))):
+    if not len(order) or not np.array_equal(np.sort(order), np.arange(len(order))):
         return ""
     begins = np.diff(np.argsort(order), prepend=0) < 0
     parts = np.cumsum(begins)
