@@ -39,12 +39,29 @@ def past_function(channels: Channels, operation: Operation) -> Any:
 
     Raises:
         InputShapeError: it cannot be called with tensors of these shapes.
+        UnsupportedError: what it returns is a whole number that the walk cannot know.
     """
     name = f".{operation.args[1]}" if operation.function is getattr else operation.name
     given = operation.args, dict(operation.kwargs)
     _keep_whole(channels, given, f"no rule says what {name} does to it")
-    numbers = functools.partial(with_numbers, operation.function)
-    return _returned(channels, operation.function, numbers, given)
+
+    def on_numbers(*args: Any, **kwargs: Any) -> Any:
+        returned = with_numbers(operation.function, *args, **kwargs)
+        if any(isinstance(leaf, int) for leaf in pytree.tree_leaves(returned)):
+            raise _UnknownNumberError
+        return returned
+
+    try:
+        return _returned(channels, operation.function, on_numbers, given)
+    except _UnknownNumberError:
+        channels.refuse(
+            f"its forward makes a whole number of a tensor's values, by {name}",
+            "Hold the number itself, as self.number = 3, in the place of a tensor.",
+        )
+
+
+class _UnknownNumberError(Exception):
+    """A whole number, by which a forward may take places, depends on the values of tensors."""
 
 
 def past_module(

@@ -151,6 +151,18 @@ def convolutions(channels: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, 32, 1), nn.ReLU(), nn.Conv2d(32, 16, 1))
 
 
+class Rolling(nn.Module):
+    """Takes places by a number that lies in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.tensor(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = self.count.item()
+        return torch.cat([x[:, count:], x[:, :count]], 1)
+
+
 class Applying(nn.Module):
     """Holds the call of a function with a gradient of its own, and decides by values."""
 
@@ -171,6 +183,7 @@ NETWORKS: list[tuple[Callable[[], nn.Module], Shape, set[str]]] = [
     (Transforming, (1, 16, 16), {"fc_loc.2"}),
     (Detector, (3, 32, 32), {"boxes", "head"}),
     (lambda: nn.Sequential(convolutions(), Shifting(), convolutions(16)), (3, 8, 8), {"1"}),
+    (lambda: nn.Sequential(convolutions(), Rolling(), convolutions(16)), (3, 8, 8), {"1"}),
     (lambda: nn.Sequential(convolutions(), Applying(), convolutions(16)), (3, 8, 8), {"1"}),
 ]
 
