@@ -56,7 +56,7 @@ WRITTEN: list[tuple[Callable[[Tensor, Any], Tensor], list[int], str]] = [
     (lambda x, _: x[..., 2:, :, :], [0, 4, 7], "self.before(x)[:, 1:]"),
     (lambda x, _: x[:, [3, 0]], [0, 1, 3], "self.before(x)[:, self.order]"),
     (lambda x, _: x.narrow(1, 2, 3), [0, 2, 4], "self.before(x).narrow(1, 1, 2)"),
-    (lambda x, _: swapped((x[:, :2], x[:, 2:])), [2, 3, 7], "cat([before, before[:, :0]], 1)"),
+    (lambda x, _: swapped((x[:, :2], x[:, 2:])), [2, 3, 7], "torch.cat([x, x[:, :0]], 1)"),
     (lambda x, _: x.flip(1), [0, 1, 4], "self.before(x).flip(1)"),
     (lambda x, _: x.roll(1, 1), [0, 1, 4], "x = self.before(x)\nreturn"),
     (lambda x, _: x.roll(1, 1), [0, 1, 7], "self.before(x).roll(1, 1)"),
