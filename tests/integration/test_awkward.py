@@ -501,3 +501,17 @@ def test_tensors_of_a_forward_s_own_are_cut_with_what_they_meet(cut: Cut) -> Non
     assert small.get_parameter("scale").shape == (width, 1, 1)
     assert small.get_parameter("position").shape == (1, width, SIDE, SIDE)
     assert small.get_buffer("shift").shape == (1, width, 1, 1)
+
+
+def test_modules_that_are_compiled_when_they_are_called_are_followed_as_they_are() -> None:
+    def refusing(*_: object) -> None:
+        raise AssertionError
+
+    torch.manual_seed(0)
+    net = Between(applied, nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 1), nn.ReLU()))
+    plain = prunecore.prune(net, level=30, input_shape=(3, SIDE, SIDE))
+    for module in (net, net.before, net.layer):
+        assert module is not None
+        module.compile(backend=refusing)
+    compiled = prunecore.prune(net, level=30, input_shape=(3, SIDE, SIDE))
+    assert compiled.source == plain.source
