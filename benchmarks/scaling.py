@@ -107,12 +107,11 @@ def main() -> None:
         for blocks, (times, lines) in zip(numbers, found, strict=True):
             rows = (f"{1000 * seconds / blocks:.2f}" for seconds in times)
             table.add_row(name, f"{blocks:,}", *rows, f"{lines:,}")
-        (first, _), (last, _) = found[0], found[-1]
-        powers = (
-            math.log(more / less) / math.log(numbers[-1] / numbers[0])
-            for less, more in zip(first, last, strict=True)
-        )
-        table.add_row("", "power", *(f"{power:.2f}" for power in powers), end_section=True)
+        if len(numbers) > 1:
+            growth = math.log(numbers[-1] / numbers[0])
+            pairs = zip(found[0][0], found[-1][0], strict=True)
+            powers = (f"{math.log(more / less) / growth:.2f}" for less, more in pairs)
+            table.add_row("", "power", *powers, end_section=True)
     Console(width=100).print(table)
 
 

@@ -58,8 +58,8 @@ from prunecore.tracing.stand_ins.patches import beside_others
 from prunecore.verifying.comparison import verify as verify_network
 from prunecore.verifying.masking import running_copy
 from prunecore.walking.network import walk
-from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
-from prunecore.writing.source_file import checked_name, default_name, write_network
+from prunecore.writing.building import written_network
+from prunecore.writing.source_file import checked_name, default_name
 
 
 class TracedModel:
@@ -176,8 +176,8 @@ class TracedModel:
             return self.original
         keep = Keep(self.model, self._checked, np.ones(self.dependencies.count, dtype=bool))
         name = default_name(self.model)
-        source = write_network(self.model, keep, self.plugins, name, "All channels.")
-        return build(source, name, transfer_weights(self.model, keep, self.plugins)).eval()
+        written = written_network(self.model, keep, self.plugins, name, "All channels.")
+        return written.network.eval()
 
     @functools.cached_property
     def layers(self) -> dict[str, LinearMap | RunningStatistics]:
@@ -399,11 +399,7 @@ class TracedModel:
         plan = plan or self.plan_for(request)
         keep = Keep(model, dependencies, plan.kept, plan.removed_blocks)
         docstring = docstring_of(model, request, plan, self.inputs, dependencies.forwards.needed)
-        weights = transfer_weights(model, keep, self.plugins)
-        with naming_the_writer(model, keep, self.plugins, weights):
-            source = write_network(model, keep, self.plugins, name, docstring)
-            small = build(source, name, weights)
-            check_kinds(model, small)
+        source, small, weights = written_network(model, keep, self.plugins, name, docstring)
         verified = verify_network(model, keep, small, self.inputs) if request.verify else None
         if carried is not None:
             small.load_state_dict(carried)

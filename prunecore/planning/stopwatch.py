@@ -22,8 +22,7 @@ from prunecore.planning.choices import Choice
 from prunecore.planning.latency import Measured
 from prunecore.registry import Plugins, hyphened
 from prunecore.tracing.arguments import without_constants
-from prunecore.writing.building import build, naming_the_writer, transfer_weights
-from prunecore.writing.source_file import write_network
+from prunecore.writing.building import written_network
 
 _NAME = "network"  # of the factory in files that are written to be timed
 
@@ -134,10 +133,8 @@ class Stopwatch:
         return self._last[1]
 
     def _written(self, keep: Keep) -> nn.Module:
-        weights = transfer_weights(self._model, keep, self._plugins)
-        with naming_the_writer(self._model, keep, self._plugins, weights):
-            source = write_network(self._model, keep, self._plugins, _NAME, "Timed.")
-            return build(source, _NAME, weights).eval()
+        written = written_network(self._model, keep, self._plugins, _NAME, "Timed.")
+        return written.network.eval()
 
     @property
     def _given(self) -> tuple[Sequence[Any], dict[str, Any]]:

@@ -18,8 +18,8 @@ from prunecore.errors import UsageError
 from prunecore.traced_model import TracedModel, freeze_like
 from prunecore.tracing.stand_ins.patches import beside_others
 from prunecore.verifying.comparison import TOLERANCE, verify
-from prunecore.writing.building import build, transfer_weights
-from prunecore.writing.source_file import checked_name, write_network
+from prunecore.writing.building import written_network
+from prunecore.writing.source_file import checked_name
 
 _AXIS = 1  # of an output, that classes lie along
 _DOCSTRING = "A network with some of its outputs alone. Written by prunecore."
@@ -51,8 +51,9 @@ def with_outputs(
     kept = np.ones(dependencies.count, dtype=bool)
     kept[_channels(traced, places, count)] = False
     keep = Keep(traced.model, dependencies, kept)
-    source = write_network(traced.model, keep, traced.plugins, checked_name(name), _DOCSTRING)
-    network = build(source, name, transfer_weights(traced.model, keep, traced.plugins))
+    source, network, _ = written_network(
+        traced.model, keep, traced.plugins, checked_name(name), _DOCSTRING
+    )
     verify(traced.model, keep, network, traced.inputs)
     _check_others(traced, network, places, count)
     freeze_like(traced.model, network)

@@ -20,8 +20,7 @@ from prunecore.registry import Plugin, Plugins
 from prunecore.testing.walk import PATH, Followed, Network
 from prunecore.verifying.comparison import TOLERANCE
 from prunecore.verifying.masking import as_double, masked_original
-from prunecore.writing.building import build, check_kinds, naming_the_writer, transfer_weights
-from prunecore.writing.source_file import write_network
+from prunecore.writing.building import written_network
 from prunecore.writing.writer import Writer
 
 _CPU = torch.device("cpu")
@@ -49,11 +48,8 @@ def check_written(
     writer.child(network.block, PATH)
     for text in (*writer.definitions.values(), *writer.imports):
         _check_imports(text, owner)
-    weights = transfer_weights(network, keep, plugins)
-    with naming_the_writer(network, keep, plugins, weights):
-        text = write_network(network, keep, plugins, "network", "A network of one block.")
-        small = build(text, "network", weights).eval()
-        check_kinds(network, small)
+    name, docstring = "network", "A network of one block."
+    small = written_network(network, keep, plugins, name, docstring).network.eval()
     counted = Counter(followed.dependencies).cost(keep.kept).params
     has = sum(parameter.numel() for parameter in small.parameters())
     if counted != has:

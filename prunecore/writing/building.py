@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
@@ -36,10 +37,48 @@ from prunecore.isolation.random_states import OwnDraws
 from prunecore.isolation.uninitialised import Uninitialised
 from prunecore.registry import Plugins
 from prunecore.writing.instances import Instance
-from prunecore.writing.source_file import file_text
+from prunecore.writing.source_file import file_text, write_network
 from prunecore.writing.statements import Statement
 from prunecore.writing.tensors.constants import stored_constants
 from prunecore.writing.writer import Writer, Written
+
+
+class WrittenNetwork(NamedTuple):
+    """A smaller network as it is written.
+
+    Attributes:
+        source: the text of its file.
+        network: what that builds, in the mode of training.
+        weights: its state dict, by the original's keys; the network holds these very tensors.
+    """
+
+    source: str
+    network: nn.Module
+    weights: dict[str, Tensor]
+
+
+def written_network(
+    model: nn.Module, keep: Keep, plugins: Plugins, name: str, docstring: str
+) -> WrittenNetwork:
+    """Write the network of what is kept, and build it from its text, with the kept weights.
+
+    Args:
+        model: the original network.
+        keep: what stays of it.
+        plugins: the loaded plugins.
+        name: of the factory in the file.
+        docstring: the file's, without its quotes.
+
+    Raises:
+        PluginError: a block that a plugin wrote cannot be built.
+        PrunecoreError: something else cannot be written or built.
+    """
+    weights = transfer_weights(model, keep, plugins)
+    with naming_the_writer(model, keep, plugins, weights):
+        source = write_network(model, keep, plugins, name, docstring)
+        network = build(source, name, weights)
+        check_kinds(model, network)
+    return WrittenNetwork(source, network, weights)
 
 
 def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str, Tensor]:
