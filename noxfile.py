@@ -30,9 +30,6 @@ FAMILIES = {
     "sweep": ["sequential", "train"],
 }
 
-# Of these the others are none the wiser: their tests are run with them alone.
-WITHOUT_BLOCKS = ["train", "sweep"]
-
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 
 # What stands in written files, whose lines are as long as ruff has them by default.
@@ -137,10 +134,9 @@ def wheels(session: nox.Session) -> None:
 
 @nox.session(requires=["lint", "docs", "tests_core", "tests_plugin", "parts", "wheels", "example"])
 def tests(session: nox.Session) -> None:
-    """Run every check: style, types and pages, each part's tests alone, then all together."""
+    """Run every check: style, types and pages, each part's tests, then those of all parts."""
     install(session, list(FAMILIES), "test", "demo", "bench")
-    alone = [f"--ignore=plugins/prunecore-{family}" for family in WITHOUT_BLOCKS]
-    run_tests(session, *alone)
+    run_tests(session, "tests/integration")
 
 
 @nox.session(python=PYTHONS)
