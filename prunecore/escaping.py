@@ -99,6 +99,11 @@ def shown_value(value: object) -> str:
     return visible(_shortened(_SHORT.repr(value), _VALUE))
 
 
+def plain_text(value: object) -> str:
+    """A text that tells plain values of one type apart; Python has no digits of long numbers."""
+    return f"{value:#x}" if isinstance(value, int) else repr(value)
+
+
 def _shortened(text: str, longest: int) -> str:
     half = (longest - len("...")) // 2
     return text if len(text) <= longest else f"{text[:half]}...{text[-half:]}"

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from prunecore.channels.names import named_modules
 from prunecore.channels.signal import Signal
+from prunecore.escaping import plain_text
 from prunecore.tracing.modules.attributes import TrainingFlag
 from prunecore.tracing.modules.scopes import mentioned
 from prunecore.tracing.ways.train_eval import TrainEval
@@ -24,7 +25,7 @@ _OF_EACH = frozenset(vars(nn.Module()))  # what every module holds, that none of
 # what tells by its text all that a forward can ask of it
 _PLAIN = frozenset(
     {
-        *(bool, int, float, complex, str, bytes, type(None), slice, range),
+        *(bool, int, float, complex, str, bytes, type(None)),
         *(torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout),
     }
 )
@@ -121,8 +122,10 @@ def _told(value: Any, is_unread: bool = False) -> str | int | None:
         return "a fraction"
     if kind is TrainingFlag:
         return "self.training"
-    if kind in _PLAIN or (kind in (tuple, list) and _PLAIN.issuperset(map(type, value))):
-        return repr(value)
+    if kind in _PLAIN:
+        return f"{kind.__name__} {plain_text(value)}"
+    if kind in (tuple, list) and _PLAIN.issuperset(map(type, value)):
+        return repr((kind, [(type(item), plain_text(item)) for item in value]))
     return id(value) if isinstance(value, _BY_IDENTITY) else None
 
 

@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from prunecore.channels.keep import Keep
 from prunecore.channels.signal import Signal
+from prunecore.escaping import plain_text
 from prunecore.functions.rule import FunctionRule
 from prunecore.tracing.conditions import OPTIONAL
 from prunecore.tracing.contexts import under
@@ -77,14 +78,20 @@ def _called(node: fx.Node, variant: Variant) -> nn.Module | None:
 def _described(node: fx.Node, variant: Variant, numbers: Mapping[fx.Node, int]) -> tuple[Any, ...]:
     """A node by what it does and is given, nodes by their numbers."""
 
-    def described(leaf: Any) -> Any:
-        if isinstance(leaf, fx.Node):
-            return f"%{numbers[leaf]}"
-        if isinstance(leaf, HeldInt | HeldFloat):  # in a slice the number itself is written
-            return leaf.attribute, repr(leaf)
-        return type(leaf), repr(leaf) if isinstance(leaf, _PLAIN) else id(leaf)
+    def described(value: Any) -> Hashable:
+        if isinstance(value, fx.Node):
+            return f"%{numbers[value]}"
+        if isinstance(value, HeldInt | HeldFloat):  # in a slice the number itself is written
+            return value.attribute, plain_text(value)
+        if isinstance(value, slice):
+            value = slice, value.start, value.stop, value.step
+        if isinstance(value, dict):
+            value = [dict, *value.items()]
+        if isinstance(value, list | tuple):
+            return (type(value), *map(described, value))
+        return type(value), plain_text(value) if isinstance(value, _PLAIN) else id(value)
 
-    given = repr(fx.node.map_aggregate((node.args, dict(node.kwargs)), described))
+    given = described((node.args, dict(node.kwargs)))
     marks = node.meta.get(OPTIONAL, False), node.meta.get(IS_PUT_BACK, False)
     child = _called(node, variant) if node.op == "call_module" else None
     called = () if child is None else (type(child), bool(child._modules), mixes(child))
