@@ -346,8 +346,7 @@ class OneLevel(fx.Tracer):
             return forward(*args, **kwargs)
         is_part = m is self.root or m in self._within.inlined
         inner = m.forward if is_part else functools.partial(self._call_leaf, m, forward)
-        inside = (one for _, one in named_modules(m) if one is not m)
-        if not is_part and any(x._forward_pre_hooks or x._forward_hooks for x in inside):
+        if not is_part and any(hooks_of(one) for _, one in named_modules(m) if one is not m):
             self.hooked.add(self.path_of_module(m))
         registered = hooks_of(m)  # by the forward itself, as copies have none
         inner = functools.partial(_call_registered, m, registered, inner) if registered else inner

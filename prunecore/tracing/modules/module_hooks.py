@@ -49,6 +49,8 @@ class Hook:
 
 def hooks_of(module: nn.Module) -> tuple[Hook, ...]:
     """The forward hooks that are registered on a module, in the order of their calls."""
+    if not (module._forward_pre_hooks or module._forward_hooks):
+        return ()  # as most have none
     before = [
         Hook(hook, True, key in module._forward_pre_hooks_with_kwargs)
         for key, hook in module._forward_pre_hooks.items()

@@ -76,9 +76,7 @@ def find_scopes(network: nn.Module, inputs: Arguments, drop: Collection[str]) ->
     """
     finder = _Finder(network)
     registered = {
-        path: hooks_of(module)
-        for path, module in named_modules(network)
-        if module._forward_pre_hooks or module._forward_hooks
+        path: hooks for path, module in named_modules(network) if (hooks := hooks_of(module))
     }
     without = [path for path in registered if HOOKS in drop or named_hooks(path) in drop]
     for path in without:
