@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import rnn
 from torch.nn.utils.parametrize import is_parametrized
 
-from prunecore.channels.names import is_of_torch, join, named_modules
+from prunecore.channels.names import is_of_torch, named_buffers
 from prunecore.channels.records import TRAINING
 from prunecore.errors import UnsupportedError, told
 from prunecore.isolation.copies import Isolation
@@ -267,12 +267,7 @@ def _attempt(
         shadow.get_submodule(holder)._modules[name] = None
     within = _within(level, shadow, isolation)
     tracer = OneLevel(shadow, supplied, within, in_training, on_cuda, level.forced)
-    stored = (
-        (join(path, key), x)
-        for path, one in named_modules(shadow)
-        for key, x in one._buffers.items()
-    )
-    buffers = {name: held for name, held in stored if held is not None and name not in forgotten}
+    buffers = {name: held for name, held in named_buffers(shadow) if name not in forgotten}
     tracer.buffers = list(buffers.values())
     tracer.forgotten = Forgotten(shadow, forgotten)
     tracer.computes_numbers = computes_numbers
