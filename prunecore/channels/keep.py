@@ -155,9 +155,7 @@ class Keep:
     def cut_axes(self, tensor: Tensor) -> list[int]:
         """The axes of a parameter or buffer along which places go, in order."""
         bound = self.dependencies.bound.get(self._names.get(id(tensor), ""), {})
-        cut_axes = [axis for axis, index in bound.items() if self._is_cut[index]]
-        cut_axes.sort()
-        return cut_axes
+        return sorted(axis for axis, index in bound.items() if self._is_cut[index])
 
     def cut(self, tensor: Tensor) -> Tensor:
         """A parameter or buffer without what goes; not copied where all of it stays."""

@@ -70,9 +70,9 @@ def _depends_on_more(
 
 def _called(node: fx.Node, variant: Variant) -> nn.Module | None:
     """The child that a node calls; `None` for one that other instances lack, or even this one."""
-    return (
-        None if node.target in variant.optional else variant.trace.module._modules[str(node.target)]
-    )
+    if node.target in variant.optional:
+        return None
+    return variant.trace.module._modules[str(node.target)]
 
 
 def _described(node: fx.Node, variant: Variant, numbers: Mapping[fx.Node, int]) -> tuple[Any, ...]:
