@@ -222,7 +222,6 @@ def beside_others() -> Iterator[None]:
         _jobs[thread] = OwnGenerators()
     try:
         _wait_for_others()
-        _make_replaceable()
         with torch.inference_mode(mode=False):
             yield
     finally:
@@ -233,8 +232,11 @@ def beside_others() -> Iterator[None]:
 
 
 def _make_replaceable() -> None:
-    """Let traces replace methods of modules, when none is under way that has done so itself."""
-    with _TURN, _sharing:
+    """Let traces replace methods of modules until no job is left; in this thread's turn alone.
+
+    It takes as long as `nn.Module` has subclasses, and jobs that trace nothing do without.
+    """
+    with _sharing:
         if not _replaceables:
             names = _METHODS.values()
             methods = {(nn.Module, name): _replaceable(name) for name in names}
@@ -289,8 +291,10 @@ def trace_alone(known: Collection[Callable[..., Any]]) -> Iterator[None]:
         (torch.backends.mha, fused.__name__): in_this_thread(lambda: False, fused),
         (transformer, causal.__name__): in_this_thread(_is_said_to_be_causal, causal),
     }
-    with beside_others(), _TURN, replaced(replacements):
-        yield
+    with beside_others(), _TURN:
+        _make_replaceable()
+        with replaced(replacements):
+            yield
 
 
 def _is_said_to_be_causal(_: Any, is_causal: bool | None = None, *__: Any) -> bool:
