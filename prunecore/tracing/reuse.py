@@ -91,7 +91,7 @@ def _inside(module: nn.Module, names: Collection[str]) -> Hashable | None:
         options = []
         for name, value in vars(part).items():
             if name not in _OF_EACH:
-                told = _told(value, is_unread=bool(path) and name not in names)
+                told = _told(value, is_chance=path != "" and name not in names and _draws(name))
                 if told is None:
                     return None
                 options.append((name, told))
@@ -109,17 +109,22 @@ def _of_tensor(x: Tensor) -> Hashable:
     return type(x), x.shape, x.stride(), x.dtype, x.device, x.requires_grad
 
 
-def _told(value: Any, is_unread: bool = False) -> str | int | None:
+def _draws(name: str) -> bool:
+    """True for the name of an option that tells how likely something is: `p`, `drop_prob`."""
+    return name == "p" or "drop" in name
+
+
+def _told(value: Any, is_chance: bool = False) -> str | int | None:
     """A text or number by which values are the same; `None` where nothing tells that.
 
     Args:
         value: an option.
-        is_unread: whether it is a child's that the forward does not read. A child that is run for
-            its shapes does the same for all fractions, such as probabilities of a dropout.
+        is_chance: whether it is how likely a child does something, and the forward does not read
+            it. A child that is run for its shapes does the same for all between 0 and 1.
     """
     kind = type(value)
-    if kind is float and is_unread and 0 < value < 1:
-        return "a fraction"
+    if kind is float and is_chance and 0 < value < 1:
+        return "a chance"
     if kind is TrainingFlag:
         return "self.training"
     if kind in _PLAIN:

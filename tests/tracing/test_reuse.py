@@ -64,6 +64,12 @@ def test_a_childs_probability_makes_no_difference_unless_the_forward_reads_it() 
     assert likeness(Reading(rate=0.1), GIVEN) != likeness(Reading(rate=0.2), GIVEN)
 
 
+def test_a_childs_fraction_that_is_no_probability_makes_a_difference() -> None:
+    half, quarter = Block(), Block()
+    half.drop, quarter.drop = nn.Upsample(scale_factor=0.5), nn.Upsample(scale_factor=0.25)  # type: ignore[assignment]
+    assert likeness(half, GIVEN) != likeness(quarter, GIVEN)
+
+
 def test_options_shapes_and_what_is_given_make_a_difference() -> None:
     first = likeness(Block(), GIVEN)
     shared = Block()
