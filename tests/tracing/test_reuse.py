@@ -41,6 +41,21 @@ class Counting(Block):
         return out
 
 
+CALLS = 0
+
+
+def counted() -> int:
+    global CALLS
+    CALLS += 1
+    return CALLS
+
+
+class Asking(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x) * counted()
+        return out
+
+
 class Looking(Block):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.conv(x)
@@ -90,6 +105,7 @@ def test_what_no_text_tells_is_like_nothing() -> None:
     assert likeness(holding, GIVEN) is None
     assert likeness(Block(), {"scale": object()}) is None
     assert likeness(Counting(), GIVEN) is None
+    assert likeness(Asking(), GIVEN) is None
     assert likeness(Looking(), GIVEN) is None
 
 
