@@ -7,6 +7,7 @@ import inspect
 import operator
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Any
 
 import numpy as np
@@ -264,7 +265,11 @@ class Replay:
             elif node.target is torch._assert:  # of a size that the inputs need not have
                 continue
             elif node.op == "call_module":  # hooks of it that count are a part of the trace
-                values[node] = module.get_submodule(node.target).forward(*args, **kwargs)
+                child = module.get_submodule(node.target)
+                if self._makes_known(child, trace, node, values):
+                    values[node] = self._made(child, args, trace.values[node])
+                else:
+                    values[node] = child.forward(*args, **kwargs)
             else:
                 values[node] = _called(trace, node, values, args, kwargs)
             if node in ways:
@@ -275,6 +280,59 @@ class Replay:
                 known = tuple(values[step] for step in way), tuple(times[step] for step in way)
                 self.calls.append(Watched(path, node, *known))
         return None
+
+    def _makes_known(
+        self, module: nn.Module, trace: Trace, node: fx.Node, values: Mapping[fx.Node, Any]
+    ) -> bool:
+        """True if a call of a module makes a new tensor, as the walk has had it do."""
+        sources = [(trace.values[one], values[one]) for one in node.all_input_nodes]
+        return (
+            isinstance(trace.values[node], Signal)
+            and makes_new(module)
+            and all(
+                isinstance(known, Signal) and _told(known.meta) == _told(value)
+                for known, value in sources
+            )
+        )
+
+    def _made(self, module: nn.Module, args: tuple[Any, ...], result: Signal) -> Tensor:
+        """What a layer makes that reads its input, and what it holds."""
+        self.memory.time += 1
+        for tensor in (*_tensors(args), *module.parameters(), *module.buffers()):
+            self.memory.note(tensor, False)
+        return _like(result.meta)
+
+
+def makes_new(module: nn.Module) -> bool:
+    """True if a layer only reads what it is given, and makes a new tensor of it.
+
+    Also layers one after the other of which one does so before any changes a tensor in place.
+    """
+    if "forward" in vars(module):
+        return False
+    if type(module) is not nn.Sequential:
+        return type(module) in _MAKING and not (module.training and [*module.buffers()])
+    first = next(dropwhile(_passes_on, module), nn.Identity())
+    return makes_new(first) and all(
+        makes_new(layer) or type(layer) in _POINTWISE for layer in module
+    )
+
+
+def _passes_on(layer: nn.Module) -> bool:
+    return type(layer) in _POINTWISE and not getattr(layer, "inplace", False)
+
+
+_MAKING = {
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.GroupNorm),
+}
+
+
+_POINTWISE = {
+    *(nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Tanh),
+    *(nn.Hardswish, nn.Hardsigmoid),
+}
 
 
 def _called(
