@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import types
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 import torch
@@ -15,8 +15,8 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.names import named_modules
 from prunecore.channels.signal import Signal
 from prunecore.escaping import plain_text
-from prunecore.isolation.state import TORCH
 from prunecore.tracing.modules.attributes import TrainingFlag
+from prunecore.tracing.modules.changes import methods_of, with_helpers
 from prunecore.tracing.modules.scopes import mentioned
 from prunecore.tracing.ways.train_eval import TrainEval
 
@@ -144,37 +144,12 @@ def _names_in(cls: Any) -> Collection[str] | None:
     Returns:
         The names; `None` where it may do something else.
     """
-    methods = [
-        value
-        for base in cls.__mro__
-        if base not in nn.Module.__mro__
-        for name, value in vars(base).items()
-        if isinstance(value, types.FunctionType) and name != "__init__"
-    ]
-    steps = {step.opname for one in _with_helpers(methods) for step in dis.get_instructions(one)}
+    methods = methods_of(base for base in cls.__mro__ if base not in nn.Module.__mro__)
+    functions = with_helpers(function for _, function in methods)
+    steps = {step.opname for one in functions for step in dis.get_instructions(one)}
     names = mentioned(cls, ())
     is_fine = steps.isdisjoint(("STORE_GLOBAL", "STORE_ATTR")) and names.isdisjoint(_TELLING)
     return names if is_fine else None
-
-
-def _with_helpers(functions: Iterable[types.FunctionType]) -> Collection[types.FunctionType]:
-    """Functions, and those that they name among the variables of their files, but for torch's."""
-    found: dict[types.FunctionType, None] = {}
-    waiting = [*functions]
-    while waiting:
-        one = waiting.pop()
-        if one not in found:
-            found[one] = None
-            named = [one.__globals__.get(name) for name in one.__code__.co_names]
-            files = [value for value in named if isinstance(value, types.ModuleType)]
-            named += [vars(file).get(name) for file in files for name in one.__code__.co_names]
-            waiting += [
-                value
-                for value in named
-                if isinstance(value, types.FunctionType)
-                and not value.__code__.co_filename.startswith(TORCH)
-            ]
-    return found
 
 
 class Kept:

@@ -20,9 +20,11 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from prunecore.channels.ids import Ids
+from prunecore.channels.names import named_modules
 from prunecore.channels.records import Forwards, Trace
 from prunecore.channels.signal import Signal
 from prunecore.inputs import Arguments
+from prunecore.tracing.modules.changes import function_may_change_tensors, may_change_tensors
 from prunecore.tracing.nodes import BY_LAYOUT, IS_COPY, function_of, is_in_place
 from prunecore.tracing.stand_ins.autograd_functions import Applied
 from prunecore.walking.calls import picking, way
@@ -84,7 +86,7 @@ def pin_aliases(walk: Walk, model: nn.Module, inputs: Arguments, in_training: bo
     """
     natural, *others = _for_all_sizes(walk.records.forwards)
     _pin_along(natural, walk, model, inputs, in_training)
-    for ways in others if _may_change(walk, model, _each(natural, *others)) else ():
+    for ways in others:
         _pin_along(ways, walk, model, inputs, in_training)
 
 
@@ -127,7 +129,7 @@ def _pin_along(
         for call in _by_layout(trace)
     }
     calls = {**by_layout, **taking}
-    if not calls:
+    if not calls or not _may_change(walk, model, traces, in_training):
         return
     watched: dict[str, dict[fx.Node, Sequence[fx.Node]]] = {}
     for (path, node), call in calls.items():
@@ -138,7 +140,7 @@ def _pin_along(
     try:
         replay.run(inputs)
     except errors:  # whatever a user's forward raises, where it is behind a barrier
-        for call in taking.values() if _may_change(walk, model, traces) else ():
+        for call in taking.values():
             if call.copies:
                 call.node.meta[IS_COPY] = True
             for ids in () if call.is_run or call.copies else call.ids:
@@ -148,14 +150,26 @@ def _pin_along(
         walk.pin(ids, _REASON)
 
 
-def _may_change(walk: Walk, model: nn.Module, traces: Sequence[tuple[str, Trace]]) -> bool:
+def _may_change(
+    walk: Walk, model: nn.Module, traces: Sequence[tuple[str, Trace]], in_training: bool
+) -> bool:
     """True if a network may change any tensor in place, as what stands as it is may."""
     if walk.records.forwards.barriers:
         return True
-    return any(getattr(module, "inplace", False) is True for module in model.modules()) or any(
-        is_in_place(node) or isinstance(node.target, Applied)
+    if any(
+        is_in_place(node)
+        or isinstance(node.target, Applied)
+        or function_may_change_tensors(node.target)
         for _, trace in traces
         for node in trace.graph.nodes
+        if node.op in ("call_function", "call_method")
+    ):
+        return True
+    traced = {path for path, _ in traces}
+    return any(
+        may_change_tensors(module, in_training)
+        for path, module in named_modules(model)
+        if path not in traced
     )
 
 

@@ -1,0 +1,151 @@
+"""Whether a module or function may change a tensor in place, as far as its code tells."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import types
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from prunecore.isolation.state import TORCH
+from prunecore.tracing.modules.scopes import mentioned
+
+
+def may_change_tensors(module: nn.Module, in_training: bool) -> bool:
+    """True unless a module, apart from its children, is known to change no tensor in place.
+
+    Args:
+        module: one that is not traced.
+        in_training: the mode in which it is called.
+    """
+    if getattr(module, "inplace", False) is not False or getattr(module, "max_norm", None):
+        return True
+    if in_training and [*module.buffers(recurse=False)]:  # statistics, say
+        return True
+    own = [value for name, value in vars(module).items() if name not in _OF_EACH]
+    cls: Any = type(module)
+    return any(map(callable, own)) or _writes(cls)
+
+
+_OF_EACH = frozenset(vars(nn.Module()))
+
+
+def function_may_change_tensors(function: Any) -> bool:
+    """True unless a function is known to change no tensor in place, or is torch's own.
+
+    Of torch's own the name tells that, or how it is called.
+    """
+    if isinstance(function, types.FunctionType):
+        is_own = function.__code__.co_filename.startswith(TORCH)
+        return not is_own and any(map(_changes, with_helpers([function])))
+    return isinstance(function, torch._ops.OperatorBase | torch._ops.OpOverloadPacket)
+
+
+@functools.cache
+def _writes(cls: Any) -> bool:
+    called = {"forward", *mentioned(cls, ())}
+    methods = methods_of(base for base in cls.__mro__ if not _is_of_torch(base))
+    reached = (one for name, one in methods if name in called or name.startswith("__"))
+    return any(map(_changes, with_helpers(reached)))
+
+
+def _is_of_torch(cls: type) -> bool:
+    return cls is object or cls.__module__.startswith("torch.nn.")
+
+
+def methods_of(classes: Iterable[Any]) -> list[tuple[str, types.FunctionType]]:
+    """The functions of classes by their names, those of properties too, but for constructors."""
+    held = [(name, value) for cls in classes for name, value in vars(cls).items()]
+    return [
+        (name, function)
+        for name, value in held
+        for function in (value, *(getattr(value, way, None) for way in _WAYS))
+        if isinstance(function, types.FunctionType) and name != "__init__"
+    ]
+
+
+_WAYS = ("fget", "func", "__func__", "__wrapped__")  # to the function of a property or decorator
+
+
+def with_helpers(functions: Iterable[types.FunctionType]) -> Collection[types.FunctionType]:
+    """Functions, and those that they name among the variables of their files, but for torch's."""
+    found: dict[types.FunctionType, None] = {}
+    waiting = [*functions]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found[one] = None
+            named = [one.__globals__.get(name) for name in one.__code__.co_names]
+            files = [value for value in named if isinstance(value, types.ModuleType)]
+            named += [vars(file).get(name) for file in files for name in one.__code__.co_names]
+            waiting += [
+                value
+                for value in named
+                if isinstance(value, types.FunctionType)
+                and not value.__code__.co_filename.startswith(TORCH)
+            ]
+    return found
+
+
+def _changes(function: Callable[..., Any]) -> bool:
+    """True if a function's code may change a tensor in place, or may do anything."""
+    codes = [*_codes(function.__code__)]
+    names = {name for code in codes for name in _names(code)}
+    if not names.isdisjoint(_TELLING) or any(map(_is_in_place, names)):
+        return True
+    return any(_assigns(code) for code in codes)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _codes(const)
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for const in code.co_consts:  # among them what functions are given by name
+        for one in const if isinstance(const, tuple) else [const]:
+            if isinstance(one, str):
+                yield one
+
+
+def _is_in_place(name: str) -> bool:
+    return name.endswith("_") and not name.endswith("__")
+
+
+def _assigns(code: types.CodeType) -> bool:
+    """True if code sets what is in a tensor, by `x[0] = y`, `x += y` or `relu(x, True)`."""
+    steps = [*dis.get_instructions(code)]
+    for before, step in zip([*steps[:1], *steps], steps, strict=False):
+        if step.opname in _ASSIGNING or step.opname.startswith("INPLACE_"):
+            return True
+        if step.opname == "BINARY_OP" and step.argrepr.endswith("="):
+            return True
+        if step.argval in _IN_PLACE_BY_PLACE and step.opname.startswith("LOAD_"):
+            is_of_child = step.opname != "LOAD_GLOBAL" and before.opname.startswith("LOAD_FAST")
+            if not is_of_child:
+                return True
+    return False
+
+
+_ASSIGNING = ("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE", "IMPORT_NAME")
+
+
+# of torch's functions, those that may be told by place to change what they are given
+_IN_PLACE_BY_PLACE = {
+    name
+    for name, function in vars(F).items()
+    if inspect.isfunction(function) and "inplace" in inspect.signature(function).parameters
+}
+
+
+# names by which code may come to do anything, or changes a tensor that does not end so
+_TELLING = frozenset({"inplace", "out", "data", "setattr", "getattr", "exec", "eval", "ops"})
