@@ -196,7 +196,8 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     channel_of, count = channels_of(records)
     axes = Axes(channel_of)
     names, held = tensor_names(model), records.forwards.constants_held
-    plain = [(names[id(x)], x) for name, x in named_plain_tensors(model) if name in held]
+    may_hold = named_plain_tensors(model) if held else ()
+    plain = [(names[id(x)], x) for name, x in may_hold if name in held]
     stored = dict([*named_tensors(model), *plain])
     holders = {names[key].rpartition(".")[0] for key, _ in records.bindings}
     left_out = _left_out(model, {*records.forwards.visits, *records.touched, *holders})

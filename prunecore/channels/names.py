@@ -51,9 +51,13 @@ def _held(
         if held := vars(module)[registry]:
             below = f"{path}." if path else ""
             for key, tensor in held.items():
-                if tensor is not None and not (remove_duplicate and id(tensor) in seen):
+                if tensor is None:
+                    continue
+                if remove_duplicate:
+                    if id(tensor) in seen:
+                        continue
                     seen.add(id(tensor))
-                    yield below + key, tensor
+                yield below + key, tensor
 
 
 def module_paths(model: nn.Module) -> dict[int, str]:
@@ -78,7 +82,7 @@ def named_plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _plain(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, Tensor]]:
     """What modules hold as plain attributes, by paths."""
     for path, module in modules:
-        if Tensor in set(map(type, vars(module).values())):  # few modules hold any
+        if Tensor in map(type, vars(module).values()):  # few modules hold any
             for key, value in vars(module).items():
                 if type(value) is Tensor:
                     yield join(path, key), value

@@ -39,7 +39,8 @@ def check_stored(model: nn.Module, dependencies: Dependencies) -> None:
     """
     may_go = _axes_that_may_go(dependencies)
     read = dependencies.tensors
-    plain = [(name, tensor) for name, tensor in named_plain_tensors(model) if name in read]
+    may_hold = named_plain_tensors(model) if dependencies.forwards.constants_held else ()
+    plain = [(name, tensor) for name, tensor in may_hold if name in read]
     left_out = tuple(f"{path}." for path in dependencies.left_out)
     holding: list[tuple[str, Tensor, bool]] = []
     for name, tensor in [*named_tensors(model), *plain]:
@@ -243,9 +244,10 @@ def _check(module: nn.Module, path: str, known: _Class) -> None:
 
 def _is_lazy(module: nn.Module) -> bool:
     """True of a module of which shapes are known only when it has been called."""
-    becomes = isinstance(module, LazyModuleMixin) and module.cls_to_become is not None
-    held: list[Any] = [*module._parameters.values(), *module._buffers.values()]
-    return becomes or any(map(is_lazy, held))
+    if isinstance(module, LazyModuleMixin) and module.cls_to_become is not None:
+        return True
+    held: tuple[Any, Any] = module._parameters, module._buffers
+    return any(any(map(is_lazy, registry.values())) for registry in held)
 
 
 def _unreachable(module: nn.Module, name: str, held: object) -> str:

@@ -442,10 +442,16 @@ def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | 
     kept: dict[str, list[list[int] | None]] = {}
     lists: dict[int, list[int]] = {}  # by the array's id: many tensors have the same axes
     for name, tensor in named:
-        if keep.cut_axes(tensor) and not name.startswith(left_out):
-            axes = [keep.indices(tensor, axis) for axis in range(tensor.ndim)]
-            lists |= {id(it): it.tolist() for it in axes if it is not None and id(it) not in lists}
-            kept[name] = [None if axis is None else lists[id(axis)].copy() for axis in axes]
+        cut_axes = keep.cut_axes(tensor)
+        if cut_axes and not name.startswith(left_out):
+            axes: list[list[int] | None] = [None] * tensor.ndim
+            for axis in cut_axes:
+                places = keep.indices(tensor, axis)
+                assert places is not None
+                if id(places) not in lists:
+                    lists[id(places)] = places.tolist()
+                axes[axis] = lists[id(places)].copy()
+            kept[name] = axes
     return kept
 
 

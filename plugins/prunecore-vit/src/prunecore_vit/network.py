@@ -6,6 +6,7 @@ Scale", 2020, arXiv 2010.11929, and torchvision's `vision_transformer.py`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from torch import nn
@@ -62,4 +63,8 @@ def _arguments(network: Any) -> dict[str, Any] | None:
         "num_classes": head.out_features,
         **options,
     }
-    return arguments if is_like(network, lambda: VisionTransformer(**arguments), known) else None
+    fixed: dict[str, Any] = {
+        key: tuple(x) if isinstance(x, list) else x for key, x in arguments.items()
+    }
+    other = functools.partial(VisionTransformer, **fixed)  # hashable: it is made once
+    return arguments if is_like(network, other, known) else None
