@@ -16,7 +16,7 @@ from prunecore.channels.names import named_modules
 from prunecore.channels.signal import Signal
 from prunecore.escaping import plain_text
 from prunecore.tracing.modules.attributes import TrainingFlag
-from prunecore.tracing.modules.changes import methods_of, with_helpers
+from prunecore.tracing.modules.code import code_of, methods_of, names_in
 from prunecore.tracing.modules.scopes import mentioned
 from prunecore.tracing.ways.train_eval import TrainEval
 
@@ -145,9 +145,9 @@ def _names_in(cls: Any) -> Collection[str] | None:
         The names; `None` where it may do something else.
     """
     methods = methods_of(base for base in cls.__mro__ if base not in nn.Module.__mro__)
-    functions = with_helpers(function for _, function in methods)
-    steps = {step.opname for one in functions for step in dis.get_instructions(one)}
-    names = mentioned(cls, ())
+    codes = code_of(function for _, function in methods)
+    steps = {step.opname for code in codes for step in dis.get_instructions(code)}
+    names = mentioned(cls, ()) | names_in(codes)
     is_fine = steps.isdisjoint(("STORE_GLOBAL", "STORE_ATTR")) and names.isdisjoint(_TELLING)
     return names if is_fine else None
 

@@ -22,7 +22,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.drop(self.conv(x)) ** self.power
-        assert out.shape[1] == x.shape[1]
+        torch._assert(out.shape[1] == x.shape[1], "of another width")
         return out + x
 
 

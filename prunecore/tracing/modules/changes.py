@@ -6,7 +6,7 @@ import dis
 import functools
 import inspect
 import types
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prunecore.isolation.state import TORCH
+from prunecore.tracing.modules.code import code_of, methods_of, names_in
 from prunecore.tracing.modules.scopes import mentioned
 
 
@@ -43,7 +44,7 @@ def function_may_change_tensors(function: Any) -> bool:
     """
     if isinstance(function, types.FunctionType):
         is_own = function.__code__.co_filename.startswith(TORCH)
-        return not is_own and any(map(_changes, with_helpers([function])))
+        return not is_own and _change(code_of([function]))
     return isinstance(function, torch._ops.OperatorBase | torch._ops.OpOverloadPacket)
 
 
@@ -52,69 +53,19 @@ def _writes(cls: Any) -> bool:
     called = {"forward", *mentioned(cls, ())}
     methods = methods_of(base for base in cls.__mro__ if not _is_of_torch(base))
     reached = (one for name, one in methods if name in called or name.startswith("__"))
-    return any(map(_changes, with_helpers(reached)))
+    return _change(code_of(reached))
 
 
 def _is_of_torch(cls: type) -> bool:
     return cls is object or cls.__module__.startswith("torch.nn.")
 
 
-def methods_of(classes: Iterable[Any]) -> list[tuple[str, types.FunctionType]]:
-    """The functions of classes by their names, those of properties too, but for constructors."""
-    held = [(name, value) for cls in classes for name, value in vars(cls).items()]
-    return [
-        (name, function)
-        for name, value in held
-        for function in (value, *(getattr(value, way, None) for way in _WAYS))
-        if isinstance(function, types.FunctionType) and name != "__init__"
-    ]
-
-
-_WAYS = ("fget", "func", "__func__", "__wrapped__")  # to the function of a property or decorator
-
-
-def with_helpers(functions: Iterable[types.FunctionType]) -> Collection[types.FunctionType]:
-    """Functions, and those that they name among the variables of their files, but for torch's."""
-    found: dict[types.FunctionType, None] = {}
-    waiting = [*functions]
-    while waiting:
-        one = waiting.pop()
-        if one not in found:
-            found[one] = None
-            named = [one.__globals__.get(name) for name in one.__code__.co_names]
-            files = [value for value in named if isinstance(value, types.ModuleType)]
-            named += [vars(file).get(name) for file in files for name in one.__code__.co_names]
-            waiting += [
-                value
-                for value in named
-                if isinstance(value, types.FunctionType)
-                and not value.__code__.co_filename.startswith(TORCH)
-            ]
-    return found
-
-
-def _changes(function: Callable[..., Any]) -> bool:
-    """True if a function's code may change a tensor in place, or may do anything."""
-    codes = [*_codes(function.__code__)]
-    names = {name for code in codes for name in _names(code)}
+def _change(codes: Collection[types.CodeType]) -> bool:
+    """True if code may change a tensor in place, or may do anything."""
+    names = names_in(codes)
     if not names.isdisjoint(_TELLING) or any(map(_is_in_place, names)):
         return True
-    return any(_assigns(code) for code in codes)
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            yield from _codes(const)
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for const in code.co_consts:  # among them what functions are given by name
-        for one in const if isinstance(const, tuple) else [const]:
-            if isinstance(one, str):
-                yield one
+    return any(map(_assigns, codes))
 
 
 def _is_in_place(name: str) -> bool:
