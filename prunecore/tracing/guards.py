@@ -44,6 +44,7 @@ class Decider:
 
     Attributes:
         is_computing: whether modules are being called for their shapes, not to be traced.
+        was_asked: whether anything has been computed.
         refuted: what branches ask for that holds for the given sizes, and not on the way that is
             traced, by what asserts that.
     """
@@ -65,6 +66,7 @@ class Decider:
         self.changing: dict[Any, bool] = {}
         self._changed: dict[fx.Node, Any] = {}  # what calls that do were given, as it is afterwards
         self.is_computing = False
+        self.was_asked = False
         self._forced = forced
         self._ways: list[bool] = []  # which way each branch so far goes
         self._taken: dict[str, bool] = {}  # likewise, by what it asks for
@@ -240,6 +242,7 @@ class Decider:
         return torch.device("meta") if is_device else self._leaf(leaf)
 
     def _value(self, node: fx.Node) -> Any:
+        self.was_asked = True
         if node not in self._values:
             sign = SIGNS.get(cast(Any, node.target))
             compares = bool(sign and sign.opposite) or node.target is getattr

@@ -34,6 +34,11 @@ AUGMENTED: Mapping[Callable[..., Any], tuple[Callable[..., Any], str]] = {
 _SHAPING = ("squeeze_", "swapaxes_", "swapdims_", "t_", "transpose_", "unsqueeze_")
 
 
+def changes_tensors(graph: fx.Graph) -> bool:
+    """True if what follows has something to do, for which it asks for sizes."""
+    return any(node.target in AUGMENTED or node.target in _SHAPING for node in graph.nodes)
+
+
 def without_shaping(graph: fx.Graph, module: nn.Module, supplied: Mapping[str, Any]) -> None:
     """Write what changes a tensor's shape in place as what gives it another shape.
 

@@ -45,12 +45,16 @@ _TELLING = frozenset(
 )
 
 
-def likeness(module: nn.Module, supplied: Mapping[str, Any]) -> Hashable | None:
+def likeness(
+    module: nn.Module, supplied: Mapping[str, Any], by_sizes: bool = True
+) -> Hashable | None:
     """What is equal for calls of modules that have the same trace.
 
     Args:
         module: a module.
         supplied: the arguments of its forward that are given, by parameter name.
+        by_sizes: whether sizes make a difference: of what it holds, of what it is given, and those
+            that the layers in it have as options. A forward that asks for none is the same for all.
 
     Returns:
         Its class, options and shapes, those of the modules in it, and what it is given; `None`
@@ -63,12 +67,14 @@ def likeness(module: nn.Module, supplied: Mapping[str, Any]) -> Hashable | None:
     leaves, structure = pytree.tree_flatten(dict(supplied))
     metas = _Places()
     given = tuple(
-        (leaf.meta.shape, leaf.meta.stride(), leaf.meta.dtype, leaf.is_of_weights, metas[leaf.meta])
+        (*_of_meta(leaf.meta, by_sizes), leaf.is_of_weights, metas[leaf.meta])
         if isinstance(leaf, Signal)
         else _told(leaf)
         for leaf in leaves
     )
-    inside = None if None in given else _inside(module, names)
+    if None in given or not (by_sizes or _asks_no_layer(cls, set(map(type, module.modules())))):
+        return None
+    inside = _inside(module, names, by_sizes)
     return None if inside is None else (str(structure), given, inside)
 
 
@@ -79,12 +85,40 @@ class _Places(dict[int, int]):
         return self.setdefault(id(thing), len(self))
 
 
-def _inside(module: nn.Module, names: Collection[str]) -> Hashable | None:
+def _of_meta(x: Tensor, by_sizes: bool) -> tuple[Hashable, ...]:
+    return (x.shape, x.stride(), x.dtype) if by_sizes else (x.ndim, x.dtype)
+
+
+def _asks_no_layer(cls: Any, kinds: Collection[Any]) -> bool:
+    """True if a forward runs no code of the modules in its own but by calling them as they are."""
+    names = _names_in(cls) or ()
+    return all(
+        name not in names and (name in _DESCRIBING or not name.startswith("__"))
+        for kind in kinds
+        if kind is not cls
+        for name in _methods_in(kind)
+    )
+
+
+# methods that no sign of Python's calls, as `len(layer)` or `layer[0]` would
+_DESCRIBING = ("__repr__", "__setstate__", "__getstate__", "__dir__", "__deepcopy__")
+
+
+@functools.cache
+def _methods_in(kind: Any) -> Collection[str]:
+    """The names of a class's methods, but for those of torch's lists, which hold no options."""
+    lists = (*nn.Module.__mro__, nn.Sequential, nn.ModuleList, nn.ModuleDict)
+    methods = {name for name, _ in methods_of(base for base in kind.__mro__ if base not in lists)}
+    return methods | {"forward"}
+
+
+def _inside(module: nn.Module, names: Collection[str], by_sizes: bool = True) -> Hashable | None:
     """What a module is made of, and what it holds; `None` where nothing tells that.
 
     Args:
         module: the module.
         names: those that its forward reads.
+        by_sizes: whether sizes make a difference.
     """
     places = _Places()
     parts = []
@@ -92,12 +126,15 @@ def _inside(module: nn.Module, names: Collection[str]) -> Hashable | None:
         options = []
         for name, value in vars(part).items():
             if name not in _OF_EACH:
-                told = _told(value, is_chance=path != "" and name not in names and _draws(name))
+                is_unread = path != "" and name not in names
+                if is_unread and not by_sizes and _is_size(value):
+                    continue
+                told = _told(value, is_chance=is_unread and _draws(name))
                 if told is None:
                     return None
                 options.append((name, told))
         stored = [
-            (name, places[x], None if x is None else _of_tensor(x))
+            (name, places[x], None if x is None else _of_tensor(x, by_sizes))
             for registry in (part._parameters, part._buffers)
             for name, x in registry.items()
         ]
@@ -106,8 +143,13 @@ def _inside(module: nn.Module, names: Collection[str]) -> Hashable | None:
     return tuple(parts)
 
 
-def _of_tensor(x: Tensor) -> Hashable:
-    return type(x), x.shape, x.stride(), x.dtype, x.device, x.requires_grad
+def _of_tensor(x: Tensor, by_sizes: bool) -> Hashable:
+    return type(x), *_of_meta(x, by_sizes), x.device, x.requires_grad
+
+
+def _is_size(value: Any) -> bool:
+    """True for a whole number, or several: a width, a kernel, a stride."""
+    return type(value) is int or (type(value) is tuple and set(map(type, value)) == {int})
 
 
 def _draws(name: str) -> bool:

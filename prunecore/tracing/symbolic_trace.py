@@ -21,7 +21,7 @@ from prunecore.isolation.state import functions_of, kept_contents
 from prunecore.tracing.answers import answered
 from prunecore.tracing.arguments import put_together
 from prunecore.tracing.conditions import TAKEN
-from prunecore.tracing.in_place import without_augmented, without_shaping
+from prunecore.tracing.in_place import changes_tensors, without_augmented, without_shaping
 from prunecore.tracing.memories import Forgotten, SetAnewError, UsedError, remembered
 from prunecore.tracing.modules.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.modules.module_hooks import Hook, kept_hooks
@@ -101,9 +101,10 @@ def trace_level(
     """
     flag = TrainingFlag(0)
     level = level or Level()
-    graph = _trace(module, path, supplied, flag, level).graph
+    tracer = _trace(module, path, supplied, flag, level)
+    graph = tracer.graph
     if not flag.is_read:
-        return TrainEval(graph, graph)
+        return TrainEval(graph, graph, tracer.by_sizes)
     if not both:
         return TrainEval(graph, None)
     other = trace_training(module, path, supplied, level)
@@ -208,6 +209,7 @@ def _trace(
         return _trace(module, path, supplied, flag, level, without)
     if error:
         raise _untraceable(module, path, error, bool(flag)) from error
+    tracer.by_sizes = tracer.decider.was_asked or bool(forgotten) or changes_tensors(tracer.graph)
     state_refuted(tracer.decider.refuted)
     without_views(tracer.graph)
     without_shaping(tracer.graph, module, supplied)

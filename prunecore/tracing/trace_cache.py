@@ -66,6 +66,7 @@ class TraceCache:
         self._graphs: dict[Hashable, TrainEval] = {}
         self._changing: dict[Any, bool] = {}  # whether kinds of modules change lists
         self._kept: dict[Hashable, Kept] = {}  # by what modules are alike in that share a trace
+        self._by_sizes: set[type] = set()  # the classes whose traces go by sizes
         self._others: dict[Hashable, Mapping[tuple[Taken, ...], fx.Graph]] = {}
 
     @functools.cached_property
@@ -181,20 +182,39 @@ class TraceCache:
         """A module's forward that goes these ways at its first branches on sizes."""
         key = _key(path, supplied, absent), forced
         if key not in self._graphs:
-            is_by_itself = not path or self._scopes.hooks or self._scopes.inlined
-            told = None if is_by_itself else likeness(module, supplied)
-            alike = told, absent, forced
-            if told is not None and alike in self._kept:
+            alike = self._alike(module, path, supplied, absent, forced)
+            if alike in self._kept:
                 self._graphs[key] = self._kept[alike].copy()
                 return self._graphs[key]
             both = TRAINING not in self._drop
             level = replace(self._level(module, path), forced=forced)
             copied = self._isolation.of(module)
-            self._graphs[key] = trace_level(copied, path, supplied, both, level)
-            _name(self._graphs[key], absent, forced)
-            if told is not None:
-                self._kept[alike] = Kept(self._graphs[key])
+            traced = trace_level(copied, path, supplied, both, level)
+            self._graphs[key] = traced
+            _name(traced, absent, forced)
+            if traced.by_sizes and type(module) not in self._by_sizes:
+                self._by_sizes.add(type(module))
+                alike = self._alike(module, path, supplied, absent, forced)
+            if alike is not None:
+                self._kept[alike] = Kept(traced)
         return self._graphs[key]
+
+    def _alike(
+        self,
+        module: nn.Module,
+        path: str,
+        supplied: Mapping[str, Any],
+        absent: frozenset[str],
+        forced: tuple[bool, ...],
+    ) -> Hashable | None:
+        """What modules are alike in that share a trace; `None` for one that shares with none."""
+        if not path or self._scopes.hooks or self._scopes.inlined:
+            return None
+        by_sizes = type(module) in self._by_sizes
+        told = likeness(module, supplied, by_sizes)
+        if told is None and not by_sizes:
+            by_sizes, told = True, likeness(module, supplied)
+        return None if told is None else (by_sizes, told, absent, forced)
 
     def _level(self, module: nn.Module, path: str) -> Level:
         """What belongs to the trace of a module beside its forward."""

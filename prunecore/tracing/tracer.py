@@ -169,6 +169,7 @@ class OneLevel(fx.Tracer):
 
     Attributes:
         asks_cuda: whether it has asked that.
+        by_sizes: whether the trace depends on the sizes of tensors, as far as is known.
         hooked: paths of the children that it calls and that hold modules which the forward has
             registered hooks on.
         forgotten: the attributes of the module that are emptied meanwhile.
@@ -198,6 +199,7 @@ class OneLevel(fx.Tracer):
         self.contexts = Contexts()
         self.on_cuda = on_cuda
         self.asks_cuda = False
+        self.by_sizes = True
         self.hooked: set[str] = set()
         self.forgotten = Forgotten(module, ())
         self.buffers: list[Tensor] = []  # what the module holds before the forward sets any anew

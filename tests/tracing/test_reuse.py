@@ -109,6 +109,92 @@ def test_what_no_text_tells_is_like_nothing() -> None:
     assert likeness(Looking(), GIVEN) is None
 
 
+class Joining(nn.Module):
+    """Asks for no size."""
+
+    def __init__(self, width: int = 4, kernel: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(torch.cat([x, x], 1))
+
+
+class Branching(Joining):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x)
+        return out * 2 if out.shape[2] > 4 else out
+
+
+class Adding(Joining):
+    def forward(self, x: Tensor) -> Tensor:
+        x += 1
+        return self.conv(x)
+
+
+def width_of(layer: Any) -> int:
+    width: int = layer.out_channels
+    return width
+
+
+class Dividing(Joining):
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x) / width_of(self.conv)
+        return out
+
+
+class Spelling(Joining):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv._conv_forward(x, self.conv.weight, None)
+
+
+class Table(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Measuring(Joining):
+    def __init__(self, width: int = 4) -> None:
+        super().__init__(width)
+        self.table = Table(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(x) * len(self.table)
+        return out
+
+
+def test_sizes_make_no_difference_to_a_forward_that_asks_for_none() -> None:
+    first = likeness(Joining(), GIVEN, by_sizes=False)
+    assert first == likeness(Joining(8, 3), given(2, 8, 5, 5), by_sizes=False) is not None
+    assert first != likeness(Joining(), given(2, 4, 8), by_sizes=False)
+    assert first != likeness(Joining().double(), GIVEN, by_sizes=False)
+    assert first != likeness(Joining().requires_grad_(False), GIVEN, by_sizes=False)
+    assert likeness(Joining(), GIVEN) != likeness(Joining(8), GIVEN)
+
+
+def test_what_a_forward_or_its_helper_reads_of_a_layer_makes_a_difference() -> None:
+    narrow, wide = (likeness(Dividing(width), GIVEN, by_sizes=False) for width in (4, 8))
+    assert narrow != wide
+
+
+def test_a_forward_that_runs_code_of_its_layers_may_read_their_sizes() -> None:
+    assert likeness(Spelling(), GIVEN, by_sizes=False) is None
+    assert likeness(Measuring(), GIVEN, by_sizes=False) is None
+
+
+def test_a_trace_tells_whether_sizes_were_asked_for() -> None:
+    assert not trace_level(Joining(), "block", GIVEN).by_sizes
+    assert trace_level(Branching(), "block", GIVEN).by_sizes
+    assert trace_level(Adding(), "block", GIVEN).by_sizes
+
+
 def test_a_copy_is_the_trace_as_it_was_made() -> None:
     made = trace_level(Block(), "block", GIVEN)
     kept = Kept(made)

@@ -16,10 +16,13 @@ class TrainEval:
     Attributes:
         eval: what eval mode does.
         training: what training does; `None` where that is something else and left out.
+        by_sizes: whether sizes of tensors were asked for meanwhile, so that those of others might
+            have led elsewhere.
     """
 
     eval: fx.Graph
     training: fx.Graph | None
+    by_sizes: bool = True
 
     @property
     def differ(self) -> bool:
