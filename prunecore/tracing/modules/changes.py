@@ -44,7 +44,8 @@ def function_may_change_tensors(function: Any) -> bool:
     """
     if isinstance(function, types.FunctionType):
         is_own = function.__code__.co_filename.startswith(TORCH)
-        return not is_own and _change(code_of([function]))
+        is_keeping = function.__name__ in _KEEPING
+        return is_keeping if is_own else _change(code_of([function]))
     return isinstance(function, torch._ops.OperatorBase | torch._ops.OpOverloadPacket)
 
 
@@ -57,7 +58,7 @@ def _writes(cls: Any) -> bool:
 
 
 def _is_of_torch(cls: type) -> bool:
-    return cls is object or cls.__module__.startswith("torch.nn.")
+    return cls is object or str(cls.__module__).startswith("torch.nn.")
 
 
 def _change(codes: Collection[types.CodeType]) -> bool:
@@ -98,5 +99,9 @@ _IN_PLACE_BY_PLACE = {
 }
 
 
+# torch's functions that may keep statistics in what they are given, or norm its rows
+_KEEPING = frozenset({"batch_norm", "instance_norm", "embedding", "embedding_bag"})
+
+
 # names by which code may come to do anything, or changes a tensor that does not end so
-_TELLING = frozenset({"inplace", "out", "data", "setattr", "getattr", "exec", "eval", "ops"})
+_TELLING = _KEEPING | {"inplace", "out", "data", "setattr", "getattr", "exec", "eval", "ops"}

@@ -78,7 +78,8 @@ def _named(function: types.FunctionType, names: Iterable[str]) -> Iterator[Any]:
 def _is_of_torch(value: Any) -> bool:
     if isinstance(value, types.FunctionType):
         return value.__code__.co_filename.startswith(TORCH)
-    return isinstance(value, type) and value.__module__.partition(".")[0] in ("builtins", "torch")
+    package = str(value.__module__).partition(".")[0] if isinstance(value, type) else ""
+    return package in ("builtins", "torch")
 
 
 def names_in(codes: Iterable[types.CodeType]) -> set[str]:

@@ -72,6 +72,7 @@ def imported(self: Any, x: Tensor) -> Tensor:
         lambda self, x: [one.mul_(2) for one in x],
         lambda self, x: getattr(x, "mul" + "_")(2),
         lambda self, x: torch.ops.aten.relu_(x),
+        lambda self, x: F.batch_norm(x, self.mean, self.var, training=True),
     ],
 )
 def test_code_that_may_change_something_is_seen(forward: Callable[..., Any]) -> None:
@@ -124,4 +125,5 @@ def test_functions_of_ones_own_are_looked_into() -> None:
     assert not function_may_change_tensors(F.relu)
     assert not function_may_change_tensors(torch.add)
     assert function_may_change_tensors(doubled)
+    assert function_may_change_tensors(F.batch_norm)
     assert function_may_change_tensors(torch.ops.aten.relu)
