@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from prunecore.calibration import Calibration, Images
 from prunecore.errors import UsageError
 from prunecore.escaping import shown
-from prunecore.files.report import build_inspection
+from prunecore.files.reports.report import build_inspection
 from prunecore.inputs import ExampleInputs, InputShape
 from prunecore.pruning import trace
 from prunecore.strategies.sensitivity import sensitivity as sensitivity_of

@@ -24,7 +24,7 @@ from prunecore.errors import UsageError
 from prunecore.escaping import shown, shown_value
 from prunecore.files.images import CalibrationImages, calibration_images
 from prunecore.files.latency_tables import check_backend, is_table, read_table
-from prunecore.files.report import build_report, docstring_of
+from prunecore.files.reports.report import build_report, docstring_of
 from prunecore.inputs import Inputs
 from prunecore.latency.table import LatencyTable
 from prunecore.planning.cost import Counter

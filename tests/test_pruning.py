@@ -19,7 +19,7 @@ import prunecore
 import prunecore.plugin
 from prunecore import LevelError, PrunecoreError, UnsupportedError, UsageError
 from prunecore.errors import InputShapeError, WeightsError
-from prunecore.files.report import report_text
+from prunecore.files.reports.report import report_text
 from prunecore.inputs import of_shape
 from prunecore.planning.request import Request
 from prunecore.plugin import hookimpl

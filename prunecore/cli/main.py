@@ -235,7 +235,7 @@ def _overridden(section: Any, flags: Mapping[str, Any]) -> Any:
 
 def _show_results(results: Sequence[Result], as_json: bool) -> None:
     from prunecore.cli import tables
-    from prunecore.files import report
+    from prunecore.files.reports import report
 
     reports = [result.report for result in results]
     for result in results:
@@ -309,7 +309,8 @@ def inspect(
 ) -> None:
     """Show the layers of MODEL, which of them are coupled, parameters and MACs."""
     from prunecore.cli import jobs, pictures, tables
-    from prunecore.files import models, report
+    from prunecore.files import models
+    from prunecore.files.reports import report
 
     for name, given in (("calibrate", calibrate), ("picture", picture), ("weights", weights)):
         if given is not None and not sensitivity:

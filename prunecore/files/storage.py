@@ -28,7 +28,8 @@ from prunecore.files.commit import (
 )
 from prunecore.files.locks import locked
 from prunecore.files.paths import is_file, is_folder, is_there, read_text
-from prunecore.files.report import report_text, what_is_wrong
+from prunecore.files.reports.report import report_text
+from prunecore.files.reports.schema import what_is_wrong
 from prunecore.files.shards import INDEX, index_text, shard_name
 from prunecore.files.tensor_files import write_tensors
 from prunecore.planning.goal import Goal

@@ -17,7 +17,8 @@ from prunecore.channels.dependencies import Dependencies
 from prunecore.channels.keep import Keep
 from prunecore.channels.records import Forwards
 from prunecore.cli import tables
-from prunecore.files import report
+from prunecore.files.reports import report
+from prunecore.files.reports.schema import what_is_wrong
 from prunecore.inputs import of_shape
 from prunecore.planning.cost import Cost
 from prunecore.planning.plan import Plan
@@ -168,12 +169,12 @@ def saved(built: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_what_is_saved_is_a_whole_report(saved: dict[str, Any]) -> None:
-    assert report.what_is_wrong(json.loads(report.report_text(saved))) is None
+    assert what_is_wrong(json.loads(report.report_text(saved))) is None
 
 
 @pytest.mark.parametrize("key", sorted(KEYS | {"sha256"}))
 def test_a_key_that_is_missing_is_named(saved: dict[str, Any], key: str) -> None:
-    wrong = report.what_is_wrong({name: saved[name] for name in saved if name != key})
+    wrong = what_is_wrong({name: saved[name] for name in saved if name != key})
     assert wrong is not None
     assert wrong.startswith(f"{key}")
 
@@ -221,7 +222,7 @@ def test_a_value_that_cannot_be_is_named_with_what_is_expected(
     saved: dict[str, Any], key: str, values: list[Any]
 ) -> None:
     for value in values:
-        wrong = report.what_is_wrong({**saved, key: value})
+        wrong = what_is_wrong({**saved, key: value})
         assert wrong is not None, value
         assert wrong.startswith(f"{key}: ")
         assert wrong.startswith(f"{key}: expected ")
@@ -230,7 +231,7 @@ def test_a_value_that_cannot_be_is_named_with_what_is_expected(
 
 @pytest.mark.parametrize("given", [None, 3, [], "report", [{}]])
 def test_a_report_is_a_mapping(given: Any) -> None:
-    assert str(report.what_is_wrong(given)).startswith("expected a mapping, not ")
+    assert str(what_is_wrong(given)).startswith("expected a mapping, not ")
 
 
 def test_names_that_would_move_the_cursor_are_escaped(built: dict[str, Any]) -> None:

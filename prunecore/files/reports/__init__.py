@@ -1,0 +1,1 @@
+"""Reports of pruned and inspected networks, and what belongs into one."""
