@@ -24,6 +24,7 @@ from prunecore.tracing.conditions import TAKEN
 from prunecore.tracing.in_place import changes_tensors, without_augmented, without_shaping
 from prunecore.tracing.memories import Forgotten, SetAnewError, UsedError, remembered
 from prunecore.tracing.modules.attributes import TrainingFlag, held_numbers
+from prunecore.tracing.modules.forwards import forward_of
 from prunecore.tracing.modules.module_hooks import Hook, kept_hooks
 from prunecore.tracing.modules.scopes import leave_out
 from prunecore.tracing.moves import alike_but_for_moves
@@ -42,7 +43,6 @@ from prunecore.tracing.tracer import (
     NotHeldError,
     OneLevel,
     Within,
-    forward_of,
     state_refuted,
     without_views,
 )

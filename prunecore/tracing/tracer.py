@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import dis
 import functools
 import inspect
 import operator
 import re
 import sys
-import types
 from collections.abc import (
     Callable,
     Collection,
@@ -31,13 +29,13 @@ from prunecore.channels.signal import Signal
 from prunecore.errors import a_kind
 from prunecore.functions.table import SIGNS
 from prunecore.isolation.random_states import OwnDraws
-from prunecore.isolation.state import TORCH
 from prunecore.tracing.arguments import arguments, by_place
 from prunecore.tracing.checks import of_finite, way_past
 from prunecore.tracing.contexts import UNDER, Contexts
 from prunecore.tracing.guards import Decider, Undecided
 from prunecore.tracing.memories import Forgotten
 from prunecore.tracing.modules.attributes import TrainingFlag
+from prunecore.tracing.modules.forwards import forward_of, may_return_none
 from prunecore.tracing.modules.module_hooks import Hook, call_with, hooks_of
 from prunecore.tracing.source_lines import (
     LINE,
@@ -48,44 +46,6 @@ from prunecore.tracing.source_lines import (
 )
 from prunecore.tracing.stand_ins.factories import Made, MadeTensors
 from prunecore.tracing.stand_ins.proxies import Asked, Known, give, items_of
-
-
-def forward_of(module: nn.Module) -> Callable[..., Any]:
-    """The function that is a module's forward: its class's, one of its methods, or another."""
-    chosen = vars(module).get("forward", type(module).forward)
-    while isinstance(chosen, functools.partial):
-        chosen = chosen.func
-    function: Callable[..., Any] = getattr(chosen, "__func__", chosen)
-    return function
-
-
-def is_of_class(module: nn.Module) -> bool:
-    """True if a module's forward is a method of its class: some choose one of several."""
-    chosen = vars(module).get("forward")
-    return chosen is None or (
-        inspect.ismethod(chosen)
-        and chosen.__self__ is module
-        and getattr(type(module), chosen.__name__, None) is chosen.__func__
-    )
-
-
-def may_return_none(function: Callable[..., Any]) -> bool:
-    """True if a function of Python has a `return None`, or an end without any."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return code is not None and not code.co_filename.startswith(TORCH) and _has_none(code)
-
-
-@functools.lru_cache(256)
-def _has_none(code: types.CodeType) -> bool:
-    steps = [*dis.get_instructions(code)]
-    return any(
-        one.argval is None
-        and (one.opname == "RETURN_CONST" or (one.opname == "LOAD_CONST" and other.opname in _ENDS))
-        for one, other in zip(steps, [*steps[1:], *steps[-1:]], strict=True)
-    )
-
-
-_ENDS = ("RETURN_VALUE", "JUMP_FORWARD")
 
 
 @dataclasses.dataclass(frozen=True)

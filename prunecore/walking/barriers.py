@@ -22,9 +22,9 @@ from prunecore.escaping import shown
 from prunecore.functions.rule import Operation
 from prunecore.isolation.copies import Isolation
 from prunecore.tracing.modules.attributes import without_storage
+from prunecore.tracing.modules.forwards import forward_of
 from prunecore.tracing.modules.leaves import returned_by, run_with_numbers, with_numbers
 from prunecore.tracing.modules.module_hooks import hooks_of
-from prunecore.tracing.tracer import forward_of
 
 
 def past_function(channels: Channels, operation: Operation) -> Any:

@@ -17,8 +17,8 @@ from prunecore.channels.signal import Signal
 from prunecore.errors import InputShapeError, PluginError, PrunecoreError, UnsupportedError, told
 from prunecore.inputs import BATCH, Arguments, Inputs, drawn_like, tensors
 from prunecore.isolation.random_states import OwnDraws, kept_random_states
+from prunecore.tracing.modules.forwards import forward_of
 from prunecore.tracing.source_lines import file_of, raising_line
-from prunecore.tracing.tracer import forward_of
 
 _HOOK = "prunecore_calculate_dependencies"
 

@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor, nn
 
 from prunecore import UnsupportedError
-from prunecore.tracing.tracer import may_return_none
+from prunecore.tracing.modules.forwards import may_return_none
 
 
 class Pair(nn.Module):
