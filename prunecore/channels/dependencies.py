@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -195,10 +195,8 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
     """Merge coupled ids into channels and name what is bound to them."""
     channel_of, count = channels_of(records)
     axes = Axes(channel_of)
-    names, held = tensor_names(model), records.forwards.constants_held
-    may_hold = named_plain_tensors(model) if held else ()
-    plain = [(names[id(x)], x) for name, x in may_hold if name in held]
-    stored = dict([*named_tensors(model), *plain])
+    names = tensor_names(model)
+    stored = _stored(model, names, records.forwards.constants_held)
     holders = {names[key].rpartition(".")[0] for key, _ in records.bindings}
     left_out = _left_out(model, {*records.forwards.visits, *records.touched, *holders})
     tensors = {name: tensor for name, tensor in stored.items() if not is_within(name, left_out)}
@@ -253,6 +251,19 @@ def merge(model: nn.Module, records: Records) -> Dependencies:
         axes=tuple(axes.arrays),
         forwards=records.forwards,
     )
+
+
+def _stored(model: nn.Module, names: Mapping[int, str], held: Collection[str]) -> dict[str, Tensor]:
+    """The tensors of a network by name; of plain ones those that forwards read.
+
+    Args:
+        model: the network.
+        names: the first name of each tensor, by its id.
+        held: the names of plain tensors that forwards read.
+    """
+    plain = named_plain_tensors(model) if held else ()
+    read = [(names[id(tensor)], tensor) for name, tensor in plain if name in held]
+    return dict([*named_tensors(model), *read])
 
 
 def groups_of(dependencies: Dependencies) -> ChannelArray:

@@ -113,8 +113,6 @@ def build_report(
     Returns:
         Plain values, ready for JSON.
     """
-    stays = np.append(plan.kept, True)
-    groups = [(layers, *_places(dependencies, layers)) for layers in _coupled(dependencies)]
     return {
         "schema": SCHEMA,
         "model": name,
@@ -132,13 +130,7 @@ def build_report(
         "before": plan.before.as_dict(),
         "after": plan.after.as_dict(),
         "kept": _kept(keep, dependencies),
-        "groups": [
-            {
-                "layers": layers,
-                "channels": [int(places.sum()), int(places[stays[channels]].sum())],
-            }
-            for layers, channels, places in groups
-        ],
+        "groups": _groups(dependencies, plan.kept),
         "verified": None if verified is None else dict(verified),
         "recovered": [dict(step) for step in recovered],
         "steps": 1,
@@ -260,6 +252,16 @@ def _kept(keep: Keep, dependencies: Dependencies) -> dict[str, list[list[int] | 
                 axes[axis] = lists[id(places)].copy()
             kept[name] = axes
     return kept
+
+
+def _groups(dependencies: Dependencies, kept: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """The layers that share channels, with how many places these have before and after."""
+    stays = np.append(kept, True)
+    groups = [(layers, *_places(dependencies, layers)) for layers in _coupled(dependencies)]
+    return [
+        {"layers": layers, "channels": [int(places.sum()), int(places[stays[channels]].sum())]}
+        for layers, channels, places in groups
+    ]
 
 
 def _coupled(dependencies: Dependencies) -> list[list[str]]:
