@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import types
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Set
 from typing import Any
 
 import torch
@@ -91,13 +91,17 @@ def _of_meta(x: Tensor, by_sizes: bool) -> tuple[Hashable, ...]:
 
 def _asks_no_layer(cls: Any, kinds: Collection[Any]) -> bool:
     """True if a forward runs no code of the modules in its own but by calling them as they are."""
-    names = _names_in(cls) or ()
-    return all(
+    names = _names_in(cls) or frozenset()
+    return names.isdisjoint(_SPELLING) and all(
         name not in names and (name in _DESCRIBING or not name.startswith("__"))
         for kind in kinds
         if kind is not cls
         for name in _methods_in(kind)
     )
+
+
+# by which a forward would read what is named nowhere in its code
+_SPELLING = frozenset({"getattr", "attrgetter", "__getattribute__", "eval", "exec", "repr", "str"})
 
 
 # methods that no sign of Python's calls, as `len(layer)` or `layer[0]` would
@@ -178,7 +182,7 @@ def _told(value: Any, is_chance: bool = False) -> str | int | None:
 
 
 @functools.cache
-def _names_in(cls: Any) -> Collection[str] | None:
+def _names_in(cls: Any) -> Set[str] | None:
     """The names in a forward that goes by its module's options and shapes, and changes nothing.
 
     As far as the code of the class's methods tells, which may be kept for good: it is theirs.
