@@ -346,8 +346,10 @@ def _is_shared(part: Tensor, memory: Memory, after: int) -> bool:
 
 def _is_parted(part: Tensor, source: Tensor, memory: Memory, after: int) -> bool:
     """True if a copy or its original is changed, and the other read afterwards."""
-    of_copy = memory.accesses(part, after)
-    of_source = [one for one in memory.accesses(source, after) if overlap(one.tensor, source)]
+    of_copy, near = memory.accesses(part, after), memory.accesses(source, after)
+    if not any(one.is_write for one in (*of_copy, *near)):
+        return False
+    of_source = [one for one in near if overlap(one.tensor, source)]
     return any(
         write.is_write and not read.is_write and read.time > write.time
         for writes, reads in ((of_copy, of_source), (of_source, of_copy))

@@ -146,9 +146,36 @@ def place(tensor: Tensor) -> int:
 
 def overlap(first: Tensor, second: Tensor) -> bool:
     """True if two tensors that lie in one memory have elements in common."""
-    if first is second:
-        return first.numel() > 0
+    if first is second or not first.numel() or not second.numel():
+        return first.numel() > 0 and second.numel() > 0
+    ranges = _range(first), _range(second)
+    begins, ends = zip(*ranges, strict=True)
+    if max(begins) >= min(ends):
+        return False
+    for (begin, end), tensor, (other_begin, other_end) in zip(
+        ranges, (first, second), ranges[::-1], strict=True
+    ):
+        if _is_dense(tensor) and begin <= other_begin and other_end <= end:
+            return True
     return bool(np.intersect1d(_elements(first), _elements(second)).size)
+
+
+def _range(tensor: Tensor) -> tuple[int, int]:
+    """The number of a tensor's first element in its memory, and that behind its last."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    begin = int(tensor.storage_offset())
+    return begin, begin + 1 + sum(int(size - 1) * stride for size, stride in steps)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """True if a tensor has every element between its first and its last."""
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
 
 
 def _elements(tensor: Tensor) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prunecore.walking.memory import Memory, makes_new, place
+from prunecore.walking.memory import Memory, makes_new, overlap, place
 
 SHAPES: dict[type[nn.Module], tuple[int, ...]] = {
     **dict.fromkeys((nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d), (2, 4, 6)),
@@ -73,3 +73,34 @@ def test_what_changes_or_returns_its_input_makes_none(layers: list[nn.Module]) -
     row = nn.Sequential(*layers).to("meta").eval()
     assert not makes_new(row)
     assert not only_reads(row, X)
+
+
+VIEWS = [
+    X,
+    X[:1],
+    X[1:],
+    X[:, ::2],
+    X[:, 1::2],
+    X[:, :, 2:4],
+    X[..., 0],
+    X[..., 1:],
+    X.transpose(1, 2),
+    X.transpose(0, 3)[2:3],
+    X[:, :1].expand(2, 3, 6, 6),
+    X[0, 0, 0, :0],
+    X.flatten()[::7],
+    X.flatten()[3::7],
+]
+
+
+def elements(view: Tensor) -> set[int]:
+    """Which elements of `X` a view of it has."""
+    numbers = torch.arange(X.numel()).as_strided(view.shape, view.stride(), view.storage_offset())
+    return set(numbers.flatten().tolist())
+
+
+@pytest.mark.parametrize("first", range(len(VIEWS)))
+def test_tensors_overlap_that_have_elements_in_common(first: int) -> None:
+    one = VIEWS[first]
+    for other in VIEWS:
+        assert overlap(one, other) == bool(elements(one) & elements(other))
