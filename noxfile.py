@@ -146,8 +146,8 @@ def minimums(session: nox.Session) -> None:
         session.env["UV_RESOLUTION"] = "lowest-direct"
     install(session, list(FAMILIES))
     session.env["UV_RESOLUTION"] = "highest"  # of what only the tests need, old ones do not count
-    session.install("--group", "test", "--group", "demo")
-    run_tests(session)
+    session.install("--group", "test", "--group", "demo", "--group", "bench")
+    run_tests(session, "-W=default::DeprecationWarning")  # old libraries give such of others
 
 
 @nox.session
