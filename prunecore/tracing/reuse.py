@@ -15,13 +15,10 @@ from torch.utils import _pytree as pytree
 from prunecore.channels.names import named_modules
 from prunecore.channels.signal import Signal
 from prunecore.escaping import plain_text
-from prunecore.tracing.modules.attributes import TrainingFlag
+from prunecore.tracing.modules.attributes import TrainingFlag, options_of
 from prunecore.tracing.modules.code import code_of, methods_of, names_in
 from prunecore.tracing.modules.scopes import mentioned
 from prunecore.tracing.ways.train_eval import TrainEval
-
-_OF_EACH = frozenset(vars(nn.Module()))  # what every module holds, that none of its options is
-
 
 # what tells by its text all that a forward can ask of it
 _PLAIN = frozenset(
@@ -72,7 +69,7 @@ def likeness(
         else _told(leaf)
         for leaf in leaves
     )
-    if None in given or not (by_sizes or _asks_no_layer(cls, set(map(type, module.modules())))):
+    if None in given or not (by_sizes or _asks_no_layer(module, names)):
         return None
     inside = _inside(module, names, by_sizes)
     return None if inside is None else (str(structure), given, inside)
@@ -89,13 +86,16 @@ def _of_meta(x: Tensor, by_sizes: bool) -> tuple[Hashable, ...]:
     return (x.shape, x.stride(), x.dtype) if by_sizes else (x.ndim, x.dtype)
 
 
-def _asks_no_layer(cls: Any, kinds: Collection[Any]) -> bool:
-    """True if a forward runs no code of the modules in its own but by calling them as they are."""
-    names = _names_in(cls) or frozenset()
+def _asks_no_layer(module: nn.Module, names: Set[str]) -> bool:
+    """True if a forward runs no code of the modules in its own but by calling them as they are.
+
+    Args:
+        module: whose forward it is.
+        names: those in its code.
+    """
     return names.isdisjoint(_SPELLING) and all(
         name not in names and (name in _DESCRIBING or not name.startswith("__"))
-        for kind in kinds
-        if kind is not cls
+        for kind in set(map(type, module.modules())) - {type(module)}
         for name in _methods_in(kind)
     )
 
@@ -128,15 +128,14 @@ def _inside(module: nn.Module, names: Collection[str], by_sizes: bool = True) ->
     parts = []
     for path, part in named_modules(module, remove_duplicate=False):
         options = []
-        for name, value in vars(part).items():
-            if name not in _OF_EACH:
-                is_unread = path != "" and name not in names
-                if is_unread and not by_sizes and _is_size(value):
-                    continue
-                told = _told(value, is_chance=is_unread and _draws(name))
-                if told is None:
-                    return None
-                options.append((name, told))
+        for name, value in options_of(part):
+            is_unread = path != "" and name not in names
+            if is_unread and not by_sizes and _is_size(value):
+                continue
+            told = _told(value, is_chance=is_unread and _draws(name))
+            if told is None:
+                return None
+            options.append((name, told))
         stored = [
             (name, places[x], None if x is None else _of_tensor(x, by_sizes))
             for registry in (part._parameters, part._buffers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import MethodType
 from typing import Any
 
@@ -56,6 +56,14 @@ def without_storage(module: nn.Module, in_training: bool) -> nn.Module:
 def meta(tensor: Tensor) -> Tensor:
     """A stored tensor's shape, in the type that the walk's tensors have."""
     return tensor.to("meta", torch.float32 if tensor.is_floating_point() else tensor.dtype)
+
+
+def options_of(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """What a module holds as attributes beside what every module does."""
+    return ((name, value) for name, value in vars(module).items() if name not in _OF_EACH)
+
+
+_OF_EACH = frozenset(vars(nn.Module()))
 
 
 class HeldInt(int):

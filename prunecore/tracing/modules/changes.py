@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prunecore.isolation.state import TORCH
+from prunecore.tracing.modules.attributes import options_of
 from prunecore.tracing.modules.code import code_of, methods_of, names_in
 from prunecore.tracing.modules.scopes import mentioned
 
@@ -29,12 +30,8 @@ def may_change_tensors(module: nn.Module, in_training: bool) -> bool:
         return True
     if in_training and [*module.buffers(recurse=False)]:  # statistics, say
         return True
-    own = [value for name, value in vars(module).items() if name not in _OF_EACH]
     cls: Any = type(module)
-    return any(map(callable, own)) or _writes(cls)
-
-
-_OF_EACH = frozenset(vars(nn.Module()))
+    return any(callable(value) for _, value in options_of(module)) or _writes(cls)
 
 
 def function_may_change_tensors(function: Any) -> bool:

@@ -39,7 +39,7 @@ def code_of(functions: Iterable[types.FunctionType]) -> list[types.CodeType]:
     seen: set[int] = set()
     while waiting:
         one = waiting.pop()
-        if id(one) in seen:
+        if id(one) in seen or _is_of_torch(one):
             continue
         seen.add(id(one))
         if isinstance(one, types.FunctionType):
@@ -50,7 +50,6 @@ def code_of(functions: Iterable[types.FunctionType]) -> list[types.CodeType]:
             waiting.append(one.func)
         elif isinstance(one, type) and not issubclass(one, nn.Module):
             waiting += [function for _, function in _functions_of(one.__mro__)]
-        waiting = [value for value in waiting if not _is_of_torch(value)]
     return [*found]
 
 
