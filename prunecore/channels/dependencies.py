@@ -390,7 +390,7 @@ def _makes_none(
 def _left_out(model: nn.Module, reached: set[str]) -> tuple[str, ...]:
     """The outermost modules that hold nothing that was reached, by all of their paths."""
     holding = {""}
-    paths = [*named_modules(model, remove_duplicate=False)]
+    paths = named_modules(model, remove_duplicate=False)
     modules = {id(module) for path, module in paths if path in reached}
     for path, module in paths:
         inner = path if id(module) in modules else ""

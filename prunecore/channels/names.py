@@ -2,62 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
+from typing import TypeAlias
 
 from torch import Tensor, nn
 
+Named: TypeAlias = list[tuple[str, Tensor]]
 
-def named_modules(
-    model: nn.Module, remove_duplicate: bool = True
-) -> Iterator[tuple[str, nn.Module]]:
+
+def named_modules(model: nn.Module, remove_duplicate: bool = True) -> list[tuple[str, nn.Module]]:
     """What torch's method of that name yields, without a generator for each level of the tree."""
+    found: list[tuple[str, nn.Module]] = []
     seen, pending = set(), [("", model)]
     while pending:
-        path, module = pending.pop()
-        if not remove_duplicate or id(module) not in seen:
+        path, module = one = pending.pop()
+        if remove_duplicate:
+            if id(module) in seen:
+                continue
             seen.add(id(module))
-            yield path, module
-            if module._modules:
-                below = f"{path}." if path else ""
-                children = reversed(module._modules.items())
-                pending += [(below + key, child) for key, child in children if child is not None]
+        found.append(one)
+        if module._modules:
+            below = f"{path}." if path else ""
+            children = reversed(module._modules.items())
+            pending += [(below + key, child) for key, child in children if child is not None]
+    return found
 
 
-def named_tensors(model: nn.Module, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+def named_tensors(model: nn.Module, remove_duplicate: bool = True) -> Named:
     """The parameters of a network, then its buffers, as torch's methods yield them."""
-    modules = [*named_modules(model, remove_duplicate)]
-    yield from _held(modules, "_parameters", remove_duplicate)
-    yield from _held(modules, "_buffers", remove_duplicate)
+    modules = named_modules(model, remove_duplicate)
+    return [
+        *_held(modules, "_parameters", remove_duplicate),
+        *_held(modules, "_buffers", remove_duplicate),
+    ]
 
 
-def named_parameters(
-    model: nn.Module, remove_duplicate: bool = True
-) -> Iterator[tuple[str, Tensor]]:
+def named_parameters(model: nn.Module, remove_duplicate: bool = True) -> Named:
     """What torch's method of that name yields."""
     return _held(named_modules(model, remove_duplicate), "_parameters", remove_duplicate)
 
 
-def named_buffers(model: nn.Module, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+def named_buffers(model: nn.Module, remove_duplicate: bool = True) -> Named:
     """What torch's method of that name yields."""
     return _held(named_modules(model, remove_duplicate), "_buffers", remove_duplicate)
 
 
 def _held(
     modules: Iterable[tuple[str, nn.Module]], registry: str, remove_duplicate: bool = True
-) -> Iterator[tuple[str, Tensor]]:
+) -> Named:
     """What modules have in one of their registries, by paths."""
-    seen = set()
-    for path, module in modules:
-        if held := vars(module)[registry]:
-            below = f"{path}." if path else ""
-            for key, tensor in held.items():
-                if tensor is None:
-                    continue
-                if remove_duplicate:
-                    if id(tensor) in seen:
-                        continue
-                    seen.add(id(tensor))
-                yield below + key, tensor
+    held = [
+        (f"{path}.{key}" if path else key, tensor)
+        for path, module in modules
+        for key, tensor in module.__dict__[registry].items()
+        if tensor is not None
+    ]
+    if not remove_duplicate:
+        return held
+    first: dict[int, tuple[str, Tensor]] = {}
+    for one in held:
+        first.setdefault(id(one[1]), one)
+    return [*first.values()]
 
 
 def module_paths(model: nn.Module) -> dict[int, str]:
@@ -67,25 +72,29 @@ def module_paths(model: nn.Module) -> dict[int, str]:
 
 def tensor_names(model: nn.Module) -> dict[int, str]:
     """The name of each parameter, buffer and plain tensor of a network, by the tensor's id."""
-    modules = [*named_modules(model)]
-    names = {id(tensor): name for name, tensor in reversed([*_plain(modules)])}
-    for registry in ("_parameters", "_buffers"):
-        names |= {id(tensor): name for name, tensor in _held(modules, registry)}
-    return names
+    modules = named_modules(model)
+    names = [
+        *_held(modules, "_parameters", remove_duplicate=False),
+        *_held(modules, "_buffers", remove_duplicate=False),
+        *_plain(modules),
+    ]
+    return {id(tensor): name for name, tensor in reversed(names)}
 
 
-def named_plain_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def named_plain_tensors(model: nn.Module) -> Named:
     """The tensors that modules hold as attributes which are neither parameters nor buffers."""
     return _plain(named_modules(model))
 
 
-def _plain(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, Tensor]]:
+def _plain(modules: Iterable[tuple[str, nn.Module]]) -> Named:
     """What modules hold as plain attributes, by paths."""
-    for path, module in modules:
-        if Tensor in map(type, vars(module).values()):  # few modules hold any
-            for key, value in vars(module).items():
-                if type(value) is Tensor:
-                    yield join(path, key), value
+    return [
+        (join(path, key), value)
+        for path, module in modules
+        if Tensor in map(type, vars(module).values())  # few modules hold any
+        for key, value in vars(module).items()
+        if type(value) is Tensor
+    ]
 
 
 def is_of_torch(cls: type) -> bool:

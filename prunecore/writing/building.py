@@ -117,7 +117,7 @@ def transfer_weights(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str
 def _from_owners(model: nn.Module, keep: Keep, plugins: Plugins) -> dict[str, Tensor]:
     """The weights that the owners of modules give."""
     hook = "prunecore_transfer_weights"
-    modules = [*named_modules(model, remove_duplicate=False)]
+    modules = named_modules(model, remove_duplicate=False)
     owners = {kind: plugins.owner(kind) for kind in {type(module) for _, module in modules}}
     given: dict[str, Tensor] = {}
     answers: dict[int, Mapping[str, Tensor]] = {}  # by id of module: some have several paths
