@@ -13,7 +13,7 @@ import math
 import operator
 from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from torch import fx
 from torch.utils import _pytree as pytree
@@ -23,6 +23,7 @@ from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal
 from prunecore.channels.sizes import Count, Ratio, counted
 from prunecore.functions.rule import Arguments
+from prunecore.functions.table import SIGNS
 from prunecore.tracing.contexts import UNDER, under
 from prunecore.tracing.nodes import function_of, name_of
 from prunecore.walking.calls import Functions, counting, picking
@@ -43,7 +44,7 @@ def with_kept_sizes(
     alike: dict[Hashable, list[str]] = {}
     wrong: dict[str, dict[tuple[int, int], set[int]]] = {}
     for path, trace in traces.items():
-        calls = tuple((node.op, node.target) for node in trace.graph.nodes)
+        calls = tuple((node.op, node.target, *_kinds(trace, node)) for node in trace.graph.nodes)
         alike.setdefault((type(trace.module), calls), []).append(path)
         tried = rehearsals(trace, keep, functions)
         wrong[path] = {
@@ -77,6 +78,11 @@ def _computed(trace: Trace, node: fx.Node) -> list[fx.Node]:
         for source in node.all_input_nodes
         if source in counts or isinstance(trace.values[source], int) or _is_shape(trace, source)
     ]
+
+
+def _kinds(trace: Trace, node: fx.Node) -> list[bool]:
+    """Whether each number that a call is given counts channels: none else is to be stated."""
+    return [bool(counted([trace.values[source]])) for source in _computed(trace, node)]
 
 
 def _is_shape(trace: Trace, node: fx.Node) -> bool:
@@ -338,14 +344,25 @@ def _is_computed(number: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
     return bool(sources) and all(isinstance(values[one], int | float) for one in sources)
 
 
+def _compares_shapes(number: fx.Node, values: Mapping[fx.Node, Any]) -> bool:
+    """True if a number is whether several sizes are others."""
+    sign = SIGNS.get(cast(Any, number.target))
+    compares = sign is not None and bool(sign.opposite)
+    return compares and any(isinstance(values[one], tuple) for one in number.all_input_nodes)
+
+
 def _of_numbers(node: fx.Node, values: dict[fx.Node, Any], before: fx.Node) -> Any:
     """What computes a number of sizes, given these as numbers: `32 ** -0.5`."""
     value = values[node]
-    if not isinstance(value, Ratio) and not (value.follows_input and _is_computed(node, values)):
+    is_number = not isinstance(value, Ratio) and not _compares_shapes(node, values)
+    if is_number and not (value.follows_input and _is_computed(node, values)):
         return int(value)
 
     def number(source: fx.Node) -> Any:
-        return _of_numbers(source, values, before) if counted([values[source]]) else source
+        if isinstance(sizes := values[source], tuple):
+            places = {place for place, size in enumerate(sizes) if counted([size])}
+            return _numbers(source, places, values, before, keeps=True) if places else source
+        return _of_numbers(source, values, before) if counted([sizes]) else source
 
     args, kwargs = fx.node.map_arg((node.args, dict(node.kwargs)), number)
     with node.graph.inserting_before(before):

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...conftest import check_outputs, masked
+
 WIDTH = 6
 
 
@@ -176,3 +178,37 @@ class Wide(nn.Module):
 def test_two_sizes_for_other_channels_are_written_as_numbers(cut_to: Callable[..., Any]) -> None:
     result = cut_to(Wide(), {"embed": [0, 3, 2]}, 3)
     assert "view(-1, 4, 4)" in result.text
+
+
+@pytest.mark.parametrize(
+    ("between", "text"),
+    [
+        (lambda x: x * (1.0 + (x.shape == (2, 6, 4, 4))), "((b, 6, h, w) == (2, 6, 4, 4))"),
+        (lambda x: x * (1.0 + (x.shape[1:] == (6, 4, 4))), "((6, h, w) == (6, 4, 4))"),
+    ],
+)
+def test_a_shape_is_compared_as_it_was(
+    cut: Callable[..., Any], between: Callable[[Tensor], Tensor], text: str
+) -> None:
+    assert text in cut(Between(between), 3, 4, 4).forward
+
+
+class Divided(nn.Module):
+    """Divides by the number of channels, or of rows."""
+
+    def __init__(self, by_rows: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(WIDTH, WIDTH, 1)
+        self.by_rows = by_rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        number = x.size(2) if self.by_rows else x.size(1)
+        return self.conv(x) / number
+
+
+def test_what_counts_channels_in_one_block_may_count_rows_in_another(
+    cut: Callable[..., Any],
+) -> None:
+    net = nn.Sequential(nn.Conv2d(3, WIDTH, 1), Divided(False), Divided(True), nn.Conv2d(6, 4, 1))
+    found = cut(net, 3, 4, 4)
+    check_outputs(masked(found.model, found.keep), found.small, (2, 3, 7, 7))
