@@ -157,7 +157,7 @@ class ClassWriter:
         if isinstance(first, Call) and alike(values):
             return self._call(values, role, stored)
         if any(map(_counts, values)) and all(
-            isinstance(v, type(first)) and _places(v) == _places(first) for v in values
+            type(v) is type(first) and _places(v) == _places(first) for v in values
         ):
             if isinstance(first, dict):
                 return {key: self._value([v[key] for v in values], role, stored) for key in first}
@@ -225,9 +225,11 @@ def _counts(value: Value) -> bool:
     )
 
 
-def _places(value: Value) -> list[Any]:
-    """The keys of a dictionary, the places of a list or tuple."""
-    return list(value) if isinstance(value, dict) else list(range(len(value)))
+def _places(value: Value) -> list[Any] | None:
+    """The keys of a dictionary, the places of a list or tuple; `None` of what is neither."""
+    if isinstance(value, dict):
+        return list(value)
+    return list(range(len(value))) if isinstance(value, list | tuple) else None
 
 
 def _attribute(statement: AnyStatement) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -641,3 +642,25 @@ def test_numbers_that_functions_are_given_are_arguments(cut: Callable[..., Any])
     text = class_text(text, "Numbered")
     assert "negative_slope=self.negative_slope, inplace=self.inplace" in text
     assert "self.shifts" in text
+
+
+class ByTensor(nn.Module):
+    """A scale that is no parameter."""
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(6, 6, 1)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) * self.scale
+
+
+@pytest.mark.parametrize(
+    "shapes", [*itertools.permutations([(), (1,), (6, 1, 1), (1, 6, 1, 1)], 2)]
+)
+def test_instances_may_hold_tensors_of_other_ranks(
+    cut: Callable[..., Any], shapes: tuple[tuple[int, ...], ...]
+) -> None:
+    blocks = [ByTensor(torch.rand(shape)) for shape in shapes]
+    cut(nn.Sequential(nn.Conv2d(3, 6, 1), *blocks, nn.Conv2d(6, 2, 1)), 3, 4, 4)
