@@ -86,6 +86,11 @@ def _size(channels: Channels, operation: Operation) -> Any:
     return sizes(operation.tensor) if dim is None else sizes(operation.tensor)[dim]
 
 
+def _length(channels: Channels, operation: Operation) -> Any:
+    operation.run(channels)  # complains about a tensor without axes
+    return sizes(operation.tensor)[0]
+
+
 def _count(channels: Channels, operation: Operation) -> Any:
     """How many axes, or places, a tensor has; whether its numbers have a fraction."""
     return places(operation.tensor) if operation.name == "numel" else operation.run(channels)
@@ -153,5 +158,5 @@ RULES: Mapping[Callable[..., Any], FunctionRule] = {
         FunctionRule(_count, understands=_ASKED),
     ),
     getattr: FunctionRule(_attribute, understands=_ASKED, sign=Sign(".", 9, "access")),
-    len: FunctionRule(_count, understands=_ASKED),
+    len: FunctionRule(_length, understands=_ASKED),
 }

@@ -69,6 +69,10 @@ def at_most(net: Any, x: Tensor) -> Tensor:
     return x / min(net.relative.size(0), x.size(2))
 
 
+def by_lengths(net: Any, x: Tensor) -> Tensor:
+    return x * len(net.places[0]) / len(net.first.bias) * len(x[0])
+
+
 def at_most_channels(net: Any, x: Tensor) -> Tensor:
     return x * min(x.shape[1], x.shape[2])
 
@@ -147,6 +151,7 @@ def check(model: nn.Module, sizes: Any = SIZES, level: int = 40) -> Any:
         is_another,
         is_no_multiple,
         at_most,
+        by_lengths,
         at_most_channels,
         at_least,
         cuts,
