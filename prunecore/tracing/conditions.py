@@ -103,15 +103,10 @@ def only_in(node: fx.Node) -> tuple[Side, ...]:
     return sides
 
 
-def conditions_of(graph: fx.Graph) -> list[Condition]:
-    """The conditions of a merged graph, each once."""
-    return list(dict.fromkeys(one for node in graph.nodes for one in deciding_on(node)))
-
-
 def deciding_on(node: fx.Node) -> list[Condition]:
-    """The conditions that a node of a merged graph depends on."""
+    """The conditions that a node of a merged graph depends on, the outermost first."""
     own = [chosen_by(node)] if node.target is choose else []
-    return own + [condition for condition, _ in only_in(node)]
+    return [*(condition for condition, _ in only_in(node)), *own]
 
 
 def chosen_by(choice: fx.Node) -> Condition:

@@ -205,3 +205,17 @@ def test_a_product_of_sizes_may_begin_with_one(cut: Callable[..., Any]) -> None:
     result = cut(Net(flattened), 3, 4, 4)
     assert "h * w" in result.forward
     assert "1 *" not in result.forward
+
+
+def halved(x: Tensor, _inner: nn.Module) -> Tensor:
+    size = x.size(2)
+    while size > 2:
+        size = size // 2
+        x = x * 2
+    return x
+
+
+def test_a_loop_that_sizes_end_goes_round_a_few_times_more(cut: Callable[..., Any]) -> None:
+    forward = cut(Net(halved), 3, 4, 4).forward
+    assert 2 <= forward.count("// 2") < 8
+    assert GUARD in forward

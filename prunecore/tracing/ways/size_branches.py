@@ -13,9 +13,12 @@ from prunecore.channels.signal import Signal
 from prunecore.errors import UnsupportedError
 from prunecore.tracing.conditions import TAKEN, Taken, guards_of
 from prunecore.tracing.guards import Decider
+from prunecore.tracing.source_lines import LINE
 from prunecore.tracing.ways.pairing import in_prefix
 
 _MOST = 64  # ways through one forward
+
+_AT_A_LINE = 4  # branches of a way that the given sizes do not come to; a loop would go on for ever
 
 
 def taken_in(graph: fx.Graph) -> tuple[Taken, ...]:
@@ -48,13 +51,16 @@ def other_ways(
     found = {taken_in(natural): natural}
     tried: set[tuple[bool, ...]] = set()
     waiting = [(natural, supplied)]
+    most = len(taken_in(natural))
     while waiting:
         graph, given = waiting.pop()
         ways = [one.holds for one in taken_in(graph)]
+        lines = [guard.meta.get(LINE) for guard in guards_of(graph)]
         for place, holds in enumerate(ways):
             forced = (*ways[:place], not holds)
             known = {tuple(one.holds for one in taken[: place + 1]) for taken in found}
-            if forced in known | tried or len(found) == _MOST:
+            goes_round = place >= most and lines[:place].count(lines[place]) >= _AT_A_LINE
+            if goes_round or forced in known | tried or len(found) == _MOST:
                 continue
             tried.add(forced)
             other, here = _traced(trace, forced, given), given

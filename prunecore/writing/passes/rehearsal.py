@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ from prunecore.channels.records import Trace
 from prunecore.channels.signal import Signal, map_signals, shaped
 from prunecore.functions.rule import Arguments, FunctionRule
 from prunecore.isolation.random_states import OwnDraws
-from prunecore.tracing.conditions import Condition, choose, chosen, conditions_of, is_run
+from prunecore.tracing.conditions import Condition, choose, chosen, deciding_on, is_run, only_in
 from prunecore.tracing.nodes import function_of
 from prunecore.walking.calls import way
 
@@ -33,11 +32,28 @@ def rehearsals(trace: Trace, keep: Keep, functions: Functions) -> list[Rehearsal
         keep: what stays.
         functions: the rules.
     """
-    conditions = conditions_of(trace.graph)
-    return [
-        Rehearsal(trace, keep, functions, dict(zip(conditions, holding, strict=True)))
-        for holding in itertools.product((True, False), repeat=len(conditions))
-    ]
+    return [Rehearsal(trace, keep, functions, holding) for holding in _ways(trace.graph)]
+
+
+def _ways(graph: fx.Graph) -> list[dict[Condition, bool]]:
+    """The ways through a merged graph: which of the conditions that each comes to hold."""
+    asked = dict.fromkeys(
+        (condition, only_in(node)[:depth])
+        for node in graph.nodes
+        for depth, condition in enumerate(deciding_on(node))
+    )
+    ways: list[dict[Condition, bool]] = [{}]
+    for condition, outer in asked:
+        ways = [
+            {**way, **side}
+            for way in ways
+            for side in (
+                ({condition: True}, {condition: False})
+                if condition not in way and all(way.get(one) == holds for one, holds in outer)
+                else ({},)
+            )
+        ]
+    return ways
 
 
 class Rehearsal:
