@@ -141,12 +141,13 @@ class Decider:
         Raises:
             Undecided: that depends on the values of tensors.
         """
-        self.is_computing, has_drawn = True, self._draws.has_drawn
+        before = self.is_computing, self._draws.has_drawn
+        self.is_computing = True
         try:
             with torch.no_grad():  # under which a part of a tensor may be changed in place
                 return self._value(node)
         finally:
-            self.is_computing, self._draws.has_drawn = False, has_drawn
+            self.is_computing, self._draws.has_drawn = before
 
     def is_stored(self, node: fx.Node) -> bool:
         """True if a node computes something of parameters and buffers alone."""

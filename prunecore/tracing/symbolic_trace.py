@@ -35,7 +35,12 @@ from prunecore.tracing.source_lines import (
 )
 from prunecore.tracing.stand_ins.autograd_functions import Applied, applying
 from prunecore.tracing.stand_ins.patches import trace_alone
-from prunecore.tracing.stand_ins.proxies import Asked, ChangedListError, SetPlacesError
+from prunecore.tracing.stand_ins.proxies import (
+    Asked,
+    ChangedListError,
+    SetDataError,
+    SetPlacesError,
+)
 from prunecore.tracing.tracer import (
     FollowedHookError,
     HandedModuleError,
@@ -162,6 +167,7 @@ _REMEDIES: Mapping[type[Exception], str] = {
     "it list(...) of yours.",
     SetAnewError: "Return what the next call needs and let the caller give it, or change the "
     "buffer in place, as self.steps += 1 does.",
+    SetDataError: "Change it in place, as x.data.copy_(y) does, or go on with the other tensor.",
     SetPlacesError: "Make a new one of what it holds, or set the places by a mask.",
 }
 

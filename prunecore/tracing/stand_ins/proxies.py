@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dataclasses
 import dis
 import functools
@@ -41,6 +42,10 @@ class ChangedListError(Exception):
 
 class SetPlacesError(TypeError):
     """A forward sets places of a tensor."""
+
+
+class SetDataError(TypeError):
+    """A forward gives a tensor other data than it had."""
 
 
 class Asked(BaseException):
@@ -124,10 +129,18 @@ class Known(fx.Proxy):
     def requires_grad(self, value: Any) -> None:
         self.tracer.create_proxy("call_method", "requires_grad_", (self, value), {})
 
+    @property
+    def data(self) -> Any:
+        """The tensor without a gradient."""
+        return KnownAttribute(self, "data")
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        raise SetDataError("it sets the .data of a tensor to that of another")
+
     def is_any(self, kinds: Any) -> bool:
-        """True if it stands for a tensor or a collection of these kinds."""
-        value = self.tracer.known(self)
-        return isinstance(value, Tensor | list | tuple | dict) and isinstance(value, kinds)
+        """True if it stands for a tensor, a number or a collection of these kinds."""
+        return isinstance(self.tracer.known(self), kinds)
 
     def __len__(self) -> int:
         """How many items a tuple, list or dictionary has.
@@ -151,7 +164,15 @@ class Known(fx.Proxy):
     def __ne__(self, other: object) -> Any:
         return True if other is None else fx.Proxy.__ne__(self, other)
 
-    __hash__ = fx.Proxy.__hash__
+    def __hash__(self) -> int:
+        """That of the number that it stands for, by which a forward looks something up.
+
+        What depends on the batch is found nowhere, as in a cache for each size.
+        """
+        if isinstance(self.tracer.known(self), int | float):
+            with contextlib.suppress(TypeError):
+                return hash(self.as_number())
+        return fx.Proxy.__hash__(self)
 
     def __rmul__(self, other: Any) -> Any:
         """A size once is that size, as products of sizes begin."""

@@ -47,6 +47,11 @@ BETWEEN = [
     (lambda _, x: x.flatten(1).view(len(x), -1, 4, 4), ".view(len(x), -1, 4, 4)"),
     (lambda _, x: x / len(x), "/ len(x)"),
     (lambda _, x: x * len([x]) / len(x.shape), "* 1 / 4"),
+    (lambda _, x: x * len(x[0]), "x = self.first(x) * 6"),
+    (lambda _, x: x * {4: 2.0}.get(x.size(2), 3.0), "x * 2.0 if h == 4 else x * 3.0"),
+    (lambda _, x: x * {5: 2.0}.get(x.size(2), 3.0), "torch._assert(x.size(2) == 4, "),
+    (lambda _, x: x * len({x.size(2), 4}), "x * 1 if h == 4 else x * 2"),
+    (lambda _, x: x * (2.0 if isinstance(x.size(2), int) else 3.0), "x = self.first(x) * 2.0"),
     (rows, "x[:, :, 3:4] * 4"),
     (lambda _, x: F.adaptive_avg_pool2d(x, range(1, x.size(2))[-1]), ".adaptive_avg_pool2d(x, 3)"),
     (lambda _, x: F.interpolate(x, size=int(np.ceil(x.size(2) / 3))), "size=2)"),
@@ -87,11 +92,18 @@ def test_numbers_are_those_of_the_size_that_is_given(cut: Callable[..., Any]) ->
         small(torch.rand(1, 3, 5, 5, dtype=torch.float64))
 
 
+def with_data(x: Tensor, data: Tensor) -> Tensor:
+    x.data = data
+    return x
+
+
 REFUSED = [
     (lambda _, x: torch.stack([x[i] for i in range(len(x))]), "a number of the batch"),
     (lambda _, x: torch.stack(list(x)), "goes through the first axis of a tensor"),
     (lambda _, x: x * np.array(x).mean(), "an array of NumPy's of what is no sizes"),
     (lambda _, x: x * np.ones(4, dtype=np.float32), "cannot be traced"),
+    (lambda _, x: with_data(x, x * 2), "sets the .data of a tensor"),
+    (lambda inner, x: with_data(inner[0].weight, inner[0].weight * 2) * x, "sets the .data of a"),
 ]
 
 
