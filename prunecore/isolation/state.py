@@ -52,6 +52,8 @@ _DEEPEST = 2  # objects of the user's own classes, one in the other, that are lo
 _HOLDING = (nn.Module, *CONTAINERS, types.CellType, types.FunctionType)
 _OTHERS = (type, types.ModuleType, types.MethodType, functools.partial, Tensor)
 _CACHE = type(functools.lru_cache(len))
+_OF_NUMBERS = (Tensor, _CACHE, *GENERATORS)  # what holds numbers that nobody holds one by one
+_PLAIN = (int, float, complex, str, bytes, type(None))
 
 
 _LONGEST = 10_000  # items of a container that are looked into
@@ -64,8 +66,8 @@ def kept_state(*roots: Any) -> Iterator[None]:
     Args:
         roots: as of `kept_contents`.
     """
-    with kept_contents(*roots) as parameters:
-        written = _Written(parameters)
+    with kept_contents(*roots) as contents:
+        written = _Written(contents.parameters)
         try:
             with written:
                 yield
@@ -74,7 +76,7 @@ def kept_state(*roots: Any) -> Iterator[None]:
 
 
 @contextmanager
-def kept_contents(*roots: Any) -> Iterator[list[Tensor]]:
+def kept_contents(*roots: Any) -> Iterator[Contents]:
     """Put back what modules, functions and their owners hold; of parameters, not the numbers.
 
     What the hooks of a module hold is left as it is, unless they are given.
@@ -87,11 +89,11 @@ def kept_contents(*roots: Any) -> Iterator[list[Tensor]]:
         roots: modules, and functions that are called.
 
     Yields:
-        The parameters among all that can be reached of them.
+        All that can be reached of them.
     """
-    contents = _Contents(roots)
+    contents = Contents(roots)
     try:
-        yield contents.parameters
+        yield contents
     finally:
         contents.put_back()
 
@@ -111,10 +113,17 @@ def functions_of(modules: Sequence[nn.Module]) -> set[Any]:
     }
 
 
-class _Contents:
-    """What things hold, each thing once, and all that can be reached of them."""
+class Contents:
+    """What things hold, each thing once, and all that can be reached of them.
 
-    def __init__(self, roots: Iterable[Any]) -> None:
+    Args:
+        roots: the things.
+
+    Attributes:
+        parameters: those among them.
+    """
+
+    def __init__(self, roots: Iterable[Any] = ()) -> None:
         self.parameters: list[Tensor] = []
         self._saved: list[tuple[Any, Any]] = []  # a thing, and what it held
         seen: dict[int, Any] = {}
@@ -149,6 +158,18 @@ class _Contents:
         elif isinstance(thing, _HOLDING) or _is_users(thing, depth):
             self._saved.append((thing, _held(thing)))
         return parts_of(thing, depth)
+
+    def add(self, thing: Any) -> None:
+        """Note what a thing holds, if it is a container or an object of a class of the user's."""
+        if isinstance(thing, CONTAINERS) or _is_users(thing, 1):
+            self._saved.append((thing, _held(thing)))
+
+    def leaves_numbers(self) -> bool:
+        """True if things hold other numbers or words now; all else that is new is put back."""
+        things = [pair for pair in self._saved if not isinstance(pair[0], _OF_NUMBERS)]
+        changed = [(thing, held) for thing, held in things if not _are(_held(thing), held)]
+        leave = [_leaves_numbers(thing, held) for thing, held in changed]  # each is put back
+        return any(leave)
 
     def put_back(self) -> None:
         """Let each thing hold again what it did."""
@@ -287,6 +308,37 @@ def _are(items: Sequence[tuple[Any, ...]], others: Sequence[tuple[Any, ...]]) ->
         for item, its_other in zip(items, others, strict=True)
         for part, other in zip(item, its_other, strict=True)
     )
+
+
+def _leaves_numbers(thing: Any, held: list[Any]) -> bool:
+    """True if a thing holds other numbers or words than before; all else that is new is put back.
+
+    Of a dictionary or an object, item by item.
+    """
+    if not isinstance(thing, dict) and not hasattr(thing, "__dict__"):
+        if not all(is_plain(part) for item in _held(thing) for part in item):
+            _put_back(thing, held)
+        now, before = list(enumerate(_held(thing))), dict(enumerate(held))
+    else:
+        items, before = thing if isinstance(thing, dict) else vars(thing), dict(held)
+        others = {key for key, x in items.items() if x is not before.get(key) and not is_plain(x)}
+        kept = [(key, x) for key, x in items.items() if key not in others]
+        _put_back_items(items, [*kept, *((key, before[key]) for key in others & before.keys())])
+        now = list(items.items())
+    return len(now) != len(before) or not all(
+        key in before and is_same(value, before[key]) for key, value in now
+    )
+
+
+def is_same(value: Any, other: Any) -> bool:
+    """True if two values are one thing, or equal numbers or words."""
+    return value is other or (is_plain(value) and is_plain(other) and value == other)
+
+
+def is_plain(value: Any) -> bool:
+    """True of a number or word, and of a tuple of such: no stand-in is asked what it is."""
+    kind = type(value)
+    return issubclass(kind, _PLAIN) or (kind is tuple and all(map(is_plain, value)))
 
 
 def _put_back(thing: Any, held: list[Any]) -> None:

@@ -17,7 +17,7 @@ from prunecore.channels.records import TRAINING
 from prunecore.errors import UnsupportedError, told
 from prunecore.isolation.copies import Isolation
 from prunecore.isolation.random_states import PythonsDraws, kept_random_states
-from prunecore.isolation.state import functions_of, kept_contents
+from prunecore.isolation.state import Contents, functions_of, kept_contents
 from prunecore.tracing.answers import answered
 from prunecore.tracing.arguments import put_together
 from prunecore.tracing.conditions import TAKEN
@@ -26,6 +26,7 @@ from prunecore.tracing.memories import Forgotten, SetAnewError, UsedError, remem
 from prunecore.tracing.modules.attributes import TrainingFlag, held_numbers
 from prunecore.tracing.modules.forwards import forward_of
 from prunecore.tracing.modules.module_hooks import Hook, kept_hooks
+from prunecore.tracing.modules.next_call import Left, NextCallError, SetElsewhereError
 from prunecore.tracing.modules.scopes import leave_out
 from prunecore.tracing.moves import alike_but_for_moves
 from prunecore.tracing.nodes import is_in_place, without_dead
@@ -165,6 +166,10 @@ _REMEDIES: Mapping[type[Exception], str] = {
     "plain list.",
     ChangedListError: "Let the submodule return what it puts into the list, and read that; or give "
     "it list(...) of yours.",
+    NextCallError: "Let what it returns depend on what it is given, on parameters and on buffers "
+    "alone; a number that it counts in may be a buffer, changed in place.",
+    SetElsewhereError: "Give it to that module as an argument of its forward, or set it where the "
+    "network is made.",
     SetAnewError: "Return what the next call needs and let the caller give it, or change the "
     "buffer in place, as self.steps += 1 does.",
     SetDataError: "Change it in place, as x.data.copy_(y) does, or go on with the other tensor.",
@@ -245,7 +250,7 @@ def _forgetting(
         if isinstance(error, UsedError):
             left = frozenset([error.name])
         else:
-            left = names if error else tracer.forgotten.not_made()
+            left = names if error else tracer.unmade
         if not left:
             return tracer, error, names
         names -= left
@@ -274,36 +279,107 @@ def _attempt(
         holder, _, name = child.rpartition(".")
         shadow.get_submodule(holder)._modules[name] = None
     within = _within(level, shadow, isolation)
-    tracer = OneLevel(shadow, supplied, within, in_training, on_cuda, level.forced)
     buffers = {name: held for name, held in named_buffers(shadow) if name not in forgotten}
-    tracer.buffers = list(buffers.values())
-    tracer.forgotten = Forgotten(shadow, forgotten)
-    tracer.computes_numbers = computes_numbers
-    tracer.decider.changing = level.changing
+
+    def another() -> OneLevel:
+        tracer = OneLevel(shadow, supplied, within, in_training, on_cuda, level.forced)
+        tracer.buffers = list(buffers.values())
+        tracer.forgotten = Forgotten(shadow, forgotten)
+        tracer.computes_numbers = computes_numbers
+        tracer.decider.changing = level.changing
+        return tracer
+
+    tracer = another()
     hooks = [hook.function for _, own in level.hooks.values() for hook in own]
     held = {key: (x, x._version) for key, x in vars(shadow).items() if type(x) is Tensor}
+    left = Left(shadow)
     try:
         with (
-            kept_contents(*functions_of([module]), *hooks),
+            kept_contents(*functions_of([module]), *hooks) as shared,
             kept_hooks(module),
-            tracer.draws,
-            tracer.made,
-            tracer.contexts,
             level.watching,
         ):
-            tracer.trace(shadow)
+            _run(tracer, shadow)
+            tracer.unmade = tracer.forgotten.not_made()
+            _check_tensors(tracer, shadow, held, buffers, forgotten)
+            if (found := left.put_back()) and not parts:  # which read it in this very trace
+                raise SetElsewhereError(f"it sets self.{found[0]}, which that module reads")
+            _check_next_calls(tracer.graph, another, shadow, left, shared)
     except Asked:
         pass
     except Exception as error:  # whatever the user's own forward raises when it meets a proxy
         return tracer, error
+    finally:
+        left.put_back()
+    return tracer, None
+
+
+def _run(tracer: OneLevel, shadow: nn.Module) -> None:
+    with tracer.draws, tracer.made, tracer.contexts:
+        tracer.trace(shadow)
+
+
+def _check_tensors(
+    tracer: OneLevel,
+    shadow: nn.Module,
+    held: Mapping[str, tuple[Tensor, int]],
+    buffers: Mapping[str, Tensor],
+    forgotten: Collection[str],
+) -> None:
+    """Check that the next call finds the tensors that are no parameters, or changes of buffers.
+
+    Args:
+        tracer: has traced the forward.
+        shadow: the module.
+        held: the tensors that it held as plain attributes, with their versions.
+        buffers: those that it held.
+        forgotten: the names of what the forward makes anew.
+
+    Raises:
+        NextCallError: it finds another plain one.
+        SetAnewError: it finds another buffer.
+    """
     for key in held.keys() & {node.target for node in tracer.graph.nodes if node.op == "get_attr"}:
         before, version = held[key]
         if vars(shadow)[key] is not before or before._version != version:
-            return tracer, TypeError(f"it changes self.{key} from one call to the next")
+            raise NextCallError(f"it changes self.{key} from one call to the next")
     for key, now in shadow._buffers.items():
         if key not in forgotten and now is not buffers.get(key) and not _is_changed(now, key):
-            return tracer, SetAnewError(f"it sets self.{key} anew, for the next call")
-    return tracer, None
+            raise SetAnewError(f"it sets self.{key} anew, for the next call")
+
+
+_CALLS = 2  # after the first, as long as each leaves other numbers
+
+
+def _check_next_calls(
+    graph: fx.Graph,
+    another: Callable[[], OneLevel],
+    shadow: nn.Module,
+    left: Left,
+    shared: Contents,
+) -> None:
+    """Check that a forward does the same when it is called again.
+
+    Args:
+        graph: what it does at first.
+        another: makes a tracer of it.
+        shadow: the module.
+        left: what it held.
+        shared: what others can reach, too.
+
+    Raises:
+        NextCallError: it does something else, by numbers or words that the call before has left.
+    """
+    for _ in range(_CALLS):
+        if not left.has_numbers(shared):
+            return
+        tracer = another()
+        try:
+            _run(tracer, shadow)
+        except (Asked, Exception):  # of the calls after the first nothing is known, then
+            return
+        if not alike(graph, tracer.graph):
+            raise NextCallError("it does something else when it is called again")
 
 
 def _is_changed(now: Any, name: str) -> bool:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from prunecore.channels.names import join, named_modules
+from prunecore.channels.names import join, named_buffers, named_modules
 from prunecore.channels.signal import Signal
 from prunecore.errors import a_kind
 from prunecore.functions.table import SIGNS
@@ -133,6 +133,7 @@ class OneLevel(fx.Tracer):
         hooked: paths of the children that it calls and that hold modules which the forward has
             registered hooks on.
         forgotten: the attributes of the module that are emptied meanwhile.
+        unmade: those of them that the forward has not made anew.
         draws: the random numbers that the forward has drawn.
         contexts: the blocks that it is in.
         asking: the variables of the modules of Python whose code has asked what a stand-in is, and
@@ -162,6 +163,7 @@ class OneLevel(fx.Tracer):
         self.by_sizes = True
         self.hooked: set[str] = set()
         self.forgotten = Forgotten(module, ())
+        self.unmade: frozenset[str] = frozenset()
         self.buffers: list[Tensor] = []  # what the module holds before the forward sets any anew
         self.computes_numbers = True  # of sizes, rather than note what they are
         self.outdated: set[fx.Node] = set()  # what holds lists that the forward has changed
@@ -355,7 +357,7 @@ class OneLevel(fx.Tracer):
         """A node for a parameter or buffer that is read."""
         if not isinstance(attr_val, Tensor):
             return attr_val
-        is_buffer = any(attr_val is buffer for _, buffer in self.root.named_buffers())
+        is_buffer = any(attr_val is buffer for _, buffer in named_buffers(self.root))
         if self.decider.is_computing or (is_buffer and not self._is_stored(attr_val)):
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
