@@ -77,7 +77,8 @@ def factory_name(spec: str) -> str:
     """
     place, _, name = spec.rpartition(":")
     if not name or name.endswith(".py"):
-        file = shown(place or name)
+        if not (file := shown(place or name)):
+            raise UsageError(f"{shown_value(spec)} names no network.\n{_WHAT_MODEL_IS}")
         raise UsageError(f"Which factory of {file}? Give {file}:FACTORY.")
     if place and not name.isidentifier():
         raise UsageError(f"{shown_value(name)} cannot be the name of a factory.\n{_WHAT_MODEL_IS}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter
@@ -83,13 +84,14 @@ def shard_size_of(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    goal = read_goal(value) if isinstance(value, str) and value.strip().endswith("B") else None
-    if goal is None:
-        raise UsageError(
-            f"{shown_value(value)} is no size of a shard.\n"
-            f"Give a number of bytes and its unit, such as {SHARD_SIZE} or 500MB."
-        )
-    return int(goal.number)
+    with contextlib.suppress(UsageError):
+        goal = read_goal(value)
+        if goal.target == "bytes":
+            return int(goal.number)
+    raise UsageError(
+        f"{shown_value(value)} is no size of a shard.\n"
+        f"Give a number of bytes and its unit, kB, MB or GB, such as {SHARD_SIZE} or 500MB."
+    )
 
 
 def split(weights: Mapping[str, Tensor], size: int) -> list[dict[str, Tensor]]:

@@ -92,6 +92,12 @@ def _check_place(path: Path) -> None:
     for name in (longest_name(path), *(folder.name for folder in missing)):
         is_there(parent / name)  # which the system refuses where the name is too long for it
     place = f"Cannot write to {shown(path.parent)}"
+    for folder in missing:
+        if os.path.islink(folder):
+            raise UsageError(
+                f"{place}: {shown(folder)} is a symbolic link to what is not there.\n"
+                "Remove it, or give another folder."
+            )
     if not is_folder(parent):
         raise UsageError(f"{place}: {shown(parent)} is a file, not a folder.")
     if not os.access(parent, os.W_OK | os.X_OK):

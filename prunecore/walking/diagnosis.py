@@ -157,9 +157,10 @@ def find_wrong_answer(
     failure = _raised_by(network, functools.partial(drawn_like, inputs, tensor))
     check_answers(records.forwards.visits, runs, count)
     if failure is not None and isinstance(error, PluginError):
-        shapes = " and ".join(str(tuple(each.shape[1:])) for each in tensors(inputs))
+        shapes = " and ".join(str(tuple(each.shape[1:])) for each in given)
+        what = f"inputs of shape {shapes}" if given else "these inputs, none of which is a tensor"
         raise InputShapeError(
-            f"{type(model).__name__} cannot be called with inputs of shape {shapes}: it raises "
+            f"{type(model).__name__} cannot be called with {what}: it raises "
             f"{told(failure)}.\nCall it yourself first, and correct what it says; or give the "
             "input shape that it was made for (--input-shape)."
         ) from failure

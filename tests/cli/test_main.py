@@ -443,6 +443,7 @@ def test_weights_are_loaded(invoke: Invoke, calls: list[dict[str, Any]]) -> None
         ("prune nets.py:tiny --level 50 --min-channels 0", "--min-channels: min_channels is 0"),
         ("prune nets.py:tiny --level 50 --round-to 1.5", "--round-to: round_to is 1.5"),
         ("prune nets.py --level 50", r"Which factory of nets.py\?"),
+        ("prune : --level 50", r"':' names no network"),
         ("prune resnet81 --level 50", r"Unknown model 'resnet81'. Did you mean 'resnet18'\?"),
         ("prune nets.py:tyni --level 50", r"Unknown factory of nets.py 'tyni'.*'tiny'"),
         ("prune none.py:tiny --level 50", "There is no file none.py"),

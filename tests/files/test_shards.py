@@ -102,9 +102,11 @@ def test_sizes_of_shards(value: Any, size: int) -> None:
     assert shard_size_of(value) == size
 
 
-@pytest.mark.parametrize("value", ["5", "5GiB", "0B", "GB", "-1GB", "5M-params", 0, -3, True, None])
+@pytest.mark.parametrize(
+    "value", ["5", "5GiB", "20KB", "0B", "GB", "-1GB", "5M-params", 0, -3, True, None]
+)
 def test_what_is_no_size_of_a_shard(value: Any) -> None:
-    with pytest.raises(UsageError, match="Give a number"):
+    with pytest.raises(UsageError, match=r"is no size of a shard\.\nGive a number"):
         shard_size_of(value)
 
 

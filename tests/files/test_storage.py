@@ -292,3 +292,9 @@ def test_a_link_in_the_place_of_a_shard_is_not_followed(tmp_path: Path, name: st
     (tmp_path / name).symlink_to(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=f"{name} is a symbolic link"):
         save_shards(path, force=True)
+
+
+def test_a_folder_that_is_a_link_to_nowhere_is_told_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"link is a symbolic link to what is not there\.\nRemove"):
+        storage.check_target(tmp_path / "link" / "net_50.py", force=False)
