@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,7 @@ from prunecore.tracing.stand_ins.patches import trace_alone
 from prunecore.tracing.stand_ins.proxies import (
     Asked,
     ChangedListError,
+    Known,
     SetDataError,
     SetPlacesError,
 )
@@ -181,6 +183,10 @@ _UNPACKED = (
     "Prune it without the packing, and put that back into the written file: its recurrent layers "
     "take packed sequences as they always did."
 )
+
+
+# what Python says where a stand-in is an index
+_INDEXED = re.compile(rf"(\w+) indices must be .* not '?{Known.__name__}'?")
 
 
 _REMEDY = f"Or leave out what only training does (--drop {TRAINING})."
@@ -448,7 +454,10 @@ def _untraceable(
     plugin = f"plugin that owns {name} (hook prunecore_calculate_dependencies)"
     lines = str(error).strip().splitlines()
     reason = lines[0].rstrip(".") if lines else type(error).__name__
-    if raising_line(error, rnn.__file__):
+    if indexed := _INDEXED.fullmatch(reason):
+        reason = f"it takes an item of a {indexed[1]} by a size, which Python does by numbers alone"
+        remedy = "Look it up in a dictionary, {0: a, 1: b}[number]: the written network asserts it."
+    elif raising_line(error, rnn.__file__):
         reason, remedy = "it packs sequences of several lengths", _UNPACKED
     elif isinstance(module, nn.RNNBase | nn.RNNCellBase) and is_of_torch(type(module)):
         remedy = "Install the plugin of recurrent layers: pip install prunecore-recurrent."

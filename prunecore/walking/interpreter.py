@@ -88,9 +88,12 @@ def interpret(
             if node.op == "call_method":
                 function = _method(channels, node.target, args[0])
             if (name := function.__name__) in _SHAPING.split():
+                plain = name.removesuffix("_")
                 channels.refuse(
                     f"its forward changes the shape of a tensor in place, by {name}",
-                    f"Write x = x.{name.removesuffix('_')}(...).",
+                    f"Write x = x.{plain}(...)."
+                    if hasattr(Tensor, plain)
+                    else "Go on with another tensor, or set what this one holds by x.copy_(...).",
                 )
             values[node] = channels.follow(name_of(node), function, *args, **kwargs)
             numbers.state(node, args)

@@ -111,6 +111,15 @@ def of_what_is_stored(net: Net, x: Tensor) -> Tensor:
     return x * net.rows.unsqueeze_(0).mean()
 
 
+def of_another(net: Net, x: Tensor) -> Tensor:
+    return x * net.rows.set_(net.rows + 1).mean()  # type: ignore[call-overload, no-any-return]
+
+
+def test_what_cannot_be_done_but_in_place_has_a_remedy(find: Callable[..., Any]) -> None:
+    with pytest.raises(UnsupportedError, match=r"by set_ .*\nGo on with another tensor, or set"):
+        find(Net(of_another), (2, 3, 4, 4))
+
+
 @pytest.mark.parametrize("between", [of_what_has_another_name, of_what_is_stored])
 def test_a_shape_that_others_see_change_is_refused(
     find: Callable[..., Any], between: Callable[[Any, Tensor], Tensor]

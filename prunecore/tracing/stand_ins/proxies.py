@@ -267,7 +267,7 @@ class Known(fx.Proxy):
     def __getattr__(self, k: str) -> Any:
         if k in _OF_LISTS and self.is_any(list):
             return getattr(self._as_list(), k)
-        if k == "prod" and self.is_any(tuple):  # which `np.prod` calls
+        if k in ("numel", "prod") and self.is_any(tuple):  # the latter is what `np.prod` calls
             return lambda **_: functools.reduce(operator.mul, self)
         if k.startswith("__array_"):  # by which NumPy would read memory
             raise AttributeError(k)
@@ -366,7 +366,9 @@ def is_any(value: Any, kinds: Any, /) -> bool:
 class KnownAttribute(fx.proxy.Attribute, Known):
     """Stands for an attribute, perhaps a method."""
 
-    def __getattr__(self, k: str) -> KnownAttribute:
+    def __getattr__(self, k: str) -> Any:
+        if k == "numel" and self.is_any(tuple):  # that of a shape
+            return lambda: functools.reduce(operator.mul, self, 1)
         return KnownAttribute(self, k)
 
 

@@ -52,6 +52,7 @@ BETWEEN = [
     (lambda _, x: x * {5: 2.0}.get(x.size(2), 3.0), "torch._assert(x.size(2) == 4, "),
     (lambda _, x: x * len({x.size(2), 4}), "x * 1 if h == 4 else x * 2"),
     (lambda _, x: x * (2.0 if isinstance(x.size(2), int) else 3.0), "x = self.first(x) * 2.0"),
+    (lambda _, x: x / x.shape[2:].numel(), "/ (h * w)"),
     (rows, "x[:, :, 3:4] * 4"),
     (lambda _, x: F.adaptive_avg_pool2d(x, range(1, x.size(2))[-1]), ".adaptive_avg_pool2d(x, 3)"),
     (lambda _, x: F.interpolate(x, size=int(np.ceil(x.size(2) / 3))), "size=2)"),
@@ -102,6 +103,8 @@ REFUSED = [
     (lambda _, x: torch.stack(list(x)), "goes through the first axis of a tensor"),
     (lambda _, x: x * np.array(x).mean(), "an array of NumPy's of what is no sizes"),
     (lambda _, x: x * np.ones(4, dtype=np.float32), "cannot be traced"),
+    (lambda _, x: x * [1, 2, 3][x.size(2) % 3], "it takes an item of a list by a size"),
+    (lambda _, x: x * float("123"[x.size(2) % 3]), "it takes an item of a string by a size"),
     (lambda _, x: with_data(x, x * 2), "sets the .data of a tensor"),
     (lambda inner, x: with_data(inner[0].weight, inner[0].weight * 2) * x, "sets the .data of a"),
 ]
