@@ -174,6 +174,17 @@ class Known(fx.Proxy):
                 return hash(self.as_number())
         return fx.Proxy.__hash__(self)
 
+    def __str__(self) -> str:
+        """The number that it stands for as text, by which a forward looks something up."""
+        if isinstance(self.tracer.known(self), int | float):
+            with contextlib.suppress(TypeError):
+                return str(self.as_number())
+        return repr(self)
+
+    def __format__(self, spec: str) -> str:
+        """Within a message, which no network depends on; as a number where it is to be one."""
+        return format(self.as_number(), spec) if spec else repr(self)
+
     def __rmul__(self, other: Any) -> Any:
         """A size once is that size, as products of sizes begin."""
         if type(other) is int and other == 1 and isinstance(self.tracer.known(self), int):

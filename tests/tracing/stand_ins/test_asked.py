@@ -50,6 +50,8 @@ BETWEEN = [
     (lambda _, x: x * len(x[0]), "x = self.first(x) * 6"),
     (lambda _, x: x * {4: 2.0}.get(x.size(2), 3.0), "x * 2.0 if h == 4 else x * 3.0"),
     (lambda _, x: x * {5: 2.0}.get(x.size(2), 3.0), "torch._assert(x.size(2) == 4, "),
+    (lambda _, x: x * {"4": 2.0}.get(str(x.size(2)), 3.0), "torch._assert(x.size(2) == 4, "),
+    (lambda _, x: x * float(f"{x.size(2):d}"), "torch._assert(x.size(2) == 4, "),
     (lambda _, x: x * len({x.size(2), 4}), "x * 1 if h == 4 else x * 2"),
     (lambda _, x: x * (2.0 if isinstance(x.size(2), int) else 3.0), "x = self.first(x) * 2.0"),
     (lambda _, x: x / x.shape[2:].numel(), "/ (h * w)"),
