@@ -315,7 +315,7 @@ def _leaves_numbers(thing: Any, held: list[Any]) -> bool:
 
     Of a dictionary or an object, item by item.
     """
-    if not isinstance(thing, dict) and not hasattr(thing, "__dict__"):
+    if isinstance(thing, (*CONTAINERS, types.CellType)) and not isinstance(thing, dict):
         if not all(is_plain(part) for item in _held(thing) for part in item):
             _put_back(thing, held)
         now, before = list(enumerate(_held(thing))), dict(enumerate(held))

@@ -14,6 +14,10 @@ from prunecore import UnsupportedError
 SHARED = [0]
 
 
+class Noted(list[int]):
+    """A list that may have attributes, too."""
+
+
 class Settings:
     """What several modules hold."""
 
@@ -30,6 +34,7 @@ class Net(nn.Module):
         self.calls = 0
         self.size: Any = None
         self.seen: list[Any] = []
+        self.noted = Noted()
         self.by_name: dict[str, Any] = {"calls": 1}
         self.settings = Settings()
 
@@ -52,6 +57,11 @@ def in_a_list(net: Any, _: Tensor) -> int:
     return len(net.seen)
 
 
+def in_a_list_of_its_own(net: Any, _: Tensor) -> int:
+    net.noted.append(1)
+    return len(net.noted)
+
+
 def by_name(net: Any, _: Tensor) -> float:
     net.by_name["calls"] *= 3
     return float(net.by_name["calls"])
@@ -67,7 +77,9 @@ def shared(_: Any, __: Tensor) -> float:
     return float(SHARED[0] + 1)
 
 
-@pytest.mark.parametrize("number", [warmed_up, counted, in_a_list, by_name, in_settings, shared])
+@pytest.mark.parametrize(
+    "number", [warmed_up, counted, in_a_list, in_a_list_of_its_own, by_name, in_settings, shared]
+)
 def test_what_calls_count_is_refused(find: Callable[..., Any], number: Any) -> None:
     with pytest.raises(UnsupportedError, match="something else when it is called again"):
         find(Net(number), (2, 3, 4, 4))
