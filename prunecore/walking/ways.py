@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, fx, nn
 
 from prunecore.channels.records import Trace
+from prunecore.channels.signal import Signal, leaves_of
 from prunecore.functions.table import SIGNS
 from prunecore.tracing.arguments import given_to, named_by_place
 from prunecore.tracing.conditions import TAKEN, Condition, Taken, decide, guards_of
@@ -137,15 +138,26 @@ def _chained(ways: AllSizes, place: int, holds: bool, couple: Couple) -> Trace |
         place += 1
     if len(rest) > 1 or len(leaves) < 2:
         return None
+    (_, first), *_, (trace, last) = leaves
+    if not _asks_alone(trace, first, last):
+        return None
     guards = [_guard(way, taken) for way, taken in leaves]
     if not all(go_on_alike(guards[-1], guard) for guard in guards[:-1]):
         return None
     (other,) = rest.items()
-    sides_of_last = {holds: leaves[-1][0], not holds: other[1]}
+    sides_of_last = {holds: trace, not holds: other[1]}
     base = not holds if other[0] == natural else holds
-    last = Condition(sizes=leaves[-1][1].number)
-    one = merged(sides_of_last, last, base, couple)
+    one = merged(sides_of_last, Condition(sizes=last.number), base, couple)
     return _joined(one, [taken for _, taken in leaves[:-1]], "or" if holds else "and")
+
+
+def _asks_alone(trace: Trace, first: Taken, last: Taken) -> bool:
+    """True if a forward computes no tensor between two of its branches on sizes."""
+    nodes = list(trace.graph.nodes)
+    places = {node.meta[TAKEN].number: at for at, node in enumerate(nodes) if TAKEN in node.meta}
+    between = nodes[places[first.number] : places[last.number]]
+    values = [trace.values[node] for node in between if node in trace.values]
+    return not any(isinstance(leaf, Signal) for value in values for leaf in leaves_of(value))
 
 
 def _guard(trace: Trace, taken: Taken) -> fx.Node:

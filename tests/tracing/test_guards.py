@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from prunecore import UnsupportedError
 from prunecore.tracing.guards import GUARD
 
+from ..conftest import check_outputs, masked
+
 
 class Net(nn.Module):
     """A branch between two layers."""
@@ -219,3 +221,21 @@ def test_a_loop_that_sizes_end_goes_round_a_few_times_more(cut: Callable[..., An
     forward = cut(Net(halved), 3, 4, 4).forward
     assert 2 <= forward.count("// 2") < 8
     assert GUARD in forward
+
+
+def in_a_branch(x: Tensor, inner: nn.Module) -> Tensor:
+    if x.shape[2] > 2:
+        y = inner(x)
+        if x.shape[2] % 2:
+            x = y
+    return x
+
+
+def test_what_only_a_branch_computes_is_computed_there(cut: Callable[..., Any]) -> None:
+    """Though it is used where the branch within it is taken alone."""
+    result = cut(Net(in_a_branch), 3, 2, 2)
+    before, _, after = result.forward.partition("if ")
+    assert "self.inner(x)" not in before
+    assert "self.inner(x)" in after
+    for size in (2, 3, 4):
+        check_outputs(masked(result.model, result.keep), result.small, (2, 3, size, size))
