@@ -255,9 +255,10 @@ def photographs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed beside other tools, write docs/speed.md, and print what else pruning takes."""
+    """Measure speed beside other tools, and what else pruning takes, and write docs/speed.md."""
     install(session, list(FAMILIES), "bench")
     for other in ("speed", "kirigami"):
         session.run("python", f"benchmarks/{other}.py", *(session.posargs or ["--write"]))
+    write = () if session.posargs else ("--write",)
     for measured in ("memory", "large_weights", "scaling", "start"):
-        session.run("python", f"benchmarks/{measured}.py")
+        session.run("python", f"benchmarks/{measured}.py", *write)

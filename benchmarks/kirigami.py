@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from speed import INPUT_SHAPE, asked_for, made, medians, seconds, show, table
+from page import show, table
+from speed import INPUT_SHAPE, asked_for, made, medians, seconds
 from torch import Tensor, nn
 from torch_kirigami import DependencyGraph
 from torch_kirigami.pruning import ChannelRatio, Greedy, GroupMagnitude, Pruner

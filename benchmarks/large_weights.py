@@ -1,6 +1,6 @@
 """Peak memory of `prunecore prune` on a large weights file, over what its imports take; Linux only.
 
-python benchmarks/large_weights.py [GIGABYTES]
+python benchmarks/large_weights.py [GIGABYTES] [--write]
 
 The file is a hole: it takes no place on the disk, and its weights read as zeros.
 """
@@ -18,9 +18,7 @@ from pathlib import Path
 
 import torch
 import torchvision  # noqa: F401, which a process that only imports has as well
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
+from page import parser_of, show, table
 
 import prunecore  # noqa: F401
 from prunecore.cli.main import main as prunecore_command
@@ -110,19 +108,24 @@ def measure(gigabytes: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print what was measured as a table."""
+    """Print what was measured as a table, or write it."""
+    parser = parser_of(__doc__)
+    parser.add_argument("gigabytes", nargs="?", type=float, default=10, metavar="GIGABYTES")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(float(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    found = measure(given.gigabytes)
     both = found["weights"] + found["kept"]
-    title = "Peak memory, MB over the imports"
-    table = Table("", "measured", "allowed", title=title, box=SIMPLE)
-    rows = (("own memory", "own", found["kept"]), ("with the mapped weights", "with_files", both))
-    for what, key, needed in rows:
-        table.add_row(what, f"{found[key] / 1e6:,.0f}", f"{(needed + ALLOWED) / 1e6:,.0f}")
-    console = Console(width=100)
-    console.print(table)
+    rows = [
+        [what, f"{found[key] / 1e6:,.0f}", f"{(needed + ALLOWED) / 1e6:,.0f}"]
+        for what, key, needed in (
+            ("own memory", "own", found["kept"]),
+            ("with the mapped weights", "with_files", both),
+        )
+    ]
     sizes = (f"{found[key] / 1e6:,.0f} MB" for key in ("weights", "kept"))
-    console.print("{} of weights, {} kept,".format(*sizes), f"{found['seconds']:.0f} s")
+    below = "{} of weights, {} kept, {:.0f} s by the clock.".format(*sizes, found["seconds"])
+    text = table(["MB over the imports", "measured", "allowed"], rows)
+    show("large weights", f"{text}\n{below}\n", given.write)
 
 
 if __name__ == "__main__":

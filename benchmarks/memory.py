@@ -1,4 +1,7 @@
-"""Peak memory of pruning over the size of the weights, each in a fresh process; Linux only."""
+"""Peak memory of pruning over the size of the weights, each in a fresh process; Linux only.
+
+python benchmarks/memory.py [--write]
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
+from page import parser_of, show, table
 
 import prunecore
 
@@ -35,18 +36,17 @@ def measure(name: str, verify: bool) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Print one table."""
-    title = "Peak memory of pruning half of the channels, in times the weights"
-    table = Table("Network", "weights, MB", title=title, box=SIMPLE)
-    for column in ("beside the model", "with the model", "verified: beside", "with"):
-        table.add_column(column)
+    """Print the table, or write it."""
+    write = parser_of(__doc__).parse_args().write
     jobs = [(name, verify) for name in NETWORKS for verify in (False, True)]
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         results = pool.starmap(measure, jobs, chunksize=1)
+    rows = []
     for name, off, on in zip(NETWORKS, results[::2], results[1::2], strict=True):
         times = [extra / weights + own for weights, extra in (off, on) for own in (0, 1)]
-        table.add_row(name, f"{off[0] / 1e6:.0f}", *(f"{value:.2f}" for value in times))
-    Console(width=100).print(table)
+        rows.append([name, f"{off[0] / 1e6:.0f}", *(f"{value:.2f}" for value in times)])
+    heads = ["beside the model", "with the model", "verified: beside", "verified: with"]
+    show("memory", table(["network", "weights, MB", *heads], rows), write)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 DOCS = Path(__file__).parents[1] / "docs"
-HEAD = DOCS.with_name("README.md")  # has the head of the accuracies
+HEAD = DOCS.with_name("README.md")  # has the heads of some
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:

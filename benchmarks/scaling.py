@@ -1,19 +1,17 @@
 """How each step of pruning grows with a network's number of blocks.
 
-python benchmarks/scaling.py [BLOCKS ...]
+python benchmarks/scaling.py [BLOCKS ...] [--write]
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from page import parser_of, show, table
 from torch import Tensor, nn
 
 from prunecore.channels.keep import Keep
@@ -23,7 +21,7 @@ from prunecore.verifying.comparison import verify
 from prunecore.writing.building import build, transfer_weights
 from prunecore.writing.source_file import write_network
 
-BLOCKS = (100, 1000)
+BLOCKS = (100, 1000, 10_000)
 WIDTH = 16
 STEPS = ("walk", "plan", "write", "build", "verify")
 
@@ -95,24 +93,24 @@ def measure(
 
 
 def main() -> None:
-    """Print the table: milliseconds a block, and with which power of their number each grows."""
+    """Print CPU milliseconds a block, and with which power of their number each step grows."""
+    parser = parser_of(__doc__)
+    parser.add_argument("blocks", nargs="*", type=int, default=BLOCKS, metavar="BLOCKS")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    numbers = [*map(int, sys.argv[1:])] or BLOCKS
-    table = Table(title="CPU milliseconds a block, on one thread")
-    for heading in ("network", "blocks", *STEPS, "lines"):
-        table.add_column(heading, justify="left" if heading == "network" else "right")
+    rows = []
     for name, make in NETWORKS.items():
         measure(make, 10)  # imports and caches
-        found = [measure(make, blocks) for blocks in numbers]
-        for blocks, (times, lines) in zip(numbers, found, strict=True):
-            rows = (f"{1000 * seconds / blocks:.2f}" for seconds in times)
-            table.add_row(name, f"{blocks:,}", *rows, f"{lines:,}")
-        if len(numbers) > 1:
-            growth = math.log(numbers[-1] / numbers[0])
+        found = [measure(make, blocks) for blocks in given.blocks]
+        for blocks, (times, lines) in zip(given.blocks, found, strict=True):
+            cells = (f"{1000 * seconds / blocks:.2f}" for seconds in times)
+            rows.append([name, f"{blocks:,}", *cells, f"{lines:,}"])
+        if len(given.blocks) > 1:
+            growth = math.log(given.blocks[-1] / given.blocks[0])
             pairs = zip(found[0][0], found[-1][0], strict=True)
             powers = (f"{math.log(more / less) / growth:.2f}" for less, more in pairs)
-            table.add_row("", "power", *powers, end_section=True)
-    Console(width=100).print(table)
+            rows.append([name, "power", *powers, ""])
+    show("growth", table(["network", "blocks", *STEPS, "lines"], rows), given.write)
 
 
 if __name__ == "__main__":

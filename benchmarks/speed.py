@@ -7,7 +7,7 @@ runs count. What is timed starts at the user's model and ends at a smaller model
 for prunecore that includes the written source, for Torch-Pruning the building of its graph. The
 limit is what any tool has to do: read every weight once, and copy what is kept. On an accelerator
 seconds are by the clock, once it has done all that it was given. With `--write` the tables go into
-docs/speed.md.
+docs/speed.md, and their head into the README.
 """
 
 from __future__ import annotations
@@ -16,22 +16,17 @@ import argparse
 import copy
 import gc
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch_pruning
 import torchvision
+from page import HEAD, parser_of, show, table, write_part
 from torch import Tensor, nn
 
 import prunecore
 
-sys.path.append(str(Path(__file__).with_name("accuracy")))
-from page import write_part
-
-PAGE = Path(__file__).parents[1] / "docs/speed.md"
 NETWORKS = [
     "resnet18",
     "resnet50",
@@ -50,6 +45,14 @@ NETWORKS = [
     "densenet201",
 ]
 VERIFIED = ("resnet18", "resnet50", "vgg16_bn")
+HEADLINES = (
+    "resnet50",
+    "mobilenet_v2",
+    "vgg16_bn",
+    "densenet121",
+    "convnext_base",
+    "vit_b_16",
+)
 INPUT_SHAPE = (3, 224, 224)
 REPEATS = 3
 
@@ -165,26 +168,11 @@ def verification_row(name: str, device: str) -> list[str]:
     return [name, f"{off:.3f}", f"{on:.3f}", f"{one_pass:.3f}", f"{passes:.1f}"]
 
 
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """A table of markdown, its numbers to the right."""
-    lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def show(part: str, text: str, write: bool) -> None:
-    """Print a table, or write it into its part of the page."""
-    if write:
-        write_part(part, text, PAGE)
-    else:
-        print(text)
-
-
 def asked_for(description: str | None) -> argparse.Namespace:
     """What the command line asks: names, a device, and whether to write."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = parser_of(description)
     parser.add_argument("names", nargs="*", default=NETWORKS, metavar="NAME")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--write", action="store_true")
     return parser.parse_args()
 
 
@@ -193,16 +181,25 @@ def main() -> None:
     given = asked_for(__doc__)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    pruning = table(
-        ["network", "prunecore", "Torch-Pruning", "times faster", "limit", "of 3 limits + 0.1 s"],
-        [pruning_row(name, given.device) for name in given.names],
-    )
+    heads = [
+        "network",
+        "prunecore",
+        "Torch-Pruning",
+        "times faster",
+        "limit",
+        "of 3 limits + 0.1 s",
+    ]
+    rows = [pruning_row(name, given.device) for name in given.names]
     verification = table(
         ["network", "without", "with verification", "a pass in float64", "passes that it takes"],
         [verification_row(name, given.device) for name in given.names if name in VERIFIED],
     )
-    show("pruning", pruning, given.write)
+    show("pruning", table([*heads, "limit", "of 3 limits + 0.1 s"], rows), given.write)
     show("verification", verification, given.write)
+    if given.write:
+        write_part(
+            "speed", table(heads[:4], [row[:4] for row in rows if row[0] in HEADLINES]), HEAD
+        )
 
 
 if __name__ == "__main__":

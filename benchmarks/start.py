@@ -1,6 +1,6 @@
 """What commands take that need no network, beside importing click and rich; Linux and macOS.
 
-    python benchmarks/start.py
+    python benchmarks/start.py [--write]
 
 Each runs in a process of its own, in turns; the medians count, of the seconds by the clock and of
 the CPU's. `times` is beside `python -c "import click, rich"` in the same interpreter; it is to be 3
@@ -17,8 +17,7 @@ import subprocess
 import sys
 import time
 
-from rich.console import Console
-from rich.table import Table
+from page import parser_of, show, table
 
 REPEATS = 40
 BASE = "import click, rich"
@@ -63,21 +62,22 @@ def milliseconds(arguments: list[str], environment: dict[str, str]) -> tuple[flo
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table, or write it."""
+    write = parser_of(__doc__).parse_args().write
     measured = commands()
     rounds = [[milliseconds(*one) for one in measured.values()] for _ in range(REPEATS + 1)]
     medians = [
         [statistics.median(times) for times in zip(*runs, strict=True)]
         for runs in zip(*rounds[1:], strict=True)  # the first round warms up
     ]
-    table = Table("command", "ms", "times", "CPU ms", "times", title=f"Medians of {REPEATS}")
+    rows = []
     for name, found in zip(measured, medians, strict=True):
         cells = (
             (f"{value:.0f}", f"{value / base:.1f}")
             for value, base in zip(found, medians[0], strict=True)
         )
-        table.add_row(name, *itertools.chain.from_iterable(cells))
-    Console(width=100).print(table)
+        rows.append([f"`{name}`", *itertools.chain.from_iterable(cells)])
+    show("start", table(["command", "ms", "times", "CPU ms", "times"], rows), write)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import argparse
 import json
 import logging
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -22,7 +23,6 @@ from typing import Any
 
 import torch
 import yaml
-from page import write_part
 
 from prunecore_train.config import read_job
 from prunecore_train.jobs.adapt import adapt, prober_of
@@ -30,6 +30,9 @@ from prunecore_train.jobs.compare import compare
 from prunecore_train.jobs.subjects import subject_of
 from prunecore_train.jobs.training import train
 from prunecore_train.training.trainer import Machine
+
+sys.path.append(str(Path(__file__).parents[1]))
+from page import DOCS, write_part
 
 _FOLDER = Path("build/adaptation")
 _NETWORKS = Path(__file__).with_name("networks.py").absolute()
@@ -158,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     (_FOLDER / "results.json").write_text(json.dumps(rows))
     print(table(rows))
     if asked.write:
-        write_part("adaptation", table(rows), Path("docs/train.md"))
+        write_part("adaptation", table(rows), DOCS / "train.md")
 
 
 if __name__ == "__main__":

