@@ -12,13 +12,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[3] / "benchmarks/accuracy"
+BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
     """One of the scripts as a module."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    for folder in (BENCHMARKS, BENCHMARKS / "accuracy"):
+        monkeypatch.syspath_prepend(str(folder))
     return importlib.import_module(request.param)
 
 
@@ -112,9 +113,21 @@ def test_the_head_has_the_default_and_the_best_of_the_others(script: ModuleType)
     ]
 
 
-@pytest.mark.parametrize("part", ["digits", "photographs"])
+PARTS = {
+    "README.md": ["quality", "speed"],
+    "docs/quality.md": ["digits", "photographs"],
+    "docs/speed.md": "pruning,verification,memory,large weights,growth,start,kirigami".split(","),
+    "docs/train.md": ["adaptation"],
+}
+
+
+@pytest.mark.parametrize("file", PARTS)
 @pytest.mark.parametrize("script", ["page"], indirect=True)
-def test_the_page_has_its_parts(script: ModuleType, part: str, tmp_path: Path) -> None:
+def test_a_page_has_its_parts(script: ModuleType, file: str, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text((BENCHMARKS.parents[1] / script.PAGE).read_text())
-    script.write_part(part, "text", page)
+    page.write_text((BENCHMARKS.parent / file).read_text())
+    for part in PARTS[file]:
+        script.write_part(part, "text", page)
+        assert f"<!-- {part} -->\n\ntext\n\n<!-- end of {part} -->" in page.read_text()
+    with pytest.raises(ValueError, match="has no part between <!-- none -->"):
+        script.write_part("none", "text", page)
