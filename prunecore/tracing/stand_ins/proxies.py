@@ -169,17 +169,24 @@ class Known(fx.Proxy):
 
         What depends on the batch is found nowhere, as in a cache for each size.
         """
-        if isinstance(self.tracer.known(self), int | float):
-            with contextlib.suppress(TypeError):
-                return hash(self.as_number())
-        return fx.Proxy.__hash__(self)
+        number = self._number()
+        return fx.Proxy.__hash__(self) if number is None else hash(number)
 
     def __str__(self) -> str:
         """The number that it stands for as text, by which a forward looks something up."""
+        number = self._number()
+        return repr(self) if number is None else str(number)
+
+    def _number(self) -> Any:
+        """The number that it stands for; `None` of all else, and of what depends on the batch."""
         if isinstance(self.tracer.known(self), int | float):
             with contextlib.suppress(TypeError):
-                return str(self.as_number())
-        return repr(self)
+                return self.as_number()
+        return None
+
+    def _product(self, **_: Any) -> Any:
+        """That of the sizes that it stands for, as `np.prod` and `torch.Size` call it."""
+        return functools.reduce(operator.mul, self, 1)
 
     def __format__(self, spec: str) -> str:
         """Within a message, which no network depends on; as a number where it is to be one."""
@@ -278,8 +285,8 @@ class Known(fx.Proxy):
     def __getattr__(self, k: str) -> Any:
         if k in _OF_LISTS and self.is_any(list):
             return getattr(self._as_list(), k)
-        if k in ("numel", "prod") and self.is_any(tuple):  # the latter is what `np.prod` calls
-            return lambda **_: functools.reduce(operator.mul, self)
+        if k in ("numel", "prod") and self.is_any(tuple):
+            return self._product
         if k.startswith("__array_"):  # by which NumPy would read memory
             raise AttributeError(k)
         if not hasattr(Tensor, k) and k in self._fields():
@@ -379,7 +386,7 @@ class KnownAttribute(fx.proxy.Attribute, Known):
 
     def __getattr__(self, k: str) -> Any:
         if k == "numel" and self.is_any(tuple):  # that of a shape
-            return lambda: functools.reduce(operator.mul, self, 1)
+            return self._product
         return KnownAttribute(self, k)
 
 
